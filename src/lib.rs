@@ -1,0 +1,13 @@
+//! pixtape: hand-written compute kernels and a small autodiff tape for generative image models.
+
+pub mod backend;
+pub mod data;
+pub mod error;
+pub mod nn;
+pub mod report;
+pub mod rng;
+pub mod shape;
+pub mod tape;
+pub mod train;
+
+pub use error::{Error, Result};

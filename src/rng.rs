@@ -1,0 +1,71 @@
+//! Threefry-2x32 with 20 rounds (Salmon et al. 2011): the one random stream, the same bits on every device.
+//!
+//! Key = (seed, stream), counter = (replay or image index, element index): indexed by element, never by thread.
+
+/// Who draws; streams with one seed are independent of each other. The numbers are part of the checkpoint's meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Stream {
+    /// Initial weights; the counter's first word is the parameter's index.
+    Init = 0,
+    /// Order of the training images.
+    Shuffle = 1,
+    /// Dynamic binarisation of training images.
+    Binarize = 2,
+    /// Noise of the reparameterised latents.
+    Latent = 3,
+    /// Prior draws that a generator or decoder starts from.
+    Prior = 4,
+    /// Draws of pixels.
+    Pixel = 5,
+    /// Interpolation points of the gradient penalty.
+    Penalty = 6,
+    /// The built-in glyphs.
+    Glyphs = 7,
+    /// Random test inputs.
+    Test = 8,
+}
+
+/// One block of Threefry-2x32-20: two words from a key and a counter.
+pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+    const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
+    let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
+    let mut x = [counter[0].wrapping_add(keys[0]), counter[1].wrapping_add(keys[1])];
+    for group in 0..5 {
+        for round in 0..4 {
+            x[0] = x[0].wrapping_add(x[1]);
+            x[1] = x[1].rotate_left(ROTATIONS[(group % 2) * 4 + round]) ^ x[0];
+        }
+        let inject = group + 1;
+        x[0] = x[0].wrapping_add(keys[inject % 3]);
+        x[1] = x[1].wrapping_add(keys[(inject + 1) % 3]).wrapping_add(inject as u32);
+    }
+    x
+}
+
+/// The two random words of element `counter` in `stream` under `seed`.
+pub fn words(seed: u32, stream: Stream, counter: [u32; 2]) -> [u32; 2] {
+    threefry2x32([seed, stream as u32], counter)
+}
+
+/// A word as a uniform number in [0, 1): its top 24 bits times 2^-24.
+pub fn unit(word: u32) -> f32 {
+    (word >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// A uniform draw in [0, 1).
+pub fn uniform(seed: u32, stream: Stream, counter: [u32; 2]) -> f32 {
+    unit(words(seed, stream, counter)[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_answers_of_random123() {
+        assert_eq!(threefry2x32([0, 0], [0, 0]), [0x6b20_0159, 0x99ba_4efe]);
+        assert_eq!(threefry2x32([!0, !0], [!0, !0]), [0x1cb9_96fc, 0xbb00_2be7]);
+        assert_eq!(threefry2x32([0x1319_8a2e, 0x0370_7344], [0x243f_6a88, 0x85a3_08d3]), [0xc492_3a9c, 0x483d_f7a0]);
+    }
+}

@@ -1,0 +1,112 @@
+//! Dense shapes of at most four dimensions, and the meta data of a value.
+
+use std::fmt;
+
+/// A dense, row-major shape of rank 0 to 4. Images are `[n, h, w, c]`, weights `[kh, kw, cin, cout]`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; 4],
+    rank: u8,
+}
+
+impl Shape {
+    /// A shape from its dimensions, outermost first. Panics above rank 4.
+    #[track_caller]
+    pub fn new(dims: &[usize]) -> Self {
+        assert!(dims.len() <= 4, "a shape has at most 4 dimensions, got {dims:?}");
+        let mut all = [1; 4];
+        all[..dims.len()].copy_from_slice(dims);
+        Shape { dims: all, rank: dims.len() as u8 }
+    }
+
+    /// The dimensions, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank as usize]
+    }
+
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.rank as usize
+    }
+
+    /// Number of elements (1 for a rank-0 shape).
+    pub fn len(&self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// Whether there is no element at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The innermost dimension (1 for rank 0): channels of an image, columns of a matrix.
+    pub fn last(&self) -> usize {
+        self.dims().last().copied().unwrap_or(1)
+    }
+
+    /// Elements divided by the innermost dimension: pixels of an image, rows of a matrix.
+    pub fn rows(&self) -> usize {
+        self.dims().iter().rev().skip(1).product()
+    }
+
+    /// The four dimensions, padded with leading ones: `[5, 3]` becomes `[1, 1, 5, 3]`.
+    pub fn padded(&self) -> [usize; 4] {
+        let mut out = [1; 4];
+        out[4 - self.rank()..].copy_from_slice(self.dims());
+        out
+    }
+
+    /// Whether this shape can be expanded to `to`: same rank, every dimension equal or 1.
+    pub fn expands_to(&self, to: Shape) -> bool {
+        self.rank == to.rank && self.dims().iter().zip(to.dims()).all(|(a, b)| a == b || *a == 1)
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Shape::new(&dims)
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.dims().iter().map(|d| d.to_string()).collect();
+        write!(f, "[{}]", dims.join("x"))
+    }
+}
+
+/// Element type; every element takes four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 32-bit unsigned integer: class indices, drawn pixel levels.
+    U32,
+}
+
+/// What is known of a value before it is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// Its shape.
+    pub shape: Shape,
+    /// Its element type.
+    pub dtype: DType,
+}
+
+impl Meta {
+    /// An f32 value of this shape.
+    pub fn f32(shape: impl Into<Shape>) -> Self {
+        Meta { shape: shape.into(), dtype: DType::F32 }
+    }
+
+    /// A u32 value of this shape.
+    pub fn u32(shape: impl Into<Shape>) -> Self {
+        Meta { shape: shape.into(), dtype: DType::U32 }
+    }
+}

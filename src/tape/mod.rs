@@ -1,0 +1,4 @@
+//! The tape.
+
+pub mod geometry;
+pub mod op;

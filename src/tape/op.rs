@@ -1,0 +1,236 @@
+//! Everything the crate can compute. One root word names an op everywhere: variant, kernel, shader, test case.
+//!
+//! Only ops have gradient rules (`grad.rs`); backends see the steps that the planner makes of them.
+//! Images are NHWC; a *row* is all that shares every index but the last one (the channels of a pixel).
+
+use super::geometry::ConvGeom;
+use crate::rng::Stream;
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+
+/// A trainable parameter or a piece of state, by its index in the [`ParamSet`](crate::nn::ParamSet).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(pub u32);
+
+/// An input of a plan, in the order of declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InputId(pub u32);
+
+/// What changes from one replay of a plan to the next and is a single number on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Scalar {
+    /// Step size of the optimiser.
+    LearningRate,
+    /// Optimiser step, counted from 1 (bias correction).
+    Step,
+    /// Seed of every random stream (u32).
+    Seed,
+    /// How often this plan has run: the counter of training draws (u32).
+    Replay,
+    /// Index of the first image of a batch that is sampled or evaluated: the counter of its draws (u32).
+    FirstImage,
+    /// Divisor of the logits before a draw.
+    Temperature,
+    /// Weight of the KL term.
+    KlWeight,
+}
+
+impl Scalar {
+    /// All scalars, in the order of their words in the device's scalar buffer.
+    pub const ALL: [Scalar; 7] = [
+        Scalar::LearningRate,
+        Scalar::Step,
+        Scalar::Seed,
+        Scalar::Replay,
+        Scalar::FirstImage,
+        Scalar::Temperature,
+        Scalar::KlWeight,
+    ];
+
+    /// Whether the word is an unsigned integer rather than a float.
+    pub fn is_u32(self) -> bool {
+        matches!(self, Scalar::Seed | Scalar::Replay | Scalar::FirstImage)
+    }
+}
+
+/// Elementwise functions of one argument.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Unary {
+    /// max(x, 0)
+    Relu,
+    /// x where x > 0, else slope * x
+    LeakyRelu(f32),
+    /// x where x > 0, else exp(x) - 1
+    Elu,
+    Tanh,
+    /// 1 / (1 + exp(-x))
+    Sigmoid,
+    /// log(1 + exp(x)), computed without overflow
+    Softplus,
+    /// x * sigmoid(x)
+    Silu,
+    Exp,
+    Log,
+    Sqrt,
+    Square,
+    /// 1 / x
+    Recip,
+}
+
+impl Unary {
+    /// Whether the derivative is computed from the output y; otherwise it is computed from the input x.
+    /// An activation whose derivative needs y alone can be folded into the step that makes x.
+    pub fn saves_output(self) -> bool {
+        use Unary::*;
+        match self {
+            Relu | LeakyRelu(_) | Elu | Tanh | Sigmoid | Exp | Sqrt | Recip => true,
+            Softplus | Silu | Log | Square => false,
+        }
+    }
+}
+
+/// Elementwise functions of two arguments of equal shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+/// A distribution to draw from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dist {
+    /// [0, 1) in steps of 2^-24.
+    Uniform,
+    /// N(0, 1) by Box-Muller.
+    Normal,
+}
+
+/// What counts the draws of a random op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// (replay of the plan, element index): training.
+    Replay,
+    /// (image index, index within the image); the leading dimension counts images: sampling and evaluation, where the
+    /// batch size must not matter.
+    Image,
+}
+
+/// One operation. Shapes are inferred in `infer.rs`; the shapes given there in brackets are those of inputs -> outputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    // ---- 1. leaves -------------------------------------------------------------------------------------------
+    /// Fed before each replay.
+    Input(InputId),
+    /// The value of a parameter before any store of this plan.
+    Param(ParamId),
+    /// A device scalar, shape `[]`.
+    Scalar(Scalar),
+    /// The same number everywhere.
+    Fill(f32),
+
+    // ---- 2. elementwise --------------------------------------------------------------------------------------
+    /// `x -> f(x)`
+    Unary(Unary),
+    /// `dy, saved -> dy * f'(..)`; `saved` is y or x, see [`Unary::saves_output`].
+    UnaryBwd(Unary),
+    /// `a, b -> a op b`
+    Binary(Binary),
+    /// `x -> scale * x + shift`
+    Affine { scale: f32, shift: f32 },
+    /// `x -> min(max(x, lo), hi)`; passes no gradient.
+    Clamp { lo: f32, hi: f32 },
+    /// `x[.., 2c] -> tanh(first c) * sigmoid(last c)`
+    Gated,
+    /// `dy[.., c], x[.., 2c] -> dx[.., 2c]`
+    GatedBwd,
+    /// `mu, logvar, eps -> mu + exp(logvar / 2) * eps` (Kingma & Welling 2014, eq. 10)
+    Reparameterize,
+
+    // ---- 3. shape --------------------------------------------------------------------------------------------
+    /// The same elements under another shape. An alias, no step.
+    Reshape(Shape),
+    /// The same value, opaque to `grad`. An alias, no step.
+    Detach,
+    /// Zeros around, per dimension (padded rank 4, leading dimensions first).
+    Pad { before: [usize; 4], after: [usize; 4] },
+    /// What `Pad` with the same numbers would have been given: drops `before` leading and `after` trailing entries.
+    Slice { before: [usize; 4], after: [usize; 4] },
+    /// `table[k, d], index[n] (u32) -> [n, d]`
+    Gather,
+    /// `dy[n, d], index[n] (u32) -> [rows, d]`: rows of dy added up by index, in order.
+    Scatter { rows: usize },
+
+    // ---- 4. reductions ---------------------------------------------------------------------------------------
+    /// Sum over every dimension that is 1 in the target shape (same rank).
+    Sum(Shape),
+    /// Repeats every dimension that is 1 up to the target shape (same rank).
+    Expand(Shape),
+
+    // ---- 5. products -----------------------------------------------------------------------------------------
+    /// `a, b -> op(a) op(b)` with op the transpose or not; a is `[m, k]`, b is `[k, n]` after op.
+    Matmul { ta: bool, tb: bool },
+    /// `x, w -> y`
+    Conv(ConvGeom),
+    /// `dy, w -> dx`; also the transposed convolution.
+    ConvDx(ConvGeom),
+    /// `x, dy -> dw`; closed weights get exactly zero.
+    ConvDw(ConvGeom),
+
+    // ---- 6. normalisation ------------------------------------------------------------------------------------
+    /// `x[.., c], gamma[c], beta[c] -> y, mean[c], inv_std[c]` over all rows, biased variance (Ioffe & Szegedy 2015).
+    BatchNorm { eps: f32 },
+    /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
+    BatchNormBwd,
+    /// `x[.., c], gamma[c], beta[c], mean[c], var[c] -> y`
+    BatchNormInfer { eps: f32 },
+    /// `x[.., d], gamma[d], beta[d] -> y, mean[rows], inv_std[rows]` within each row (Ba et al. 2016).
+    LayerNorm { eps: f32 },
+    /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
+    LayerNormBwd,
+
+    // ---- 7. losses -------------------------------------------------------------------------------------------
+    /// `logits, target -> max(l, 0) - l t + log(1 + exp(-|l|))`, elementwise
+    BceWithLogits,
+    /// `x, target -> (x - target)^2`, elementwise
+    Mse,
+    /// `logits[m, k], target[m] (u32) -> -log softmax(logits)[target]`, `[m]`
+    SoftmaxCrossEntropy,
+    /// `dy[m], logits[m, k], target[m] (u32) -> dlogits[m, k]`
+    SoftmaxCrossEntropyBwd,
+    /// `mu[n, d], logvar[n, d] -> KL(N(mu, exp logvar) || N(0, I))`, `[n]` (Kingma & Welling 2014, appendix B)
+    GaussianKl,
+
+    // ---- 8. recurrence ---------------------------------------------------------------------------------------
+    /// `z[n, 4h] (gates i f g o before activation), c[n, h] -> h'[n, h], c'[n, h], gates[n, 4h]` (activated)
+    LstmCell,
+    /// `dh'[n, h], dc'[n, h], c[n, h], c'[n, h], gates[n, 4h] -> dz[n, 4h], dc[n, h]`
+    LstmCellBwd,
+    /// `z[t, n, 4h] (input part of the gates), h0[n, h], c0[n, h], w_hh[h, 4h] -> y[t, n, h], c_n[n, h], kept[t, n, 5h]`;
+    /// `kept` holds the activated gates i f g o and the cell of every step for the backward pass. h_n is the last y.
+    Lstm,
+    /// `dy[t, n, h], dc_n[n, h], h0, c0, w_hh, y, kept -> dz[t, n, 4h], dh0[n, h], dc0[n, h], dw_hh[h, 4h]`
+    LstmBwd,
+
+    // ---- 9. randomness ---------------------------------------------------------------------------------------
+    /// `seed, counter -> draws` of the given shape; indexed by element, never by thread.
+    Random { dist: Dist, stream: Stream, counter: Counter, shape: Shape },
+    /// `logits[m, k], u[m], temperature[] -> index[m] (u32)`: the smallest k whose cumulative softmax exceeds u.
+    Categorical,
+    /// `logits, u, temperature[] -> 1 where u < sigmoid(logit / temperature), else 0`, elementwise
+    Bernoulli,
+
+    // ---- 10. state -------------------------------------------------------------------------------------------
+    /// `param, grad, m, v, lr[], step[] -> param, m, v` (Kingma & Ba 2015, algorithm 1)
+    Adam { beta1: f32, beta2: f32, eps: f32 },
+    /// `param, grad, v, lr[] -> param, v`; eps outside the root
+    RmsProp { alpha: f32, eps: f32 },
+    /// `param, grad, buf, lr[] -> param, buf` with `buf = momentum * buf + grad`
+    Sgd { momentum: f32 },
+    /// `average, value -> decay * average + (1 - decay) * value`
+    Ema { decay: f32 },
+    /// `value ->` becomes the parameter's value when the plan ends. A root for dead-code removal.
+    Store(ParamId),
+}
