@@ -1,1 +1,6 @@
-//! train
+//! Training: the run folder with its checkpoints and metrics.
+
+pub mod atomic;
+pub mod checkpoint;
+pub mod metrics;
+pub mod run_dir;

@@ -1,0 +1,286 @@
+//! The checkpoint: one safetensors file that holds everything needed to go on bit for bit.
+//!
+//! Tensors are `params/<path>`, `optim/<slot>/<path>`, `ema/<path>` and `state/<path>`, all f32; the metadata says
+//! which configuration, step, random stream and data position they belong to. The bytes hold no time and no path, and
+//! everything is sorted, so the same content gives the same bytes.
+
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::train::atomic::write_atomically;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// The value of `format` in the metadata.
+pub const FORMAT: &str = "pixtape-checkpoint";
+
+/// The version that this crate writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+/// What can be done about a file that is no sound checkpoint.
+const DAMAGED: &str = "use an earlier checkpoint of the run, or train again";
+
+/// The longest header that the format allows, in bytes.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// One dense f32 tensor on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Its shape, outermost dimension first.
+    pub shape: Shape,
+    /// Its elements, row major, `shape.len()` of them.
+    pub data: Vec<f32>,
+}
+
+impl Tensor {
+    /// A tensor from its shape and elements. Panics where their number does not match the shape.
+    #[track_caller]
+    pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Self {
+        let shape = shape.into();
+        assert_eq!(shape.len(), data.len(), "a tensor of shape {shape} has {} elements", shape.len());
+        Tensor { shape, data }
+    }
+}
+
+/// A training run at one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// Tensors by name: `params/<path>`, `optim/<slot>/<path>`, `ema/<path>`, `state/<path>`.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The complete configuration as TOML.
+    pub config: String,
+    /// Training steps done.
+    pub step: u64,
+    /// Where the random streams stand (seed and replay counts), as the training loop writes it.
+    pub rng: String,
+    /// Where the data stand (epoch and batch), as the training loop writes it.
+    pub data_cursor: String,
+}
+
+/// A tensor's entry in the header. The order of the fields is that of the bytes.
+#[derive(Serialize)]
+struct Entry<'a> {
+    dtype: &'static str,
+    shape: &'a [usize],
+    data_offsets: [usize; 2],
+}
+
+/// The header. The names come after `__metadata__` and sorted, as the data do.
+#[derive(Serialize)]
+struct Header<'a> {
+    __metadata__: BTreeMap<&'static str, &'a str>,
+    #[serde(flatten)]
+    tensors: BTreeMap<&'a str, Entry<'a>>,
+}
+
+impl Checkpoint {
+    /// Adds a tensor under `name`. Panics where it holds another number of elements than its shape, or none.
+    #[track_caller]
+    pub fn insert(&mut self, name: impl Into<String>, shape: impl Into<Shape>, data: Vec<f32>) {
+        self.tensors.insert(name.into(), Tensor::new(shape, data));
+    }
+
+    /// The tensors whose name starts with `group` and a slash, without that prefix: `group("params")`.
+    pub fn group<'a>(&'a self, group: &str) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+        let prefix = format!("{group}/");
+        self.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
+    }
+
+    /// The name of the first tensor that holds a NaN or an infinity. Such a checkpoint loads (a run is resumed bit for
+    /// bit, whatever its state), but is not worth sampling from.
+    pub fn first_non_finite(&self) -> Option<&str> {
+        let broken = self.tensors.iter().find(|(_, tensor)| tensor.data.iter().any(|x| !x.is_finite()));
+        broken.map(|(name, _)| name.as_str())
+    }
+
+    /// Compares the tensors of `groups` (`params`, `optim`, `ema`, `state`) with the names and shapes that a model
+    /// expects; other groups are not looked at. `path` is where the checkpoint came from, for the message.
+    ///
+    /// # Errors
+    /// [`Error::File`] listing what is missing, extra or of another shape.
+    pub fn expect(&self, path: &Path, groups: &[&str], expected: &BTreeMap<String, Shape>) -> Result<()> {
+        let looked_at = |name: &&String| groups.contains(&name.split('/').next().unwrap_or_default());
+        let missing = expected.keys().filter(|name| !self.tensors.contains_key(*name)).cloned();
+        let extra = self.tensors.keys().filter(looked_at).filter(|name| !expected.contains_key(*name)).cloned();
+        let misshapen = expected.iter().filter_map(|(name, want)| {
+            let have = self.tensors.get(name)?.shape;
+            (have != *want).then(|| format!("{name} is {have}, not {want}"))
+        });
+        let found: Vec<String> = [
+            shortened("missing", missing.collect()),
+            shortened("extra", extra.collect()),
+            shortened("misshapen", misshapen.collect()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let reason = format!("its tensors are not those of this model ({})", found.join("; "));
+        Err(Error::file(path, reason, "use the checkpoint with the preset and model sizes that it was trained with"))
+    }
+
+    /// Writes the checkpoint to `path` so that a crash at any moment leaves either the old file or the new one.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the folder is missing or cannot be written to, or the disk is full; nothing else in the
+    /// folder changes then.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        write_atomically(path, |out| self.write(out))
+    }
+
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes).expect("writing to memory does not fail");
+        bytes
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (version, step) = (VERSION.to_string(), self.step.to_string());
+        let metadata = [
+            ("format", FORMAT),
+            ("version", &version),
+            ("config", &self.config),
+            ("step", &step),
+            ("rng", &self.rng),
+            ("data_cursor", &self.data_cursor),
+        ];
+        let mut end = 0;
+        let tensors = self.tensors.iter().map(|(name, tensor)| {
+            let start = end;
+            end += 4 * tensor.data.len();
+            (name.as_str(), Entry { dtype: "F32", shape: tensor.shape.dims(), data_offsets: [start, end] })
+        });
+        let header = Header { __metadata__: metadata.into_iter().collect(), tensors: tensors.collect() };
+        let mut text = serde_json::to_vec(&header)?;
+        // The data start at a multiple of eight bytes, so that a reader can map them.
+        text.resize(text.len().next_multiple_of(8), b' ');
+        out.write_all(&(text.len() as u64).to_le_bytes())?;
+        out.write_all(&text)?;
+        for tensor in self.tensors.values() {
+            for block in tensor.data.chunks(1 << 14) {
+                let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
+                out.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the file cannot be read, is truncated or damaged, is something else, or was written by a
+    /// newer pixtape.
+    pub fn load(path: &Path) -> Result<Self> {
+        let failed = |error: io::Error| Error::io(path, "read", &error);
+        let mut file = File::open(path).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        if !meta.is_file() {
+            return Err(Error::file(path, "it is not a file", "give the path of a checkpoint file"));
+        }
+        // A file of another kind is turned away by its first eight bytes, before gigabytes of it are read.
+        let mut length = [0; 8];
+        let mut bytes = Vec::new();
+        if meta.len() >= 8 {
+            file.read_exact(&mut length).map_err(failed)?;
+            check_header_length(path, u64::from_le_bytes(length), meta.len())?;
+            bytes.extend(length);
+        }
+        file.take(meta.len()).read_to_end(&mut bytes).map_err(failed)?;
+        Checkpoint::parse(path, &bytes)
+    }
+
+    /// Reads a checkpoint from the bytes of a file; `path` is only for the message.
+    ///
+    /// # Errors
+    /// [`Error::File`] for any bytes that are not a sound checkpoint of a version that this crate knows.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let damaged = |reason: String| Error::file(path, reason, DAMAGED);
+        let Some(length) = bytes.first_chunk::<8>() else {
+            return Err(damaged(format!("it is truncated ({} bytes)", bytes.len())));
+        };
+        check_header_length(path, u64::from_le_bytes(*length), bytes.len() as u64)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(explain(&error)))?;
+        let empty = Default::default();
+        let metadata = header.metadata().as_ref().unwrap_or(&empty);
+        check_format(path, metadata.get("format"), metadata.get("version"))?;
+        let text =
+            |key: &str| metadata.get(key).cloned().ok_or_else(|| damaged(format!("its metadata have no `{key}`")));
+        let step = text("step")?;
+        let step = step.parse().map_err(|_| damaged(format!("its step is \"{step}\", not a whole number")))?;
+        let views = SafeTensors::deserialize(bytes).map_err(|error| damaged(explain(&error)))?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in views.iter() {
+            if view.dtype() != Dtype::F32 {
+                return Err(damaged(format!("its tensor {name} is {}, not F32", view.dtype())));
+            }
+            if view.shape().len() > 4 || view.shape().contains(&0) {
+                return Err(damaged(format!("its tensor {name} has the impossible shape {:?}", view.shape())));
+            }
+            let data = view.data().as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
+            tensors.insert(name.to_string(), Tensor::new(Shape::new(view.shape()), data));
+        }
+        Ok(Checkpoint { tensors, config: text("config")?, step, rng: text("rng")?, data_cursor: text("data_cursor")? })
+    }
+}
+
+/// The body of the fuzz target: no bytes make the parser panic, and what it accepts survives a round trip.
+pub fn fuzz_parse(bytes: &[u8]) {
+    if let Ok(checkpoint) = Checkpoint::parse(Path::new("fuzz"), bytes) {
+        let written = checkpoint.to_bytes();
+        let again = Checkpoint::parse(Path::new("fuzz"), &written).expect("what was written can be read");
+        // Bytes, not values: a NaN is not equal to itself.
+        assert_eq!(again.to_bytes(), written);
+    }
+}
+
+fn check_header_length(path: &Path, header: u64, file: u64) -> Result<()> {
+    if header > MAX_HEADER || header > file - 8 {
+        let reason =
+            format!("it is truncated or not a safetensors file (a header of {header} bytes in a file of {file} bytes)");
+        return Err(Error::file(path, reason, DAMAGED));
+    }
+    Ok(())
+}
+
+fn check_format(path: &Path, format: Option<&String>, version: Option<&String>) -> Result<()> {
+    if format.map(String::as_str) != Some(FORMAT) {
+        let reason = match format {
+            Some(format) => format!("it is a \"{format}\" file, not a checkpoint"),
+            None => "it is a safetensors file, but not a checkpoint of pixtape".to_string(),
+        };
+        return Err(Error::file(path, reason, "give a file from the checkpoints folder of a run"));
+    }
+    match version.and_then(|version| version.parse::<u32>().ok()) {
+        Some(VERSION) => Ok(()),
+        Some(newer) if newer > VERSION => {
+            Err(Error::file(path, format!("it was written by a newer pixtape (version {newer})"), "update pixtape"))
+        }
+        _ => Err(Error::file(path, "its metadata have no version that pixtape knows", DAMAGED)),
+    }
+}
+
+fn explain(error: &SafeTensorError) -> String {
+    match error {
+        SafeTensorError::MetadataIncompleteBuffer => {
+            "it is truncated, or has bytes after its end (its tensors do not fill it exactly)".to_string()
+        }
+        other => format!("it is damaged ({other})"),
+    }
+}
+
+/// "2 missing: a, b", at most four of them named; nothing for an empty list.
+fn shortened(what: &str, names: Vec<String>) -> Option<String> {
+    const SHOWN: usize = 4;
+    if names.is_empty() {
+        return None;
+    }
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    let shown = &names[..names.len().min(SHOWN)];
+    Some(format!("{} {what}: {}{more}", names.len(), shown.join(", ")))
+}
