@@ -1,0 +1,167 @@
+//! amat, the format of the fixed binarisation of MNIST: text, one square image a line, `0` and `1` with blanks between.
+
+use super::source::Source;
+use crate::Result;
+
+/// The longest line, in values: an image of 256 x 256.
+const MAX_LINE: usize = 256 * 256;
+
+/// Reads images; returns their side and the values 0 and 1, `[n, side, side]`.
+///
+/// # Errors
+/// Anything but `0`, `1`, blanks and line ends, lines of different lengths, a length that is no square, a damaged file.
+pub fn read_amat(source: &mut Source) -> Result<(usize, Vec<u8>)> {
+    let mut parser = Parser::default();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let filled = source.fill(&mut buffer)?;
+        if filled == 0 {
+            break;
+        }
+        parser.feed(&buffer[..filled]).map_err(|fault| fault.into_error(source))?;
+    }
+    parser.end_line().map_err(|fault| fault.into_error(source))?;
+    let Parser { mut pixels, line_length, .. } = parser;
+    if pixels.is_empty() {
+        return Err(source.corrupt("it holds no images"));
+    }
+    let side = line_length.isqrt();
+    if side * side != line_length {
+        return Err(source.fault(
+            format!("its lines have {line_length} values, which is no square image"),
+            "write one square image a line, 784 values for 28 x 28",
+        ));
+    }
+    pixels.shrink_to_fit();
+    Ok((side, pixels))
+}
+
+#[derive(Default)]
+struct Parser {
+    pixels: Vec<u8>,
+    /// Values of the first line, and so of every line.
+    line_length: usize,
+    /// Finished lines, empty ones too.
+    lines: usize,
+    /// Values in the line being read.
+    values: usize,
+    /// Bytes read in the line being read.
+    column: usize,
+    /// Whether the byte before was a value: two in a row have no blank between them.
+    after_value: bool,
+}
+
+enum Fault {
+    Letter { line: usize, column: usize, byte: u8 },
+    Length { line: usize, values: usize, expected: usize },
+    Endless { line: usize },
+}
+
+impl Fault {
+    fn into_error(self, source: &Source) -> crate::Error {
+        let remedy = "it is no binary .amat file, or damaged; fetch or copy it again";
+        match self {
+            Fault::Letter { line, column, byte } => {
+                let found = char::from(byte).escape_default();
+                source.fault(
+                    format!("line {line}, column {column} has `{found}` where a lone 0 or 1 should stand"),
+                    remedy,
+                )
+            }
+            Fault::Length { line, values, expected } => {
+                source.corrupt(format!("line {line} has {values} values, the lines before have {expected}"))
+            }
+            Fault::Endless { line } => source.fault(format!("line {line} has more than {MAX_LINE} values"), remedy),
+        }
+    }
+}
+
+impl Parser {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        for &byte in bytes {
+            self.column += 1;
+            match byte {
+                b'0' | b'1' if !self.after_value => {
+                    self.pixels.push(byte - b'0');
+                    self.values += 1;
+                    self.after_value = true;
+                    if self.values > MAX_LINE {
+                        return Err(Fault::Endless { line: self.lines + 1 });
+                    }
+                }
+                b' ' | b'\t' | b'\r' => self.after_value = false,
+                b'\n' => self.end_line()?,
+                _ => return Err(Fault::Letter { line: self.lines + 1, column: self.column, byte }),
+            }
+        }
+        Ok(())
+    }
+
+    /// A line of blanks alone holds no image.
+    fn end_line(&mut self) -> Result<(), Fault> {
+        self.lines += 1;
+        let values = std::mem::take(&mut self.values);
+        (self.column, self.after_value) = (0, false);
+        if self.line_length == 0 {
+            self.line_length = values;
+        }
+        if values != 0 && values != self.line_length {
+            return Err(Fault::Length { line: self.lines, values, expected: self.line_length });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn amat(text: &str) -> Result<(usize, Vec<u8>)> {
+        read_amat(&mut Source::from_bytes(text.into(), "b.amat")?)
+    }
+
+    fn message(text: &str) -> String {
+        amat(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn lines_are_images_whatever_ends_them() {
+        let expected = (2, vec![0, 1, 1, 0, 1, 1, 1, 1]);
+        for text in ["0 1 1 0\n1 1 1 1\n", "0 1 1 0 \r\n1 1\t1  1", "\n 0 1 1 0\n\n1 1 1 1\n\n"] {
+            assert_eq!(amat(text).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bad_text_is_named_with_its_place() {
+        assert!(message("0 1 1 0\n0 1 x 0\n").contains("b.amat: line 2, column 5 has `x` where"));
+        assert!(message("0 1 10\n").contains("line 1, column 6 has `0` where a lone 0 or 1"));
+        assert!(message("0 1 2 0").contains("`2`"));
+        assert!(message("0 1 1 0\n0 1 1\n").contains("line 2 has 3 values, the lines before have 4"));
+        assert!(message("0 1 1\n").contains("3 values, which is no square"));
+        assert!(message("").contains("no images"));
+        assert!(message("\n \n").contains("no images"));
+        assert!(message(&"0 ".repeat(MAX_LINE + 1)).contains("more than 65536 values"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(side in 1usize..6, count in 1usize..5, seed: u32) {
+            let value = |i: usize| (crate::rng::threefry2x32([seed, 0], [i as u32, 0])[0] & 1) as u8;
+            let pixels: Vec<u8> = (0..side * side * count).map(value).collect();
+            let line = |line: &[u8]| line.iter().map(u8::to_string).collect::<Vec<_>>().join(" ") + "\n";
+            let text: String = pixels.chunks(side * side).map(line).collect();
+            prop_assert_eq!(amat(&text).unwrap(), (side, pixels));
+        }
+
+        #[test]
+        fn anything_else_is_an_error_not_a_panic(text in "[01 \\n\\rx]{0,40}") {
+            if let Ok((side, pixels)) = amat(&text) {
+                prop_assert!(!pixels.is_empty() && pixels.len().is_multiple_of(side * side));
+                prop_assert!(pixels.iter().all(|&value| value < 2) && !text.contains('x'));
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Batches: an endless sequence that depends only on the seed, and can be taken up again at any place.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::binarize::Binarize;
+use super::images::{Images, Levels};
+use crate::rng::{Stream, words};
+use crate::{Error, Result};
+
+/// In which order an epoch visits the images, and what becomes of its last, incomplete batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// For training: a new permutation each epoch; the images that do not fill a batch are left out of the epoch.
+    Shuffled,
+    /// For evaluation: as in the file; the last batch of an epoch may be smaller.
+    InOrder,
+}
+
+/// The numbers that levels become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// 0 to 1.
+    Unit,
+    /// -1 to 1, for a generator that ends in tanh.
+    Symmetric,
+}
+
+/// What batches shall be like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchOptions {
+    /// Images a batch, at least 1.
+    pub batch: usize,
+    /// Seed of order and dynamic binarisation.
+    pub seed: u32,
+    /// Order of the images.
+    pub order: Order,
+    /// Binarisation.
+    pub binarize: Binarize,
+    /// Range of [`Batch::pixels`].
+    pub range: Range,
+    /// Pads every image with level 0 to this height and width, the image in the middle (MNIST to 32 x 32 for a GAN).
+    pub pad_to: Option<usize>,
+}
+
+impl BatchOptions {
+    /// Shuffled batches of `batch` images in 0 to 1, neither binarised nor padded.
+    pub fn new(batch: usize, seed: u32) -> BatchOptions {
+        let (order, range) = (Order::Shuffled, Range::Unit);
+        BatchOptions { batch, seed, order, binarize: Binarize::None, range, pad_to: None }
+    }
+}
+
+/// One batch. Its vectors are reused from batch to batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The epoch it belongs to, from 0.
+    pub epoch: u32,
+    /// Index of each image in its [`Images`], `[n]`.
+    pub indices: Vec<u32>,
+    /// Values in the chosen range, `[n, height, width, channels]`.
+    pub pixels: Vec<f32>,
+    /// The same as levels (0 to 255, or 0 and 1), the targets of a softmax.
+    pub levels: Vec<u32>,
+    /// Labels, `[n]`; empty where the set has none.
+    pub labels: Vec<u32>,
+}
+
+impl Batch {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// True before the first batch was written into it.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+}
+
+/// A place in the sequence of batches; a checkpoint keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Epoch, from 0.
+    pub epoch: u32,
+    /// Images of this epoch that were dealt out already.
+    pub position: u32,
+}
+
+/// An endless, deterministic sequence of batches over [`Images`].
+pub struct Batches {
+    images: Arc<Images>,
+    options: BatchOptions,
+    levels: Levels,
+    size: [usize; 2],
+    values: [f32; 256],
+    cursor: Cursor,
+    /// The order of `ordered`'s epoch; filled when a batch of that epoch is first asked for.
+    order: Vec<u32>,
+    ordered: Option<u32>,
+    scratch: Vec<u8>,
+}
+
+impl Batches {
+    /// The sequence from its beginning.
+    ///
+    /// # Errors
+    /// A batch of 0 images, a shuffled batch larger than the set, a padded size below the images' own, dynamic
+    /// binarisation of a binary set.
+    pub fn new(images: Arc<Images>, options: BatchOptions) -> Result<Batches> {
+        if options.batch == 0 {
+            return Err(Error::Usage("a batch of 0 images trains nothing; choose a batch of at least 1".into()));
+        }
+        if options.order == Order::Shuffled && options.batch > images.len() {
+            return Err(Error::Failed(format!(
+                "{} has {} images, too few for one batch of {}; choose a smaller batch",
+                images.name(),
+                images.len(),
+                options.batch
+            )));
+        }
+        let levels = options.binarize.levels(&images)?;
+        let size = match options.pad_to {
+            None => [images.height(), images.width()],
+            Some(side) if side >= images.height().max(images.width()) => [side, side],
+            Some(side) => {
+                let (name, height, width) = (images.name(), images.height(), images.width());
+                return Err(Error::Failed(format!(
+                    "the images of {name} are {height} x {width} and cannot be padded to {side} x {side}; \
+                     choose a larger size"
+                )));
+            }
+        };
+        let values = std::array::from_fn(|level| {
+            let unit = level as f32 / f32::from(levels.max());
+            match options.range {
+                Range::Unit => unit,
+                Range::Symmetric => unit * 2.0 - 1.0,
+            }
+        });
+        let scratch = vec![0; images.dims()];
+        let (cursor, order, ordered) = (Cursor::default(), Vec::new(), None);
+        Ok(Batches { images, options, levels, size, values, cursor, order, ordered, scratch })
+    }
+
+    /// The images dealt out.
+    pub fn images(&self) -> &Arc<Images> {
+        &self.images
+    }
+
+    /// What the batches are like.
+    pub fn options(&self) -> &BatchOptions {
+        &self.options
+    }
+
+    /// What [`Batch::levels`] mean: binary after binarisation.
+    pub fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    /// `[height, width, channels]` of an image in a batch, padding included.
+    pub fn size(&self) -> [usize; 3] {
+        [self.size[0], self.size[1], self.images.channels()]
+    }
+
+    /// Batches an epoch.
+    pub fn per_epoch(&self) -> usize {
+        match self.options.order {
+            Order::Shuffled => self.images.len() / self.options.batch,
+            Order::InOrder => self.images.len().div_ceil(self.options.batch),
+        }
+    }
+
+    /// Where the next batch begins.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// Goes on from `cursor`, as [`Batches::cursor`] gave it: the batches that follow are the same bits as if the
+    /// sequence had never been interrupted.
+    ///
+    /// # Errors
+    /// When no batch of this sequence begins there: another set or another batch size.
+    pub fn seek(&mut self, cursor: Cursor) -> Result<()> {
+        let position = cursor.position as usize;
+        let batch = self.options.batch;
+        if !position.is_multiple_of(batch) || position / batch >= self.per_epoch() {
+            return Err(Error::Failed(format!(
+                "no batch of {batch} begins at image {position} of {}; resume with the data set and batch size of the run",
+                self.images.name()
+            )));
+        }
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    /// Writes the next batch into `batch`, reusing its memory.
+    pub fn next_into(&mut self, batch: &mut Batch) {
+        self.order_epoch();
+        let start = self.cursor.position as usize;
+        let end = (start + self.options.batch).min(self.images.len());
+        batch.epoch = self.cursor.epoch;
+        batch.indices.clear();
+        batch.indices.extend_from_slice(&self.order[start..end]);
+        batch.labels.clear();
+        if let Some(labels) = self.images.labels() {
+            batch.labels.extend(batch.indices.iter().map(|&index| u32::from(labels[index as usize])));
+        }
+        let size: usize = self.size().iter().product();
+        // What padding leaves untouched must be level 0, whatever the recycled batch held before.
+        batch.levels.clear();
+        batch.levels.resize(batch.indices.len() * size, 0);
+        for (levels, &index) in batch.levels.chunks_exact_mut(size).zip(&batch.indices) {
+            self.options.binarize.apply(
+                &self.images,
+                index as usize,
+                self.options.seed,
+                self.cursor.epoch,
+                &mut self.scratch,
+            );
+            place(&self.scratch, &self.images, self.size, levels);
+        }
+        batch.pixels.clear();
+        batch.pixels.extend(batch.levels.iter().map(|&level| self.values[level as usize]));
+        self.advance(end);
+    }
+
+    /// The next batch in memory of its own.
+    pub fn next_batch(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        self.next_into(&mut batch);
+        batch
+    }
+
+    /// Moves the cursor behind image `end`, or to the next epoch where no batch begins there.
+    fn advance(&mut self, end: usize) {
+        if end / self.options.batch >= self.per_epoch() || end == self.images.len() {
+            self.cursor = Cursor { epoch: self.cursor.epoch + 1, position: 0 };
+        } else {
+            self.cursor.position = end as u32;
+        }
+    }
+
+    /// Makes `order` the order of the cursor's epoch. A permutation is the order of one 64-bit random key an image:
+    /// unbiased, and each epoch's is found without walking through those before.
+    fn order_epoch(&mut self) {
+        let epoch = self.cursor.epoch;
+        let known = self.ordered == Some(epoch) || (self.options.order == Order::InOrder && self.ordered.is_some());
+        if known {
+            return;
+        }
+        let count = self.images.len() as u32;
+        self.order.clear();
+        self.order.extend(0..count);
+        if self.options.order == Order::Shuffled {
+            let seed = self.options.seed;
+            let key = |&index: &u32| (words(seed, Stream::Shuffle, [epoch, index]), index);
+            self.order.sort_by_cached_key(key);
+        }
+        self.ordered = Some(epoch);
+    }
+}
+
+/// Copies one image into the middle of a padded one.
+fn place(image: &[u8], images: &Images, size: [usize; 2], out: &mut [u32]) {
+    let (height, width, channels) = (images.height(), images.width(), images.channels());
+    let (top, left) = ((size[0] - height) / 2, (size[1] - width) / 2);
+    let row = width * channels;
+    for y in 0..height {
+        let start = ((top + y) * size[1] + left) * channels;
+        let target = &mut out[start..start + row];
+        target.iter_mut().zip(&image[y * row..]).for_each(|(to, &from)| *to = u32::from(from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images(count: usize) -> Arc<Images> {
+        let pixels = (0..count * 4).map(|i| (i % 256) as u8).collect();
+        let labels = (0..count).map(|i| (i % 10) as u8).collect();
+        Arc::new(Images::new("test", [2, 2, 1], pixels, Some(labels), Levels::Grey256).unwrap())
+    }
+
+    #[test]
+    fn an_epoch_visits_every_image_once_and_the_next_one_in_another_order() {
+        let mut batches = Batches::new(images(40), BatchOptions::new(8, 1)).unwrap();
+        let mut epochs = [Vec::new(), Vec::new()];
+        for step in 0..10 {
+            let batch = batches.next_batch();
+            assert_eq!(batch.epoch as usize, step / 5);
+            for (&index, &label) in batch.indices.iter().zip(&batch.labels) {
+                assert_eq!(index % 10, label);
+            }
+            for (at, &index) in batch.indices.iter().enumerate() {
+                assert_eq!(batch.levels[at * 4], index * 4 % 256);
+                assert_eq!(batch.pixels[at * 4], (index * 4 % 256) as f32 / 255.0);
+            }
+            epochs[step / 5].extend(batch.indices);
+        }
+        assert_ne!(epochs[0], epochs[1]);
+        for mut epoch in epochs {
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..40).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn training_drops_the_incomplete_batch_and_evaluation_keeps_it() {
+        let mut training = Batches::new(images(10), BatchOptions::new(4, 1)).unwrap();
+        assert_eq!(training.per_epoch(), 2);
+        let lengths: Vec<_> = (0..3).map(|_| training.next_batch()).map(|b| (b.epoch, b.len())).collect();
+        assert_eq!(lengths, [(0, 4), (0, 4), (1, 4)]);
+
+        let options = BatchOptions { order: Order::InOrder, ..BatchOptions::new(4, 1) };
+        let mut evaluation = Batches::new(images(10), options).unwrap();
+        assert_eq!(evaluation.per_epoch(), 3);
+        let lengths: Vec<_> = (0..4).map(|_| evaluation.next_batch()).map(|b| (b.epoch, b.len())).collect();
+        assert_eq!(lengths, [(0, 4), (0, 4), (0, 2), (1, 4)]);
+        assert_eq!(evaluation.next_batch().indices, [4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn resuming_at_any_cursor_gives_the_same_bits() {
+        let options = BatchOptions { binarize: Binarize::Dynamic, ..BatchOptions::new(7, 3) };
+        let mut whole = Batches::new(images(30), options).unwrap();
+        for _ in 0..11 {
+            let cursor = whole.cursor();
+            let mut resumed = Batches::new(images(30), options).unwrap();
+            resumed.seek(cursor).unwrap();
+            assert_eq!(whole.next_batch(), resumed.next_batch());
+            assert_eq!(whole.cursor(), resumed.cursor());
+        }
+        assert!(whole.seek(Cursor { epoch: 0, position: 3 }).is_err());
+        assert!(whole.seek(Cursor { epoch: 0, position: 28 }).is_err());
+    }
+
+    #[test]
+    fn padding_is_level_0_around_the_image_and_the_low_end_of_the_range() {
+        let options =
+            BatchOptions { pad_to: Some(4), range: Range::Symmetric, order: Order::InOrder, ..BatchOptions::new(2, 0) };
+        let mut batches = Batches::new(images(64), options).unwrap();
+        assert_eq!(batches.size(), [4, 4, 1]);
+        let mut batch = Batch { levels: vec![77; 500], pixels: vec![7.0; 500], ..Batch::default() };
+        batches.seek(Cursor { epoch: 0, position: 62 }).unwrap();
+        batches.next_into(&mut batch);
+        assert_eq!(batch.levels[16..], [0, 0, 0, 0, 0, 252, 253, 0, 0, 254, 255, 0, 0, 0, 0, 0]);
+        assert_eq!((batch.pixels[16], batch.pixels[26]), (-1.0, 1.0));
+        let small = BatchOptions { pad_to: Some(1), ..options };
+        assert!(Batches::new(images(3), small).is_err());
+    }
+
+    #[test]
+    fn a_batch_of_nothing_or_more_than_all_is_refused() {
+        assert_eq!(Batches::new(images(5), BatchOptions::new(0, 0)).err().map(|e| e.exit_code()), Some(2));
+        assert!(Batches::new(images(5), BatchOptions::new(6, 0)).is_err());
+        let options = BatchOptions { order: Order::InOrder, ..BatchOptions::new(6, 0) };
+        assert_eq!(Batches::new(images(5), options).unwrap().next_batch().len(), 5);
+    }
+}

@@ -1,0 +1,169 @@
+//! Grey values to zeros and ones: fixed, anew each epoch, or by threshold.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::images::{Images, Levels};
+use crate::rng::{Stream, words};
+use crate::{Error, Result};
+
+/// The seed of [`Binarize::Static`]; part of what "static binarisation" means, so it never changes.
+const STATIC_SEED: u32 = 0x5b1a_27e5;
+
+/// How grey values become zeros and ones. Likelihoods under different binarisations are not comparable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Binarize {
+    /// Not at all: the values of the file.
+    #[default]
+    None,
+    /// One fixed sample: that of the file where it is binary (binarized-mnist), else one Bernoulli sample of every
+    /// value with probability value / 255, the same whatever the seed.
+    Static,
+    /// A Bernoulli sample with probability value / 255, anew each epoch.
+    Dynamic,
+    /// 1 where the value is at least 128.
+    Threshold,
+}
+
+impl Binarize {
+    /// All of them, in the order in which they are listed.
+    pub const ALL: [Binarize; 4] = [Binarize::None, Binarize::Static, Binarize::Dynamic, Binarize::Threshold];
+
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binarize::None => "none",
+            Binarize::Static => "static",
+            Binarize::Dynamic => "dynamic",
+            Binarize::Threshold => "threshold",
+        }
+    }
+
+    /// What the values mean afterwards.
+    ///
+    /// # Errors
+    /// When a binary set is to be binarised anew: its grey values are gone.
+    pub fn levels(self, images: &Images) -> Result<Levels> {
+        match (self, images.levels()) {
+            (Binarize::Dynamic, Levels::Binary) => Err(Error::Usage(format!(
+                "{} is binary already and has no grey values to sample from; use binarize = \"static\", or the grey set",
+                images.name()
+            ))),
+            (Binarize::None, levels) => Ok(levels),
+            _ => Ok(Levels::Binary),
+        }
+    }
+
+    /// Writes the levels of image `index` into `out`, `[height, width, channels]`. Dynamic samples depend on `seed`,
+    /// `epoch` and the image's index, and on nothing else.
+    pub(super) fn apply(self, images: &Images, index: usize, seed: u32, epoch: u32, out: &mut [u8]) {
+        let image = images.image(index);
+        let [part, first] = images.origin();
+        match self {
+            _ if images.levels() == Levels::Binary => out.copy_from_slice(image),
+            Binarize::None => out.copy_from_slice(image),
+            Binarize::Threshold => out.iter_mut().zip(image).for_each(|(bit, &value)| *bit = u8::from(value >= 128)),
+            Binarize::Static => bernoulli(STATIC_SEED.wrapping_add(part), first + index as u32, image, out),
+            Binarize::Dynamic => bernoulli(epoch_seed(seed, epoch), index as u32, image, out),
+        }
+    }
+}
+
+/// A counter has room for image and pixel; the epoch goes into the key, through a block of its own.
+fn epoch_seed(seed: u32, epoch: u32) -> u32 {
+    words(seed, Stream::Binarize, [epoch, u32::MAX])[0]
+}
+
+/// `out` = 1 with probability value / 255, two pixels a block of random words; exact at both ends.
+fn bernoulli(seed: u32, image_index: u32, image: &[u8], out: &mut [u8]) {
+    for (pair, (bits, values)) in out.chunks_mut(2).zip(image.chunks(2)).enumerate() {
+        let draw = words(seed, Stream::Binarize, [image_index, pair as u32]);
+        for ((bit, &value), word) in bits.iter_mut().zip(values).zip(draw) {
+            // word / 2^32 < value / 255, in whole numbers.
+            *bit = u8::from(u64::from(word) * 255 < u64::from(value) << 32);
+        }
+    }
+}
+
+impl fmt::Display for Binarize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Binarize {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Binarize> {
+        let found = Binarize::ALL.into_iter().find(|binarize| binarize.name() == text);
+        found.ok_or_else(|| {
+            Error::Usage(format!("there is no binarisation `{text}`; use none, static, dynamic or threshold"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp() -> Images {
+        let pixels = (0..2 * 16 * 16).map(|i| (i % 256) as u8).collect();
+        Images::new("ramp", [16, 16, 1], pixels, None, Levels::Grey256).unwrap()
+    }
+
+    fn bits(how: Binarize, index: usize, seed: u32, epoch: u32) -> Vec<u8> {
+        let mut out = vec![9; 256];
+        how.apply(&ramp(), index, seed, epoch, &mut out);
+        out
+    }
+
+    #[test]
+    fn black_and_white_stay_and_grey_is_as_often_one_as_it_is_bright() {
+        let mut ones = vec![0u32; 256];
+        for epoch in 0..2000 {
+            let sample = bits(Binarize::Dynamic, 0, 7, epoch);
+            ones.iter_mut().zip(sample).for_each(|(sum, bit)| *sum += u32::from(bit));
+        }
+        assert_eq!((ones[0], ones[255]), (0, 2000));
+        for (value, &count) in ones.iter().enumerate() {
+            let p = value as f64 / 255.0;
+            let deviation = (2000.0 * p * (1.0 - p)).sqrt();
+            assert!((f64::from(count) - 2000.0 * p).abs() <= 4.5 * deviation, "value {value}: {count} of 2000");
+        }
+    }
+
+    #[test]
+    fn dynamic_changes_with_epoch_seed_and_image_and_static_only_with_the_image() {
+        let base = bits(Binarize::Dynamic, 0, 7, 3);
+        assert_eq!(base, bits(Binarize::Dynamic, 0, 7, 3));
+        assert_ne!(base, bits(Binarize::Dynamic, 0, 7, 4));
+        assert_ne!(base, bits(Binarize::Dynamic, 0, 8, 3));
+        assert_ne!(base, bits(Binarize::Dynamic, 1, 7, 3));
+        assert_eq!(bits(Binarize::Static, 0, 7, 3), bits(Binarize::Static, 0, 8, 4));
+        assert_ne!(bits(Binarize::Static, 0, 7, 3), bits(Binarize::Static, 1, 7, 3));
+    }
+
+    #[test]
+    fn static_sample_of_an_image_is_the_same_in_every_split() {
+        let mut out = vec![0; 256];
+        Binarize::Static.apply(&ramp().slice(1, 2), 0, 0, 0, &mut out);
+        assert_eq!(out, bits(Binarize::Static, 1, 0, 0));
+    }
+
+    #[test]
+    fn threshold_is_at_128() {
+        let sample = bits(Binarize::Threshold, 0, 0, 0);
+        assert_eq!((sample[127], sample[128]), (0, 1));
+    }
+
+    #[test]
+    fn a_binary_set_keeps_its_bits_and_refuses_dynamic() {
+        let images = Images::new("b", [1, 2, 1], vec![0, 1], None, Levels::Binary).unwrap();
+        for how in [Binarize::None, Binarize::Static, Binarize::Threshold] {
+            let mut out = [9; 2];
+            how.apply(&images, 0, 1, 1, &mut out);
+            assert_eq!((out, how.levels(&images).unwrap()), ([0, 1], Levels::Binary));
+        }
+        assert!(Binarize::Dynamic.levels(&images).unwrap_err().to_string().contains("binary already"));
+    }
+}

@@ -1,0 +1,239 @@
+//! Images in memory, as bytes, with their labels.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// What a byte of [`Images::pixels`] means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Levels {
+    /// Intensities 0 to 255.
+    Grey256,
+    /// 0 or 1, as in the fixed binarisation of MNIST.
+    Binary,
+}
+
+impl Levels {
+    /// The largest level: 255 or 1.
+    pub fn max(self) -> u8 {
+        match self {
+            Levels::Grey256 => 255,
+            Levels::Binary => 1,
+        }
+    }
+
+    /// The number of levels: 256 or 2.
+    pub fn count(self) -> usize {
+        usize::from(self.max()) + 1
+    }
+}
+
+/// Which part of a data set. A likelihood is reported with data set, split and binarisation, so what each part
+/// holds is fixed:
+///
+/// | set | `Train` | `Fit` | `Valid` | `Test` |
+/// |---|---|---|---|---|
+/// | mnist, fashion-mnist | training file, 60,000 | its first 50,000 | its last 10,000 | test file |
+/// | cifar-10 | training files, 50,000 | the first 45,000 | the last 5,000 | test file |
+/// | binarized-mnist, glyphs | as published | `Train` | as published | as published |
+/// | folder or file without parts | 90 % by a fixed hash | `Train` | 5 % | 5 % |
+///
+/// `Train` and `Valid` of the first two rows overlap: to choose a model by `Valid`, train on `Fit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Everything the publisher meant for training.
+    Train,
+    /// `Train` without the images of `Valid`.
+    Fit,
+    /// Validation images.
+    Valid,
+    /// Test images.
+    Test,
+}
+
+impl Split {
+    /// All splits, in the order in which they are listed.
+    pub const ALL: [Split; 4] = [Split::Train, Split::Fit, Split::Valid, Split::Test];
+
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Fit => "fit",
+            Split::Valid => "valid",
+            Split::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Split {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Split> {
+        let found = Split::ALL.into_iter().find(|split| split.name() == text);
+        found.ok_or_else(|| Error::Usage(format!("there is no split `{text}`; use train, fit, valid or test")))
+    }
+}
+
+/// A set of images of one size, channels last, one byte a value, all in memory.
+#[derive(Clone, PartialEq)]
+pub struct Images {
+    name: String,
+    size: [usize; 3],
+    pixels: Vec<u8>,
+    labels: Option<Vec<u8>>,
+    levels: Levels,
+    part: u32,
+    first: u32,
+}
+
+impl Images {
+    /// Images from their parts: `size` is `[height, width, channels]`, `pixels` lies as `[n, height, width, channels]`,
+    /// `labels`, if any, has one entry an image.
+    ///
+    /// # Errors
+    /// When there is no image, the lengths do not fit each other, or a value lies above the levels.
+    pub fn new(
+        name: impl Into<String>,
+        size: [usize; 3],
+        pixels: Vec<u8>,
+        labels: Option<Vec<u8>>,
+        levels: Levels,
+    ) -> Result<Images> {
+        let name = name.into();
+        let one = size[0] * size[1] * size[2];
+        if one == 0 || pixels.is_empty() || !pixels.len().is_multiple_of(one) {
+            let [height, width, channels] = size;
+            return Err(Error::Failed(format!(
+                "{name}: {} bytes are no whole number of {height} x {width} x {channels} images; check the data set",
+                pixels.len()
+            )));
+        }
+        let count = pixels.len() / one;
+        if let Some(labels) = &labels
+            && labels.len() != count
+        {
+            return Err(Error::Failed(format!(
+                "{name}: there are {count} images but {} labels; the files do not belong together, fetch both again",
+                labels.len()
+            )));
+        }
+        if levels == Levels::Binary && pixels.iter().any(|&value| value > 1) {
+            return Err(Error::Failed(format!("{name}: a binary image holds a value other than 0 and 1")));
+        }
+        Ok(Images { name, size, pixels, labels, levels, part: 0, first: 0 })
+    }
+
+    /// Name of the data set: a known name, or the last part of the path it came from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Rows of an image.
+    pub fn height(&self) -> usize {
+        self.size[0]
+    }
+
+    /// Columns of an image.
+    pub fn width(&self) -> usize {
+        self.size[1]
+    }
+
+    /// Channels of an image: 1 (grey) or 3 (RGB).
+    pub fn channels(&self) -> usize {
+        self.size[2]
+    }
+
+    /// Values of one image: height x width x channels, the dimensions of "bits per dimension".
+    pub fn dims(&self) -> usize {
+        self.size.iter().product()
+    }
+
+    /// Number of images, never 0.
+    pub fn len(&self) -> usize {
+        self.pixels.len() / self.dims()
+    }
+
+    /// Never true: an empty set is an error where it is read.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
+    /// All values, `[n, height, width, channels]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The values of image `index`, `[height, width, channels]`.
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.dims()..(index + 1) * self.dims()]
+    }
+
+    /// One label an image, where the set has labels.
+    pub fn labels(&self) -> Option<&[u8]> {
+        self.labels.as_deref()
+    }
+
+    /// Number of classes: the largest label plus one, 0 without labels.
+    pub fn classes(&self) -> usize {
+        let largest = self.labels.iter().flatten().max();
+        largest.map_or(0, |&label| usize::from(label) + 1)
+    }
+
+    /// What a value means.
+    pub fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    /// Mean value over all images, in levels.
+    pub fn mean(&self) -> f64 {
+        self.pixels.iter().map(|&value| u64::from(value)).sum::<u64>() as f64 / self.pixels.len() as f64
+    }
+
+    /// Where the images lie in their publisher's files, `[part, index of the first]`: what a static binarisation counts
+    /// by, so that an image has the same sample in whichever split it appears.
+    pub(super) fn origin(&self) -> [u32; 2] {
+        [self.part, self.first]
+    }
+
+    /// The same images as part `part` of their data set (0 for training files, 1 valid, 2 test).
+    pub(super) fn with_part(mut self, part: u32) -> Images {
+        self.part = part;
+        self
+    }
+
+    /// The images at `indices`.
+    pub(super) fn select(&self, indices: &[usize]) -> Images {
+        let pixels = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
+        let labels = self.labels.as_ref().map(|labels| indices.iter().map(|&index| labels[index]).collect());
+        Images { name: self.name.clone(), pixels, labels, ..*self }
+    }
+
+    /// Images `start..end` of these.
+    pub(super) fn slice(mut self, start: usize, end: usize) -> Images {
+        let one = self.dims();
+        self.pixels.truncate(end * one);
+        self.pixels.drain(..start * one);
+        self.pixels.shrink_to_fit();
+        if let Some(labels) = &mut self.labels {
+            labels.truncate(end);
+            labels.drain(..start);
+        }
+        self.first += start as u32;
+        self
+    }
+}
+
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [height, width, channels] = self.size;
+        write!(f, "Images({}: {} of {height}x{width}x{channels})", self.name, self.len())
+    }
+}

@@ -1,0 +1,132 @@
+//! The same batches as [`Batches`] deals out, prepared ahead in a thread of their own.
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use super::batches::{Batch, Batches, Cursor};
+use crate::{Error, Result};
+
+/// Batches that wait ready: one being used, one ready, one in the making.
+const AHEAD: usize = 1;
+
+/// Prepares batches in the background. Buffers go round: nothing is allocated after the first few batches.
+pub struct Loader {
+    ready: Option<Receiver<(Batch, Cursor)>>,
+    used: Option<Sender<Batch>>,
+    current: Option<Batch>,
+    cursor: Cursor,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Starts preparing `batches` from where its cursor stands.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(batches: Batches) -> Result<Loader> {
+        let cursor = batches.cursor();
+        let (ready_sender, ready) = sync_channel(AHEAD);
+        let (used, used_receiver) = channel();
+        let worker = std::thread::Builder::new()
+            .name("loader".into())
+            .spawn(move || prepare(batches, &ready_sender, &used_receiver))
+            .map_err(|error| Error::Failed(format!("could not start the loader thread ({error}); free some memory")))?;
+        Ok(Loader { ready: Some(ready), used: Some(used), current: None, cursor, worker: Some(worker) })
+    }
+
+    /// The next batch; waits where it is not ready yet. The batch before is recycled.
+    ///
+    /// # Errors
+    /// When the thread has died.
+    pub fn next_batch(&mut self) -> Result<&Batch> {
+        if let (Some(batch), Some(used)) = (self.current.take(), &self.used) {
+            // The worker is gone only if it panicked, and then the receive below says so.
+            let _ = used.send(batch);
+        }
+        let received = self.ready.as_ref().and_then(|ready| ready.recv().ok());
+        let (batch, cursor) = received.ok_or_else(|| {
+            Error::Failed("the loader thread stopped while preparing a batch; resume from the last checkpoint".into())
+        })?;
+        self.cursor = cursor;
+        Ok(self.current.insert(batch))
+    }
+
+    /// Where the batch after the last one handed out begins: what a checkpoint keeps. Batches prepared ahead do not count.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+}
+
+/// The thread: fills recycled batches until nobody wants them any more.
+fn prepare(mut batches: Batches, ready: &SyncSender<(Batch, Cursor)>, used: &Receiver<Batch>) {
+    loop {
+        let mut batch = used.try_recv().unwrap_or_default();
+        batches.next_into(&mut batch);
+        if ready.send((batch, batches.cursor())).is_err() {
+            return;
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Closing both channels wakes the worker, whatever it waits for.
+        self.ready = None;
+        self.used = None;
+        if let Some(worker) = self.worker.take() {
+            // A panic of the worker was reported by next_batch or concerns nobody any more.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::data::{BatchOptions, Binarize, Images, Levels};
+
+    fn batches() -> Batches {
+        let pixels = (0..50 * 16).map(|i| (i * 7 % 256) as u8).collect();
+        let images = Images::new("test", [4, 4, 1], pixels, None, Levels::Grey256).unwrap();
+        let options = BatchOptions { binarize: Binarize::Dynamic, ..BatchOptions::new(8, 5) };
+        Batches::new(Arc::new(images), options).unwrap()
+    }
+
+    #[test]
+    fn background_and_foreground_give_the_same_batches_and_cursors() {
+        let mut foreground = batches();
+        let mut background = Loader::new(batches()).unwrap();
+        for _ in 0..25 {
+            assert_eq!(background.cursor(), foreground.cursor());
+            assert_eq!(*background.next_batch().unwrap(), foreground.next_batch());
+        }
+        let mut resumed = batches();
+        resumed.seek(background.cursor()).unwrap();
+        assert_eq!(Loader::new(resumed).unwrap().next_batch().unwrap(), background.next_batch().unwrap());
+    }
+
+    #[test]
+    fn buffers_go_round() {
+        let mut loader = Loader::new(batches()).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..200 {
+            seen.insert(loader.next_batch().unwrap().pixels.as_ptr() as usize);
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+        assert!(seen.len() <= AHEAD + 3, "{} buffers for 200 batches", seen.len());
+    }
+
+    #[test]
+    fn dropping_it_ends_the_thread_at_any_moment() {
+        drop(Loader::new(batches()).unwrap());
+        let source = batches();
+        let images = Arc::downgrade(source.images());
+        let mut loader = Loader::new(source).unwrap();
+        loader.next_batch().unwrap();
+        assert!(images.upgrade().is_some());
+        drop(loader);
+        assert!(images.upgrade().is_none(), "the thread still holds the images");
+    }
+}

@@ -1,0 +1,234 @@
+//! From a name or a path to images.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::amat::read_amat;
+use super::cifar::{self, read_cifar};
+use super::folder::{open_folder, part_of_hundred};
+use super::idx::{read_idx_images, read_idx_labels};
+use super::images::{Images, Levels, Split};
+use super::sets::{Layout, SETS, Set};
+use super::source::{Source, find};
+use crate::{Error, Result};
+
+/// The folder that data sets lie in: `chosen` (`--data-dir`), else the environment's `PIXTAPE_DATA`, else `data`.
+pub fn data_dir(chosen: Option<&Path>) -> PathBuf {
+    let environment = || std::env::var_os("PIXTAPE_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
+    chosen.map(Path::to_path_buf).or_else(environment).unwrap_or_else(|| PathBuf::from("data"))
+}
+
+/// Opens a data set: a known name (`mnist`, `fashion-mnist`, `cifar-10`, `binarized-mnist`, `glyphs`) looked up in
+/// [`data_dir`], or the path of a folder of images, of a folder with the files of MNIST or CIFAR-10, or of one idx, amat
+/// or CIFAR-10 file. See [`Split`] for what each split holds.
+///
+/// # Errors
+/// An unknown name ([`Error::Usage`]), a missing or damaged file, a split that the set does not have.
+pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
+    if let Some(set) = SETS.iter().find(|set| set.name == name_or_path) {
+        return open_set(set, split, &self::data_dir(data_dir));
+    }
+    let path = Path::new(name_or_path);
+    let name = path.file_name().map_or(name_or_path.into(), |name| name.to_string_lossy());
+    if path.is_dir() {
+        match layout_of(path) {
+            Some(layout) => read_layout(layout, path, &name, split, &|file| {
+                Error::file(path, format!("{file} is missing beside its other files"), "copy it there")
+            }),
+            None => open_folder(path, &name, split),
+        }
+    } else if path.exists() {
+        open_file(path, &name, split)
+    } else if name_or_path.contains(['/', '\\', '.']) {
+        Err(Error::file(path, "there is no such file or folder", format!("check the path, or name one of {}", names())))
+    } else {
+        let nearest = SETS.iter().max_by(|a, b| {
+            let likeness = |set: &Set| strsim::jaro_winkler(set.name, name_or_path);
+            likeness(a).total_cmp(&likeness(b))
+        });
+        let nearest = nearest.map_or(String::new(), |set| format!(", did you mean `{}`?", set.name));
+        Err(Error::Usage(format!(
+            "there is no data set `{name_or_path}`{nearest} Known are {}; a folder of images or a file is named by its path",
+            names()
+        )))
+    }
+}
+
+fn names() -> String {
+    SETS.iter().map(|set| set.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Every training file of these layouts ends with the validation images: one in so many.
+fn valid_fraction(layout: Layout) -> usize {
+    if layout == Layout::Cifar { 10 } else { 6 }
+}
+
+fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
+    let folder = data_dir.join(set.name);
+    let missing = |file: &str| {
+        Error::file(
+            &folder,
+            format!("the data set {} is not there: {file} is missing", set.name),
+            format!("run `pixtape data fetch {}`, or say with --data-dir or PIXTAPE_DATA where it lies", set.name),
+        )
+    };
+    let images = read_layout(set.layout, &folder, set.name, split, &missing)?;
+    let classes = images.classes();
+    if classes > set.classes {
+        let reason = format!("it has the label {}, but {} has {} classes", classes - 1, set.name, set.classes);
+        return Err(Error::file(&folder, reason, "fetch the labels again"));
+    }
+    Ok(images)
+}
+
+/// The layout whose file names are found in `folder`.
+fn layout_of(folder: &Path) -> Option<Layout> {
+    let has = |name: &str| find(folder, name).is_some();
+    if has("train-images-idx3-ubyte") || has("t10k-images-idx3-ubyte") {
+        Some(Layout::Idx)
+    } else if has("data_batch_1.bin") || has("test_batch.bin") {
+        Some(Layout::Cifar)
+    } else if has("binarized_mnist_train.amat") || has("binarized_mnist_test.amat") {
+        Some(Layout::Amat)
+    } else {
+        None
+    }
+}
+
+fn read_layout(
+    layout: Layout,
+    folder: &Path,
+    name: &str,
+    split: Split,
+    missing: &(dyn Fn(&str) -> Error + Sync),
+) -> Result<Images> {
+    let test = split == Split::Test;
+    let located = |file: &str| find(folder, file).ok_or_else(|| missing(file));
+    match layout {
+        Layout::Idx => {
+            let stem = if test { "t10k" } else { "train" };
+            let images = located(&format!("{stem}-images-idx3-ubyte"))?;
+            let labels = located(&format!("{stem}-labels-idx1-ubyte"))?;
+            let images = read_idx(&images, Some(&labels), name)?;
+            part_of_file(images, layout, if test { Split::Test } else { Split::Train }, split)
+        }
+        Layout::Cifar => {
+            let files: Vec<PathBuf> = match test {
+                true => vec![located("test_batch.bin")?],
+                false => (1..=5).map(|i| located(&format!("data_batch_{i}.bin"))).collect::<Result<_>>()?,
+            };
+            let images = read_cifar_files(&files, name)?;
+            part_of_file(images, layout, if test { Split::Test } else { Split::Train }, split)
+        }
+        Layout::Amat => {
+            let part = if split == Split::Fit { Split::Train } else { split };
+            let images = read_amat_file(&located(&format!("binarized_mnist_{part}.amat"))?, name)?;
+            Ok(images)
+        }
+    }
+}
+
+/// What `split` holds of a file whose images are all of `file_split`.
+fn part_of_file(images: Images, layout: Layout, file_split: Split, split: Split) -> Result<Images> {
+    let count = images.len();
+    let valid = count / valid_fraction(layout);
+    match (file_split, split) {
+        (Split::Train, Split::Valid) if valid == 0 => Err(Error::Failed(format!(
+            "{} has {count} training images, too few to set some aside for validation; use the split train or test",
+            images.name()
+        ))),
+        (Split::Train, Split::Valid) => Ok(images.slice(count - valid, count)),
+        (Split::Train, Split::Fit) => Ok(images.slice(0, count - valid)),
+        (Split::Train, _) => Ok(images),
+        _ => Ok(images.with_part(file_split as u32)),
+    }
+}
+
+fn read_idx(path: &Path, labels: Option<&Path>, name: &str) -> Result<Images> {
+    let (height, width, pixels) = read_idx_images(&mut Source::open(path)?)?;
+    let labels =
+        labels.map(|path| read_idx_labels(&mut Source::open(path)?).map(|labels| (path, labels))).transpose()?;
+    let count = pixels.len() / (height * width);
+    if let Some((labels_path, labels)) = &labels
+        && labels.len() != count
+    {
+        let reason = format!("it has {} labels, but {} has {count} images", labels.len(), path.display());
+        return Err(Error::file(labels_path, reason, "the files do not belong together: fetch or copy both again"));
+    }
+    Images::new(name, [height, width, 1], pixels, labels.map(|(_, labels)| labels), Levels::Grey256)
+}
+
+/// Unpacking is what takes time, so the files are read at once.
+fn read_cifar_files(paths: &[PathBuf], name: &str) -> Result<Images> {
+    let parts: Vec<_> = paths.par_iter().map(|path| read_cifar(&mut Source::open(path)?)).collect::<Result<_>>()?;
+    let (pixels, labels): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    Images::new(name, [cifar::SIDE, cifar::SIDE, 3], pixels.concat(), Some(labels.concat()), Levels::Grey256)
+}
+
+fn read_amat_file(path: &Path, name: &str) -> Result<Images> {
+    let (side, pixels) = read_amat(&mut Source::open(path)?)?;
+    Images::new(name, [side, side, 1], pixels, None, Levels::Binary)
+}
+
+/// One file by its path. Its name says its format, and, where it has one of the usual words in it, its split.
+fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
+    let lower = name.to_lowercase();
+    let bare = lower.strip_suffix(".gz").or(lower.strip_suffix(".xz")).unwrap_or(&lower);
+    let has = |word: &str| bare.contains(word);
+    let (layout, images) = if has("idx1") {
+        return Err(Error::file(path, "it holds labels", "name the file of the images; labels beside it are found"));
+    } else if has("idx") {
+        (Layout::Idx, read_idx(path, labels_beside(path, name).as_deref(), name)?)
+    } else if bare.ends_with(".amat") {
+        (Layout::Amat, read_amat_file(path, name)?)
+    } else if bare.ends_with(".bin") {
+        (Layout::Cifar, read_cifar_files(&[path.to_path_buf()], name)?)
+    } else {
+        return Err(Error::file(
+            path,
+            "its name does not say which format it has",
+            "name an idx file (...idx3-ubyte), a .amat file or a CIFAR-10 .bin file, each also with .gz or .xz, or a folder of images",
+        ));
+    };
+    let file_split = if has("train") || has("data_batch") {
+        Split::Train
+    } else if has("t10k") || has("test") {
+        Split::Test
+    } else if has("valid") {
+        Split::Valid
+    } else {
+        return part_by_position(images, split);
+    };
+    if file_split != Split::Train && file_split != split {
+        let reason = format!("by its name it holds {file_split} images, and the split {split} is asked for");
+        return Err(Error::file(path, reason, "name the file of that split, or the folder of all"));
+    }
+    if file_split == Split::Train && split == Split::Test {
+        let reason = "by its name it holds training images, and the split test is asked for";
+        return Err(Error::file(path, reason, "name the file of that split, or the folder of all"));
+    }
+    part_of_file(images, layout, file_split, split)
+}
+
+/// The labels that belong to an idx file of images, by the publishers' naming.
+fn labels_beside(path: &Path, name: &str) -> Option<PathBuf> {
+    let labels = name.replace("images", "labels").replace("idx3", "idx1");
+    let bare = labels.strip_suffix(".gz").or(labels.strip_suffix(".xz")).unwrap_or(&labels);
+    if labels == name { None } else { find(path.parent()?, bare) }
+}
+
+/// 90, 5 and 5 % of a file that does not say its split, by a fixed hash of the image's position.
+fn part_by_position(images: Images, split: Split) -> Result<Images> {
+    let wanted = if split == Split::Fit { Split::Train } else { split };
+    let part = |index: usize| part_of_hundred(crate::rng::threefry2x32([0, 0], [index as u32, 0])[0] % 100);
+    let chosen: Vec<usize> = (0..images.len()).filter(|&index| part(index) == wanted).collect();
+    if chosen.is_empty() {
+        return Err(Error::Failed(format!(
+            "none of the {} images of {} falls into the split {split}; put train, valid or test into the file's name",
+            images.len(),
+            images.name()
+        )));
+    }
+    Ok(images.select(&chosen))
+}
