@@ -1,6 +1,7 @@
 //! pixtape: hand-written compute kernels and a small autodiff tape for generative image models.
 
 pub mod backend;
+pub mod config;
 pub mod data;
 pub mod error;
 pub mod nn;

@@ -11,7 +11,8 @@ use crate::{Error, Result};
 const STATIC_SEED: u32 = 0x5b1a_27e5;
 
 /// How grey values become zeros and ones. Likelihoods under different binarisations are not comparable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Binarize {
     /// Not at all: the values of the file.
     #[default]

@@ -1,0 +1,273 @@
+//! The configuration of a training run: complete, re-runnable, written as `config.toml` and into every checkpoint.
+//!
+//! A configuration starts as a preset ([`preset`]) and is changed key by key, by a TOML file or by `--set key=value`.
+//! A key that the preset does not have is an error that names the nearest one. Paths are not part of it: what
+//! is trained depends on the data set's name, not on where it lies.
+
+mod edit;
+mod presets;
+
+pub use presets::{PRESETS, preset};
+
+use crate::data::Binarize;
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+
+/// The largest batch, far above what fits into memory.
+const MAX_BATCH: usize = 1 << 20;
+
+/// The largest model size (channels, units, blocks), so that the product of four fits into 64 bits.
+const MAX_SIZE: usize = 1 << 14;
+
+/// Everything that decides what a training run computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The preset that it started from; it decides the model.
+    pub preset: String,
+    /// The data set's name; for a folder of images the folder's last component.
+    pub data: String,
+    /// How grey values become zeros and ones.
+    pub binarize: Binarize,
+    /// Images a training step.
+    pub batch: usize,
+    /// Training steps in total. Exactly one of `steps` and `epochs` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
+    /// Passes over the training images in total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u32>,
+    /// The seed of all random streams.
+    pub seed: u32,
+    /// `auto`, `cpu`, `cuda` or `wgpu`.
+    pub device: String,
+    /// Precision of the operands of matrix products and convolutions.
+    pub precision: Precision,
+    /// Largest norm of all gradients together; 0 is no clipping.
+    pub clip_norm: f64,
+    /// Decay of the moving average of the parameters, a step; 0 is no average.
+    pub ema: f64,
+    /// Steps from one checkpoint to the next; 0 saves the last step only.
+    pub checkpoint_every: u32,
+    /// Steps from one picture of samples to the next; 0 draws none.
+    pub sample_every: u32,
+    /// Steps from one line of metrics to the next.
+    pub log_every: u32,
+    /// Steps over which the weight of the KL term rises from 0 to 1 (variational autoencoders).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_warmup: Option<u32>,
+    /// What generator and critic play for (adversarial networks).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Objective>,
+    /// Steps of the critic for one of the generator (adversarial networks).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critic_steps: Option<u32>,
+    /// Bound on every weight of the critic, for `wgan` (adversarial networks).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_clip: Option<f64>,
+    /// Weight of the gradient penalty, for `wgan-gp` (adversarial networks).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<f64>,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// The learning rate over time.
+    pub schedule: Schedule,
+    /// Sizes of the model.
+    pub model: ModelSizes,
+}
+
+/// Precision of the operands of matrix products and convolutions; sums are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// tf32 on CUDA, f32 elsewhere.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 19-bit floats (10 bits of mantissa), CUDA only.
+    Tf32,
+    /// 16-bit floats (7 bits of mantissa), CUDA only; master weights stay f32.
+    Bf16,
+}
+
+/// What generator and critic of an adversarial network play for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// The zero-sum game of Goodfellow et al. 2014.
+    Minimax,
+    /// The generator maximises log D(G(z)) instead (ibid.).
+    NonSaturating,
+    /// Least squares (Mao et al. 2017).
+    Lsgan,
+    /// Wasserstein with clipped weights (Arjovsky et al. 2017).
+    Wgan,
+    /// Wasserstein with a gradient penalty (Gulrajani et al. 2017).
+    WganGp,
+    /// Hinge loss with spectral norm (Miyato et al. 2018).
+    Hinge,
+}
+
+/// The optimiser; each kind reads only its own keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimizer {
+    /// Which one.
+    pub kind: OptimizerKind,
+    /// Learning rate.
+    pub lr: f64,
+    /// Adam: decay of the mean of the gradient.
+    pub beta1: f64,
+    /// Adam: decay of the mean of its square.
+    pub beta2: f64,
+    /// Adam and RMSProp: added to the root.
+    pub eps: f64,
+    /// RMSProp: decay of the mean of the squared gradient.
+    pub alpha: f64,
+    /// SGD: momentum.
+    pub momentum: f64,
+}
+
+/// The kinds of optimisers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Kingma & Ba 2015.
+    Adam,
+    /// Tieleman & Hinton 2012.
+    Rmsprop,
+    /// Plain, or with momentum.
+    Sgd,
+}
+
+/// The learning rate over time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Its shape after the warm-up.
+    pub kind: ScheduleKind,
+    /// Steps over which the rate rises linearly from 0.
+    pub warmup_steps: u32,
+    /// The rate at the last step (cosine and linear).
+    pub final_lr: f64,
+}
+
+/// Shapes of the learning rate over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    /// Always the same.
+    Constant,
+    /// Half a cosine down to `final_lr`.
+    Cosine,
+    /// A straight line down to `final_lr`.
+    Linear,
+}
+
+/// Sizes of the model. Each preset has those that it knows; the others are absent and cannot be set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSizes {
+    /// Channels of the widest feature map that the image meets first (autoencoders, adversarial networks: the base
+    /// that the other layers are multiples of).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
+    /// Hidden units of a fully connected layer, or the `h` of PixelCNN and PixelRNN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<usize>,
+    /// Residual blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<usize>,
+    /// Gated or recurrent layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Channels of the 1x1 convolutions before the output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<usize>,
+    /// Dimensions of the latent vector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent: Option<usize>,
+}
+
+impl Config {
+    /// The text of `config.toml`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every field is a TOML value")
+    }
+
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// A clause that names the key and what it must be.
+    fn check(&self) -> Result<(), String> {
+        let model = &self.model;
+        let sizes = [
+            ("model.channels", model.channels),
+            ("model.hidden", model.hidden),
+            ("model.blocks", model.blocks),
+            ("model.layers", model.layers),
+            ("model.head", model.head),
+            ("model.latent", model.latent),
+        ];
+        within("batch", Some(self.batch), 1, MAX_BATCH)?;
+        for (key, size) in sizes {
+            within(key, size, 1, MAX_SIZE)?;
+        }
+        let counts = [
+            ("steps", self.steps),
+            ("epochs", self.epochs),
+            ("log_every", Some(self.log_every)),
+            ("critic_steps", self.critic_steps),
+        ];
+        for (key, count) in counts {
+            within(key, count, 1, u32::MAX)?;
+        }
+        if self.steps.is_some() == self.epochs.is_some() {
+            return Err("exactly one of steps and epochs must be there".to_string());
+        }
+        let optimizer = &self.optimizer;
+        let above = [
+            ("optimizer.lr", Some(optimizer.lr)),
+            ("optimizer.eps", Some(optimizer.eps)),
+            ("weight_clip", self.weight_clip),
+            ("penalty", self.penalty),
+        ];
+        for (key, value) in above {
+            if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
+                return Err(format!("{key} must be above 0"));
+            }
+        }
+        for (key, value) in [("clip_norm", self.clip_norm), ("schedule.final_lr", self.schedule.final_lr)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(format!("{key} must be at least 0"));
+            }
+        }
+        let decays = [
+            ("ema", self.ema),
+            ("optimizer.beta1", optimizer.beta1),
+            ("optimizer.beta2", optimizer.beta2),
+            ("optimizer.alpha", optimizer.alpha),
+            ("optimizer.momentum", optimizer.momentum),
+        ];
+        for (key, value) in decays {
+            if !(0.0..1.0).contains(&value) {
+                return Err(format!("{key} must be at least 0 and below 1"));
+            }
+        }
+        if !["auto", "cpu", "cuda", "wgpu"].contains(&self.device.as_str()) {
+            return Err("device must be auto, cpu, cuda or wgpu".to_string());
+        }
+        if self.data.is_empty() || self.data.contains(['/', '\\']) {
+            return Err("data must be the name of a data set, not a path (--data takes a path)".to_string());
+        }
+        Ok(())
+    }
+}
+
+fn within<T: PartialOrd + Display>(key: &str, value: Option<T>, least: T, most: T) -> Result<(), String> {
+    match value {
+        Some(value) if value < least => Err(format!("{key} must be at least {least}")),
+        Some(value) if value > most => Err(format!("{key} must be at most {most}")),
+        _ => Ok(()),
+    }
+}

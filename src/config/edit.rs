@@ -1,0 +1,186 @@
+//! Changing a configuration key by key: `--set key=value` and TOML files.
+
+use super::presets::{preset, unknown_preset};
+use super::{Config, PRESETS};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+/// The two ways of saying how long to train; setting one takes the other away.
+const LENGTHS: [(&str, &str); 2] = [("steps", "epochs"), ("epochs", "steps")];
+
+impl Config {
+    /// Reads a configuration from TOML: `preset` and whatever differs from it. `path` is where the text came from, for
+    /// the message.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the line, for text that is not TOML, an unknown preset or key, a wrong type or value.
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
+        let refuse = |line: Option<usize>, reason: String| {
+            let place = line.map_or(String::new(), |line| format!("line {line}: "));
+            Error::file(path, place + &reason, "correct the file and run the command again")
+        };
+        let not_toml = |error: toml::de::Error| {
+            let line = error.span().map(|span| line_of(text, span.start));
+            refuse(line, format!("it is not valid TOML ({})", error.message().replace('\n', ", ")))
+        };
+        let table: Table = text.parse().map_err(not_toml)?;
+        // The same text once more, for the places of its keys.
+        let parsed = DeTable::parse(text).map_err(not_toml)?;
+        let mut lines = BTreeMap::new();
+        collect_lines(text, "", parsed.get_ref(), &mut lines);
+        let line = |key: &str| lines.get(key).copied();
+        let name = match table.get("preset") {
+            Some(Value::String(name)) => name,
+            Some(_) => return Err(refuse(line("preset"), "preset must be a text".to_string())),
+            None => {
+                let names: Vec<&str> = PRESETS.iter().map(|(name, ..)| *name).collect();
+                return Err(refuse(None, format!("it has no preset (one of {})", names.join(", "))));
+            }
+        };
+        let mut config = preset(name).map_err(|_| refuse(line("preset"), unknown_preset(name)))?;
+        if table.contains_key("steps") && table.contains_key("epochs") {
+            return Err(refuse(line("epochs"), "only one of steps and epochs can be there".to_string()));
+        }
+        let mut leaves = Vec::new();
+        collect_leaves("", table.clone(), &mut leaves);
+        for (key, value) in leaves {
+            config.assign(&key, value).map_err(|reason| refuse(line(&key), reason))?;
+        }
+        config.check().map_err(|reason| refuse(None, reason))?;
+        Ok(config)
+    }
+
+    /// Applies `key=value` of `--set`; nested keys are dotted (`optimizer.lr=0.001`).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown key, naming the nearest one and listing all, a wrong type or value.
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let usage = |reason: String| Error::Usage(format!("--set {assignment}: {reason}"));
+        let Some((key, text)) = assignment.split_once('=') else {
+            return Err(usage("it must be key=value".to_string()));
+        };
+        let (key, text) = (key.trim(), text.trim());
+        let value = match self.known_keys().get(key) {
+            Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
+            Some(Value::Float(_)) => text.parse().ok().map(Value::Float),
+            Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
+            _ => None,
+        };
+        // What does not parse stays a text, which `assign` refuses with the type that it wants.
+        let value = value.unwrap_or_else(|| Value::String(text.to_string()));
+        let mut changed = self.clone();
+        changed.assign(key, value).map_err(usage)?;
+        changed.check().map_err(usage)?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Checks every value against its range, after fields were set directly.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key and what it must be.
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|reason| Error::Usage(format!("{reason}; correct it and run the command again")))
+    }
+
+    /// Every key that this configuration's preset has, dotted and sorted, with its present value. Of `steps` and
+    /// `epochs` the absent one is there as 0.
+    pub fn known_keys(&self) -> BTreeMap<String, Value> {
+        let mut leaves = Vec::new();
+        collect_leaves("", self.to_table(), &mut leaves);
+        let mut keys: BTreeMap<String, Value> = leaves.into_iter().collect();
+        for (key, _) in LENGTHS {
+            keys.entry(key.to_string()).or_insert(Value::Integer(0));
+        }
+        keys
+    }
+
+    fn to_table(&self) -> Table {
+        Table::try_from(self).expect("every field is a TOML value")
+    }
+
+    /// Sets one key, without looking at ranges.
+    fn assign(&mut self, key: &str, value: Value) -> Result<(), String> {
+        let known = self.known_keys();
+        let Some(present) = known.get(key) else {
+            return Err(unknown_key(key, &self.preset, known.keys()));
+        };
+        let value = fitting(key, present, value)?;
+        if key == "preset" && value != *present {
+            return Err("the preset is chosen by the first argument, not by a key".to_string());
+        }
+        let mut table = self.to_table();
+        for (length, other) in LENGTHS {
+            if key == length {
+                table.remove(other);
+            }
+        }
+        let (section, leaf) = key.rsplit_once('.').map_or((None, key), |(section, leaf)| (Some(section), leaf));
+        let target = match section.and_then(|section| table.get_mut(section)) {
+            Some(Value::Table(inner)) => inner,
+            _ => &mut table,
+        };
+        target.insert(leaf.to_string(), value);
+        *self = table.try_into().map_err(|error: toml::de::Error| {
+            // The library's message ends with the key in a second line, which is said here already.
+            format!("{key}: {}", error.message().lines().next().unwrap_or_default())
+        })?;
+        Ok(())
+    }
+}
+
+/// The value, where its type fits that of the present one; whole numbers are numbers.
+fn fitting(key: &str, present: &Value, value: Value) -> Result<Value, String> {
+    let wanted = match (present, &value) {
+        (Value::Integer(_), Value::Integer(number)) if *number < 0 => "a whole number of at least 0",
+        (Value::Float(_), Value::Integer(number)) => return Ok(Value::Float(*number as f64)),
+        (present, value) if present.same_type(value) => return Ok(value.clone()),
+        (Value::Integer(_), _) => "a whole number",
+        (Value::Float(_), _) => "a number",
+        (Value::Boolean(_), _) => "true or false",
+        _ => "a text",
+    };
+    Err(format!("{key} takes {wanted}, not {value}"))
+}
+
+/// The clause about a key that the preset does not have.
+fn unknown_key<'a>(key: &str, preset: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    // Somebody who writes `lr` means `optimizer.lr`.
+    let likeness = |candidate: &str| {
+        let leaf = candidate.rsplit('.').next().unwrap_or(candidate);
+        strsim::jaro_winkler(candidate, key).max(strsim::jaro_winkler(leaf, key))
+    };
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).copied().unwrap_or_default();
+    format!("{preset} has no key \"{key}\", did you mean {nearest}? (keys: {})", known.join(", "))
+}
+
+/// The values of a table and its nested tables by dotted key.
+fn collect_leaves(prefix: &str, table: Table, leaves: &mut Vec<(String, Value)>) {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            Value::Table(inner) => collect_leaves(&format!("{key}."), inner, leaves),
+            value => leaves.push((key, value)),
+        }
+    }
+}
+
+/// The lines on which dotted keys stand.
+fn collect_lines(text: &str, prefix: &str, table: &DeTable, lines: &mut BTreeMap<String, usize>) {
+    for (name, value) in table.iter() {
+        let key = format!("{prefix}{}", name.get_ref());
+        if let DeValue::Table(inner) = value.get_ref() {
+            collect_lines(text, &format!("{key}."), inner, lines);
+        }
+        lines.insert(key, line_of(text, name.span().start));
+    }
+}
+
+/// The line of a byte position, from 1.
+fn line_of(text: &str, position: usize) -> usize {
+    1 + text.bytes().take(position).filter(|byte| *byte == b'\n').count()
+}
