@@ -1,3 +1,137 @@
-//! Devices that run plans.
+//! Devices that run plans. A whole plan is handed over; nothing above this module knows what runs below it.
 
 pub mod cpu;
+
+use crate::error::{Error, Result};
+use crate::tape::cost::Cost;
+use crate::tape::op::{ParamId, Scalar};
+use crate::tape::plan::Plan;
+use serde::Serialize;
+
+/// A plan that a backend has compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Compiled(pub usize);
+
+/// What is fed to an input.
+#[derive(Clone, Copy, Debug)]
+pub enum Feed<'a> {
+    /// Floats.
+    F32(&'a [f32]),
+    /// Indices.
+    U32(&'a [u32]),
+}
+
+impl Feed<'_> {
+    /// The words, whatever they mean.
+    pub fn words(&self) -> &[u32] {
+        match self {
+            Feed::F32(values) => bytemuck::cast_slice(values),
+            Feed::U32(values) => values,
+        }
+    }
+}
+
+/// The device scalars of one replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scalars([u32; Scalar::ALL.len()]);
+
+impl Default for Scalars {
+    /// Learning rate 0, step 1, seed 0, replay 0, image 0, temperature 1, KL weight 1.
+    fn default() -> Self {
+        let mut scalars = Scalars([0; Scalar::ALL.len()]);
+        scalars.set(Scalar::Step, 1.0);
+        scalars.set(Scalar::Temperature, 1.0);
+        scalars.set(Scalar::KlWeight, 1.0);
+        scalars
+    }
+}
+
+impl Scalars {
+    /// Sets a float. Panics if the scalar is an integer: a bug in a program.
+    pub fn set(&mut self, scalar: Scalar, value: f32) -> &mut Self {
+        assert!(!scalar.is_u32(), "{scalar:?} is an integer");
+        self.0[scalar as usize] = value.to_bits();
+        self
+    }
+
+    /// Sets an unsigned integer. Panics if the scalar is a float: a bug in a program.
+    pub fn set_u32(&mut self, scalar: Scalar, value: u32) -> &mut Self {
+        assert!(scalar.is_u32(), "{scalar:?} is a float");
+        self.0[scalar as usize] = value;
+        self
+    }
+
+    /// All words, in the order of [`Scalar::ALL`].
+    pub fn words(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+/// What a device says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeviceInfo {
+    /// `cpu`.
+    pub kind: String,
+    /// Processor or card.
+    pub name: String,
+    /// Instruction set, driver, features.
+    pub detail: String,
+    /// Worker threads (CPU).
+    pub threads: usize,
+}
+
+/// Time of one step of a plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepTime {
+    /// Layer.
+    pub scope: String,
+    /// Op with attributes and epilogue.
+    pub label: String,
+    /// Root word of the op.
+    pub op: &'static str,
+    /// Milliseconds.
+    pub ms: f64,
+    /// Floor of the step.
+    #[serde(skip)]
+    pub cost: Cost,
+}
+
+/// A device. Called once a plan, never once an op.
+pub trait Backend {
+    /// What the device is.
+    fn describe(&self) -> DeviceInfo;
+
+    /// Sets a parameter, which comes into being with its first value.
+    fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()>;
+
+    /// Reads a parameter; `into` has its length.
+    fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()>;
+
+    /// Prepares a plan: all memory is allocated here. Every parameter of the plan must have a value.
+    fn compile(&mut self, plan: &Plan) -> Result<Compiled>;
+
+    /// Replays a plan with its inputs in the order of declaration.
+    fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()>;
+
+    /// Reads an output of the last replay as words (`bytemuck::cast_slice_mut` turns floats into words and back).
+    fn read_words(&mut self, plan: Compiled, output: usize, into: &mut [u32]) -> Result<()>;
+
+    /// Replays a plan, timing each step.
+    fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>>;
+
+    /// Bytes of all buffers that the device holds for this program.
+    fn memory_bytes(&self) -> usize;
+}
+
+/// Reads a float output of the last replay.
+pub fn read(backend: &mut dyn Backend, plan: Compiled, output: usize, into: &mut [f32]) -> Result<()> {
+    backend.read_words(plan, output, bytemuck::cast_slice_mut(into))
+}
+
+/// Opens the device called `name`: `cpu` or `auto`. `threads` 0 takes every core.
+pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
+    match name {
+        "cpu" | "auto" => Ok(Box::new(cpu::Cpu::new(cpu::Options { threads, ..Default::default() })?)),
+        other => Err(Error::Usage(format!("unknown device {other:?}; this build knows cpu and auto"))),
+    }
+}

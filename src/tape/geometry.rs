@@ -120,3 +120,20 @@ impl fmt::Display for ConvGeom {
         Ok(())
     }
 }
+
+impl ConvGeom {
+    /// Whether the extents make sense: at least one tap, positive strides, channels that the groups and blocks divide.
+    /// The error is a clause that says what does not.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.kh == 0 || self.kw == 0 || self.stride.contains(&0) || self.groups == 0 || self.blocks == 0 {
+            return Err("taps, strides, groups and blocks must be at least 1".into());
+        }
+        if !self.cout.is_multiple_of(self.blocks) {
+            return Err(format!("{} output channels do not split into {} equal blocks", self.cout, self.blocks));
+        }
+        if self.mask == Mask::None && (self.groups, self.blocks) != (1, 1) {
+            return Err("groups and blocks need a mask".into());
+        }
+        Ok(())
+    }
+}

@@ -1,4 +1,213 @@
-//! The tape.
+//! The tape: an append-only list of typed nodes. Recording computes nothing.
+//!
+//! A [`Var`] is a copyable handle to one output of one node. [`Tape::grad`] appends ordinary nodes, so a gradient can be
+//! differentiated again. A [`Plan`](plan::Plan) makes steps for a backend out of what is live.
 
+mod check;
+pub mod cost;
+mod fuse;
 pub mod geometry;
+mod grad;
+mod infer;
 pub mod op;
+pub mod plan;
+pub mod record;
+pub mod text;
+
+use crate::nn::Param;
+use crate::shape::{DType, Meta, Shape};
+use op::{InputId, Op, ParamId};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::panic::Location;
+use std::rc::Rc;
+
+/// A handle to a value on a tape: one output of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var {
+    /// Index of the node on its tape.
+    pub node: u32,
+    /// Which of the node's outputs.
+    pub out: u16,
+}
+
+/// One recorded operation.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What is computed.
+    pub op: Op,
+    /// From what.
+    pub inputs: Vec<Var>,
+    /// Shape and type of each output.
+    pub outs: Vec<Meta>,
+    /// The line that recorded it; for a gradient the line of the forward node.
+    pub at: &'static Location<'static>,
+    /// The layer it belongs to, e.g. `block3.conv2`.
+    pub scope: Rc<str>,
+    /// Whether it was appended by [`Tape::grad`].
+    pub is_gradient: bool,
+}
+
+/// A declared input of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputSpec {
+    /// Name under which it is fed.
+    pub name: String,
+    /// Its shape and type.
+    pub meta: Meta,
+}
+
+/// A value that can be read after a replay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputSpec {
+    /// Name under which it is read.
+    pub name: String,
+    /// The value.
+    pub var: Var,
+    /// Whether the next replay finds it as this one left it (never shared, never poisoned).
+    pub kept: bool,
+}
+
+/// An append-only list of nodes. All recording methods take `&self`, so that calls nest: `t.relu(t.conv(..))`.
+#[derive(Default)]
+pub struct Tape {
+    nodes: RefCell<Vec<Node>>,
+    inputs: RefCell<Vec<InputSpec>>,
+    outputs: RefCell<Vec<OutputSpec>>,
+    params: RefCell<HashMap<ParamId, Var>>,
+    param_names: RefCell<HashMap<ParamId, String>>,
+    scope: RefCell<Vec<String>>,
+    gradient_of: Cell<Option<&'static Location<'static>>>,
+}
+
+impl Tape {
+    /// An empty tape.
+    pub fn new() -> Self {
+        Tape::default()
+    }
+
+    /// Records `op` on `inputs` and returns its first output. Panics, naming the op, its shapes and the caller's line,
+    /// if the shapes do not fit.
+    #[track_caller]
+    pub fn record(&self, op: Op, inputs: &[Var]) -> Var {
+        let at = self.gradient_of.get().unwrap_or(Location::caller());
+        let metas: Vec<Meta> = inputs.iter().map(|v| self.meta(*v)).collect();
+        let outs = infer::infer(&op, &metas, &self.inputs.borrow(), |id| self.param_meta(id)).unwrap_or_else(|why| {
+            let shapes: Vec<String> = metas.iter().map(|m| m.shape.to_string()).collect();
+            panic!("{}({}) recorded at {at}: {why}", text::name(&op), shapes.join(", "))
+        });
+        let scope = self.scope.borrow().join(".").into();
+        let is_gradient = self.gradient_of.get().is_some();
+        let mut nodes = self.nodes.borrow_mut();
+        nodes.push(Node { op, inputs: inputs.to_vec(), outs, at, scope, is_gradient });
+        Var { node: nodes.len() as u32 - 1, out: 0 }
+    }
+
+    /// The `out`-th output of the node that `v` belongs to.
+    #[track_caller]
+    pub fn output_of(&self, v: Var, out: usize) -> Var {
+        assert!(out < self.nodes.borrow()[v.node as usize].outs.len(), "node {} has no output {out}", v.node);
+        Var { node: v.node, out: out as u16 }
+    }
+
+    /// Declares an input that is fed before each replay.
+    #[track_caller]
+    pub fn input(&self, name: &str, meta: Meta) -> Var {
+        assert!(self.inputs.borrow().iter().all(|i| i.name != name), "input {name:?} is declared twice");
+        self.inputs.borrow_mut().push(InputSpec { name: name.to_string(), meta });
+        self.record(Op::Input(InputId(self.inputs.borrow().len() as u32 - 1)), &[])
+    }
+
+    /// The parameter's value at the beginning of the plan. The same node however often it is asked for.
+    #[track_caller]
+    pub fn param(&self, param: &Param) -> Var {
+        if let Some(v) = self.params.borrow().get(&param.id) {
+            return *v;
+        }
+        self.param_names.borrow_mut().insert(param.id, param.path.to_string());
+        let at = Location::caller();
+        let node = Node {
+            op: Op::Param(param.id),
+            inputs: vec![],
+            outs: vec![Meta { shape: param.shape, dtype: DType::F32 }],
+            at,
+            scope: param.path.as_ref().into(),
+            is_gradient: false,
+        };
+        self.nodes.borrow_mut().push(node);
+        let v = Var { node: self.nodes.borrow().len() as u32 - 1, out: 0 };
+        self.params.borrow_mut().insert(param.id, v);
+        v
+    }
+
+    /// Makes `v` readable after a replay under `name`.
+    #[track_caller]
+    pub fn output(&self, name: &str, v: Var) {
+        self.add_output(name, v, false);
+    }
+
+    /// Like [`Tape::output`], but its buffer is never shared or poisoned: the next replay finds it as this one left it.
+    #[track_caller]
+    pub fn keep(&self, name: &str, v: Var) {
+        self.add_output(name, v, true);
+    }
+
+    #[track_caller]
+    fn add_output(&self, name: &str, v: Var, kept: bool) {
+        assert!(self.outputs.borrow().iter().all(|o| o.name != name), "output {name:?} is declared twice");
+        self.outputs.borrow_mut().push(OutputSpec { name: name.to_string(), var: v, kept });
+    }
+
+    /// `value` becomes the parameter's value when the plan ends.
+    #[track_caller]
+    pub fn store(&self, param: &Param, value: Var) {
+        self.param(param);
+        self.record(Op::Store(param.id), &[value]);
+    }
+
+    /// Records everything that `body` records under the scope `name`.
+    pub fn scope<T>(&self, name: &str, body: impl FnOnce() -> T) -> T {
+        self.scope.borrow_mut().push(name.to_string());
+        let result = body();
+        self.scope.borrow_mut().pop();
+        result
+    }
+
+    /// Shape and type of a value.
+    pub fn meta(&self, v: Var) -> Meta {
+        self.nodes.borrow()[v.node as usize].outs[v.out as usize]
+    }
+
+    /// Shape of a value.
+    pub fn shape(&self, v: Var) -> Shape {
+        self.meta(v).shape
+    }
+
+    /// The declared inputs, in order.
+    pub fn input_specs(&self) -> Vec<InputSpec> {
+        self.inputs.borrow().clone()
+    }
+
+    /// The declared outputs, in order.
+    pub fn output_specs(&self) -> Vec<OutputSpec> {
+        self.outputs.borrow().clone()
+    }
+
+    /// A copy of all nodes, in the order of recording.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.nodes.borrow().clone()
+    }
+
+    /// Name of a parameter that this tape uses.
+    pub fn param_name(&self, id: ParamId) -> String {
+        self.param_names.borrow().get(&id).cloned().unwrap_or_else(|| format!("#{}", id.0))
+    }
+
+    fn node(&self, index: u32) -> Node {
+        self.nodes.borrow()[index as usize].clone()
+    }
+
+    fn param_meta(&self, id: ParamId) -> Option<Meta> {
+        self.params.borrow().get(&id).map(|v| self.meta(*v))
+    }
+}

@@ -129,7 +129,7 @@ pub enum Op {
     /// A device scalar, shape `[]`.
     Scalar(Scalar),
     /// The same number everywhere.
-    Fill(f32),
+    Fill { value: f32, shape: Shape },
 
     // ---- 2. elementwise --------------------------------------------------------------------------------------
     /// `x -> f(x)`
@@ -211,7 +211,8 @@ pub enum Op {
     /// `z[t, n, 4h] (input part of the gates), h0[n, h], c0[n, h], w_hh[h, 4h] -> y[t, n, h], c_n[n, h], kept[t, n, 5h]`;
     /// `kept` holds the activated gates i f g o and the cell of every step for the backward pass. h_n is the last y.
     Lstm,
-    /// `dy[t, n, h], dc_n[n, h], h0, c0, w_hh, y, kept -> dz[t, n, 4h], dh0[n, h], dc0[n, h], dw_hh[h, 4h]`
+    /// `dy[t, n, h], dc_n[n, h], c0[n, h], w_hh[h, 4h], kept[t, n, 5h] -> dz[t, n, 4h], dh0[n, h], dc0[n, h]`;
+    /// the gradient of `w_hh` is a matmul of the shifted y with dz, recorded by `grad`.
     LstmBwd,
 
     // ---- 9. randomness ---------------------------------------------------------------------------------------

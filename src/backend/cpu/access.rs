@@ -1,0 +1,91 @@
+//! The operands of one step as slices.
+
+use crate::shape::DType;
+use crate::tape::plan::{Buffer, Operand, Step};
+use std::collections::HashMap;
+
+/// Gives the kernels of one step their operands.
+pub struct Access<'a> {
+    step: &'a Step,
+    places: &'a HashMap<Buffer, *mut u32>,
+    scratch: *mut u32,
+    scratch_len: usize,
+}
+
+// SAFETY: see `Access::new`; the kernels share read access and split what they write among threads by slices.
+unsafe impl Sync for Access<'_> {}
+// SAFETY: as above.
+unsafe impl Send for Access<'_> {}
+
+impl<'a> Access<'a> {
+    /// # Safety
+    /// Every operand of `step` has a place of at least its length, alive and untouched by others for `'a`; outputs are
+    /// disjoint from inputs except where the op replaces an input in place.
+    pub unsafe fn new(
+        step: &'a Step,
+        places: &'a HashMap<Buffer, *mut u32>,
+        scratch: *mut u32,
+        scratch_len: usize,
+    ) -> Self {
+        Access { step, places, scratch, scratch_len }
+    }
+
+    fn place(&self, operand: &Operand) -> (*mut u32, usize) {
+        (self.places[&operand.buffer], operand.meta.shape.len())
+    }
+
+    /// Any operand that the step reads.
+    pub fn read(&self, operand: &Operand) -> &'a [f32] {
+        let (at, len) = self.place(operand);
+        // SAFETY: the contract of `new`; every bit pattern is a float.
+        unsafe { std::slice::from_raw_parts(at.cast(), len) }
+    }
+
+    /// Input `i` as floats. Not for an input that the op replaces in place.
+    pub fn input(&self, i: usize) -> &'a [f32] {
+        self.read(&self.step.inputs[i])
+    }
+
+    /// Input `i` as indices.
+    pub fn index(&self, i: usize) -> &'a [u32] {
+        let operand = &self.step.inputs[i];
+        debug_assert_eq!(operand.meta.dtype, DType::U32);
+        bytemuck::cast_slice(self.read(operand))
+    }
+
+    /// Input `i`, a single float.
+    pub fn scalar(&self, i: usize) -> f32 {
+        self.input(i)[0]
+    }
+
+    /// Output `i`. Each output may be borrowed once at a time.
+    #[expect(clippy::mut_from_ref, reason = "outputs are disjoint buffers behind raw pointers")]
+    pub fn output(&self, i: usize) -> &'a mut [f32] {
+        let (at, len) = self.place(&self.step.outputs[i]);
+        // SAFETY: the contract of `new`; the launch borrows each output once.
+        unsafe { std::slice::from_raw_parts_mut(at.cast(), len) }
+    }
+
+    /// Output `i` as indices.
+    #[expect(clippy::mut_from_ref, reason = "outputs are disjoint buffers behind raw pointers")]
+    pub fn output_index(&self, i: usize) -> &'a mut [u32] {
+        bytemuck::cast_slice_mut(self.output(i))
+    }
+
+    /// The scratch of the step.
+    #[expect(clippy::mut_from_ref, reason = "the scratch is no operand")]
+    pub fn scratch(&self) -> &'a mut [f32] {
+        // SAFETY: the contract of `new`; the launch borrows the scratch once.
+        unsafe { std::slice::from_raw_parts_mut(self.scratch.cast(), self.scratch_len) }
+    }
+
+    /// Fills the outputs with NaN, but for those that replace an input, and the scratch.
+    pub fn poison(&self) {
+        for (i, out) in self.step.outputs.iter().enumerate() {
+            if !self.step.inputs.iter().any(|input| input.buffer == out.buffer) {
+                self.output(i).fill(f32::NAN);
+            }
+        }
+        self.scratch().fill(f32::NAN);
+    }
+}

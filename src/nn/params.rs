@@ -1,0 +1,173 @@
+//! The parameters of a model: names, shapes, initial values, and how PyTorch would store them.
+
+use crate::backend::cpu::math;
+use crate::rng::{self, Stream};
+use crate::shape::Shape;
+use crate::tape::op::ParamId;
+use std::rc::Rc;
+
+/// A handle to a parameter or a piece of state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Its index in the set.
+    pub id: ParamId,
+    /// Its name in a checkpoint: `params/..`, `optim/<slot>/..`, `ema/..` or `state/..`.
+    pub path: Rc<str>,
+    /// Its shape, channels last.
+    pub shape: Shape,
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// The same number everywhere.
+    Fill(f32),
+    /// Uniform in [-bound, bound).
+    Uniform(f32),
+    /// Normal with this mean and standard deviation.
+    Normal(f32, f32),
+}
+
+/// How PyTorch stores a parameter that lies channels last here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The same order.
+    Same,
+    /// `[kh, kw, cin, cout]` here, `[cout, cin, kh, kw]` there; for a transposed convolution, whose weight is that of the
+    /// convolution it is the gradient of, that is `[in, out, kh, kw]`.
+    Conv,
+    /// `[in, out]` here, `[out, in]` there.
+    Linear,
+    /// A linear layer behind a flattened map `[h, w, c]` here, `[c, h, w]` there.
+    LinearFromMap([usize; 3]),
+    /// A linear layer in front of a map `[h, w, c]` here, `[c, h, w]` there.
+    LinearToMap([usize; 3]),
+    /// A bias whose elements are a map `[h, w, c]` here, `[c, h, w]` there.
+    BiasOfMap([usize; 3]),
+}
+
+/// One entry of a [`ParamSet`].
+#[derive(Clone, Debug)]
+pub struct ParamSpec {
+    /// The handle.
+    pub param: Param,
+    /// Its start.
+    pub init: Init,
+    /// Its layout in files that others read.
+    pub layout: Layout,
+}
+
+/// All parameters and state of a model, shared by its plans.
+#[derive(Clone, Debug, Default)]
+pub struct ParamSet {
+    specs: Vec<ParamSpec>,
+}
+
+impl ParamSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        ParamSet::default()
+    }
+
+    /// Adds a trainable parameter under `params/<path>`.
+    #[track_caller]
+    pub fn weight(&mut self, path: &str, shape: impl Into<Shape>, init: Init, layout: Layout) -> Param {
+        self.add(format!("params/{path}"), shape.into(), init, layout)
+    }
+
+    /// Adds a piece of state under `state/<path>` (running statistics).
+    #[track_caller]
+    pub fn state(&mut self, path: &str, shape: impl Into<Shape>, init: Init) -> Param {
+        self.add(format!("state/{path}"), shape.into(), init, Layout::Same)
+    }
+
+    /// Adds a companion of `param` under `<group>/<its path>`, e.g. `optim/m`, with the same shape and layout.
+    #[track_caller]
+    pub fn companion(&mut self, group: &str, param: &Param, init: Init) -> Param {
+        let layout = self.specs[param.id.0 as usize].layout;
+        let path = param.path.trim_start_matches("params/");
+        self.add(format!("{group}/{path}"), param.shape, init, layout)
+    }
+
+    #[track_caller]
+    fn add(&mut self, path: String, shape: Shape, init: Init, layout: Layout) -> Param {
+        assert!(self.find(&path).is_none(), "parameter {path} is declared twice");
+        let param = Param { id: ParamId(self.specs.len() as u32), path: path.into(), shape };
+        self.specs.push(ParamSpec { param: param.clone(), init, layout });
+        param
+    }
+
+    /// All entries, in the order of declaration.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// The entry of this name.
+    pub fn find(&self, path: &str) -> Option<&ParamSpec> {
+        self.specs.iter().find(|s| &*s.param.path == path)
+    }
+
+    /// The trainable parameters, in the order of declaration.
+    pub fn weights(&self) -> impl Iterator<Item = &Param> {
+        self.specs.iter().map(|s| &s.param).filter(|p| p.path.starts_with("params/"))
+    }
+}
+
+impl ParamSpec {
+    /// The initial value under `seed`. Depends on the name, not on the order of declaration: a model keeps its start
+    /// when another one is declared before it.
+    pub fn initial(&self, seed: u32) -> Vec<f32> {
+        let draw = |i: usize| rng::words(seed ^ name_hash(&self.param.path), Stream::Init, [0, i as u32]);
+        let len = self.param.shape.len();
+        match self.init {
+            Init::Fill(value) => vec![value; len],
+            Init::Uniform(bound) => (0..len).map(|i| bound * (2.0 * rng::unit(draw(i)[0]) - 1.0)).collect(),
+            Init::Normal(mean, std) => (0..len).map(|i| mean + std * math::normal(draw(i))).collect(),
+        }
+    }
+
+    /// The value in PyTorch's order, with PyTorch's shape.
+    pub fn to_torch(&self, value: &[f32]) -> (Vec<usize>, Vec<f32>) {
+        let (shape, order) = self.torch_order();
+        (shape, order.into_iter().map(|i| value[i]).collect())
+    }
+
+    /// The value from PyTorch's order.
+    pub fn from_torch(&self, value: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; value.len()];
+        for (theirs, ours) in self.torch_order().1.into_iter().enumerate() {
+            out[ours] = value[theirs];
+        }
+        out
+    }
+
+    /// PyTorch's shape, and for each of its elements the index of ours.
+    fn torch_order(&self) -> (Vec<usize>, Vec<usize>) {
+        let dims = self.param.shape.dims();
+        // Channels-first position -> channels-last position of a flattened map.
+        let map = |[h, w, c]: [usize; 3]| move |i: usize| (i % (h * w)) * c + i / (h * w);
+        match self.layout {
+            Layout::Same => (dims.to_vec(), (0..self.param.shape.len()).collect()),
+            Layout::Conv => {
+                let (taps, cin, cout) = (dims[0] * dims[1], dims[2], dims[3]);
+                let of = |i: usize| (i % taps * cin + i / taps % cin) * cout + i / taps / cin;
+                (vec![cout, cin, dims[0], dims[1]], (0..taps * cin * cout).map(of).collect())
+            }
+            Layout::Linear => linear(dims, |i| i, |o| o),
+            Layout::LinearFromMap(hwc) => linear(dims, map(hwc), |o| o),
+            Layout::LinearToMap(hwc) => linear(dims, |i| i, map(hwc)),
+            Layout::BiasOfMap(hwc) => (dims.to_vec(), (0..dims[0]).map(map(hwc)).collect()),
+        }
+    }
+}
+
+fn linear(dims: &[usize], input: impl Fn(usize) -> usize, output: impl Fn(usize) -> usize) -> (Vec<usize>, Vec<usize>) {
+    let (n_in, n_out) = (dims[0], dims[1]);
+    let order = (0..n_out * n_in).map(|i| input(i % n_in) * n_out + output(i / n_in)).collect();
+    (vec![n_out, n_in], order)
+}
+
+/// FNV-1a, 32 bits.
+fn name_hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

@@ -1,0 +1,182 @@
+//! Fusion has this one home: which elementwise nodes become the epilogue of the product that feeds them.
+//!
+//! A chain starts at a product (matmul, conv, conv_dx) or a batch norm and follows the only consumer of each value
+//! through bias, residual, activation and activation gradient. The fused step runs where the last node of the chain stood, so all its
+//! operands are there. An activation is folded only if its gradient needs its output alone.
+
+use super::op::{Binary, Op, Unary};
+use super::plan::{Aliases, Fused, Operand, is_alias, is_leaf};
+use super::{Node, OutputSpec, Var};
+use std::collections::{HashMap, HashSet};
+
+/// An epilogue operation over tape values; [`Fused`] is the same over buffers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Epilogue {
+    Bias(Var),
+    Add(Var),
+    Act(Unary),
+    ActBwd(Unary, Var),
+}
+
+impl Epilogue {
+    /// The value that it reads.
+    pub(super) fn operand(&self) -> Option<Var> {
+        match *self {
+            Epilogue::Bias(v) | Epilogue::Add(v) | Epilogue::ActBwd(_, v) => Some(v),
+            Epilogue::Act(_) => None,
+        }
+    }
+
+    /// The same over buffers.
+    pub(super) fn lower(&self, operand: impl Fn(Var) -> Operand) -> Fused {
+        match *self {
+            Epilogue::Bias(v) => Fused::Bias(operand(v)),
+            Epilogue::Add(v) => Fused::Add(operand(v)),
+            Epilogue::Act(f) => Fused::Act(f),
+            Epilogue::ActBwd(f, v) => Fused::ActBwd(f, operand(v)),
+        }
+    }
+}
+
+/// The result of fusion.
+pub(super) struct Folded {
+    /// Where each step runs -> the node that it computes before its epilogue. Nodes folded away and leaves are absent.
+    pub(super) roots: HashMap<usize, usize>,
+    /// Epilogue of each root.
+    pub(super) epilogues: HashMap<usize, Vec<Epilogue>>,
+    /// Node folded away or root -> where its step runs.
+    runs_at: HashMap<usize, usize>,
+}
+
+impl Folded {
+    /// The position at which the node's step runs.
+    pub(super) fn position(&self, node: usize) -> usize {
+        self.runs_at.get(&node).copied().unwrap_or(node)
+    }
+}
+
+/// Folds every chain of live nodes.
+pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[OutputSpec]) -> Folded {
+    let uses = Uses::new(nodes, live, alias, outputs);
+    let mut folded = Folded { roots: HashMap::new(), epilogues: HashMap::new(), runs_at: HashMap::new() };
+    let mut swallowed = vec![false; nodes.len()];
+    let mut bias_reads: HashMap<usize, usize> = HashMap::new();
+    for root in (0..nodes.len()).filter(|i| live[*i]) {
+        if swallowed[root] || is_leaf(&nodes[root].op) || matches!(nodes[root].op, Op::Store(_)) {
+            continue;
+        }
+        let mut chain = vec![];
+        let mut members = vec![root];
+        let mut end = root;
+        while let Some(next) = uses.only_user(end).filter(|next| !swallowed[*next])
+            && let Some(op) = fits(nodes, alias, root, end, next, &chain)
+        {
+            if let Epilogue::Bias(_) = op {
+                for v in nodes[next].inputs.iter().map(|v| alias.resolve(*v)).filter(|v| v.node as usize != end) {
+                    *bias_reads.entry(v.node as usize).or_default() += 1;
+                }
+            }
+            swallowed[next] = true;
+            members.push(next);
+            chain.push(op);
+            end = next;
+        }
+        folded.roots.insert(end, root);
+        if end != root {
+            folded.runs_at.extend(members.into_iter().map(|m| (m, end)));
+            folded.epilogues.insert(root, chain);
+        }
+    }
+    // A bias is read as a vector: its expansion is a step only where somebody else reads it.
+    for (expand, reads) in bias_reads {
+        if uses.of(expand).len() == reads {
+            folded.roots.remove(&expand);
+        }
+    }
+    folded
+}
+
+/// The epilogue operation that `next`, the only user of `end`, would be; `None` where it does not fit.
+fn fits(nodes: &[Node], alias: &Aliases, root: usize, end: usize, next: usize, chain: &[Epilogue]) -> Option<Epilogue> {
+    let is_product = matches!(nodes[root].op, Op::Matmul { .. } | Op::Conv(_) | Op::ConvDx(_));
+    let is_norm = matches!(nodes[root].op, Op::BatchNorm { .. });
+    let (node, out) = (&nodes[next], nodes[root].outs[0]);
+    let reads_end = |i: usize| {
+        let v = alias.resolve(node.inputs[i]);
+        v.node as usize == end && v.out == 0
+    };
+    let has = |f: fn(&Epilogue) -> bool| chain.iter().any(f);
+    if node.outs.first()?.shape.len() != out.shape.len() {
+        return None;
+    }
+    match &node.op {
+        Op::Unary(f) if (is_product || is_norm) && f.saves_output() && reads_end(0) => {
+            (!has(|e| matches!(e, Epilogue::Act(_)))).then_some(Epilogue::Act(*f))
+        }
+        Op::UnaryBwd(f) if is_product && reads_end(0) && !reads_end(1) => {
+            (!has(|e| matches!(e, Epilogue::ActBwd(..)))).then_some(Epilogue::ActBwd(*f, node.inputs[1]))
+        }
+        Op::Binary(Binary::Add) if is_product => {
+            let other = match (reads_end(0), reads_end(1)) {
+                (true, false) => node.inputs[1],
+                (false, true) => node.inputs[0],
+                _ => return None,
+            };
+            match bias_of(nodes, alias, other, out.shape.last()) {
+                Some(bias) if !has(|e| matches!(e, Epilogue::Bias(_))) => Some(Epilogue::Bias(bias)),
+                Some(_) => None,
+                None => (!has(|e| matches!(e, Epilogue::Add(_)))).then_some(Epilogue::Add(other)),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The vector `[c]` whose expansion along the last axis `v` is.
+fn bias_of(nodes: &[Node], alias: &Aliases, v: Var, c: usize) -> Option<Var> {
+    let node = &nodes[alias.resolve(v).node as usize];
+    let vector = *node.inputs.first()?;
+    let source = nodes[vector.node as usize].outs[vector.out as usize].shape;
+    let along_last = matches!(node.op, Op::Expand(to) if to.last() == c) && source.len() == c && source.last() == c;
+    along_last.then_some(vector)
+}
+
+/// Who reads each value, aliases looked through.
+struct Uses {
+    /// Node -> the nodes that read its output 0, once for each operand.
+    users: HashMap<usize, Vec<usize>>,
+    /// Nodes that an output of the plan reads.
+    outputs: HashSet<usize>,
+}
+
+impl Uses {
+    fn new(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[OutputSpec]) -> Self {
+        let mut users: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (index, node) in nodes.iter().enumerate() {
+            if !live[index] || is_alias(&node.op) {
+                continue;
+            }
+            for v in node.inputs.iter().map(|v| alias.resolve(*v)) {
+                // A by-product (out > 0) is read on its own; it does not stand in the way of folding output 0.
+                if v.out == 0 {
+                    users.entry(v.node as usize).or_default().push(index);
+                }
+            }
+        }
+        let outputs = outputs.iter().map(|o| alias.resolve(o.var).node as usize).collect();
+        Uses { users, outputs }
+    }
+
+    /// The nodes that read output 0 of `node`, once for each operand.
+    fn of(&self, node: usize) -> &[usize] {
+        self.users.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    /// The only reader of output 0, if it is no output of the plan and read once.
+    fn only_user(&self, node: usize) -> Option<usize> {
+        match self.of(node) {
+            [user] if !self.outputs.contains(&node) => Some(*user),
+            _ => None,
+        }
+    }
+}

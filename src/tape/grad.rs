@@ -1,0 +1,314 @@
+//! Reverse mode: `grad` appends ordinary nodes, one exhaustive match, each rule with its formula.
+
+use super::geometry::ConvGeom;
+use super::op::{Binary, Op, Unary};
+use super::{Node, Tape, Var, text};
+use crate::shape::DType;
+use std::collections::HashMap;
+use std::panic::Location;
+
+impl Tape {
+    /// Gradients of `y` (one element) with respect to each of `xs`, as nodes that can be differentiated again.
+    /// Where `y` does not depend on an x, its gradient is a fill of zeros.
+    ///
+    /// Panics, naming op and line, where a path from an x to `y` runs through an op without a derivative.
+    #[track_caller]
+    pub fn grad(&self, y: Var, xs: &[Var]) -> Vec<Var> {
+        assert_eq!(self.shape(y).len(), 1, "grad needs a y of one element, got {}", self.shape(y));
+        let dy = self.fill(1.0, self.shape(y));
+        self.grad_from(&[(y, dy)], xs)
+    }
+
+    /// Vector-Jacobian product: gradients of the sum over all `(y, dy)` of `<y, dy>` with respect to each of `xs`.
+    #[track_caller]
+    pub fn grad_from(&self, ys: &[(Var, Var)], xs: &[Var]) -> Vec<Var> {
+        let caller = Location::caller();
+        for (y, dy) in ys {
+            assert_eq!(self.shape(*y), self.shape(*dy), "a cotangent has the shape of its value");
+        }
+        let end = ys.iter().map(|(y, _)| y.node + 1).max().unwrap_or(0);
+        let on_path = self.depends_on(xs, end);
+        let outer = self.gradient_of.get();
+        let mut adjoints: HashMap<Var, Var> = HashMap::new();
+        self.gradient_of.set(Some(caller));
+        for (y, dy) in ys {
+            self.accumulate(&mut adjoints, *y, *dy);
+        }
+        for index in (0..end).rev().filter(|i| on_path[*i as usize]) {
+            let node = self.node(index);
+            let dys: Vec<Option<Var>> =
+                (0..node.outs.len()).map(|out| adjoints.get(&Var { node: index, out: out as u16 }).copied()).collect();
+            if dys.iter().all(Option::is_none) {
+                continue;
+            }
+            self.gradient_of.set(Some(node.at));
+            let wanted: Vec<bool> =
+                node.inputs.iter().map(|v| on_path[v.node as usize] && self.meta(*v).dtype == DType::F32).collect();
+            let grads = self.scope_of(&node, || Rule { tape: self, node: &node, index, dys }.apply(&wanted));
+            for (input, g) in node.inputs.iter().zip(grads) {
+                if let Some(g) = g
+                    && on_path[input.node as usize]
+                {
+                    self.accumulate(&mut adjoints, *input, g);
+                }
+            }
+        }
+        self.gradient_of.set(Some(caller));
+        let result =
+            xs.iter().map(|x| adjoints.get(x).copied().unwrap_or_else(|| self.fill(0.0, self.shape(*x)))).collect();
+        self.gradient_of.set(outer);
+        result
+    }
+
+    fn accumulate(&self, adjoints: &mut HashMap<Var, Var>, v: Var, g: Var) {
+        let sum = match adjoints.get(&v) {
+            Some(sum) => self.add(*sum, g),
+            None => g,
+        };
+        adjoints.insert(v, sum);
+    }
+
+    /// For each node below `end`, whether it is one of `xs` or depends on one without a detach in between.
+    fn depends_on(&self, xs: &[Var], end: u32) -> Vec<bool> {
+        let nodes = self.nodes.borrow();
+        let mut on_path = vec![false; nodes.len()];
+        for x in xs {
+            on_path[x.node as usize] = true;
+        }
+        for (i, node) in nodes.iter().enumerate().take(end as usize) {
+            let passes = !matches!(node.op, Op::Detach);
+            on_path[i] |= passes && node.inputs.iter().any(|v| on_path[v.node as usize]);
+        }
+        on_path
+    }
+
+    /// Records under the scope of a forward node, so that a plan shows which layer a gradient belongs to.
+    fn scope_of<T>(&self, node: &Node, body: impl FnOnce() -> T) -> T {
+        let outer = self.scope.replace(vec![node.scope.to_string()]);
+        let result = body();
+        self.scope.replace(outer);
+        result
+    }
+}
+
+/// One node with the adjoints of its outputs.
+struct Rule<'a> {
+    tape: &'a Tape,
+    node: &'a Node,
+    index: u32,
+    dys: Vec<Option<Var>>,
+}
+
+impl Rule<'_> {
+    fn x(&self, i: usize) -> Var {
+        self.node.inputs[i]
+    }
+
+    fn y(&self, out: usize) -> Var {
+        Var { node: self.index, out: out as u16 }
+    }
+
+    /// The adjoint of an output, zeros where nothing depends on it.
+    fn dy(&self, out: usize) -> Var {
+        self.dys[out].unwrap_or_else(|| self.tape.fill(0.0, self.node.outs[out].shape))
+    }
+
+    fn no_derivative(&self, why: &str) -> ! {
+        panic!("{} recorded at {} {why}", text::name(&self.node.op), self.node.at)
+    }
+
+    /// Outputs from `first` on are by-products; a gradient that reaches them is a mistake, never dropped.
+    fn only_outputs_below(&self, first: usize) {
+        if self.dys[first..].iter().any(Option::is_some) {
+            self.no_derivative(&format!("has no derivative through its outputs from {first} on"));
+        }
+    }
+
+    /// Gradients of the inputs; `wanted` tells which are needed, so that the others need not be recorded.
+    fn apply(&self, wanted: &[bool]) -> Vec<Option<Var>> {
+        let t = self.tape;
+        let want = |i: usize, f: &dyn Fn() -> Var| wanted[i].then(f);
+        match &self.node.op {
+            // Leaves have no inputs; a detached value passes nothing on (depends_on stops there).
+            Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Fill { .. } | Op::Random { .. } => vec![],
+            Op::Detach => vec![None],
+            // dx = dy f'(.)
+            Op::Unary(f) => {
+                let saved = if f.saves_output() { self.y(0) } else { self.x(0) };
+                vec![want(0, &|| t.unary_bwd(*f, self.dy(0), saved))]
+            }
+            // r = dy f'(s): d dy = g f'(s); d s = g dy df'/ds
+            Op::UnaryBwd(f) => vec![
+                want(0, &|| t.unary_bwd(*f, self.dy(0), self.x(1))),
+                wanted[1].then(|| self.second_derivative(*f)).flatten(),
+            ],
+            Op::Binary(Binary::Add) => vec![want(0, &|| self.dy(0)), want(1, &|| self.dy(0))],
+            Op::Binary(Binary::Sub) => vec![want(0, &|| self.dy(0)), want(1, &|| t.scale(self.dy(0), -1.0))],
+            Op::Binary(Binary::Mul) => {
+                vec![want(0, &|| t.mul(self.dy(0), self.x(1))), want(1, &|| t.mul(self.dy(0), self.x(0)))]
+            }
+            // d a = dy / b; d b = -dy y / b
+            Op::Binary(Binary::Div) => vec![
+                want(0, &|| t.div(self.dy(0), self.x(1))),
+                want(1, &|| t.scale(t.div(t.mul(self.dy(0), self.y(0)), self.x(1)), -1.0)),
+            ],
+            Op::Affine { scale, .. } => vec![want(0, &|| t.scale(self.dy(0), *scale))],
+            Op::Gated => vec![want(0, &|| t.record(Op::GatedBwd, &[self.dy(0), self.x(0)]))],
+            // z = mu + s eps with s = exp(logvar / 2): d mu = dz; d logvar = dz (z - mu) / 2; d eps = dz s
+            Op::Reparameterize => vec![
+                want(0, &|| self.dy(0)),
+                want(1, &|| t.scale(t.mul(self.dy(0), t.sub(self.y(0), self.x(0))), 0.5)),
+                want(2, &|| t.mul(self.dy(0), t.exp(t.scale(self.x(1), 0.5)))),
+            ],
+            Op::Reshape(_) => vec![want(0, &|| t.reshape(self.dy(0), t.shape(self.x(0))))],
+            Op::Pad { before, after } => vec![want(0, &|| t.slice(self.dy(0), *before, *after))],
+            Op::Slice { before, after } => vec![want(0, &|| t.pad(self.dy(0), *before, *after))],
+            Op::Gather => {
+                let rows = t.shape(self.x(0)).rows();
+                vec![want(0, &|| t.scatter(self.dy(0), self.x(1), rows)), None]
+            }
+            Op::Scatter { .. } => vec![want(0, &|| t.gather(self.dy(0), self.x(1))), None],
+            Op::Sum(_) => vec![want(0, &|| t.expand(self.dy(0), t.shape(self.x(0))))],
+            Op::Expand(_) => vec![want(0, &|| t.sum_to(self.dy(0), t.shape(self.x(0))))],
+            Op::Matmul { ta, tb } => self.matmul(*ta, *tb, wanted),
+            // The three convolutions are trilinear relatives: each one's derivatives are the other two.
+            Op::Conv(g) => vec![
+                want(0, &|| t.record(Op::ConvDx(*g), &[self.dy(0), self.x(1)])),
+                want(1, &|| t.record(Op::ConvDw(*g), &[self.x(0), self.dy(0)])),
+            ],
+            Op::ConvDx(g) => vec![
+                want(0, &|| t.record(Op::Conv(*g), &[self.dy(0), self.x(1)])),
+                want(1, &|| t.record(Op::ConvDw(*g), &[self.dy(0), self.x(0)])),
+            ],
+            Op::ConvDw(g) => self.conv_dw(*g, wanted),
+            Op::BatchNorm { .. } => {
+                self.only_outputs_below(1);
+                self.three(Op::BatchNormBwd, &[self.dy(0), self.x(0), self.x(1), self.y(1), self.y(2)])
+            }
+            Op::LayerNorm { .. } => {
+                self.only_outputs_below(1);
+                self.three(Op::LayerNormBwd, &[self.dy(0), self.x(0), self.x(1), self.y(1), self.y(2)])
+            }
+            // d l = dy (sigmoid(l) - target); d target = -dy l
+            Op::BceWithLogits => vec![
+                want(0, &|| t.mul(self.dy(0), t.sub(t.sigmoid(self.x(0)), self.x(1)))),
+                want(1, &|| t.scale(t.mul(self.dy(0), self.x(0)), -1.0)),
+            ],
+            // d x = 2 dy (x - target) = -d target
+            Op::Mse => {
+                let d = t.scale(t.mul(self.dy(0), t.sub(self.x(0), self.x(1))), 2.0);
+                vec![Some(d), want(1, &|| t.scale(d, -1.0))]
+            }
+            Op::SoftmaxCrossEntropy => {
+                vec![want(0, &|| t.record(Op::SoftmaxCrossEntropyBwd, &[self.dy(0), self.x(0), self.x(1)])), None]
+            }
+            // kl = sum (mu^2 + exp(lv) - 1 - lv) / 2: d mu = dkl mu; d lv = dkl (exp(lv) - 1) / 2
+            Op::GaussianKl => {
+                let shape = t.shape(self.x(0));
+                let rows = t.reshape(self.dy(0), [shape.rows(), 1]);
+                let dkl = t.expand(rows, shape);
+                vec![want(0, &|| t.mul(dkl, self.x(0))), want(1, &|| t.mul(dkl, t.affine(t.exp(self.x(1)), 0.5, -0.5)))]
+            }
+            Op::LstmCell => {
+                self.only_outputs_below(2);
+                let dz = t.record(Op::LstmCellBwd, &[self.dy(0), self.dy(1), self.x(1), self.y(1), self.y(2)]);
+                vec![Some(dz), Some(t.output_of(dz, 1))]
+            }
+            Op::Lstm => {
+                self.only_outputs_below(2);
+                let dz = t.record(Op::LstmBwd, &[self.dy(0), self.dy(1), self.x(2), self.x(3), self.y(2)]);
+                let dw_hh = wanted[3].then(|| self.lstm_dw_hh(dz));
+                vec![Some(dz), Some(t.output_of(dz, 1)), Some(t.output_of(dz, 2)), dw_hh]
+            }
+            // decay average + (1 - decay) value
+            Op::Ema { decay } => {
+                vec![want(0, &|| t.scale(self.dy(0), *decay)), want(1, &|| t.scale(self.dy(0), 1.0 - *decay))]
+            }
+            Op::GatedBwd
+            | Op::BatchNormBwd
+            | Op::LayerNormBwd
+            | Op::SoftmaxCrossEntropyBwd
+            | Op::LstmCellBwd
+            | Op::LstmBwd => self.no_derivative("has no derivative: its forward op can be differentiated only once"),
+            Op::BatchNormInfer { .. } => self.no_derivative("has no derivative: train with batch_norm"),
+            Op::Clamp { .. } | Op::Categorical | Op::Bernoulli => {
+                self.no_derivative("has no derivative: detach its result where none is meant")
+            }
+            Op::Adam { .. } | Op::RmsProp { .. } | Op::Sgd { .. } | Op::Store(_) => {
+                self.no_derivative("has no derivative: detach the new parameter before using it")
+            }
+        }
+    }
+
+    /// The gradients of all three inputs of a normalisation.
+    fn three(&self, op: Op, inputs: &[Var]) -> Vec<Option<Var>> {
+        let dx = self.tape.record(op, inputs);
+        (0..3).map(|out| Some(self.tape.output_of(dx, out))).collect()
+    }
+
+    /// C = op(A) op(B): d op(A) = dC op(B)^T; d op(B) = op(A)^T dC.
+    fn matmul(&self, ta: bool, tb: bool, wanted: &[bool]) -> Vec<Option<Var>> {
+        let (t, dc, a, b) = (self.tape, self.dy(0), self.x(0), self.x(1));
+        let da = || if ta { t.matmul(b, dc, tb, true) } else { t.matmul(dc, b, false, !tb) };
+        let db = || if tb { t.matmul(dc, a, true, ta) } else { t.matmul(a, dc, !ta, false) };
+        vec![wanted[0].then(da), wanted[1].then(db)]
+    }
+
+    /// z_t = .. + h_{t-1} w_hh: d w_hh = sum over t of h_{t-1}^T dz_t, with h0 in front of the shifted y.
+    fn lstm_dw_hh(&self, dz: Var) -> Var {
+        let (t, y, h0) = (self.tape, self.y(0), self.x(1));
+        let (&[steps, n, h], gates) = (t.shape(y).dims(), t.shape(dz).last()) else { unreachable!("inferred") };
+        let later = (steps - 1) * n;
+        let first_dz = t.reshape(t.slice(dz, [0; 4], [0, steps - 1, 0, 0]), [n, gates]);
+        let first = t.matmul(h0, first_dz, true, false);
+        if later == 0 {
+            return first;
+        }
+        let earlier_y = t.reshape(t.slice(y, [0; 4], [0, 1, 0, 0]), [later, h]);
+        let later_dz = t.reshape(t.slice(dz, [0, 1, 0, 0], [0; 4]), [later, gates]);
+        t.add(t.matmul(earlier_y, later_dz, true, false), first)
+    }
+
+    /// dw = conv_dw(x, dy), with cotangent g of dw: d x = conv_dx(dy, g); d dy = conv(x, g).
+    fn conv_dw(&self, geometry: ConvGeom, wanted: &[bool]) -> Vec<Option<Var>> {
+        let t = self.tape;
+        vec![
+            wanted[0].then(|| t.record(Op::ConvDx(geometry), &[self.x(1), self.dy(0)])),
+            wanted[1].then(|| t.record(Op::Conv(geometry), &[self.x(0), self.dy(0)])),
+        ]
+    }
+
+    /// The gradient of `dy f'(s)` with respect to s, where s is the output or input that f saves; `None` where it is
+    /// zero everywhere.
+    fn second_derivative(&self, f: Unary) -> Option<Var> {
+        let (t, s) = (self.tape, self.x(1));
+        let g = t.mul(self.dy(0), self.x(0));
+        Some(match f {
+            Unary::Relu | Unary::LeakyRelu(_) => return None,
+            // f' = y + 1 for y <= 0, else 1: df'/dy = 1 - [y > 0]
+            Unary::Elu => t.sub(g, t.unary_bwd(Unary::Relu, g, s)),
+            // f' = 1 - y^2
+            Unary::Tanh => t.mul(g, t.scale(s, -2.0)),
+            // f' = y (1 - y)
+            Unary::Sigmoid => t.mul(g, t.affine(s, -2.0, 1.0)),
+            // f' = sigmoid(x)
+            Unary::Softplus => t.unary_bwd(Unary::Sigmoid, g, t.sigmoid(s)),
+            // f' = p (1 + x (1 - p)), f'' = p (1 - p) (2 + x (1 - 2 p)) with p = sigmoid(x)
+            Unary::Silu => {
+                let p = t.sigmoid(s);
+                let factor = t.affine(t.mul(s, t.affine(p, -2.0, 1.0)), 1.0, 2.0);
+                t.mul(t.unary_bwd(Unary::Sigmoid, g, p), factor)
+            }
+            // f' = y
+            Unary::Exp => g,
+            // f' = 1 / x
+            Unary::Log => t.scale(t.div(g, t.square(s)), -1.0),
+            // f' = 1 / (2 y)
+            Unary::Sqrt => t.scale(t.div(g, t.square(s)), -0.5),
+            // f' = 2 x
+            Unary::Square => t.scale(g, 2.0),
+            // f' = -y^2
+            Unary::Recip => t.mul(g, t.scale(s, -2.0)),
+        })
+    }
+}

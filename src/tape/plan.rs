@@ -1,0 +1,390 @@
+//! Lowering a tape to steps: dead code, fusion, stores, liveness and slots.
+
+use super::fuse::{self, Folded};
+use super::op::{InputId, Op, ParamId, Scalar, Unary};
+use super::{InputSpec, OutputSpec, Tape, Var, text};
+use crate::shape::Meta;
+use std::collections::HashMap;
+use std::panic::Location;
+use std::rc::Rc;
+
+/// Where a value lives while the plan runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Buffer {
+    /// A buffer of the plan, shared by values whose lifetimes do not overlap.
+    Slot(u32),
+    /// The parameter's own buffer.
+    Param(ParamId),
+    /// Fed before the replay.
+    Input(InputId),
+    /// A word of the scalar buffer.
+    Scalar(Scalar),
+}
+
+/// A value as a step sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Operand {
+    /// Its buffer; the value fills it from the start.
+    pub buffer: Buffer,
+    /// Its shape and type.
+    pub meta: Meta,
+}
+
+/// An operation that the planner folded into the end of a step, applied in order to each element of its first output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fused {
+    /// `v + bias[c]`, c the column of the product (the channel).
+    Bias(Operand),
+    /// `v + other`, elementwise.
+    Add(Operand),
+    /// `f(v)`
+    Act(Unary),
+    /// `v * f'(saved)`, see [`Unary::saves_output`].
+    ActBwd(Unary, Operand),
+}
+
+/// One launch of a backend: an op, its operands and an epilogue.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What is computed; never an alias and never a leaf other than `Fill` and `Random`.
+    pub op: Op,
+    /// Operands read.
+    pub inputs: Vec<Operand>,
+    /// Operands written. Optimisers write parameters in place; every other output differs from every input.
+    pub outputs: Vec<Operand>,
+    /// What was folded into the first output.
+    pub epilogue: Vec<Fused>,
+    /// The line that recorded the op.
+    pub at: &'static Location<'static>,
+    /// Layer, and `'` where it is part of a gradient.
+    pub scope: Rc<str>,
+}
+
+/// A buffer of the plan.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slot {
+    /// Elements of four bytes.
+    pub len: usize,
+    /// Never shared and never poisoned: the next replay finds it as this one left it.
+    pub kept: bool,
+}
+
+/// What a backend compiles: steps in order, over slots, parameters, inputs and scalars.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name for texts and timings.
+    pub name: String,
+    /// In the order in which they run.
+    pub steps: Vec<Step>,
+    /// Buffers of the plan.
+    pub slots: Vec<Slot>,
+    /// Declared inputs, in order.
+    pub inputs: Vec<InputSpec>,
+    /// Readable values: name, operand.
+    pub outputs: Vec<(String, Operand)>,
+    /// Parameters that are read or written, with shapes.
+    pub params: Vec<(ParamId, Meta, String)>,
+}
+
+impl Plan {
+    /// Lowers what is live on the tape: everything that an output or a store needs.
+    pub fn new(name: &str, tape: &Tape) -> Plan {
+        let nodes = tape.nodes();
+        let outputs = tape.output_specs();
+        let live = live_nodes(&nodes, &outputs);
+        let alias = Aliases::new(&nodes);
+        let folded = fuse::fold(&nodes, &live, &alias, &outputs);
+        let mut lowering = Lowering { nodes: &nodes, alias, homes: HashMap::new(), slots: vec![], free: vec![] };
+        lowering.place_stores(&live, &folded);
+        let last_use = lowering.last_uses(&live, &folded, &outputs);
+        let mut steps = vec![];
+        for index in 0..nodes.len() {
+            if live[index] && folded.roots.contains_key(&index) {
+                steps.push(lowering.step(index, &folded, &last_use, &outputs));
+            }
+        }
+        steps.extend(lowering.late_stores(&live));
+        let params = nodes
+            .iter()
+            .enumerate()
+            .filter(|(i, n)| live[*i] && matches!(n.op, Op::Param(_)))
+            .map(|(_, n)| match n.op {
+                Op::Param(id) => (id, n.outs[0], tape.param_name(id)),
+                _ => unreachable!("filtered above"),
+            })
+            .collect();
+        let operands = outputs.iter().map(|o| (o.name.clone(), lowering.operand(o.var))).collect();
+        let plan = Plan {
+            name: name.to_string(),
+            steps,
+            slots: lowering.slots,
+            inputs: tape.input_specs(),
+            outputs: operands,
+            params,
+        };
+        if cfg!(debug_assertions)
+            && let Err(why) = plan.check()
+        {
+            panic!("plan {name} is broken: {why}\n{plan}");
+        }
+        plan
+    }
+
+    /// Index of the output called `name`. Panics where there is none: a bug in a program.
+    #[track_caller]
+    pub fn output(&self, name: &str) -> usize {
+        self.outputs
+            .iter()
+            .position(|(n, _)| n == name)
+            .unwrap_or_else(|| panic!("plan {} has no output {name:?}", self.name))
+    }
+
+    /// Bytes of all slots and inputs: what the plan needs beside the parameters.
+    pub fn slot_bytes(&self) -> usize {
+        4 * self.slots.iter().map(|s| s.len).sum::<usize>()
+    }
+}
+
+/// Whether a node is an alias of its first input.
+pub(super) fn is_alias(op: &Op) -> bool {
+    matches!(op, Op::Reshape(_) | Op::Detach)
+}
+
+/// Whether a node makes no step: its value is there before the plan runs, or is another's.
+pub(super) fn is_leaf(op: &Op) -> bool {
+    is_alias(op) || matches!(op, Op::Input(_) | Op::Param(_) | Op::Scalar(_))
+}
+
+/// For every node, the value that it really is once reshapes and detaches are looked through.
+pub(super) struct Aliases(Vec<Option<Var>>);
+
+impl Aliases {
+    fn new(nodes: &[super::Node]) -> Self {
+        let mut base: Vec<Option<Var>> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let of = is_alias(&node.op).then(|| node.inputs[0]);
+            base.push(of.map(|v| base[v.node as usize].unwrap_or(v)));
+        }
+        Aliases(base)
+    }
+
+    /// The value behind `v`.
+    pub(super) fn resolve(&self, v: Var) -> Var {
+        self.0[v.node as usize].unwrap_or(v)
+    }
+}
+
+fn live_nodes(nodes: &[super::Node], outputs: &[OutputSpec]) -> Vec<bool> {
+    let mut live = vec![false; nodes.len()];
+    for o in outputs {
+        live[o.var.node as usize] = true;
+    }
+    for index in (0..nodes.len()).rev() {
+        live[index] |= matches!(nodes[index].op, Op::Store(_));
+        if live[index] {
+            for v in &nodes[index].inputs {
+                live[v.node as usize] = true;
+            }
+        }
+    }
+    live
+}
+
+/// How many of an op's leading outputs replace parameters in place, given as its inputs: (input, output).
+fn in_place(op: &Op) -> &'static [(usize, usize)] {
+    match op {
+        Op::Adam { .. } => &[(0, 0), (2, 1), (3, 2)],
+        Op::RmsProp { .. } | Op::Sgd { .. } => &[(0, 0), (2, 1)],
+        Op::Ema { .. } => &[(0, 0)],
+        _ => &[],
+    }
+}
+
+struct Lowering<'a> {
+    nodes: &'a [super::Node],
+    alias: Aliases,
+    /// Buffers of the values computed so far, and of stored values.
+    homes: HashMap<Var, Buffer>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl Lowering<'_> {
+    /// Gives each stored value its parameter's buffer where every reader of the old value runs before the new one is
+    /// written; what remains is copied at the end by `late_stores`.
+    fn place_stores(&mut self, live: &[bool], folded: &Folded) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            if let (true, Op::Param(id)) = (live[index], &node.op) {
+                self.homes.insert(Var { node: index as u32, out: 0 }, Buffer::Param(*id));
+            }
+            match node.op {
+                Op::Input(id) => self.homes.insert(Var { node: index as u32, out: 0 }, Buffer::Input(id)),
+                Op::Scalar(s) => self.homes.insert(Var { node: index as u32, out: 0 }, Buffer::Scalar(s)),
+                _ => None,
+            };
+        }
+        let readers = self.readers(live, folded);
+        for node in self.nodes {
+            let Op::Store(id) = node.op else { continue };
+            let value = self.alias.resolve(node.inputs[0]);
+            let producer = &self.nodes[value.node as usize];
+            if is_leaf(&producer.op) || self.homes.contains_key(&value) {
+                continue;
+            }
+            let runs_at = folded.position(value.node as usize);
+            let replaces = in_place(&producer.op).iter().any(|(i, o)| {
+                *o == value.out as usize
+                    && self.homes.get(&self.alias.resolve(producer.inputs[*i])) == Some(&Buffer::Param(id))
+            });
+            let old = Buffer::Param(id);
+            let before = |&at: &usize| at < runs_at || (at == runs_at && replaces);
+            if readers.get(&old).is_none_or(|all| all.iter().all(before)) {
+                self.homes.insert(value, old);
+            }
+        }
+    }
+
+    /// The positions at which each parameter's old value is read.
+    fn readers(&self, live: &[bool], folded: &Folded) -> HashMap<Buffer, Vec<usize>> {
+        let mut readers: HashMap<Buffer, Vec<usize>> = HashMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !live[index] || is_leaf(&node.op) {
+                continue;
+            }
+            let at = self.read_at(index, folded);
+            for v in self.reads(index, folded) {
+                if let Some(Buffer::Param(id)) = self.homes.get(&v) {
+                    readers.entry(Buffer::Param(*id)).or_default().push(at);
+                }
+            }
+        }
+        readers
+    }
+
+    /// For each value the last position that reads it; outputs live to the end.
+    fn last_uses(&self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) -> HashMap<Var, usize> {
+        let mut last: HashMap<Var, usize> = HashMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !live[index] || is_leaf(&node.op) {
+                continue;
+            }
+            let at = self.read_at(index, folded);
+            for v in self.reads(index, folded) {
+                let entry = last.entry(v).or_default();
+                *entry = at.max(*entry);
+            }
+        }
+        for o in outputs {
+            last.insert(self.alias.resolve(o.var), usize::MAX);
+        }
+        last
+    }
+
+    /// Where the node reads its inputs: stores after everything else.
+    fn read_at(&self, index: usize, folded: &Folded) -> usize {
+        if matches!(self.nodes[index].op, Op::Store(_)) { self.nodes.len() } else { folded.position(index) }
+    }
+
+    /// The values that a node's step reads, those of its epilogue included.
+    fn reads(&self, index: usize, folded: &Folded) -> Vec<Var> {
+        let fused = folded.epilogues.get(&index).into_iter().flatten().filter_map(|e| e.operand());
+        self.nodes[index].inputs.iter().copied().chain(fused).map(|v| self.alias.resolve(v)).collect()
+    }
+
+    fn operand(&self, v: Var) -> Operand {
+        let base = self.alias.resolve(v);
+        let node = &self.nodes[v.node as usize];
+        let buffer =
+            *self.homes.get(&base).unwrap_or_else(|| panic!("value of {} has no buffer", text::name(&node.op)));
+        Operand { buffer, meta: node.outs[v.out as usize] }
+    }
+
+    fn step(&mut self, index: usize, folded: &Folded, last: &HashMap<Var, usize>, outputs: &[OutputSpec]) -> Step {
+        // `index` is where the step runs; `root` is the op that it computes before its epilogue.
+        let root = folded.roots[&index];
+        let node = &self.nodes[root];
+        let mut touched = self.reads(root, folded);
+        let inputs = node.inputs.iter().map(|v| self.operand(*v)).collect();
+        let epilogue =
+            folded.epilogues.get(&root).into_iter().flatten().map(|f| f.lower(|v| self.operand(v))).collect();
+        let mut written = vec![];
+        for out in 0..node.outs.len() {
+            // The first output of a fused step is the value of the last node folded into it.
+            let v =
+                if out == 0 { Var { node: index as u32, out: 0 } } else { Var { node: root as u32, out: out as u16 } };
+            let meta = self.nodes[v.node as usize].outs[v.out as usize];
+            let buffer = match self.homes.get(&v) {
+                Some(buffer) => *buffer,
+                None => {
+                    let kept = outputs.iter().any(|o| o.kept && self.alias.resolve(o.var) == v);
+                    let slot = Buffer::Slot(self.take_slot(meta.shape.len(), kept));
+                    self.homes.insert(v, slot);
+                    slot
+                }
+            };
+            written.push((v, Operand { buffer, meta: if out == 0 { node.outs[0] } else { meta } }));
+        }
+        touched.extend(written.iter().map(|(v, _)| *v));
+        let mut dead: Vec<u32> = touched
+            .iter()
+            .filter(|v| last.get(v).is_none_or(|at| *at <= index))
+            .filter_map(|v| match self.homes.get(v) {
+                Some(Buffer::Slot(s)) if !self.slots[*s as usize].kept => Some(*s),
+                _ => None,
+            })
+            .collect();
+        dead.sort_unstable();
+        dead.dedup();
+        self.free.extend(dead);
+        let mark = if node.is_gradient { "'" } else { "" };
+        Step {
+            op: node.op.clone(),
+            inputs,
+            outputs: written.into_iter().map(|(_, o)| o).collect(),
+            epilogue,
+            at: node.at,
+            scope: format!("{}{mark}", node.scope).into(),
+        }
+    }
+
+    /// The free slot that fits best, grown if need be; a new one where none is near in size. A small value never
+    /// takes a large slot: a large value would need another one.
+    fn take_slot(&mut self, len: usize, kept: bool) -> u32 {
+        let size = |i: usize| self.slots[self.free[i] as usize].len;
+        let near = |i: &usize| size(*i) <= 4 * len.max(64) && len <= 2 * size(*i);
+        let best =
+            (0..self.free.len()).filter(near).min_by_key(|i| (size(*i) < len, size(*i).abs_diff(len), self.free[*i]));
+        match best.filter(|_| !kept) {
+            Some(i) => {
+                let slot = self.free.swap_remove(i);
+                let have = &mut self.slots[slot as usize].len;
+                *have = len.max(*have);
+                slot
+            }
+            None => {
+                self.slots.push(Slot { len, kept });
+                self.slots.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Copies of stored values that could not be computed in place.
+    fn late_stores(&self, live: &[bool]) -> Vec<Step> {
+        let stores = self.nodes.iter().zip(live).filter_map(|(node, live)| match node.op {
+            Op::Store(id) if *live => Some((node, id)),
+            _ => None,
+        });
+        stores
+            .map(|(node, id)| (node, self.operand(node.inputs[0]), Buffer::Param(id)))
+            .filter(|(_, value, home)| value.buffer != *home)
+            .map(|(node, value, buffer)| Step {
+                op: node.op.clone(),
+                inputs: vec![value],
+                outputs: vec![Operand { buffer, meta: value.meta }],
+                epilogue: vec![],
+                at: node.at,
+                scope: node.scope.clone(),
+            })
+            .collect()
+    }
+}

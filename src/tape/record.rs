@@ -1,0 +1,401 @@
+//! The recording methods: one a word of the op table, with the shapes that it takes and gives.
+
+use super::geometry::{ConvGeom, Mask};
+use super::op::{Binary, Counter, Dist, Op, Scalar, Unary};
+use super::{Tape, Var};
+use crate::rng::Stream;
+use crate::shape::Shape;
+
+/// Attributes of a convolution; its extents follow from the inputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvAttrs {
+    /// Rows and columns between neighbouring outputs.
+    pub stride: [usize; 2],
+    /// Zero rows above, zero columns left.
+    pub pad: [usize; 2],
+    /// Zero rows below, zero columns right.
+    pub pad_end: [usize; 2],
+    /// Mask, colour groups and output blocks.
+    pub mask: Mask,
+    pub groups: usize,
+    pub blocks: usize,
+}
+
+impl Default for ConvAttrs {
+    fn default() -> Self {
+        ConvAttrs { stride: [1, 1], pad: [0, 0], pad_end: [0, 0], mask: Mask::None, groups: 1, blocks: 1 }
+    }
+}
+
+impl ConvAttrs {
+    /// Symmetric stride and padding, no mask.
+    pub fn new(stride: usize, pad: usize) -> Self {
+        ConvAttrs { stride: [stride; 2], pad: [pad; 2], pad_end: [pad; 2], ..Default::default() }
+    }
+
+    /// A masked convolution that keeps height and width; `groups` colours.
+    pub fn masked(mask: Mask, kernel: usize, groups: usize) -> Self {
+        ConvAttrs { mask, groups, ..ConvAttrs::new(1, kernel / 2) }
+    }
+
+    /// The geometry on x `[n, h, w, cin]` with weights `[kh, kw, cin, cout]`; a clause if they do not fit.
+    pub fn geometry(&self, x: Shape, weight: Shape) -> Result<ConvGeom, String> {
+        let (&[n, h, w, cin], &[kh, kw, win, cout]) = (x.dims(), weight.dims()) else {
+            return Err(format!("x {x} and weight {weight} must have rank 4"));
+        };
+        if cin != win {
+            return Err(format!("x has {cin} channels, the weight {win}"));
+        }
+        if self.stride.contains(&0) {
+            return Err("strides must be at least 1".into());
+        }
+        let out = |extent: usize, k: usize, axis: usize| {
+            let room = (extent + self.pad[axis] + self.pad_end[axis]).checked_sub(k);
+            room.map(|r| r / self.stride[axis] + 1)
+                .ok_or(format!("the kernel {kh}x{kw} is larger than the padded x {x}"))
+        };
+        let (oh, ow) = (out(h, kh, 0)?, out(w, kw, 1)?);
+        let ConvAttrs { stride, pad, mask, groups, blocks, .. } = *self;
+        let g = ConvGeom { n, h, w, cin, oh, ow, cout, kh, kw, stride, pad, mask, groups, blocks };
+        g.validate().map(|()| g)
+    }
+}
+
+macro_rules! unary {
+    ($($(#[$doc:meta])* $name:ident => $f:expr;)*) => {
+        impl Tape {
+            $($(#[$doc])* #[track_caller] pub fn $name(&self, x: Var) -> Var { self.record(Op::Unary($f), &[x]) })*
+        }
+    };
+}
+
+unary! {
+    /// max(x, 0)
+    relu => Unary::Relu;
+    /// tanh(x)
+    tanh => Unary::Tanh;
+    /// 1 / (1 + exp(-x))
+    sigmoid => Unary::Sigmoid;
+    /// log(1 + exp(x))
+    softplus => Unary::Softplus;
+    /// exp(x)
+    exp => Unary::Exp;
+    /// log(x)
+    log => Unary::Log;
+    /// sqrt(x)
+    sqrt => Unary::Sqrt;
+    /// x^2
+    square => Unary::Square;
+    /// 1 / x
+    recip => Unary::Recip;
+}
+
+impl Tape {
+    /// The same number everywhere.
+    #[track_caller]
+    pub fn fill(&self, value: f32, shape: impl Into<Shape>) -> Var {
+        self.record(Op::Fill { value, shape: shape.into() }, &[])
+    }
+
+    /// A device scalar, shape `[]`.
+    #[track_caller]
+    pub fn scalar(&self, scalar: Scalar) -> Var {
+        self.record(Op::Scalar(scalar), &[])
+    }
+
+    /// An elementwise function.
+    #[track_caller]
+    pub fn unary(&self, f: Unary, x: Var) -> Var {
+        self.record(Op::Unary(f), &[x])
+    }
+
+    /// x where x > 0, else slope * x
+    #[track_caller]
+    pub fn leaky_relu(&self, x: Var, slope: f32) -> Var {
+        self.unary(Unary::LeakyRelu(slope), x)
+    }
+
+    /// `dy * f'`, from the output or input that [`Unary::saves_output`] names.
+    #[track_caller]
+    pub fn unary_bwd(&self, f: Unary, dy: Var, saved: Var) -> Var {
+        self.record(Op::UnaryBwd(f), &[dy, saved])
+    }
+
+    /// a + b, equal shapes.
+    #[track_caller]
+    pub fn add(&self, a: Var, b: Var) -> Var {
+        self.record(Op::Binary(Binary::Add), &[a, b])
+    }
+
+    /// a - b, equal shapes.
+    #[track_caller]
+    pub fn sub(&self, a: Var, b: Var) -> Var {
+        self.record(Op::Binary(Binary::Sub), &[a, b])
+    }
+
+    /// a * b, equal shapes.
+    #[track_caller]
+    pub fn mul(&self, a: Var, b: Var) -> Var {
+        self.record(Op::Binary(Binary::Mul), &[a, b])
+    }
+
+    /// a / b, equal shapes.
+    #[track_caller]
+    pub fn div(&self, a: Var, b: Var) -> Var {
+        self.record(Op::Binary(Binary::Div), &[a, b])
+    }
+
+    /// scale * x + shift
+    #[track_caller]
+    pub fn affine(&self, x: Var, scale: f32, shift: f32) -> Var {
+        self.record(Op::Affine { scale, shift }, &[x])
+    }
+
+    /// scale * x
+    #[track_caller]
+    pub fn scale(&self, x: Var, scale: f32) -> Var {
+        self.affine(x, scale, 0.0)
+    }
+
+    /// x * s with a scalar `s` of one element.
+    #[track_caller]
+    pub fn mul_scalar(&self, x: Var, s: Var) -> Var {
+        self.mul(x, self.broadcast(s, self.shape(x)))
+    }
+
+    /// min(max(x, lo), hi); has no derivative rule.
+    #[track_caller]
+    pub fn clamp(&self, x: Var, lo: f32, hi: f32) -> Var {
+        self.record(Op::Clamp { lo, hi }, &[x])
+    }
+
+    /// `x[.., 2c] -> tanh(first c) * sigmoid(last c)`: the gated unit (van den Oord et al. 2016b, eq. 2).
+    #[track_caller]
+    pub fn gated(&self, x: Var) -> Var {
+        self.record(Op::Gated, &[x])
+    }
+
+    /// `mu + exp(logvar / 2) * eps` (Kingma & Welling 2014, eq. 10).
+    #[track_caller]
+    pub fn reparameterize(&self, mu: Var, logvar: Var, eps: Var) -> Var {
+        self.record(Op::Reparameterize, &[mu, logvar, eps])
+    }
+
+    /// The same elements under another shape.
+    #[track_caller]
+    pub fn reshape(&self, x: Var, to: impl Into<Shape>) -> Var {
+        let to = to.into();
+        if self.shape(x) == to { x } else { self.record(Op::Reshape(to), &[x]) }
+    }
+
+    /// The same value, a constant to [`Tape::grad`].
+    #[track_caller]
+    pub fn detach(&self, x: Var) -> Var {
+        self.record(Op::Detach, &[x])
+    }
+
+    /// Zeros around, per axis of the padded rank-4 shape.
+    #[track_caller]
+    pub fn pad(&self, x: Var, before: [usize; 4], after: [usize; 4]) -> Var {
+        self.record(Op::Pad { before, after }, &[x])
+    }
+
+    /// Drops leading and trailing entries, per axis of the padded rank-4 shape.
+    #[track_caller]
+    pub fn slice(&self, x: Var, before: [usize; 4], after: [usize; 4]) -> Var {
+        self.record(Op::Slice { before, after }, &[x])
+    }
+
+    /// The channels `from..to` of x.
+    #[track_caller]
+    pub fn channels(&self, x: Var, from: usize, to: usize) -> Var {
+        let c = self.shape(x).last();
+        assert!(from <= to && to <= c, "channels {from}..{to} of {c}");
+        self.slice(x, [0, 0, 0, from], [0, 0, 0, c - to])
+    }
+
+    /// `table[k, d], index[n] -> [n, d]`
+    #[track_caller]
+    pub fn gather(&self, table: Var, index: Var) -> Var {
+        self.record(Op::Gather, &[table, index])
+    }
+
+    /// `dy[n, d], index[n] -> [rows, d]`, rows added up by index.
+    #[track_caller]
+    pub fn scatter(&self, dy: Var, index: Var, rows: usize) -> Var {
+        self.record(Op::Scatter { rows }, &[dy, index])
+    }
+
+    /// Sum over every dimension that is 1 in `to` (same rank).
+    #[track_caller]
+    pub fn sum_to(&self, x: Var, to: impl Into<Shape>) -> Var {
+        let to = to.into();
+        if self.shape(x) == to { x } else { self.record(Op::Sum(to), &[x]) }
+    }
+
+    /// Sum of all elements, shape `[]`.
+    #[track_caller]
+    pub fn sum(&self, x: Var) -> Var {
+        let flat = self.reshape(x, [self.shape(x).len()]);
+        let total = self.sum_to(flat, [1]);
+        self.reshape(total, [])
+    }
+
+    /// Mean of all elements, shape `[]`.
+    #[track_caller]
+    pub fn mean(&self, x: Var) -> Var {
+        self.scale(self.sum(x), 1.0 / self.shape(x).len() as f32)
+    }
+
+    /// Sum over everything but the leading dimension: `[n, ..] -> [n]`.
+    #[track_caller]
+    pub fn sum_rows(&self, x: Var) -> Var {
+        let n = self.shape(x).dims()[0];
+        let rows = self.reshape(x, [n, self.shape(x).len() / n.max(1)]);
+        self.reshape(self.sum_to(rows, [n, 1]), [n])
+    }
+
+    /// Repeats every dimension that is 1 up to `to` (same rank).
+    #[track_caller]
+    pub fn expand(&self, x: Var, to: impl Into<Shape>) -> Var {
+        let to = to.into();
+        if self.shape(x) == to { x } else { self.record(Op::Expand(to), &[x]) }
+    }
+
+    /// Expands x to `to`: a single element everywhere, otherwise a vector along the last axis.
+    #[track_caller]
+    pub fn broadcast(&self, x: Var, to: impl Into<Shape>) -> Var {
+        let to = to.into();
+        let mut dims = vec![1; to.rank()];
+        if self.shape(x).len() != 1
+            && let Some(last) = dims.last_mut()
+        {
+            *last = self.shape(x).len();
+        }
+        self.expand(self.reshape(x, Shape::new(&dims)), to)
+    }
+
+    /// `x[.., c] + bias[c]`
+    #[track_caller]
+    pub fn add_bias(&self, x: Var, bias: Var) -> Var {
+        self.add(x, self.broadcast(bias, self.shape(x)))
+    }
+
+    /// `op(a) op(b)` of matrices, op being the transpose where asked for.
+    #[track_caller]
+    pub fn matmul(&self, a: Var, b: Var, ta: bool, tb: bool) -> Var {
+        self.record(Op::Matmul { ta, tb }, &[a, b])
+    }
+
+    /// `x[n, h, w, cin], weight[kh, kw, cin, cout] -> y[n, oh, ow, cout]`
+    #[track_caller]
+    pub fn conv(&self, x: Var, weight: Var, attrs: ConvAttrs) -> Var {
+        let g = attrs.geometry(self.shape(x), self.shape(weight)).unwrap_or_else(|why| panic!("conv: {why}"));
+        self.record(Op::Conv(g), &[x, weight])
+    }
+
+    /// The transposed convolution: the x-gradient of the convolution with `attrs` and `weight[kh, kw, cin, cout]`, where
+    /// y `[n, oh, ow, cout]` is the input here and `[n, h, w, cin]` the output. `attrs.pad_end` may be smaller than
+    /// `attrs.pad`: PyTorch's `output_padding` is `pad - pad_end`, where `pad_end` may be negative there and is given
+    /// here by the output's extents `size`.
+    #[track_caller]
+    pub fn conv_transpose(&self, y: Var, weight: Var, attrs: ConvAttrs, size: [usize; 2]) -> Var {
+        let (ys, ws) = (self.shape(y), self.shape(weight));
+        let (&[n, oh, ow, cout], &[kh, kw, cin, wout]) = (ys.dims(), ws.dims()) else {
+            panic!("conv_transpose: y {ys} and weight {ws} must have rank 4")
+        };
+        assert_eq!(cout, wout, "conv_transpose: y {ys} and weight {ws} differ in channels");
+        let ConvAttrs { stride, pad, mask, groups, blocks, .. } = attrs;
+        let g = ConvGeom { n, h: size[0], w: size[1], cin, oh, ow, cout, kh, kw, stride, pad, mask, groups, blocks };
+        self.record(Op::ConvDx(g), &[y, weight])
+    }
+
+    /// Batch normalisation with batch statistics: y, mean, 1 / sqrt(var + eps).
+    #[track_caller]
+    pub fn batch_norm(&self, x: Var, gamma: Var, beta: Var, eps: f32) -> [Var; 3] {
+        let y = self.record(Op::BatchNorm { eps }, &[x, gamma, beta]);
+        [y, self.output_of(y, 1), self.output_of(y, 2)]
+    }
+
+    /// Batch normalisation with running statistics.
+    #[track_caller]
+    pub fn batch_norm_infer(&self, x: Var, gamma: Var, beta: Var, mean: Var, var: Var, eps: f32) -> Var {
+        self.record(Op::BatchNormInfer { eps }, &[x, gamma, beta, mean, var])
+    }
+
+    /// Layer normalisation of each row.
+    #[track_caller]
+    pub fn layer_norm(&self, x: Var, gamma: Var, beta: Var, eps: f32) -> Var {
+        self.record(Op::LayerNorm { eps }, &[x, gamma, beta])
+    }
+
+    /// Binary cross entropy of logits, elementwise.
+    #[track_caller]
+    pub fn bce_with_logits(&self, logits: Var, target: Var) -> Var {
+        self.record(Op::BceWithLogits, &[logits, target])
+    }
+
+    /// (x - target)^2, elementwise.
+    #[track_caller]
+    pub fn mse(&self, x: Var, target: Var) -> Var {
+        self.record(Op::Mse, &[x, target])
+    }
+
+    /// `logits[m, k], target[m] -> [m]`
+    #[track_caller]
+    pub fn softmax_cross_entropy(&self, logits: Var, target: Var) -> Var {
+        self.record(Op::SoftmaxCrossEntropy, &[logits, target])
+    }
+
+    /// KL(N(mu, exp logvar) || N(0, I)): `[n, d] -> [n]`.
+    #[track_caller]
+    pub fn gaussian_kl(&self, mu: Var, logvar: Var) -> Var {
+        self.record(Op::GaussianKl, &[mu, logvar])
+    }
+
+    /// One LSTM cell on the gates before activation: `z[n, 4h], c[n, h] -> h', c'`.
+    #[track_caller]
+    pub fn lstm_cell(&self, z: Var, c: Var) -> [Var; 2] {
+        let h = self.record(Op::LstmCell, &[z, c]);
+        [h, self.output_of(h, 1)]
+    }
+
+    /// A whole LSTM: `z[t, n, 4h], h0, c0, w_hh[h, 4h] -> y[t, n, h], c_n`.
+    #[track_caller]
+    pub fn lstm(&self, z: Var, h0: Var, c0: Var, w_hh: Var) -> [Var; 2] {
+        let y = self.record(Op::Lstm, &[z, h0, c0, w_hh]);
+        [y, self.output_of(y, 1)]
+    }
+
+    /// Draws of a training plan: another set at every replay.
+    #[track_caller]
+    pub fn random(&self, dist: Dist, stream: Stream, shape: impl Into<Shape>) -> Var {
+        let inputs = [self.scalar(Scalar::Seed), self.scalar(Scalar::Replay)];
+        self.record(Op::Random { dist, stream, counter: Counter::Replay, shape: shape.into() }, &inputs)
+    }
+
+    /// Draws that belong to an image (the leading dimension), whatever the batch size.
+    #[track_caller]
+    pub fn random_by_image(&self, dist: Dist, stream: Stream, shape: impl Into<Shape>) -> Var {
+        let inputs = [self.scalar(Scalar::Seed), self.scalar(Scalar::FirstImage)];
+        self.record(Op::Random { dist, stream, counter: Counter::Image, shape: shape.into() }, &inputs)
+    }
+
+    /// `logits[m, k], u[m], temperature[] -> index[m]`
+    #[track_caller]
+    pub fn categorical(&self, logits: Var, u: Var, temperature: Var) -> Var {
+        self.record(Op::Categorical, &[logits, u, temperature])
+    }
+
+    /// 1 where u < sigmoid(logit / temperature), else 0.
+    #[track_caller]
+    pub fn bernoulli(&self, logits: Var, u: Var, temperature: Var) -> Var {
+        self.record(Op::Bernoulli, &[logits, u, temperature])
+    }
+
+    /// `decay * average + (1 - decay) * value`
+    #[track_caller]
+    pub fn ema(&self, average: Var, value: Var, decay: f32) -> Var {
+        self.record(Op::Ema { decay }, &[average, value])
+    }
+}
