@@ -11,6 +11,7 @@ mod batches;
 mod binarize;
 mod cifar;
 mod folder;
+mod glyphs;
 mod idx;
 mod images;
 mod loader;

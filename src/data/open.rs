@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::amat::read_amat;
 use super::cifar::{self, read_cifar};
 use super::folder::{open_folder, part_of_hundred};
+use super::glyphs::draw_split;
 use super::idx::{read_idx_images, read_idx_labels};
 use super::images::{Images, Levels, Split};
 use super::sets::{Layout, SETS, Set};
@@ -126,6 +127,7 @@ fn read_layout(
             let images = read_amat_file(&located(&format!("binarized_mnist_{part}.amat"))?, name)?;
             Ok(images)
         }
+        Layout::Drawn => draw_split(split),
     }
 }
 

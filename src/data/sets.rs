@@ -37,10 +37,12 @@ pub enum Layout {
     Cifar,
     /// A text file a split, as the fixed binarisation of MNIST.
     Amat,
+    /// No files: drawn by this crate.
+    Drawn,
 }
 
 /// Every data set known by name. Lengths and sums are those of the publishers' files, unpacked.
-pub const SETS: [Set; 4] = [
+pub const SETS: [Set; 5] = [
     Set {
         name: "mnist",
         size: [28, 28, 1],
@@ -161,5 +163,13 @@ pub const SETS: [Set; 4] = [
                 sha256: "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
             },
         ],
+    },
+    Set {
+        name: "glyphs",
+        size: [28, 28, 1],
+        counts: [10_000, 1_000, 2_000],
+        classes: 10,
+        layout: Layout::Drawn,
+        files: &[],
     },
 ];

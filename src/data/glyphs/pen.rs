@@ -1,0 +1,75 @@
+//! From control points to ink: splines, and lines of a soft round nib.
+
+use super::SIDE;
+
+/// `[x, y]`, y downwards.
+pub(super) type Point = [f32; 2];
+
+/// Straight pieces that a span between two control points becomes.
+const PARTS: usize = 8;
+
+/// The Catmull-Rom spline through the points of each piece, as one line; pieces join at the corner they share.
+pub(super) fn spline(pieces: &[Vec<Point>]) -> Vec<Point> {
+    let mut line: Vec<Point> = Vec::new();
+    for piece in pieces {
+        line.extend(piece.first().filter(|_| line.is_empty()));
+        for span in 0..piece.len().saturating_sub(1) {
+            // The ends have no neighbour beyond and stand in for it themselves.
+            let at = |offset: usize| piece[(span + offset).saturating_sub(1).min(piece.len() - 1)];
+            let points = [at(0), at(1), at(2), at(3)];
+            line.extend((1..=PARTS).map(|part| catmull_rom(points, part as f32 / PARTS as f32)));
+        }
+    }
+    line
+}
+
+/// The curve from `p[1]` (t = 0) to `p[2]` (t = 1), its tangents parallel to the chords of the neighbours.
+fn catmull_rom(p: [Point; 4], t: f32) -> Point {
+    std::array::from_fn(|axis| {
+        let [a, b, c, d] = p.map(|point| point[axis]);
+        let linear = c - a;
+        let square = 2.0 * a - 5.0 * b + 4.0 * c - d;
+        let cube = 3.0 * (b - c) + d - a;
+        b + 0.5 * t * (linear + t * (square + t * cube))
+    })
+}
+
+/// A round pen: its radius, and the width over which the ink fades at its edge, in pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Nib {
+    pub(super) radius: f32,
+    pub(super) edge: f32,
+}
+
+/// Inks a line: each pixel keeps the most of what any point of the line gives it, 0 to 1. `pressure` changes the radius along the line,
+/// by its first entry from one end to the other and by its second from the ends to the middle.
+pub(super) fn ink(line: &[Point], nib: Nib, pressure: [f32; 2], ink: &mut [f32; SIDE * SIDE]) {
+    let segments = line.len().saturating_sub(1).max(1) as f32;
+    for (at, ends) in line.windows(2).enumerate() {
+        let along = (2.0 * at as f32 + 1.0) / segments - 1.0;
+        let factor = 1.0 + pressure[0] * along + pressure[1] * (0.5 - along * along);
+        segment(ends[0], ends[1], Nib { radius: nib.radius * factor.clamp(0.5, 1.5), ..nib }, ink);
+    }
+}
+
+fn segment(from: Point, to: Point, nib: Nib, ink: &mut [f32; SIDE * SIDE]) {
+    let reach = nib.radius + nib.edge;
+    let pixels = |axis: usize| {
+        let low = (from[axis].min(to[axis]) - reach).max(0.0) as usize;
+        let high = (from[axis].max(to[axis]) + reach).clamp(0.0, SIDE as f32 - 1.0) as usize;
+        low..=high
+    };
+    let way = [to[0] - from[0], to[1] - from[1]];
+    let square = (way[0] * way[0] + way[1] * way[1]).max(1e-12);
+    for y in pixels(1) {
+        for x in pixels(0) {
+            let [px, py] = [x as f32 + 0.5 - from[0], y as f32 + 0.5 - from[1]];
+            let nearest = ((px * way[0] + py * way[1]) / square).clamp(0.0, 1.0);
+            let [dx, dy] = [px - nearest * way[0], py - nearest * way[1]];
+            let distance = (dx * dx + dy * dy).sqrt();
+            let value = ((nib.radius - distance) / nib.edge + 0.5).clamp(0.0, 1.0);
+            let cell = &mut ink[y * SIDE + x];
+            *cell = cell.max(value);
+        }
+    }
+}
