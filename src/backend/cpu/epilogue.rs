@@ -1,6 +1,8 @@
 //! What the planner folded into the end of a product or convolution, as the CPU kernels see it.
 
+use super::product::unary;
 use crate::tape::op::Unary;
+use std::ops::Range;
 
 /// One operation on a finished output element `v` at flat index `i` of channel `c`.
 #[derive(Clone, Copy, Debug)]
@@ -13,4 +15,35 @@ pub enum EpilogueOp<'a> {
     Act(Unary),
     /// `v * f'(saved[i])`, where `saved` is what [`Unary::saves_output`] says.
     ActBwd(Unary, &'a [f32]),
+}
+
+/// Applies `ops` in order to the `channels` of the pixels whose first channel is at `out + offset` for each of `offsets`;
+/// `total` is the number of channels of a pixel. Inlined, so that it is compiled for the caller's instruction set.
+///
+/// # Safety
+/// These elements of `out` are initialised and nobody else touches them.
+///
+/// # Panics
+/// If a slice of an op is too short.
+#[inline(always)]
+pub(super) unsafe fn apply(ops: &[EpilogueOp], out: *mut f32, offsets: &[usize], channels: Range<usize>, total: usize) {
+    let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else { return };
+    // Whole neighbouring pixels are one long row, except to a bias.
+    let dense = channels.len() == total && last - first == (offsets.len() - 1) * total;
+    for op in ops {
+        let by_row = !dense || (matches!(op, EpilogueOp::Bias(_)) && total > 1);
+        let (rows, len) = if by_row { (offsets, channels.len()) } else { (&offsets[..1], offsets.len() * total) };
+        for &row in rows {
+            let at = row + channels.start;
+            // SAFETY: the caller vouches for these elements.
+            let v = unsafe { std::slice::from_raw_parts_mut(out.add(at), len) };
+            match *op {
+                EpilogueOp::Bias(&[bias]) => v.iter_mut().for_each(|v| *v += bias),
+                EpilogueOp::Bias(bias) => v.iter_mut().zip(&bias[channels.clone()]).for_each(|(v, b)| *v += b),
+                EpilogueOp::Add(other) => v.iter_mut().zip(&other[at..at + len]).for_each(|(v, o)| *v += o),
+                EpilogueOp::Act(u) => unary::apply(u, v),
+                EpilogueOp::ActBwd(u, saved) => unary::apply_bwd(u, v, &saved[at..at + len]),
+            }
+        }
+    }
 }

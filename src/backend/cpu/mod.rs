@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod epilogue;
 mod launch;
 pub mod math;
+pub mod product;
 mod trace;
 
 use super::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};

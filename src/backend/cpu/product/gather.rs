@@ -1,0 +1,422 @@
+//! A convolution, forwards or backwards, as the gather of patches: what row of a matrix each output pixel multiplies.
+//!
+//! `conv` and `conv_dx` are the same sum seen from its two ends: an output pixel is the product of a row of K floats,
+//! gathered from a window of the source image, with a `[K, channels]` matrix of weights. Only three things differ, and
+//! they live here: where windows begin, which taps they meet, and in which order.
+//!
+//! Backwards with stride `s`, the outputs fall into `s * s` phases that meet different taps; within a phase the window
+//! moves by one source pixel, so it is an ordinary dense convolution with the taps of that phase, in descending order.
+//! No zero is inserted or multiplied. Where windows overhang the image so far that most of their taps meet padding (a
+//! transposed convolution of a 1x1 image), every output row or column becomes a phase of its own, with the taps it meets.
+//!
+//! K runs along the source in memory: tap rows, then the floats of neighbouring taps, which are neighbours in NHWC too.
+//! So one copy moves a whole row of taps. Closed taps never appear in K.
+
+use super::simd::{Simd, clear, copy};
+use super::tile::Segments;
+use crate::tape::geometry::{ConvGeom, Mask};
+use std::cmp::Ordering;
+use std::ops::Range;
+
+/// Which end of a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// y from x.
+    Forward,
+    /// x (its gradient) from y (its gradient).
+    Backward,
+}
+
+/// One spatial axis of one phase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Axis {
+    /// Outputs on this axis.
+    pub(super) count: usize,
+    /// Output position of the first one, and from one to the next.
+    first: usize,
+    step: usize,
+    /// Source position under the first tap of the first output (may be in the padding), and from one output to the next.
+    source: isize,
+    source_step: usize,
+    /// Taps in ascending order of source position; the first one's index in the kernel, and from one to the next.
+    taps: usize,
+    tap: usize,
+    tap_step: isize,
+}
+
+impl Axis {
+    /// Index in the kernel of the `t`-th tap.
+    fn tap(&self, t: usize) -> usize {
+        self.tap.wrapping_add_signed(t as isize * self.tap_step)
+    }
+
+    /// How many of the taps have an index below `limit`, as a range of positions in source order.
+    fn below(&self, limit: usize) -> (usize, usize) {
+        let stride = self.tap_step.unsigned_abs();
+        if self.tap_step > 0 {
+            (0, limit.saturating_sub(self.tap).div_ceil(stride).min(self.taps))
+        } else if self.tap < limit {
+            (0, self.taps)
+        } else {
+            (((self.tap - limit) / stride + 1).min(self.taps), self.taps)
+        }
+    }
+
+    /// Drops taps that meet only padding.
+    fn clip(mut self, source_len: usize) -> Axis {
+        let last = self.source + (self.count.saturating_sub(1) * self.source_step) as isize;
+        let low = (-last).clamp(0, self.taps as isize) as usize;
+        let high = (source_len as isize - self.source).clamp(low as isize, self.taps as isize) as usize;
+        if low < high {
+            self.tap = self.tap(low);
+        }
+        self.source += low as isize;
+        self.taps = high - low;
+        self
+    }
+}
+
+/// The extents of one axis, named from the computed end.
+#[derive(Clone, Copy)]
+struct Extent {
+    direction: Direction,
+    source: usize,
+    out: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+}
+
+impl Extent {
+    /// Whether more than half of the products would be with padding, if all outputs of a stride phase met the same taps.
+    fn is_sparse(self) -> bool {
+        let (mut used, mut total) = (0, 0);
+        for i in 0..self.phases(false) {
+            let axis = self.phase(false, i);
+            total += axis.count * axis.taps;
+            for q in 0..axis.count {
+                let start = axis.source + (q * axis.source_step) as isize;
+                let end = (start + axis.taps as isize).min(self.source as isize);
+                used += (end - start.max(0)).max(0) as usize;
+            }
+        }
+        2 * used < total
+    }
+
+    /// Number of phases. `split`: one for each output.
+    fn phases(self, split: bool) -> usize {
+        match self.direction {
+            _ if split => self.out,
+            Direction::Forward => 1,
+            Direction::Backward => self.stride.min(self.out),
+        }
+    }
+
+    fn phase(self, split: bool, index: usize) -> Axis {
+        let Extent { kernel, stride, pad, out, .. } = self;
+        let axis = match self.direction {
+            Direction::Forward => Axis {
+                count: if split { 1 } else { out },
+                first: index,
+                step: 1,
+                source: (index * stride) as isize - pad as isize,
+                source_step: stride,
+                taps: kernel,
+                tap: 0,
+                tap_step: 1,
+            },
+            Direction::Backward => {
+                // Output r meets the taps i with r + pad - i = stride * source row.
+                let tap = (index + pad) % stride;
+                let taps = kernel.saturating_sub(tap).div_ceil(stride);
+                Axis {
+                    count: if split { 1 } else { (out - index).div_ceil(stride) },
+                    first: index,
+                    step: stride,
+                    source: ((index + pad) / stride) as isize - taps as isize + 1,
+                    source_step: 1,
+                    taps,
+                    tap: tap + taps.saturating_sub(1) * stride,
+                    tap_step: -(stride as isize),
+                }
+            }
+        };
+        axis.clip(self.source)
+    }
+}
+
+/// A convolution seen from the end that is computed.
+#[derive(Clone, Copy)]
+pub(super) struct Gather {
+    pub(super) geom: ConvGeom,
+    pub(super) direction: Direction,
+    /// Whether rows, columns are split into single outputs.
+    split: [bool; 2],
+    axes: [Extent; 2],
+    /// Columns of the centre row of taps that are open to any channel.
+    centre_columns: usize,
+}
+
+impl Gather {
+    /// `split`: whether to give outputs phases of their own where windows overhang far.
+    pub(super) fn new(geom: &ConvGeom, direction: Direction, split: bool) -> Gather {
+        let g = *geom;
+        let extent = |x: usize, y: usize, kernel, stride, pad| match direction {
+            Direction::Forward => Extent { direction, source: x, out: y, kernel, stride, pad },
+            Direction::Backward => Extent { direction, source: y, out: x, kernel, stride, pad },
+        };
+        let axes = [extent(g.h, g.oh, g.kh, g.stride[0], g.pad[0]), extent(g.w, g.ow, g.kw, g.stride[1], g.pad[1])];
+        let centre_open = (0..g.cout).any(|co| g.open_channels(g.kh / 2, g.kw / 2, co) > 0);
+        let centre_columns = if g.mask == Mask::None { g.kw } else { g.kw / 2 + usize::from(centre_open) };
+        Gather { geom: g, direction, split: axes.map(|a| split && a.is_sparse()), axes, centre_columns }
+    }
+
+    /// Channels of the source.
+    pub(super) fn source_channels(&self) -> usize {
+        match self.direction {
+            Direction::Forward => self.geom.cin,
+            Direction::Backward => self.geom.cout,
+        }
+    }
+
+    /// Channels of the output.
+    pub(super) fn out_channels(&self) -> usize {
+        match self.direction {
+            Direction::Forward => self.geom.cout,
+            Direction::Backward => self.geom.cin,
+        }
+    }
+
+    /// Number of phases.
+    pub(super) fn phases(&self) -> usize {
+        self.axes[0].phases(self.split[0]) * self.axes[1].phases(self.split[1])
+    }
+
+    /// A phase by its index.
+    pub(super) fn phase(&self, index: usize) -> Phase {
+        let columns = self.axes[1].phases(self.split[1]);
+        let axes =
+            [self.axes[0].phase(self.split[0], index / columns), self.axes[1].phase(self.split[1], index % columns)];
+        Phase { gather: *self, axes }
+    }
+}
+
+/// The outputs that meet the same taps.
+#[derive(Clone, Copy)]
+pub(super) struct Phase {
+    pub(super) gather: Gather,
+    axes: [Axis; 2],
+}
+
+impl Phase {
+    /// Output pixels, over all images.
+    pub(super) fn pixels(&self) -> usize {
+        self.gather.geom.n * self.axes[0].count * self.axes[1].count
+    }
+
+    /// Length of the row that each pixel multiplies.
+    pub(super) fn k(&self) -> usize {
+        let taps: usize = (0..self.axes[0].taps).map(|t| self.run(t)).map(|(lo, hi)| hi - lo).sum();
+        taps * self.gather.source_channels()
+    }
+
+    /// The open taps of a tap row, as a range of positions in source order.
+    fn run(&self, t: usize) -> (usize, usize) {
+        let g = &self.gather.geom;
+        let row = self.axes[0].tap(t);
+        let limit = match row.cmp(&(g.kh / 2)) {
+            _ if g.mask == Mask::None => g.kw,
+            Ordering::Less => g.kw,
+            Ordering::Equal => self.gather.centre_columns,
+            Ordering::Greater => 0,
+        };
+        self.axes[1].below(limit)
+    }
+
+    /// Calls `f(k, i, j)` for every open tap: where it begins in K, and its place in the kernel.
+    pub(super) fn for_each_tap(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let mut k = 0;
+        for t in 0..self.axes[0].taps {
+            let (lo, hi) = self.run(t);
+            for u in lo..hi {
+                f(k, self.axes[0].tap(t), self.axes[1].tap(u));
+                k += self.gather.source_channels();
+            }
+        }
+    }
+
+    /// Where K meets the centre tap of a mask with colour groups: the only tap that can be partly open.
+    pub(super) fn centre(&self) -> Option<usize> {
+        let g = &self.gather.geom;
+        let mut found = None;
+        if g.mask == Mask::None || g.groups == 1 {
+            return found;
+        }
+        self.for_each_tap(|k, i, j| {
+            if (i, j) == (g.kh / 2, g.kw / 2) {
+                found = Some(k);
+            }
+        });
+        found
+    }
+
+    /// The part of K that the output channels `columns` need; closed weights inside it are zeros in the packed panel.
+    /// The flag tells whether there are any.
+    pub(super) fn segments(&self, columns: Range<usize>) -> (Segments, bool) {
+        let (g, k) = (&self.gather.geom, self.k());
+        let Some(centre) = self.centre() else { return (Segments::one(0, k), false) };
+        let open = |co| g.open_channels(g.kh / 2, g.kw / 2, co);
+        let mut all = Segments::EMPTY;
+        match self.gather.direction {
+            Direction::Forward => {
+                // The centre is the last tap, and each column sees a prefix of its channels.
+                let most = columns.clone().map(open).max().unwrap_or(0);
+                all.push(0, centre + most);
+                (all, columns.clone().any(|co| open(co) < most))
+            }
+            Direction::Backward => {
+                // The centre is the first tap, and each column is seen by a suffix of each block of its channels.
+                let block = g.cout / g.blocks;
+                // Zeros are needed in ranges that are joined, too.
+                let closed = (0..g.cout).any(|co| open(co) < columns.end);
+                for start in (0..g.cout).step_by(block) {
+                    let end = (start + block).min(g.cout);
+                    let seen = (start..end).find(|&co| open(co) > columns.start).unwrap_or(end);
+                    all.push(centre + seen, centre + end);
+                }
+                all.push(centre + g.cout, k);
+                (all, closed)
+            }
+        }
+    }
+
+    /// Rows in memory order: the source offset of pixel 0 and the distance to the next, where the gathered rows simply
+    /// are the source (a 1x1 convolution without stride or padding; windows as wide as the image, one an image).
+    pub(super) fn in_place(&self) -> Option<(usize, usize)> {
+        let [r, c] = &self.axes;
+        let [h, w] = self.gather.axes.map(|a| a.source);
+        let channels = self.gather.source_channels();
+        let inside = r.source >= 0 && r.source as usize + r.taps <= h && c.source == 0;
+        let pointwise = (r.taps, c.taps) == (1, 1) && (r.count, c.count) == (h, w) && r.source == 0;
+        let pointwise = pointwise && (r.source_step == 1 || h == 1) && (c.source_step == 1 || w == 1);
+        let whole = (r.count, c.count) == (1, 1) && c.taps == w;
+        let dense = self.k() == r.taps * c.taps * channels;
+        if inside && dense && pointwise {
+            Some((0, channels))
+        } else if inside && dense && whole {
+            Some((r.source as usize * w * channels, h * w * channels))
+        } else {
+            None
+        }
+    }
+
+    /// Row of the weights `[kh * kw * cin, cout]` that K = 0 multiplies, where K runs along the weights in memory.
+    pub(super) fn weight_row(&self) -> Option<usize> {
+        let g = &self.gather.geom;
+        let [r, c] = &self.axes;
+        let along = self.gather.direction == Direction::Forward && c.taps == g.kw;
+        along.then(|| r.tap * g.kw * g.cin)
+    }
+
+    /// Offset in the output of the first channel of each pixel from `start` on.
+    pub(super) fn out_offsets(&self, start: usize, offsets: &mut [usize]) {
+        let [r, c] = &self.axes;
+        let [h, w] = self.gather.axes.map(|a| a.out);
+        let mut at = start;
+        let mut rest = offsets;
+        while !rest.is_empty() {
+            let column = at % c.count;
+            let row = at / c.count % r.count;
+            let image = at / c.count / r.count;
+            let first = (image * h + r.first + row * r.step) * w + c.first + column * c.step;
+            let (now, later) = rest.split_at_mut((c.count - column).min(rest.len()));
+            for (i, offset) in now.iter_mut().enumerate() {
+                *offset = (first + i * c.step) * self.gather.out_channels();
+            }
+            at += now.len();
+            rest = later;
+        }
+    }
+
+    /// Copies the part `k` of the rows of `pixels` from `source` to `dst`, `ld` floats apart, zeros for the padding.
+    ///
+    /// # Safety
+    /// The features of `S` are there; `source` is a whole source tensor; `dst` has `pixels.len()` rows.
+    #[inline(always)]
+    pub(super) unsafe fn im2col<S: Simd>(
+        &self,
+        source: *const f32,
+        pixels: Range<usize>,
+        k: Range<usize>,
+        dst: *mut f32,
+        ld: usize,
+    ) {
+        let [r, c] = &self.axes;
+        let [h, w] = self.gather.axes.map(|a| a.source);
+        let channels = self.gather.source_channels();
+        let mut at = pixels.start;
+        while at < pixels.end {
+            let column = at % c.count;
+            let row = at / c.count % r.count;
+            let image = at / c.count / r.count;
+            let len = (c.count - column).min(pixels.end - at);
+            let x = c.source + (column * c.source_step) as isize;
+            let mut run_start = 0;
+            for t in 0..r.taps {
+                let (lo, hi) = self.run(t);
+                let run = run_start..run_start + (hi - lo) * channels;
+                run_start = run.end;
+                // The part of this run that was asked for, in floats from the run's start.
+                let from = k.start.max(run.start) - run.start;
+                let to = k.end.min(run.end).max(run.start + from) - run.start;
+                if from == to {
+                    continue;
+                }
+                let y = r.source + (row * r.source_step + t) as isize;
+                // SAFETY: rows `at..at + len` of dst; source floats are clipped to the image below.
+                unsafe {
+                    let mut dst = dst.add((at - pixels.start) * ld + run.start + from - k.start);
+                    if y < 0 || y >= h as isize {
+                        for _ in 0..len {
+                            clear::<S>(dst, to - from);
+                            dst = dst.add(ld);
+                        }
+                        continue;
+                    }
+                    let line = source.add((image * h + y as usize) * w * channels);
+                    // Outputs whose run lies inside the image need no clipping.
+                    let x = x + lo as isize;
+                    let low = ((-x).max(0) as usize).div_ceil(c.source_step).min(len);
+                    let room = w as isize - (hi - lo) as isize - x;
+                    let high = if room < 0 { 0 } else { room as usize / c.source_step + 1 }.clamp(low, len);
+                    let clipped = |dst: *mut f32, i: usize| {
+                        let start = (x + (i * c.source_step) as isize) * channels as isize;
+                        let begin = (-start).clamp(from as isize, to as isize);
+                        let end = ((w * channels) as isize - start).clamp(begin, to as isize);
+                        clear::<S>(dst, begin as usize - from);
+                        let inside = dst.add(begin as usize - from);
+                        copy::<S>(inside, line.wrapping_offset(start + begin), (end - begin) as usize);
+                        clear::<S>(dst.add(end as usize - from), to - end as usize);
+                    };
+                    for i in 0..low {
+                        clipped(dst, i);
+                        dst = dst.add(ld);
+                    }
+                    if low < high {
+                        let mut src = line.offset((x + (low * c.source_step) as isize) * channels as isize).add(from);
+                        for _ in low..high {
+                            copy::<S>(dst, src, to - from);
+                            dst = dst.add(ld);
+                            src = src.wrapping_add(c.source_step * channels);
+                        }
+                    }
+                    for i in high..len {
+                        clipped(dst, i);
+                        dst = dst.add(ld);
+                    }
+                }
+            }
+            at += len;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Products on the CPU: `gemm`, `conv`, `conv_dx`, `conv_dw`, as pure functions on slices.
+//!
+//! f32, NHWC, weights `[kh, kw, cin, cout]`. Call them inside the rayon pool that is to do the work; nothing is allocated:
+//! scratch memory is given, [`gemm_scratch_len`] and its like say how much.
+//!
+//! Read on in this order: [`gather`] says what a convolution multiplies, [`rows`] and [`outer`] how the work is cut,
+//! [`tile`] what the registers do, [`simd`] and [`isa`] how one source serves three instruction sets.
+//!
+//! Contract: the order in which one output element is summed depends on the op's geometry alone, never on the number of
+//! threads, the tile, or how many images are in the batch (sums over the batch use chunks fixed by the geometry). Closed
+//! taps are skipped in all directions. Every output element is written; scratch may hold anything.
+
+mod gather;
+mod isa;
+mod outer;
+mod pack;
+mod pool;
+mod rows;
+mod simd;
+mod tile;
+pub(super) mod unary;
+
+pub use isa::{Isa, peak_gflops};
+
+use super::epilogue::EpilogueOp;
+use crate::tape::geometry::{ConvGeom, Mask};
+use gather::{Direction, Gather};
+
+/// A matrix product `c[m, n] = op(a) op(b)`, row-major and dense; `op(a)` is `[m, k]`, `op(b)` is `[k, n]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gemm {
+    /// Rows of c.
+    pub m: usize,
+    /// Columns of c.
+    pub n: usize,
+    /// What is summed over.
+    pub k: usize,
+    /// Whether a is stored `[k, m]`.
+    pub ta: bool,
+    /// Whether b is stored `[n, k]`.
+    pub tb: bool,
+}
+
+impl Gemm {
+    /// Floating point operations.
+    pub fn flops(&self) -> u64 {
+        2 * (self.m * self.n * self.k) as u64
+    }
+
+    /// The 1x1 convolution that this product is one direction of; its pixels are images.
+    fn gather(&self) -> Gather {
+        let Gemm { m, n, k, ta, tb } = *self;
+        let (images, cin, cout, direction) = match (ta, tb) {
+            (false, false) => (m, k, n, Direction::Forward),
+            (false, true) => (m, n, k, Direction::Backward),
+            (true, _) => (k, m, n, Direction::Forward),
+        };
+        let (kh, kw, stride, pad) = (1, 1, [1, 1], [0, 0]);
+        let (h, w, oh, ow, mask, groups, blocks) = (1, 1, 1, 1, Mask::None, 1, 1);
+        let geom = ConvGeom { n: images, h, w, cin, oh, ow, cout, kh, kw, stride, pad, mask, groups, blocks };
+        Gather::new(&geom, direction, false)
+    }
+}
+
+/// `c[m, n] = op(a) op(b)`, then the epilogue (channels are columns).
+///
+/// # Panics
+/// If a slice has not the length that `s` says, or the scratch is shorter than [`gemm_scratch_len`].
+#[track_caller]
+pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: &[f32], c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+    let Gemm { m, n, k, ta, tb } = s;
+    check("gemm", [("a", a.len(), m * k), ("b", b.len(), k * n), ("c", c.len(), m * n)]);
+    check_epilogue("gemm", epi, c.len(), n);
+    let gather = s.gather();
+    if !ta {
+        rows::run(isa, &gather, a, b, c, epi, scratch);
+    } else if !tb {
+        outer::run(isa, &gather, a, b, c, epi, scratch);
+    } else {
+        // b as [k, n] first: sums over rows read both sides by rows.
+        let (bt, scratch) = scratch.split_at_mut((k * n).min(scratch.len()));
+        pack::transpose_all(isa, b, [n, k], bt);
+        outer::run(isa, &gather, a, bt, c, epi, scratch);
+    }
+}
+
+/// Floats of scratch that [`gemm`] needs in a pool of `threads` threads.
+pub fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
+    match (s.ta, s.tb) {
+        (false, _) => rows::scratch_len(&s.gather(), threads),
+        (true, false) => outer::scratch_len(&s.gather(), threads),
+        (true, true) => outer::scratch_len(&s.gather(), threads) + s.k * s.n,
+    }
+}
+
+/// `y = conv(x, w)`, then the epilogue.
+///
+/// # Panics
+/// If a slice has not the length that `g` says, or the scratch is shorter than [`conv_scratch_len`].
+#[track_caller]
+pub fn conv(isa: Isa, g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+    check_conv("conv", g, x.len(), w.len(), y.len());
+    check_epilogue("conv", epi, y.len(), g.cout);
+    rows::run(isa, &Gather::new(g, Direction::Forward, true), x, w, y, epi, scratch);
+}
+
+/// Floats of scratch that [`conv`] needs in a pool of `threads` threads.
+pub fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+    rows::scratch_len(&Gather::new(g, Direction::Forward, true), threads)
+}
+
+/// `dx` of a convolution from `dy`, or the transposed convolution of `dy`, then the epilogue.
+///
+/// # Panics
+/// If a slice has not the length that `g` says, or the scratch is shorter than [`conv_dx_scratch_len`].
+#[track_caller]
+pub fn conv_dx(isa: Isa, g: &ConvGeom, dy: &[f32], w: &[f32], dx: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+    check_conv("conv_dx", g, dx.len(), w.len(), dy.len());
+    check_epilogue("conv_dx", epi, dx.len(), g.cin);
+    rows::run(isa, &Gather::new(g, Direction::Backward, true), dy, w, dx, epi, scratch);
+}
+
+/// Floats of scratch that [`conv_dx`] needs in a pool of `threads` threads.
+pub fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+    rows::scratch_len(&Gather::new(g, Direction::Backward, true), threads)
+}
+
+/// `dw` of a convolution from `x` and `dy`; exactly zero for closed weights.
+///
+/// # Panics
+/// If a slice has not the length that `g` says, or the scratch is shorter than [`conv_dw_scratch_len`].
+#[track_caller]
+pub fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    check_conv("conv_dw", g, x.len(), dw.len(), dy.len());
+    outer::run(isa, &Gather::new(g, Direction::Forward, false), x, dy, dw, &[], scratch);
+}
+
+/// Floats of scratch that [`conv_dw`] needs in a pool of `threads` threads.
+pub fn conv_dw_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+    outer::scratch_len(&Gather::new(g, Direction::Forward, false), threads)
+}
+
+#[track_caller]
+fn check(op: &str, lengths: [(&str, usize, usize); 3]) {
+    for (name, has, wants) in lengths {
+        assert!(has == wants, "{op}: {name} has {has} elements instead of {wants}");
+    }
+}
+
+#[track_caller]
+fn check_conv(op: &str, g: &ConvGeom, x: usize, w: usize, y: usize) {
+    let (xs, ws, ys) = (g.n * g.h * g.w * g.cin, g.kh * g.kw * g.cin * g.cout, g.n * g.oh * g.ow * g.cout);
+    check(op, [("x", x, xs), ("w", w, ws), ("y", y, ys)]);
+    assert!(g.stride.iter().all(|&s| s > 0), "{op}: a stride is zero in {g}");
+    assert!(g.groups > 0 && g.blocks > 0 && g.blocks <= g.cout.max(1), "{op}: impossible groups or blocks in {g}");
+}
+
+#[track_caller]
+fn check_epilogue(op: &str, epi: &[EpilogueOp], len: usize, channels: usize) {
+    for e in epi {
+        let (has, wants) = match e {
+            EpilogueOp::Bias(b) => (b.len(), channels),
+            EpilogueOp::Add(other) | EpilogueOp::ActBwd(_, other) => (other.len(), len),
+            EpilogueOp::Act(_) => continue,
+        };
+        assert!(has == wants, "{op}: an epilogue reads {has} elements instead of {wants}");
+    }
+}

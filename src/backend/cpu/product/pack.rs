@@ -1,0 +1,133 @@
+//! Weights as panels: `[K, 2 * LANES]` blocks of consecutive output channels, zeros right of the last channel and in
+//! place of closed weights. Read once and written once a call; bound by the copy.
+
+use super::gather::{Direction, Phase};
+use super::isa::{Isa, Job, dispatch};
+use super::pool::{Shared, parallel};
+use super::simd::{Simd, clear, copy};
+use super::tile::Tiles;
+use crate::tape::geometry::ConvGeom;
+use std::ops::Range;
+
+/// Packs the output channels `columns` of a phase: `dst[k * width + column]`.
+///
+/// # Safety
+/// The features of `S` are there; `w` is a whole weight tensor; `dst` has `phase.k() * width` floats and
+/// `columns.len() <= width`.
+#[inline(always)]
+pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range<usize>, dst: *mut f32, width: usize) {
+    let g = phase.gather.geom;
+    let cols = columns.len();
+    phase.for_each_tap(|k, i, j| {
+        let tap = (i * g.kw + j) * g.cin;
+        // SAFETY: the tap's channels, within w and within the panel.
+        unsafe {
+            let dst = dst.add(k * width);
+            match phase.gather.direction {
+                Direction::Forward => {
+                    for ci in 0..g.cin {
+                        copy::<S>(dst.add(ci * width), w.add((tap + ci) * g.cout + columns.start), cols);
+                        clear::<S>(dst.add(ci * width + cols), width - cols);
+                    }
+                }
+                Direction::Backward => {
+                    transpose::<S>(w.add((tap + columns.start) * g.cout), g.cout, cols, g.cout, dst, width);
+                }
+            }
+        }
+    });
+    let (_, closed) = phase.segments(columns.clone());
+    if let Some(k) = phase.centre().filter(|_| closed) {
+        // SAFETY: the centre tap's rows of the panel.
+        unsafe { close::<S>(&phase.gather.geom, phase.gather.direction, columns, dst.add(k * width), width) };
+    }
+}
+
+/// Writes zeros in place of the closed weights of the centre tap.
+#[inline(always)]
+unsafe fn close<S: Simd>(g: &ConvGeom, direction: Direction, columns: Range<usize>, dst: *mut f32, width: usize) {
+    let open = |co| g.open_channels(g.kh / 2, g.kw / 2, co);
+    // SAFETY: the caller's panel holds all source channels of the centre tap.
+    unsafe {
+        match direction {
+            Direction::Forward => {
+                for (j, co) in columns.enumerate() {
+                    (open(co)..g.cin).for_each(|ci| *dst.add(ci * width + j) = 0.0);
+                }
+            }
+            Direction::Backward => {
+                for co in 0..g.cout {
+                    let first = open(co).clamp(columns.start, columns.end);
+                    clear::<S>(dst.add(co * width + first - columns.start), columns.end - first);
+                }
+            }
+        }
+    }
+}
+
+/// `dst[c * width + r] = src[r * ld + c]`, zeros for the rows up to `width`.
+///
+/// # Safety
+/// The features of `S` are there; `src` has `rows` rows of `cols` floats, `dst` `cols` rows of `width >= rows`.
+#[inline(always)]
+pub(super) unsafe fn transpose<S: Simd>(
+    src: *const f32,
+    ld: usize,
+    rows: usize,
+    cols: usize,
+    dst: *mut f32,
+    width: usize,
+) {
+    // SAFETY: indices stay within the extents given.
+    unsafe {
+        for c0 in (0..cols).step_by(16) {
+            for r in 0..rows {
+                for c in c0..(c0 + 16).min(cols) {
+                    *dst.add(c * width + r) = *src.add(r * ld + c);
+                }
+            }
+        }
+        for c in 0..cols {
+            clear::<S>(dst.add(c * width + rows), width - rows);
+        }
+    }
+}
+
+/// `dst[c, r] = src[r, c]` for a whole matrix of `[rows, cols]`, in parallel.
+///
+/// # Panics
+/// If a slice is too short.
+#[track_caller]
+pub(super) fn transpose_all(isa: Isa, src: &[f32], [rows, cols]: [usize; 2], dst: &mut [f32]) {
+    assert!(src.len() >= rows * cols && dst.len() >= rows * cols, "a matrix to transpose is too short");
+    let dst = Shared(dst.as_mut_ptr());
+    let columns = cols.div_ceil(rayon::current_num_threads()).next_multiple_of(16).max(16);
+    parallel(cols.div_ceil(columns), |i| {
+        let columns = i * columns..cols.min((i + 1) * columns);
+        // SAFETY: every task writes rows of dst of its own.
+        unsafe { dispatch(isa, Transpose { src, rows, cols, dst, columns }) }
+    });
+}
+
+/// Transposes some columns of a matrix.
+struct Transpose<'a> {
+    src: &'a [f32],
+    rows: usize,
+    cols: usize,
+    dst: Shared,
+    columns: Range<usize>,
+}
+
+impl Job for Transpose<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let Transpose { src, rows, cols, dst, columns } = self;
+        let start = columns.start;
+        // SAFETY: the lengths were checked by the caller.
+        unsafe {
+            transpose::<S>(src.as_ptr().add(start), cols, rows, columns.len(), dst.add(start * rows), rows);
+        }
+    }
+}

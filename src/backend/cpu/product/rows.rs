@@ -1,0 +1,253 @@
+//! `conv` and `conv_dx` (and plain matrix products, as 1x1 convolutions): a row of gathered floats for each output
+//! pixel, times the weights.
+//!
+//! Shapes: pixels `[M, K]` times weights `[K, N]`, M the output pixels of a phase, K open taps x source channels, N output
+//! channels. Tasks are blocks of pixels; each copies its rows into a buffer that fits the L2 cache (or reads them in
+//! place), multiplies them with one panel of weights after another, and applies the epilogue while the block is hot.
+//!
+//! Bound by the FMA units where K and N are 64 or more; by the copy of the rows (K floats against K * N products) where
+//! N is small; by memory where K is small.
+
+use super::gather::{Gather, Phase};
+use super::isa::{Isa, Job, dispatch};
+use super::pack;
+use super::pool::{LINE, Shared, aligned, parallel, thread};
+use super::tile::{Segments, Tile, Tiles};
+use crate::backend::cpu::epilogue::{self, EpilogueOp};
+use std::ops::Range;
+
+/// Most rows of a block.
+const MAX_ROWS: usize = 512;
+/// Floats of a block of rows: three eighths of a megabyte, so that it shares the L2 cache with a panel of weights.
+const BLOCK: usize = 96 * 1024;
+/// Most rows of a register tile, and widest panel, on any instruction set.
+const MAX_MR: usize = 14;
+const MAX_WIDTH: usize = 32;
+/// Tasks for each thread, so that no thread waits long for the last one.
+const TASKS: usize = 4;
+
+/// Distance between copied rows: an odd number of cache lines, so that neighbouring rows fall into different sets.
+fn padded(k: usize) -> usize {
+    (k.div_ceil(LINE) | 1) * LINE
+}
+
+/// Where the parts of the scratch memory are.
+struct Layout {
+    /// Floats of the packed weights of one phase.
+    packed: usize,
+    /// Floats of the buffer of one thread.
+    buffer: usize,
+    /// Floats of everything.
+    total: usize,
+}
+
+impl Layout {
+    fn new(gather: &Gather, threads: usize) -> Layout {
+        let k = (0..gather.phases()).map(|i| gather.phase(i).k()).max().unwrap_or(0);
+        let packed = k * gather.out_channels().next_multiple_of(MAX_WIDTH);
+        let buffer = BLOCK.max(MAX_MR * padded(k));
+        Layout { packed, buffer, total: gather.phases() * packed + threads * buffer }
+    }
+}
+
+/// Floats of scratch that [`run`] needs on `threads` threads, whatever the instruction set.
+pub(super) fn scratch_len(gather: &Gather, threads: usize) -> usize {
+    Layout::new(gather, threads).total + LINE
+}
+
+/// How the work is cut into tasks: blocks of pixels times ranges of panels, for each phase.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Rows of a block.
+    rows: usize,
+    /// Blocks of the largest phase.
+    blocks: usize,
+    /// Ranges of panels.
+    ranges: usize,
+}
+
+impl Cut {
+    /// The cut that reads least: every block reads all weights, every range reads all rows.
+    fn new(isa: Isa, gather: &Gather, threads: usize) -> Cut {
+        let phases = (0..gather.phases()).map(|i| gather.phase(i));
+        let (m, k) = phases.fold((0, 0), |(m, k), phase| (phase.pixels().max(m), phase.k().max(k)));
+        let n = gather.out_channels();
+        let panels = n.div_ceil(isa.width());
+        let most_rows = (BLOCK / padded(k) / isa.mr() * isa.mr()).clamp(isa.mr(), MAX_ROWS / isa.mr() * isa.mr());
+        let wanted = if threads > 1 { (TASKS * threads).div_ceil(gather.phases()) } else { 1 };
+        let cut = |ranges: usize| {
+            let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(isa.mr()).min(most_rows).max(isa.mr());
+            Cut { rows, blocks: m.div_ceil(rows), ranges }
+        };
+        let cost = |cut: &Cut| (wanted.saturating_sub(cut.blocks * cut.ranges), cut.blocks * n + cut.ranges * m);
+        (1..=panels).map(cut).min_by_key(cost).unwrap_or(Cut { rows: isa.mr(), blocks: 0, ranges: 1 })
+    }
+}
+
+/// What the tasks of one call share.
+struct Context<'a> {
+    gather: &'a Gather,
+    source: &'a [f32],
+    w: &'a [f32],
+    out: Shared,
+    epi: &'a [EpilogueOp<'a>],
+    packed: Shared,
+    buffers: Shared,
+    layout: Layout,
+    cut: Cut,
+    isa: Isa,
+}
+
+/// Computes all output pixels of `gather`. Slices have the sizes of the geometry.
+///
+/// # Panics
+/// If the scratch is too small.
+#[track_caller]
+pub(super) fn run(
+    isa: Isa,
+    gather: &Gather,
+    source: &[f32],
+    w: &[f32],
+    out: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    if out.is_empty() {
+        return;
+    }
+    let threads = rayon::current_num_threads();
+    let layout = Layout::new(gather, threads);
+    let packed = aligned(scratch, layout.total);
+    // SAFETY: the buffers follow the packed weights, within the length that was checked.
+    let buffers = Shared(unsafe { packed.add(gather.phases() * layout.packed) });
+    let cut = Cut::new(isa, gather, threads);
+    let out = Shared(out.as_mut_ptr());
+    let context = &Context { gather, source, w, out, epi, packed, buffers, layout, cut, isa };
+    let panels = gather.out_channels().div_ceil(isa.width());
+    parallel(gather.phases() * panels, |i| {
+        // SAFETY: every task packs a panel of its own.
+        unsafe { dispatch(isa, Pack { context, phase: i / panels, panel: i % panels }) }
+    });
+    parallel(gather.phases() * cut.blocks * cut.ranges, |i| {
+        let (phase, i) = (i / (cut.blocks * cut.ranges), i % (cut.blocks * cut.ranges));
+        // SAFETY: every task writes pixels and channels of its own.
+        unsafe { dispatch(isa, Block { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
+    });
+}
+
+/// One panel of weights.
+struct Panel {
+    columns: Range<usize>,
+    segments: Segments,
+    b: *const f32,
+    ldb: usize,
+    /// Whether `b` is in the packed weights, rather than the weights as given.
+    packed: bool,
+}
+
+impl Context<'_> {
+    fn panel(&self, index: usize, phase: &Phase, panel: usize) -> Panel {
+        let (n, width) = (self.gather.out_channels(), self.isa.width());
+        let columns = panel * width..((panel + 1) * width).min(n);
+        let (segments, closed) = phase.segments(columns.clone());
+        // Packing pays for itself only where the panel is read often.
+        let few = n == width || phase.pixels() <= 4 * self.isa.mr();
+        match phase.weight_row() {
+            Some(row) if few && !closed && columns.len() == width => {
+                let b = self.w[(row * n + columns.start).min(self.w.len())..].as_ptr();
+                Panel { columns, segments, b, ldb: n, packed: false }
+            }
+            _ => {
+                let at = index * self.layout.packed + panel * width * phase.k();
+                // SAFETY: within the packed weights of this phase.
+                Panel { columns, segments, b: unsafe { self.packed.add(at) }, ldb: width, packed: true }
+            }
+        }
+    }
+}
+
+/// Packs one panel of weights, if it is to be packed.
+struct Pack<'a> {
+    context: &'a Context<'a>,
+    phase: usize,
+    panel: usize,
+}
+
+impl Job for Pack<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let phase = self.context.gather.phase(self.phase);
+        let panel = self.context.panel(self.phase, &phase, self.panel);
+        if panel.packed {
+            // SAFETY: the weights have the size of the geometry; the panel's memory belongs to this task.
+            unsafe { pack::panel::<S>(&phase, self.context.w.as_ptr(), panel.columns, panel.b.cast_mut(), panel.ldb) };
+        }
+    }
+}
+
+/// Computes a block of pixels for a range of panels.
+struct Block<'a> {
+    context: &'a Context<'a>,
+    phase: usize,
+    block: usize,
+    range: usize,
+}
+
+impl Job for Block<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let context = self.context;
+        let cut = context.cut;
+        let phase = context.gather.phase(self.phase);
+        let pixels = self.block * cut.rows..((self.block + 1) * cut.rows).min(phase.pixels());
+        if pixels.is_empty() {
+            return;
+        }
+        let n = context.gather.out_channels();
+        let panels = n.div_ceil(context.isa.width());
+        let panels = panels * self.range / cut.ranges..panels * (self.range + 1) / cut.ranges;
+        let k = phase.k();
+        // Rows that are a multiple of a page apart would fight for the same sets of the L1 cache.
+        let in_place = phase.in_place().filter(|&(_, ld)| ld % 512 != 0 || k < 32);
+        // SAFETY: sources, weights and outputs have the sizes of the geometry; this thread's buffer holds a block.
+        unsafe {
+            let (a, lda) = match in_place {
+                Some((offset, ld)) => (context.source.as_ptr().add(offset + pixels.start * ld), ld),
+                None => {
+                    let (a, ld) = (context.buffers.add(thread() * context.layout.buffer), padded(k));
+                    phase.im2col::<S>(context.source.as_ptr(), pixels.clone(), 0..k, a, ld);
+                    (a.cast_const(), ld)
+                }
+            };
+            let mut offsets = [0; MAX_ROWS];
+            let offsets = &mut offsets[..pixels.len()];
+            phase.out_offsets(pixels.start, offsets);
+            for panel in panels.clone() {
+                let panel = context.panel(self.phase, &phase, panel);
+                let tiles = offsets.len().div_ceil(S::MR);
+                let nv = panel.columns.len().div_ceil(S::LANES);
+                for t in 0..tiles {
+                    // Tiles of equal size: a last tile of one row would waste most of its steps.
+                    let rows = offsets.len() * t / tiles..offsets.len() * (t + 1) / tiles;
+                    S::tile(rows.len(), nv, false)(&Tile {
+                        a: a.add(rows.start * lda),
+                        lda,
+                        b: panel.b,
+                        ldb: panel.ldb,
+                        c: context.out.add(panel.columns.start),
+                        rows: &offsets[rows],
+                        cols: panel.columns.len(),
+                        segments: panel.segments.as_slice(),
+                        resume: false,
+                    });
+                }
+            }
+            let channels = panels.start * context.isa.width()..n.min(panels.end * context.isa.width());
+            epilogue::apply(context.epi, context.out.0, offsets, channels, n);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The vector registers that the products are written in: one trait, three implementations.
+//!
+//! Everything above this file is generic over [`Simd`] and is compiled once for each implementation, inlined into a
+//! function that enables the features (`dispatch!`), so there is one algorithm and no per-architecture copy of it.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// A vector of [`LANES`](Simd::LANES) floats and the shape of the register tile that suits the register file.
+///
+/// Every method must be inlined into a function compiled for the features of the implementation.
+pub(super) trait Simd: Copy + Send + Sync + 'static {
+    /// The vector register.
+    type V: Copy;
+    /// Floats in one vector.
+    const LANES: usize;
+    /// Rows of the largest register tile; with two vectors a row it fills the register file.
+    const MR: usize;
+
+    /// All lanes zero.
+    ///
+    /// # Safety
+    /// The features of the implementation are there.
+    unsafe fn zero() -> Self::V;
+
+    /// `LANES` floats from memory, unaligned.
+    ///
+    /// # Safety
+    /// The features are there and the floats can be read.
+    unsafe fn load(p: *const f32) -> Self::V;
+
+    /// One float from memory in all lanes.
+    ///
+    /// # Safety
+    /// The features are there and the float can be read.
+    unsafe fn splat(p: *const f32) -> Self::V;
+
+    /// `LANES` floats to memory, unaligned.
+    ///
+    /// # Safety
+    /// The features are there and the floats can be written.
+    unsafe fn store(p: *mut f32, v: Self::V);
+
+    /// The first `n <= LANES` floats from memory, zeros in the other lanes.
+    ///
+    /// # Safety
+    /// The features are there and the `n` floats can be read.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self::V;
+
+    /// The first `n <= LANES` floats to memory.
+    ///
+    /// # Safety
+    /// The features are there and the `n` floats can be written.
+    unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
+
+    /// `a * b + c`, rounded once where the machine can.
+    ///
+    /// # Safety
+    /// The features are there.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+}
+
+/// AVX-512: 32 registers of 16 floats, a 14x32 tile (28 sums, two vectors of B, a broadcast).
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    const MR: usize = 14;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        // SAFETY: the caller has AVX-512 and 16 readable floats.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> __m512 {
+        // SAFETY: the caller has AVX-512 and a readable float.
+        unsafe { _mm512_set1_ps(*p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m512) {
+        // SAFETY: the caller has AVX-512 and 16 writable floats.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
+        // SAFETY: the caller has AVX-512; masked lanes are not read.
+        unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
+        // SAFETY: the caller has AVX-512; masked lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+}
+
+/// AVX2 and FMA: 16 registers of 8 floats, a 6x16 tile.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct Avx2;
+
+/// Eight ones and eight zeros: a window at `8 - n` is the mask of the first `n` lanes.
+#[cfg(target_arch = "x86_64")]
+static AVX2_MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    const MR: usize = 6;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m256 {
+        // SAFETY: the caller has AVX2 and 8 readable floats.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> __m256 {
+        // SAFETY: the caller has AVX2 and a readable float.
+        unsafe { _mm256_set1_ps(*p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m256) {
+        // SAFETY: the caller has AVX2 and 8 writable floats.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
+        // SAFETY: `n <= 8` keeps the window inside the table; masked lanes are not read.
+        unsafe { _mm256_maskload_ps(p, _mm256_loadu_si256(AVX2_MASKS.as_ptr().add(8 - n).cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
+        // SAFETY: `n <= 8` keeps the window inside the table; masked lanes are not written.
+        unsafe { _mm256_maskstore_ps(p, _mm256_loadu_si256(AVX2_MASKS.as_ptr().add(8 - n).cast()), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: the caller has FMA.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+}
+
+/// Plain Rust: a 4x8 tile that the compiler can keep in the registers of any 128-bit machine.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+impl Simd for Portable {
+    type V = [f32; 4];
+    const LANES: usize = 4;
+    const MR: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 4] {
+        [0.0; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller has 4 readable floats.
+        unsafe { p.cast::<[f32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> [f32; 4] {
+        // SAFETY: the caller has a readable float.
+        [unsafe { *p }; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 4]) {
+        // SAFETY: the caller has 4 writable floats.
+        unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> [f32; 4] {
+        // SAFETY: only the first `n` floats are read, which the caller has.
+        std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: [f32; 4], n: usize) {
+        for (i, lane) in v.into_iter().enumerate().take(n) {
+            // SAFETY: only the first `n` floats are written, which the caller has.
+            unsafe { *p.add(i) = lane }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
+        // Not `mul_add`: where the target has no FMA that would be a library call.
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+}
+
+/// Copies `len` floats; inlined, because the runs of an im2col are too short for a call to `memcpy`.
+///
+/// # Safety
+/// The features of `S` are there, `len` floats can be read and written, and the two do not overlap.
+#[inline(always)]
+pub(super) unsafe fn copy<S: Simd>(dst: *mut f32, src: *const f32, len: usize) {
+    let mut i = 0;
+    while i + S::LANES <= len {
+        // SAFETY: `i + LANES <= len`.
+        unsafe { S::store(dst.add(i), S::load(src.add(i))) };
+        i += S::LANES;
+    }
+    if i < len {
+        // SAFETY: the rest is `len - i < LANES` floats.
+        unsafe { S::store_first(dst.add(i), S::load_first(src.add(i), len - i), len - i) };
+    }
+}
+
+/// Writes `len` zeros.
+///
+/// # Safety
+/// The features of `S` are there and `len` floats can be written.
+#[inline(always)]
+pub(super) unsafe fn clear<S: Simd>(dst: *mut f32, len: usize) {
+    let mut i = 0;
+    while i + S::LANES <= len {
+        // SAFETY: `i + LANES <= len`.
+        unsafe { S::store(dst.add(i), S::zero()) };
+        i += S::LANES;
+    }
+    if i < len {
+        // SAFETY: the rest is `len - i < LANES` floats.
+        unsafe { S::store_first(dst.add(i), S::zero(), len - i) };
+    }
+}
