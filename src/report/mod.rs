@@ -1,1 +1,8 @@
-//! report
+//! What people look at: sample grids as PNG, curves as SVG, tables, and one self-contained `report.html`.
+
+pub mod compare;
+pub mod curves;
+pub mod grid;
+pub mod html;
+pub mod run;
+pub mod text;

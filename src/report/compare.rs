@@ -1,0 +1,324 @@
+//! Likelihoods with their protocols, ours and the published ones, and which of them may be ranked.
+
+use crate::data::{Binarize, Split};
+use crate::report::text::text_table;
+use std::fmt;
+
+/// What kind of number a likelihood is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Estimate {
+    /// The negative log-likelihood itself.
+    Exact,
+    /// The negative evidence lower bound, which is at least that.
+    Elbo,
+    /// The importance-weighted bound with this many samples.
+    Iwae(u32),
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Estimate::Exact => f.write_str("exact"),
+            Estimate::Elbo => f.write_str("ELBO"),
+            Estimate::Iwae(k) => write!(f, "IWAE-{k}"),
+        }
+    }
+}
+
+/// How a likelihood was measured. Two numbers may be ranked if and only if their protocols are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Protocol {
+    /// The data set's name.
+    pub dataset: String,
+    /// The split it was measured on.
+    pub split: Split,
+    /// How grey values became zeros and ones.
+    pub binarisation: Binarize,
+    /// What kind of number it is.
+    pub estimate: Estimate,
+    /// Dimensions of an image.
+    pub dims: usize,
+    /// Images it is the mean of: a part of a split is another test.
+    pub images: usize,
+}
+
+impl Protocol {
+    /// Whether such numbers are given in nats an image (binary images) or in bits a dimension.
+    pub fn unit(&self) -> &'static str {
+        if self.binarisation == Binarize::None { "bits/dim" } else { "nats" }
+    }
+
+    /// A number of nats an image in [`Protocol::unit`].
+    pub fn in_unit(&self, nats: f64) -> f64 {
+        if self.binarisation == Binarize::None { nats / (self.dims as f64 * std::f64::consts::LN_2) } else { nats }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.dataset, self.split)?;
+        if self.binarisation != Binarize::None {
+            write!(f, ", {} binarisation", self.binarisation.name())?;
+        }
+        write!(f, ", {}, {} images of {} dimensions", self.estimate, self.images, self.dims)
+    }
+}
+
+/// Where a number comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A paper.
+    Published(&'static str),
+    /// A run or checkpoint of ours.
+    Run(String),
+}
+
+/// A negative log-likelihood, or a bound on it, with its protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likelihood {
+    /// The model's name.
+    pub model: String,
+    /// Nats an image; lower is better.
+    pub nats: f64,
+    /// How it was measured.
+    pub protocol: Protocol,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+impl Likelihood {
+    /// The number in the protocol's unit, with two decimals and the sign of a bound: `<= 87.41`.
+    pub fn value(&self) -> String {
+        if !self.nats.is_finite() {
+            return "not finite".to_string();
+        }
+        let bound = if self.protocol.estimate == Estimate::Exact { "" } else { "<= " };
+        format!("{bound}{:.2}", self.protocol.in_unit(self.nats))
+    }
+
+    /// Whether it is a number of ours.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.source, Source::Run(_))
+    }
+
+    /// Where it comes from, in words.
+    pub fn origin(&self) -> &str {
+        match &self.source {
+            Source::Published(paper) => paper,
+            Source::Run(run) => run,
+        }
+    }
+}
+
+/// The published numbers on binarized MNIST (nats) and CIFAR-10 (bits a dimension), on the test sets.
+pub fn published() -> Vec<Likelihood> {
+    const PIXEL_RNN: &str = "van den Oord et al. 2016a";
+    const PIXEL_VAE: &str = "Gulrajani et al. 2016";
+    const IWAE: &str = "Burda et al. 2016";
+    use Estimate::{Elbo, Exact, Iwae};
+    // Burda et al. train with k samples and evaluate all of their models with 5000.
+    let mnist = [
+        ("PixelCNN", 81.30, Exact, PIXEL_RNN),
+        ("Row LSTM", 80.54, Exact, PIXEL_RNN),
+        ("Diagonal BiLSTM, 1 layer", 80.75, Exact, PIXEL_RNN),
+        ("Diagonal BiLSTM, 7 layers", 79.20, Exact, PIXEL_RNN),
+        ("convolutional VAE", 87.41, Elbo, PIXEL_VAE),
+        ("IWAE-1, 1 layer (trained with 1 sample)", 88.71, Iwae(5000), IWAE),
+        ("IWAE-5, 1 layer (trained with 5 samples)", 87.63, Iwae(5000), IWAE),
+        ("IWAE-50, 1 layer (trained with 50 samples)", 87.10, Iwae(5000), IWAE),
+    ];
+    let cifar = [
+        ("PixelCNN", 3.14, PIXEL_RNN),
+        ("Row LSTM", 3.07, PIXEL_RNN),
+        ("Diagonal BiLSTM", 3.00, PIXEL_RNN),
+        ("Gated PixelCNN", 3.03, "van den Oord et al. 2016b"),
+        ("PixelCNN++", 2.92, "Salimans et al. 2017"),
+    ];
+    let mut rows = Vec::new();
+    for (model, nats, estimate, paper) in mnist {
+        let protocol = Protocol {
+            dataset: "binarized-mnist".to_string(),
+            split: Split::Test,
+            binarisation: Binarize::Static,
+            estimate,
+            dims: 784,
+            images: 10_000,
+        };
+        rows.push(Likelihood { model: model.to_string(), nats, protocol, source: Source::Published(paper) });
+    }
+    for (model, bits, paper) in cifar {
+        let protocol = Protocol {
+            dataset: "cifar-10".to_string(),
+            split: Split::Test,
+            binarisation: Binarize::None,
+            estimate: Exact,
+            dims: 3072,
+            images: 10_000,
+        };
+        let nats = bits * 3072.0 * std::f64::consts::LN_2;
+        rows.push(Likelihood { model: model.to_string(), nats, protocol, source: Source::Published(paper) });
+    }
+    rows
+}
+
+/// Numbers of one protocol, best first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    /// The protocol of all of them.
+    pub protocol: Protocol,
+    /// The numbers, ascending; what is not finite comes last.
+    pub rows: Vec<Likelihood>,
+}
+
+/// Groups numbers by protocol, in the order in which the protocols first appear, and ranks each group by itself.
+pub fn rank(rows: impl IntoIterator<Item = Likelihood>) -> Vec<Ranking> {
+    let mut rankings: Vec<Ranking> = Vec::new();
+    for row in rows {
+        match rankings.iter_mut().find(|ranking| ranking.protocol == row.protocol) {
+            Some(ranking) => ranking.rows.push(row),
+            None => rankings.push(Ranking { protocol: row.protocol.clone(), rows: vec![row] }),
+        }
+    }
+    for ranking in &mut rankings {
+        // A NaN may be negative, which total order would put first.
+        let key = |row: &Likelihood| if row.nats.is_finite() { row.nats } else { f64::INFINITY };
+        ranking.rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    }
+    rankings
+}
+
+/// Our numbers ranked together with the published ones on the same data sets: where a protocol of ours is a published
+/// one they share a ranking, and rankings of other protocols on that data set follow.
+pub fn beside_published(ours: &[Likelihood]) -> Vec<Ranking> {
+    let of_interest = |row: &Likelihood| ours.iter().any(|our| our.protocol.dataset == row.protocol.dataset);
+    rank(ours.iter().cloned().chain(published().into_iter().filter(of_interest)))
+}
+
+/// Rankings as text for the terminal, with a sentence where there are several.
+pub fn to_text(rankings: &[Ranking]) -> String {
+    let mut text = String::new();
+    for ranking in rankings {
+        let rows: Vec<Vec<String>> = ranking
+            .rows
+            .iter()
+            .map(|row| {
+                let mark = if row.is_ours() { "*" } else { "" };
+                vec![row.model.clone(), row.value(), mark.to_string(), row.origin().to_string()]
+            })
+            .collect();
+        text += &format!("{}\n\n", ranking.protocol);
+        text += &text_table(&["model", ranking.protocol.unit(), "", "source"], &rows);
+        text.push('\n');
+    }
+    if rankings.len() > 1 {
+        text += "Numbers of different tables were measured differently and cannot be ranked.\n";
+    }
+    text
+}
+
+/// Rankings as JSON: an array of `{protocol: {...}, unit, rows: [{model, value, nats, ours, source}]}`. A number that
+/// is not finite is null.
+pub fn to_json(rankings: &[Ranking]) -> serde_json::Value {
+    let row = |row: &Likelihood| {
+        serde_json::json!({
+            "model": row.model,
+            "value": row.protocol.in_unit(row.nats),
+            "nats": row.nats,
+            "ours": row.is_ours(),
+            "source": row.origin(),
+        })
+    };
+    let ranking = |ranking: &Ranking| {
+        let protocol = &ranking.protocol;
+        serde_json::json!({
+            "protocol": {
+                "dataset": protocol.dataset,
+                "split": protocol.split.name(),
+                "binarisation": protocol.binarisation.name(),
+                "estimate": protocol.estimate.to_string(),
+                "dims": protocol.dims,
+                "images": protocol.images,
+            },
+            "unit": protocol.unit(),
+            "rows": ranking.rows.iter().map(row).collect::<Vec<_>>(),
+        })
+    };
+    rankings.iter().map(ranking).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours(nats: f64, change: impl FnOnce(&mut Protocol)) -> Likelihood {
+        let mut protocol = published()[0].protocol.clone();
+        change(&mut protocol);
+        Likelihood { model: "pixelcnn-mnist".into(), nats, protocol, source: Source::Run("runs/a".into()) }
+    }
+
+    #[test]
+    fn the_published_numbers_are_printed_as_published() {
+        let values: Vec<String> = published().iter().map(Likelihood::value).collect();
+        assert_eq!(
+            values,
+            [
+                "81.30", "80.54", "80.75", "79.20", "<= 87.41", "<= 88.71", "<= 87.63", "<= 87.10", "3.14", "3.07",
+                "3.00", "3.03", "2.92"
+            ]
+        );
+    }
+
+    #[test]
+    fn equal_protocols_are_ranked_together() {
+        let rankings = beside_published(&[ours(80.60, |_| ())]);
+        let models: Vec<&str> = rankings[0].rows.iter().map(|row| row.model.as_str()).collect();
+        assert_eq!(
+            models,
+            ["Diagonal BiLSTM, 7 layers", "Row LSTM", "pixelcnn-mnist", "Diagonal BiLSTM, 1 layer", "PixelCNN"]
+        );
+        assert!(rankings.iter().all(|ranking| ranking.protocol.dataset == "binarized-mnist"));
+    }
+
+    #[test]
+    fn any_difference_of_protocol_forbids_ranking() {
+        let changes: [fn(&mut Protocol); 6] = [
+            |p| p.dataset = "mnist".into(),
+            |p| p.split = Split::Valid,
+            |p| p.binarisation = Binarize::Dynamic,
+            |p| p.estimate = Estimate::Elbo,
+            |p| p.dims = 1024,
+            |p| p.images = 1000,
+        ];
+        for change in changes {
+            let rankings = rank([ours(80.0, |_| ()), ours(79.0, change)]);
+            assert_eq!(rankings.len(), 2, "{}", rankings[0].protocol);
+            assert!(to_text(&rankings).contains("cannot be ranked"));
+        }
+        assert_ne!(Estimate::Iwae(5), Estimate::Iwae(50));
+    }
+
+    #[test]
+    fn what_is_not_finite_comes_last_and_is_null() {
+        let rankings = rank([ours(-f64::NAN, |_| ()), ours(90.0, |_| ()), ours(f64::NEG_INFINITY, |_| ())]);
+        assert_eq!(rankings[0].rows[0].nats, 90.0);
+        let json = to_json(&rankings);
+        assert!(json[0]["rows"][1]["value"].is_null() && json[0]["rows"][0]["value"] == 90.0);
+        assert!(to_text(&rankings).contains("not finite"));
+    }
+
+    #[test]
+    fn text_and_json_say_the_protocol_and_the_source() {
+        let rankings = beside_published(&[ours(85.0, |_| ())]);
+        let text = to_text(&rankings);
+        assert!(
+            text.starts_with(
+                "binarized-mnist test, static binarisation, exact, 10000 images of 784 dimensions\n\nmodel "
+            )
+        );
+        assert!(text.contains("pixelcnn-mnist             85.00  *  runs/a\n"), "{text}");
+        let json = to_json(&rankings);
+        assert_eq!((&json[0]["unit"], &json[0]["protocol"]["estimate"]), (&"nats".into(), &"exact".into()));
+        assert_eq!(json[0]["rows"][4]["ours"], true);
+        assert_eq!(json[0]["rows"][4]["source"], "runs/a");
+    }
+}

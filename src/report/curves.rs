@@ -1,0 +1,443 @@
+//! Line charts as SVG: losses and speeds over training.
+
+use crate::report::text::printable;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::prelude::*;
+use std::ops::Range;
+
+/// Width and height of a chart in its own units. It is drawn large and shown smaller, because the library rounds
+/// positions to whole units, which would show as jagged lines.
+const SIZE: (u32, u32) = (1600, 660);
+
+/// Height of letters in the chart's units; a chart shown 800 pixels wide has letters of 13 pixels.
+const LETTERS: f64 = 26.0;
+
+/// The library divides font sizes by this for SVG.
+const FONT_FACTOR: f64 = 1.24;
+
+/// Points a series is drawn with at most; beyond that nobody sees them.
+const MAX_POINTS: usize = 800;
+
+/// Values beyond this are treated as not finite: their differences could overflow.
+const HUGE: f64 = 1e30;
+
+/// Text and axes. The page's style sheet replaces this very colour by that of its light or dark theme.
+const INK: RGBColor = RGBColor(0x6B, 0x72, 0x80);
+
+/// Grid lines; replaced likewise.
+const GRID: RGBColor = RGBColor(0xE2, 0xE5, 0xEA);
+
+/// Colours of the series, readable on white and on near black.
+const PALETTE: [RGBColor; 8] = [
+    RGBColor(0x3B, 0x82, 0xF6),
+    RGBColor(0xF0, 0x8C, 0x2E),
+    RGBColor(0x2F, 0xA8, 0x66),
+    RGBColor(0xE0, 0x52, 0x63),
+    RGBColor(0x9A, 0x6B, 0xDE),
+    RGBColor(0x1F, 0xA6, 0xB8),
+    RGBColor(0xD9, 0x5F, 0xA8),
+    RGBColor(0x9A, 0x8A, 0x2C),
+];
+
+/// A named line.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Its points by ascending x. A y that is not finite leaves a gap.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A line chart.
+#[derive(Clone, Debug, Default)]
+pub struct Chart {
+    /// What stands above it.
+    pub title: String,
+    /// What x is, with its unit.
+    pub x_label: String,
+    /// What y is, with its unit.
+    pub y_label: String,
+    /// Whether y is logarithmic; values that are not positive are left out then.
+    pub log_y: bool,
+    /// Width of the running mean that is drawn over the pale raw values, as a part of the series; 0 draws the raw
+    /// values only.
+    pub smoothing: f64,
+    /// Whether the y axis starts at 0 (linear axes of values that are not negative).
+    pub from_zero: bool,
+    /// The lines.
+    pub series: Vec<Series>,
+}
+
+/// What is drawn of a series, in the coordinates of the chart.
+struct Line {
+    raw: Vec<Vec<(f64, f64)>>,
+    smooth: Vec<Vec<(f64, f64)>>,
+    last: f64,
+}
+
+impl Chart {
+    /// The chart as an SVG element.
+    pub fn to_svg(&self) -> String {
+        let lines: Vec<Line> = self.series.iter().map(|series| self.line(series)).collect();
+        let points = || lines.iter().flat_map(|line| line.raw.iter().flatten().copied());
+        let x_axis = Axis::over(points().map(|(x, _)| x), false, 8);
+        let floor = (self.from_zero && !self.log_y && points().next().is_some()).then_some(0.0);
+        let y_axis = Axis::over(points().map(|(_, y)| y).chain(floor), self.log_y, 6);
+        let mut svg = String::new();
+        self.draw(&mut svg, &lines, &x_axis, &y_axis).expect("drawing into memory does not fail");
+        svg
+    }
+
+    /// Maps a series to what is drawn: finite pieces, raw and smoothed, thinned out.
+    fn line(&self, series: &Series) -> Line {
+        let finite = series.points.iter().filter(|(x, _)| x.abs() < HUGE);
+        let raw: Vec<(f64, f64)> = finite
+            .map(|&(x, y)| {
+                let y = if self.log_y { y.log10() } else { y };
+                (x, if y.abs() < HUGE { y } else { f64::NAN })
+            })
+            .collect();
+        let smooth = running_mean(&raw, self.smoothing);
+        let last = smooth.iter().rev().map(|(_, y)| *y).find(|y| y.is_finite()).unwrap_or(f64::NAN);
+        let last = if self.log_y { 10f64.powf(last) } else { last };
+        Line { raw: pieces(thin(raw)), smooth: pieces(thin(smooth)), last }
+    }
+
+    fn draw(
+        &self,
+        svg: &mut String,
+        lines: &[Line],
+        x_axis: &Axis,
+        y_axis: &Axis,
+    ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        let text = TextStyle::from(("sans-serif", LETTERS * FONT_FACTOR).into_font()).color(&INK);
+        let (legend, plot) = root.split_vertically(60);
+        let mut chart = ChartBuilder::on(&plot)
+            .margin_right(60)
+            .margin_top(10)
+            .x_label_area_size(84)
+            .y_label_area_size(130)
+            .build_cartesian_2d(x_axis.clone(), y_axis.clone())?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID.stroke_width(2))
+            .axis_style(INK.stroke_width(2))
+            .label_style(text.clone())
+            .axis_desc_style(text.clone())
+            .x_desc(printable(&self.x_label))
+            .y_desc(printable(&self.y_label))
+            .x_label_formatter(&|x| x_axis.label(*x))
+            .y_label_formatter(&|y| y_axis.label(*y))
+            .draw()?;
+        let smoothed = self.smoothing > 0.0;
+        // All raw lines first, so that no pale line covers a mean.
+        for (index, line) in lines.iter().enumerate() {
+            let style = if smoothed {
+                PALETTE[index % PALETTE.len()].mix(0.35).stroke_width(2)
+            } else {
+                PALETTE[index % PALETTE.len()].stroke_width(4)
+            };
+            for piece in line.raw.iter().filter(|piece| piece.len() > 1) {
+                chart.draw_series(LineSeries::new(piece.iter().copied(), style))?;
+            }
+        }
+        for (index, line) in lines.iter().enumerate() {
+            let colour = PALETTE[index % PALETTE.len()];
+            for piece in line.smooth.iter().filter(|piece| smoothed && piece.len() > 1) {
+                chart.draw_series(LineSeries::new(piece.iter().copied(), colour.stroke_width(5)))?;
+            }
+            // A piece of one point would be no line at all.
+            let single = line.raw.iter().filter(|piece| piece.len() == 1).flatten();
+            chart.draw_series(single.map(|point| Circle::new(*point, 6, colour.filled())))?;
+        }
+        let mut x = 130;
+        for (index, (series, line)) in self.series.iter().zip(lines).enumerate() {
+            let last = if line.last.is_finite() { short(line.last) } else { "no values".to_string() };
+            let name = format!("{}  {last}", printable(&series.name));
+            let colour = PALETTE[index % PALETTE.len()];
+            legend.draw(&Rectangle::new([(x, 24), (x + 36, 32)], colour.filled()))?;
+            legend.draw(&Text::new(name.clone(), (x + 50, 16), text.clone()))?;
+            // The library has no font to measure with here; letters are about 0.56 of their height wide.
+            x += 50 + (name.chars().count() as f64 * LETTERS * 0.56) as i32 + 50;
+        }
+        root.present()
+    }
+}
+
+/// Means of each value's surroundings, weights falling off exponentially on both sides over `width` of the series. A
+/// mean of the past alone would lag behind a steep curve. Gaps stay gaps.
+fn running_mean(points: &[(f64, f64)], width: f64) -> Vec<(f64, f64)> {
+    let keep = 1.0 - 1.0 / (1.0 + width.max(0.0) * points.len() as f64);
+    let (mut sums, mut weights) = (vec![0.0; points.len()], vec![0.0; points.len()]);
+    let both_ways: [&mut dyn Iterator<Item = usize>; 2] = [&mut (0..points.len()), &mut (0..points.len()).rev()];
+    for order in both_ways {
+        let (mut sum, mut weight) = (0.0, 0.0);
+        for index in order {
+            let y = points[index].1;
+            if y.is_finite() {
+                sums[index] += sum * keep + y / 2.0;
+                weights[index] += weight * keep + 0.5;
+                (sum, weight) = (sum * keep + y, weight * keep + 1.0);
+            }
+        }
+    }
+    let mean = |index: usize, y: f64| if y.is_finite() { sums[index] / weights[index] } else { f64::NAN };
+    points.iter().enumerate().map(|(index, (x, y))| (*x, mean(index, *y))).collect()
+}
+
+/// At most [`MAX_POINTS`] points that keep the lowest and the highest of every stretch; a stretch of gaps stays one.
+fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    if points.len() <= MAX_POINTS {
+        return points;
+    }
+    let stretch = points.len().div_ceil(MAX_POINTS / 2);
+    let mut kept = Vec::with_capacity(MAX_POINTS);
+    for part in points.chunks(stretch) {
+        let drawn = || part.iter().filter(|(_, y)| y.is_finite());
+        let by_y = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        match (drawn().min_by(by_y), drawn().max_by(by_y)) {
+            (Some(low), Some(high)) if low.0 <= high.0 => kept.extend([*low, *high]),
+            (Some(low), Some(high)) => kept.extend([*high, *low]),
+            _ => kept.push(part[0]),
+        }
+    }
+    kept
+}
+
+/// The runs of points between gaps.
+fn pieces(points: Vec<(f64, f64)>) -> Vec<Vec<(f64, f64)>> {
+    let runs = points.split(|(_, y)| !y.is_finite());
+    runs.filter(|run| !run.is_empty()).map(<[_]>::to_vec).collect()
+}
+
+/// The range of an axis and the values that are written at it. The library would choose the values itself, but knows
+/// too few round ones for logarithmic axes.
+#[derive(Clone)]
+struct Axis {
+    low: f64,
+    high: f64,
+    ticks: Vec<f64>,
+    /// Distance of two ticks; 0 where a logarithmic axis has powers of ten.
+    step: f64,
+    log: bool,
+}
+
+impl Axis {
+    /// An axis over these values (their decimal logarithms, for a logarithmic one) with about `count` ticks.
+    fn over(values: impl Iterator<Item = f64>, log: bool, count: usize) -> Axis {
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        // No value at all, or all the same, still gives a range.
+        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        let least = (low.abs().max(high.abs()) * 1e-3).max(if low == 0.0 && high == 0.0 { 1.0 } else { 1e-30 });
+        let (low, high) = if high - low < least { (low - least, high + least) } else { (low, high) };
+        if log {
+            return Axis::logarithmic(low, high, count);
+        }
+        let step = nice_step((high - low) / count as f64);
+        let (first, last) = ((low / step).floor() as i64, (high / step).ceil() as i64);
+        let ticks: Vec<f64> = (first..=last).map(|i| i as f64 * step).collect();
+        Axis { low: first as f64 * step, high: last as f64 * step, ticks, step, log }
+    }
+
+    fn logarithmic(low: f64, high: f64, count: usize) -> Axis {
+        let pad = (high - low) * 0.05;
+        let (low, high) = (low - pad, high + pad);
+        let inside = |tick: &f64| (low..=high).contains(tick);
+        let mut step = 0.0;
+        let mut ticks: Vec<f64> = if high - low < 1.0 {
+            // Less than a decade: the round numbers of a linear axis.
+            let (least, most) = (10f64.powf(low), 10f64.powf(high));
+            step = nice_step((most - least) / count as f64);
+            let multiples = (least / step).ceil() as i64..=(most / step).floor() as i64;
+            multiples.map(|i| (i as f64 * step).log10()).filter(inside).collect()
+        } else {
+            let factors: &[f64] = if high - low < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+            let every = ((high - low) / (count + 2) as f64).ceil() as i64;
+            let decades = (low.floor() as i64..=high.ceil() as i64).filter(|decade| decade % every == 0);
+            let ticks = decades.flat_map(|decade| factors.iter().map(move |factor| decade as f64 + factor.log10()));
+            ticks.filter(inside).collect()
+        };
+        if ticks.is_empty() {
+            ticks = vec![low, high];
+        }
+        Axis { low, high, ticks, step, log: true }
+    }
+
+    fn label(&self, value: f64) -> String {
+        let number = |value: f64| if self.log { 10f64.powf(value) } else { value };
+        // One notation for the whole axis.
+        let magnitude = number(self.low).abs().max(number(self.high).abs());
+        let value = number(value);
+        if value == 0.0 || self.step == 0.0 || !(1e-3..1e7).contains(&magnitude) {
+            return short(value);
+        }
+        if self.step >= 1000.0 {
+            return format!("{}k", short(value / 1000.0));
+        }
+        let decimals = (-self.step.log10() + 1e-9).ceil().max(0.0) as usize;
+        format!("{value:.decimals$}")
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (start, end): (i32, i32)) -> i32 {
+        let part = (value - self.low) / (self.high - self.low);
+        start + (part * f64::from(end - start)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+/// The nearest of 1, 2, 5 and 10 times a power of ten that is not below `rough`.
+fn nice_step(rough: f64) -> f64 {
+    let power = 10f64.powf(rough.log10().floor());
+    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= rough * (1.0 - 1e-9));
+    factor.unwrap_or(10.0) * power
+}
+
+/// A number with about three significant digits: `98.8`, `1234`, `1e-9`.
+pub fn short(value: f64) -> String {
+    let magnitude = value.abs();
+    if value == 0.0 {
+        return "0".to_string();
+    }
+    if !value.is_finite() {
+        return "not finite".to_string();
+    }
+    if !(1e-3..1e6).contains(&magnitude) {
+        let text = format!("{value:.2e}");
+        return text.split_once('e').map_or(text.clone(), |(digits, power)| format!("{}e{power}", trimmed(digits)));
+    }
+    let decimals = (2 - magnitude.log10().floor() as i32).max(0) as usize;
+    trimmed(&format!("{value:.decimals$}")).to_string()
+}
+
+/// Decimals without zeros at their end.
+fn trimmed(number: &str) -> &str {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: &[(f64, f64)]) -> Chart {
+        let series = vec![Series { name: "loss".to_string(), points: points.to_vec() }];
+        Chart { x_label: "step".to_string(), y_label: "nats".to_string(), series, ..Chart::default() }
+    }
+
+    /// The texts of a chart.
+    fn texts(svg: &str) -> Vec<String> {
+        svg.split("<text").skip(1).map(|part| part.split(['>', '<']).nth(1).unwrap().trim().to_string()).collect()
+    }
+
+    #[test]
+    fn a_chart_has_its_labels_and_round_ticks() {
+        let svg = chart(&[(0.0, 0.0), (1000.0, 10.0)]).to_svg();
+        let texts = texts(&svg);
+        for want in ["step", "nats", "0", "200", "1000", "2", "10", "loss  10"] {
+            assert!(texts.iter().any(|text| text == want), "{want} in {texts:?}");
+        }
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(svg.contains("#3B82F6"));
+    }
+
+    #[test]
+    fn nothing_in_it_makes_it_fail() {
+        let awkward = [
+            vec![],
+            vec![(0.0, f64::NAN)],
+            vec![(1.0, 2.0)],
+            vec![(1.0, 2.0), (2.0, f64::INFINITY), (3.0, 4.0), (4.0, f64::NAN), (5.0, f64::MAX), (6.0, 1.0)],
+            vec![(0.0, 5.0), (1.0, 5.0)],
+            vec![(0.0, -5.0), (1.0, 1e29)],
+            vec![(0.0, 1e-300), (1.0, 1e-301)],
+            vec![(f64::NAN, 1.0), (1e20, 2.0)],
+            vec![(0.0, 1e-30), (1.0, 1e29)],
+            (0..100_000).map(|i| (i as f64, (i % 7) as f64)).collect(),
+        ];
+        for points in awkward {
+            for (log_y, smoothing) in [(false, 0.0), (true, 0.0), (false, 0.9), (true, 0.99), (false, 1.0)] {
+                let svg = Chart { log_y, smoothing, ..chart(&points) }.to_svg();
+                assert!(svg.len() < 200_000 && !svg.contains("NaN"), "{}", points.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_is_a_gap_and_a_lone_point_a_dot() {
+        let ys = [1.0, 2.0, f64::NAN, 2.0, 1.0, f64::NAN, 1.0];
+        let points: Vec<(f64, f64)> = ys.iter().enumerate().map(|(x, y)| (x as f64, *y)).collect();
+        let svg = chart(&points).to_svg();
+        let lines = svg.split("<polyline").skip(1).filter(|line| line.split('>').next().unwrap().contains("#3B82F6"));
+        assert_eq!((lines.count(), svg.matches("<circle").count()), (2, 1));
+    }
+
+    #[test]
+    fn thinning_keeps_the_extremes() {
+        let mut points: Vec<(f64, f64)> = (0..10_000).map(|i| (i as f64, 0.0)).collect();
+        points[5000].1 = 9.0;
+        points[7001].1 = -9.0;
+        let thinned = thin(points);
+        assert!(thinned.len() <= MAX_POINTS && thinned.contains(&(5000.0, 9.0)) && thinned.contains(&(7001.0, -9.0)));
+        assert!(thinned.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+    }
+
+    #[test]
+    fn the_running_mean_neither_lags_nor_is_pulled_by_its_ends() {
+        let slope: Vec<(f64, f64)> = (0..101).map(|i| (i as f64, 3.0 * i as f64)).collect();
+        let mean = running_mean(&slope, 0.02);
+        assert!((mean[50].1 - 150.0).abs() < 1e-9);
+        assert!(
+            running_mean(&[(0.0, 8.0), (1.0, f64::NAN), (2.0, 8.0)], 0.5).iter().all(|(_, y)| *y == 8.0 || y.is_nan())
+        );
+        // It does smooth: alternating values come out near their middle.
+        let noise: Vec<(f64, f64)> = (0..1000).map(|i| (i as f64, f64::from(i % 2))).collect();
+        assert!(running_mean(&noise, 0.02)[100..900].iter().all(|(_, y)| (y - 0.5).abs() < 0.05));
+        assert_eq!(running_mean(&noise, 0.0), noise);
+    }
+
+    #[test]
+    fn an_axis_can_start_at_zero() {
+        let zero = |from_zero| {
+            texts(&Chart { from_zero, ..chart(&[(5.0, 900.0), (6.0, 1000.0)]) }.to_svg()).contains(&"0".to_string())
+        };
+        assert!(zero(true) && !zero(false));
+    }
+
+    #[test]
+    fn logarithmic_axes_have_round_ticks() {
+        for (low, high, want) in [
+            (0.001, 1000.0, vec!["0.001", "0.01", "0.1", "1", "10", "100", "1000"]),
+            (80.0, 500.0, vec!["100", "200", "300", "400", "500"]),
+            (98.1, 98.9, vec!["98.2", "98.4"]),
+            (1e-12, 1e12, vec!["1e-12", "1e-8", "1e-4", "1", "10000", "1e8", "1e12"]),
+        ] {
+            let axis = Axis::over([f64::log10(low), f64::log10(high)].into_iter(), true, 6);
+            let labels: Vec<String> = axis.ticks.iter().map(|tick| axis.label(*tick)).collect();
+            assert!(want.iter().all(|text| labels.iter().any(|label| label == text)), "{labels:?}");
+            assert!((2..=8).contains(&labels.len()), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [0.0, 1.0, 0.12345, 98.7654, 1234.5, 1e9, 1e-9, -0.5, 10.0, 1200.0];
+        let texts = ["0", "1", "0.123", "98.8", "1234", "1e9", "1e-9", "-0.5", "10", "1200"];
+        for (number, text) in numbers.into_iter().zip(texts) {
+            assert_eq!(short(number), text);
+        }
+    }
+}

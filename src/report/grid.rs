@@ -1,0 +1,222 @@
+//! Grids of pictures as PNG files: samples, and pictures before and after something was done to them.
+
+use crate::error::{Error, Result};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+/// Pixels between two pictures.
+const SEPARATOR: usize = 2;
+
+/// Pixels between two groups of columns.
+const GAP: usize = 12;
+
+/// Rows of a before-and-after grid before a further group of columns is begun.
+const GROUP_ROWS: usize = 8;
+
+/// The width, in pixels, that small pictures are enlarged to at most.
+const TARGET_WIDTH: usize = 720;
+
+/// The grey between the pictures: visible beside black and beside white.
+const BACKGROUND: u8 = 96;
+
+/// Pictures of one size: `[n, height, width, channels]` bytes, grey (1 channel) or RGB (3 channels).
+#[derive(Clone, Copy, Debug)]
+pub struct Pictures<'a> {
+    pixels: &'a [u8],
+    height: usize,
+    width: usize,
+    channels: usize,
+}
+
+impl<'a> Pictures<'a> {
+    /// Pictures from their bytes and `[height, width, channels]`. Panics where the bytes are no whole number of
+    /// pictures, a size is 0, or the channels are not 1 or 3.
+    #[track_caller]
+    pub fn new(pixels: &'a [u8], [height, width, channels]: [usize; 3]) -> Self {
+        assert!(channels == 1 || channels == 3, "pictures have 1 or 3 channels, not {channels}");
+        let size = height * width * channels;
+        assert!(size > 0, "pictures of {height}x{width} have no pixels");
+        assert_eq!(pixels.len() % size, 0, "{} bytes are no whole number of {height}x{width} pictures", pixels.len());
+        Pictures { pixels, height, width, channels }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.pixels.len() / (self.height * self.width * self.channels)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+}
+
+/// A PNG file of all pictures, row by row in `columns` columns, or as near to a square as possible for None. Small
+/// pictures are enlarged by a whole factor.
+///
+/// # Errors
+/// [`Error::Failed`] where there is no picture, or the grid is too large for a PNG file.
+pub fn grid_png(pictures: Pictures, columns: Option<usize>) -> Result<Vec<u8>> {
+    let count = pictures.len();
+    let columns = columns.unwrap_or_else(|| (count as f64).sqrt().ceil() as usize).clamp(1, count.max(1));
+    let xs = (0..columns).map(|column| column * (pictures.width + SEPARATOR)).collect();
+    let cells = (0..count).map(|index| (index / columns, index % columns, pictures, index)).collect();
+    encode(Layout { xs, rows: count.div_ceil(columns), cells }, pictures)
+}
+
+/// A PNG file in which row `i` shows picture `i` of every series: original, masked, completed. Many rows are broken
+/// into groups that stand side by side.
+///
+/// # Errors
+/// [`Error::Failed`] where there is no picture, or the grid is too large for a PNG file.
+///
+/// # Panics
+/// Where the series differ in number or size.
+#[track_caller]
+pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
+    let Some(first) = series.first() else {
+        return Err(Error::Failed("there is no picture to show; ask for at least one".to_string()));
+    };
+    for other in series {
+        let same = (other.height, other.width, other.len()) == (first.height, first.width, first.len());
+        assert!(same, "the pictures before and after differ in number or size");
+    }
+    let (count, step) = (first.len(), first.width + SEPARATOR);
+    let groups = count.div_ceil(GROUP_ROWS);
+    // Groups of equal height look better than one that is nearly empty.
+    let rows = if groups == 0 { 0 } else { count.div_ceil(groups) };
+    let group_width = series.len() * step - SEPARATOR + GAP;
+    let xs = (0..groups * series.len()).map(|i| i / series.len() * group_width + i % series.len() * step).collect();
+    let mut cells = Vec::new();
+    for index in 0..count {
+        for (column, pictures) in series.iter().enumerate() {
+            cells.push((index % rows, index / rows * series.len() + column, *pictures, index));
+        }
+    }
+    encode(Layout { xs, rows, cells }, *first)
+}
+
+/// Where everything stands, before enlarging.
+struct Layout<'a> {
+    /// Left edge of every column, in pixels of the pictures.
+    xs: Vec<usize>,
+    /// Number of rows.
+    rows: usize,
+    /// Row, column, and which picture of which series stands there.
+    cells: Vec<(usize, usize, Pictures<'a>, usize)>,
+}
+
+fn encode(layout: Layout, one: Pictures) -> Result<Vec<u8>> {
+    let Some(last) = layout.xs.last().filter(|_| !layout.cells.is_empty()) else {
+        return Err(Error::Failed("there is no picture to show; ask for at least one".to_string()));
+    };
+    let scale = (TARGET_WIDTH / (last + one.width)).clamp(1, 8);
+    // Separators keep their width whatever the scale.
+    let stretch = |position: usize, index: usize, size: usize| index * size * scale + (position - index * size);
+    let width = stretch(*last, layout.xs.len() - 1, one.width) + one.width * scale;
+    let height = layout.rows * (one.height * scale + SEPARATOR) - SEPARATOR;
+    let (Ok(png_width), Ok(png_height)) = (u32::try_from(width), u32::try_from(height)) else {
+        return Err(Error::Failed(format!("a grid of {width}x{height} pixels is too large; ask for fewer pictures")));
+    };
+    // One series may be grey and another RGB.
+    let colour = layout.cells.iter().any(|(_, _, pictures, _)| pictures.channels == 3);
+    let channels = if colour { 3 } else { 1 };
+    let mut canvas = vec![BACKGROUND; width * height * channels];
+    for &(row, column, pictures, index) in &layout.cells {
+        let left = stretch(layout.xs[column], column, one.width);
+        let top = row * (one.height * scale + SEPARATOR);
+        let size = one.height * one.width * pictures.channels;
+        let picture = &pictures.pixels[index * size..][..size];
+        for y in 0..one.height * scale {
+            let start = ((top + y) * width + left) * channels;
+            let line = &mut canvas[start..][..one.width * scale * channels];
+            for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
+                let from = (y / scale * one.width + x / scale) * pictures.channels;
+                for (c, byte) in pixel.iter_mut().enumerate() {
+                    *byte = picture[from + c % pictures.channels];
+                }
+            }
+        }
+    }
+    let kind = if colour { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(&canvas, png_width, png_height, kind)
+        .map_err(|error| Error::Failed(format!("the pictures could not be written as PNG ({error})")))?;
+    Ok(png)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(png: &[u8]) -> image::DynamicImage {
+        image::load_from_memory_with_format(png, image::ImageFormat::Png).unwrap()
+    }
+
+    #[test]
+    fn pictures_stand_row_by_row_enlarged_and_separated() {
+        // Five 100x200 pictures in 2 columns: 402 wide, so no enlargement fits twice.
+        let pixels: Vec<u8> = (0..5).flat_map(|i| vec![i * 10; 100 * 200]).collect();
+        let grid = decode(&grid_png(Pictures::new(&pixels, [100, 200, 1]), Some(2)).unwrap()).into_luma8();
+        assert_eq!(grid.dimensions(), (402, 304));
+        let at = |x, y| grid.get_pixel(x, y).0[0];
+        assert_eq!((at(0, 0), at(199, 99), at(202, 0), at(0, 102), at(401, 201), at(0, 303)), (0, 0, 10, 20, 30, 40));
+        assert_eq!((at(200, 0), at(201, 50), at(0, 100), at(0, 101), at(202, 204)), (96, 96, 96, 96, 96));
+    }
+
+    #[test]
+    fn enlarging_repeats_pixels_and_keeps_separators() {
+        let pixels = [0, 50, 100, 150, 200, 250, 255, 5];
+        let grid = decode(&grid_png(Pictures::new(&pixels, [2, 2, 1]), Some(2)).unwrap()).into_luma8();
+        assert_eq!(grid.dimensions(), (2 * 16 + 2, 16));
+        let at = |x, y| grid.get_pixel(x, y).0[0];
+        assert_eq!((at(0, 0), at(7, 7), at(8, 0), at(0, 8), at(15, 15)), (0, 0, 50, 100, 150));
+        assert_eq!((at(16, 3), at(17, 3), at(18, 0), at(33, 15)), (96, 96, 200, 5));
+    }
+
+    #[test]
+    fn a_grid_without_columns_is_nearly_square() {
+        for (count, columns, rows) in [(1, 1, 1), (2, 2, 1), (5, 3, 2), (64, 8, 8), (65, 9, 8)] {
+            let pixels = vec![7; count * 400];
+            let grid = decode(&grid_png(Pictures::new(&pixels, [20, 20, 1]), None).unwrap());
+            let scale = (grid.width() + 2) / columns as u32 - 2;
+            assert_eq!((grid.width(), grid.height()), (columns * (scale + 2) - 2, rows * (scale + 2) - 2), "{count}");
+        }
+    }
+
+    #[test]
+    fn colours_stay_what_they_are() {
+        let pixels = [255, 0, 0, 0, 255, 0];
+        let grid = decode(&grid_png(Pictures::new(&pixels, [1, 1, 3]), Some(2)).unwrap()).into_rgb8();
+        assert_eq!((grid.get_pixel(0, 0).0, grid.get_pixel(10, 0).0), ([255, 0, 0], [0, 255, 0]));
+    }
+
+    #[test]
+    fn before_and_after_stand_in_one_row_and_groups_side_by_side() {
+        let before: Vec<u8> = (0..9).collect();
+        let after: Vec<u8> = (100..109).flat_map(|i| [i, 0, 0]).collect();
+        let series = [Pictures::new(&before, [1, 1, 1]), Pictures::new(&after, [1, 1, 3])];
+        let grid = decode(&before_after_png(&series).unwrap()).into_rgb8();
+        // Two groups of five rows; a group is two pictures of 8 pixels and a separator, then the gap.
+        assert_eq!(grid.dimensions(), (2 * 18 + 12, 5 * 10 - 2));
+        let at = |x, y| grid.get_pixel(x, y).0;
+        assert_eq!((at(0, 0), at(10, 0)), ([0, 0, 0], [100, 0, 0]));
+        assert_eq!((at(0, 40), at(10, 40)), ([4, 4, 4], [104, 0, 0]));
+        assert_eq!((at(30, 0), at(40, 0)), ([5, 5, 5], [105, 0, 0]));
+        assert_eq!((at(18, 0), at(29, 0), at(30, 40)), ([96; 3], [96; 3], [96; 3]));
+    }
+
+    #[test]
+    fn no_picture_is_a_sentence() {
+        assert!(grid_png(Pictures::new(&[], [28, 28, 1]), None).is_err());
+        assert!(before_after_png(&[]).is_err());
+        assert!(before_after_png(&[Pictures::new(&[], [28, 28, 1])]).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "no whole number")]
+    fn torn_pictures_are_a_mistake_of_the_caller() {
+        Pictures::new(&[0; 5], [2, 2, 1]);
+    }
+}

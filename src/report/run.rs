@@ -1,0 +1,239 @@
+//! The report of a training run, from what its folder holds.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::report::compare::{Likelihood, beside_published};
+use crate::report::curves::{Chart, Series, short};
+use crate::report::html::{Block, OpTime, Picture, Report, Section};
+use crate::train::metrics::Row;
+use crate::train::run_dir::RunDir;
+use std::path::PathBuf;
+
+/// Pictures of samples that a report shows at most: the last one large, the others spread over training.
+const MAX_PICTURES: usize = 9;
+
+/// Width of the running means of the curves, as a part of the training.
+const SMOOTHING: f64 = 0.015;
+
+/// A run and what its folder does not say.
+#[derive(Clone, Debug)]
+pub struct RunReport<'a> {
+    /// The run folder.
+    pub run: &'a RunDir,
+    /// The device it ran on, in words.
+    pub device: String,
+    /// Further facts for the summary: parameters, floating-point operations a step.
+    pub facts: Vec<(String, String)>,
+    /// Time per operation; none measured leaves the table out.
+    pub op_times: Vec<OpTime>,
+    /// Likelihoods measured; none leaves the tables out.
+    pub likelihoods: Vec<Likelihood>,
+}
+
+impl RunReport<'_> {
+    /// The page of this run alone.
+    ///
+    /// # Errors
+    /// [`Error::File`] where a file of the run folder cannot be read.
+    pub fn page(&self) -> Result<Report> {
+        let (text, config, rows) = self.read()?;
+        let mut report = Report::new(&config.preset, subtitle(&config));
+        report.summary = self.summary(&config, &rows);
+        report.sections.push(Section { heading: "Samples".to_string(), blocks: self.samples()? });
+        report.sections.push(Section { heading: "Training".to_string(), blocks: charts(&rows) });
+        if !self.likelihoods.is_empty() {
+            report.sections.push(Section { heading: "Likelihood".to_string(), blocks: self.likelihood_blocks() });
+        }
+        if !self.op_times.is_empty() {
+            report.sections.push(Section { heading: "Time per operation".to_string(), blocks: self.op_blocks() });
+        }
+        let code = Block::Code("config.toml, which runs this training again".to_string(), text);
+        report.sections.push(Section { heading: "Configuration".to_string(), blocks: vec![code] });
+        report.sections.retain(|section| !section.blocks.is_empty());
+        Ok(report)
+    }
+
+    /// This run as one section of a page with several runs.
+    ///
+    /// # Errors
+    /// [`Error::File`] where a file of the run folder cannot be read.
+    pub fn section(&self, heading: &str) -> Result<Section> {
+        let (text, config, rows) = self.read()?;
+        let mut blocks = vec![Block::Text(format!("{}: {}", config.preset, subtitle(&config)))];
+        blocks.push(Block::Facts(self.summary(&config, &rows)));
+        let titled = |title: &str, inner: Vec<Block>| {
+            let heading = (!inner.is_empty()).then(|| Block::Heading(title.to_string()));
+            heading.into_iter().chain(inner).collect::<Vec<_>>()
+        };
+        blocks.extend(titled("Samples", self.samples()?));
+        blocks.extend(titled("Training", charts(&rows)));
+        blocks.extend(titled("Likelihood", self.likelihood_blocks()));
+        blocks.extend(titled("Time per operation", self.op_blocks()));
+        blocks.push(Block::Code("config.toml, which runs this training again".to_string(), text));
+        Ok(Section { heading: heading.to_string(), blocks })
+    }
+
+    fn read(&self) -> Result<(String, Config, Vec<Row>)> {
+        let text = self.run.read_config()?;
+        let config = Config::from_toml(&text, &self.run.config_path())?;
+        Ok((text, config, self.run.metrics()?))
+    }
+
+    fn summary(&self, config: &Config, rows: &[Row]) -> Vec<(String, String)> {
+        let mut facts = vec![("Device".to_string(), self.device.clone())];
+        if let Some(last) = rows.last() {
+            facts.push(("Steps".to_string(), last.step.to_string()));
+            facts.push(("Training time".to_string(), duration(last.seconds)));
+            // The first rows hold the start of the device and the loading of data.
+            let mut speeds: Vec<f64> = rows.iter().map(|row| row.images_per_s).filter(|s| s.is_finite()).collect();
+            speeds.sort_by(f64::total_cmp);
+            if let Some(median) = speeds.get(speeds.len() / 2) {
+                facts.push(("Images a second".to_string(), short(*median)));
+            }
+            facts.extend(last.losses.iter().map(|(name, value)| (format!("Last {name}"), short(*value))));
+        }
+        facts.push(("Seed".to_string(), config.seed.to_string()));
+        facts.extend(self.facts.iter().cloned());
+        facts
+    }
+
+    fn samples(&self) -> Result<Vec<Block>> {
+        let samples = spread(self.run.samples()?);
+        let mut pictures = Vec::new();
+        for (step, path) in &samples {
+            let png = std::fs::read(path).map_err(|error| Error::io(path, "read", &error))?;
+            pictures.push(Picture { caption: format!("step {step}"), png, large: false });
+        }
+        // The newest first and large, then from the beginning on.
+        if let Some(mut newest) = pictures.pop() {
+            newest.large = true;
+            pictures.insert(0, newest);
+        }
+        Ok(if pictures.is_empty() { vec![] } else { vec![Block::Pictures(pictures)] })
+    }
+
+    fn likelihood_blocks(&self) -> Vec<Block> {
+        let rankings = beside_published(&self.likelihoods);
+        if self.likelihoods.is_empty() { vec![] } else { vec![Block::Likelihoods(rankings)] }
+    }
+
+    fn op_blocks(&self) -> Vec<Block> {
+        if self.op_times.is_empty() { vec![] } else { vec![Block::OpTimes(self.op_times.clone())] }
+    }
+}
+
+fn subtitle(config: &Config) -> String {
+    let binarised = match config.binarize {
+        crate::data::Binarize::None => String::new(),
+        how => format!(" ({} binarisation)", how.name()),
+    };
+    let optimizer = &config.optimizer;
+    let kind = match optimizer.kind {
+        crate::config::OptimizerKind::Adam => "Adam",
+        crate::config::OptimizerKind::Rmsprop => "RMSProp",
+        crate::config::OptimizerKind::Sgd => "SGD",
+    };
+    format!("{}{binarised}, batches of {}, {kind} at {}", config.data, config.batch, optimizer.lr)
+}
+
+/// The curves of all loss terms, and of the speed.
+fn charts(rows: &[Row]) -> Vec<Block> {
+    if rows.is_empty() {
+        return vec![];
+    }
+    // Terms in the order of their first appearance.
+    let mut losses: Vec<Series> = Vec::new();
+    for row in rows {
+        for (name, value) in &row.losses {
+            let index = losses.iter().position(|series| series.name == *name).unwrap_or_else(|| {
+                losses.push(Series { name: name.clone(), points: Vec::new() });
+                losses.len() - 1
+            });
+            losses[index].points.push((row.step as f64, *value));
+        }
+    }
+    let values = || losses.iter().flat_map(|series| &series.points).map(|(_, y)| *y).filter(|y| y.is_finite());
+    let (low, high) = values().fold((f64::INFINITY, 0.0), |(low, high), y| (y.min(low), y.max(high)));
+    let log_y = low > 0.0 && high > 10.0 * low;
+    let mut charts = Vec::new();
+    if !losses.is_empty() {
+        charts.push(Chart {
+            title: "Loss".to_string(),
+            x_label: "training step".to_string(),
+            y_label: if log_y { "loss (logarithmic)".to_string() } else { "loss".to_string() },
+            log_y,
+            smoothing: SMOOTHING,
+            from_zero: false,
+            series: losses,
+        });
+    }
+    let points = rows.iter().map(|row| (row.step as f64, row.images_per_s)).collect();
+    charts.push(Chart {
+        title: "Speed".to_string(),
+        x_label: "training step".to_string(),
+        y_label: "images a second".to_string(),
+        log_y: false,
+        smoothing: SMOOTHING,
+        from_zero: true,
+        series: vec![Series { name: "images a second".to_string(), points }],
+    });
+    charts.into_iter().map(Block::Chart).collect()
+}
+
+/// At most [`MAX_PICTURES`] of the samples, evenly spread, with the first and the last.
+fn spread(samples: Vec<(u64, PathBuf)>) -> Vec<(u64, PathBuf)> {
+    let count = samples.len();
+    if count <= MAX_PICTURES {
+        return samples;
+    }
+    (0..MAX_PICTURES).map(|i| samples[i * (count - 1) / (MAX_PICTURES - 1)].clone()).collect()
+}
+
+/// A time in words: `42.5 s`, `12 min 30 s`, `3 h 5 min`.
+fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return "unknown".to_string();
+    }
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_in_words() {
+        let cases = [(0.25, "0.2 s"), (59.4, "59.4 s"), (61.0, "1 min 1 s"), (7380.0, "2 h 3 min")];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
+        }
+        assert_eq!((duration(f64::NAN), duration(-1.0)), ("unknown".to_string(), "unknown".to_string()));
+    }
+
+    #[test]
+    fn pictures_are_spread_with_the_first_and_the_last() {
+        let samples: Vec<(u64, PathBuf)> = (0..100).map(|step| (step, PathBuf::new())).collect();
+        let steps: Vec<u64> = spread(samples).iter().map(|(step, _)| *step).collect();
+        assert_eq!((steps.len(), steps[0], steps[8]), (MAX_PICTURES, 0, 99));
+    }
+
+    #[test]
+    fn terms_that_begin_later_keep_their_steps() {
+        let row = |step, losses: &[(&str, f64)]| Row {
+            step,
+            seconds: 0.0,
+            images_per_s: 1.0,
+            losses: losses.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+        };
+        let blocks = charts(&[row(1, &[("loss", 500.0)]), row(2, &[("loss", 90.0), ("kl", 10.0)])]);
+        let Block::Chart(chart) = &blocks[0] else { panic!("a chart comes first") };
+        assert_eq!(chart.series[1].points, [(2.0, 10.0)]);
+        assert!(chart.log_y);
+        assert!(charts(&[]).is_empty());
+    }
+}

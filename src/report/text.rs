@@ -1,0 +1,58 @@
+//! Tables as plain text for the terminal.
+
+/// A table with aligned columns: texts to the left, columns of numbers to the right, two spaces between. `rows` may be
+/// shorter than `head`.
+pub fn text_table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let cell = |row: &'_ [String], column: usize| row.get(column).cloned().unwrap_or_default();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0))
+        .zip(head)
+        .map(|(width, name)| width.max(name.chars().count()))
+        .collect();
+    let numeric: Vec<bool> = (0..head.len()).map(|column| is_numeric(rows, column)).collect();
+    let mut text = String::new();
+    let head: Vec<String> = head.iter().map(|name| name.to_string()).collect();
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    for row in [&head, &rule].into_iter().chain(rows) {
+        let mut line = String::new();
+        for (column, width) in widths.iter().enumerate() {
+            let value = cell(row, column);
+            let gap = if column == 0 { "" } else { "  " };
+            line += &if numeric[column] { format!("{gap}{value:>width$}") } else { format!("{gap}{value:<width$}") };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether every value of a column starts like a number (empty ones aside), and there is one.
+pub(crate) fn is_numeric(rows: &[Vec<String>], column: usize) -> bool {
+    let mut values = rows.iter().filter_map(|row| row.get(column)).filter(|value| !value.is_empty()).peekable();
+    let number = |value: &String| {
+        let value = value.trim_start_matches(['<', '=', '≤', ' ', '-', '+']);
+        value.starts_with(|c: char| c.is_ascii_digit())
+    };
+    values.peek().is_some() && values.all(number)
+}
+
+/// The text with a replacement for control characters, which neither HTML nor SVG may hold in any form.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_numbers_stand_to_the_right() {
+        let rows = [vec!["PixelCNN".to_string(), "81.30".to_string()], vec!["conv VAE é".to_string()], vec![]];
+        let text = text_table(&["model", "nats per image"], &rows);
+        assert_eq!(
+            text,
+            "model       nats per image\n----------  --------------\nPixelCNN             81.30\nconv VAE é\n\n"
+        );
+    }
+}
