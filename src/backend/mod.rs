@@ -36,10 +36,11 @@ impl Feed<'_> {
 pub struct Scalars([u32; Scalar::ALL.len()]);
 
 impl Default for Scalars {
-    /// Learning rate 0, step 1, seed 0, replay 0, image 0, temperature 1, KL weight 1.
+    /// Learning rate 0, steps 1, seed 0, replay 0, image 0, temperature 1, KL weight 1.
     fn default() -> Self {
         let mut scalars = Scalars([0; Scalar::ALL.len()]);
         scalars.set(Scalar::Step, 1.0);
+        scalars.set(Scalar::CriticStep, 1.0);
         scalars.set(Scalar::Temperature, 1.0);
         scalars.set(Scalar::KlWeight, 1.0);
         scalars

@@ -1,5 +1,9 @@
 //! Layers recorded on the tape, and the parameters that they own.
 
+pub mod env;
+pub mod layers;
 pub mod params;
 
-pub use params::{Init, Layout, Param, ParamSet};
+pub use env::{Env, Mode};
+pub use layers::{BatchNorm, Conv, ConvTranspose, Linear};
+pub use params::{Init, Layout, Param, ParamSet, ParamSpec};

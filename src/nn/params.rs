@@ -55,6 +55,8 @@ pub struct ParamSpec {
     pub init: Init,
     /// Its layout in files that others read.
     pub layout: Layout,
+    /// The name that its initial value is drawn under: its own, or that of the weight which it averages.
+    starts_as: Rc<str>,
 }
 
 /// All parameters and state of a model, shared by its plans.
@@ -89,11 +91,19 @@ impl ParamSet {
         self.add(format!("{group}/{path}"), param.shape, init, layout)
     }
 
+    /// Adds the moving average of `param` under `ema/<its path>`; it starts where the parameter starts.
+    #[track_caller]
+    pub fn average(&mut self, param: &Param) -> Param {
+        let average = self.companion("ema", param, self.specs[param.id.0 as usize].init);
+        self.specs[average.id.0 as usize].starts_as = param.path.clone();
+        average
+    }
+
     #[track_caller]
     fn add(&mut self, path: String, shape: Shape, init: Init, layout: Layout) -> Param {
         assert!(self.find(&path).is_none(), "parameter {path} is declared twice");
         let param = Param { id: ParamId(self.specs.len() as u32), path: path.into(), shape };
-        self.specs.push(ParamSpec { param: param.clone(), init, layout });
+        self.specs.push(ParamSpec { starts_as: param.path.clone(), param: param.clone(), init, layout });
         param
     }
 
@@ -117,7 +127,7 @@ impl ParamSpec {
     /// The initial value under `seed`. Depends on the name, not on the order of declaration: a model keeps its start
     /// when another one is declared before it.
     pub fn initial(&self, seed: u32) -> Vec<f32> {
-        let draw = |i: usize| rng::words(seed ^ name_hash(&self.param.path), Stream::Init, [0, i as u32]);
+        let draw = |i: usize| rng::words(seed ^ name_hash(&self.starts_as), Stream::Init, [0, i as u32]);
         let len = self.param.shape.len();
         match self.init {
             Init::Fill(value) => vec![value; len],

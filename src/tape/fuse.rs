@@ -1,8 +1,9 @@
 //! Fusion has this one home: which elementwise nodes become the epilogue of the product that feeds them.
 //!
 //! A chain starts at a product (matmul, conv, conv_dx) or a batch norm and follows the only consumer of each value
-//! through bias, residual, activation and activation gradient. The fused step runs where the last node of the chain stood, so all its
-//! operands are there. An activation is folded only if its gradient needs its output alone.
+//! through bias, residual, activation and activation gradient. The fused step runs where the last node of the chain
+//! stood, so all its operands are there; a norm, whose chain has no operands, runs where it stood itself, since its other
+//! outputs may be read before the activation. An activation is folded only if its gradient needs its output alone.
 
 use super::op::{Binary, Op, Unary};
 use super::plan::{Aliases, Fused, Operand, is_alias, is_leaf};
@@ -40,8 +41,9 @@ impl Epilogue {
 
 /// The result of fusion.
 pub(super) struct Folded {
-    /// Where each step runs -> the node that it computes before its epilogue. Nodes folded away and leaves are absent.
-    pub(super) roots: HashMap<usize, usize>,
+    /// Where each step runs -> the node that it computes before its epilogue, and the node whose value it ends with.
+    /// Nodes folded away and leaves are absent.
+    pub(super) steps: HashMap<usize, (usize, usize)>,
     /// Epilogue of each root.
     pub(super) epilogues: HashMap<usize, Vec<Epilogue>>,
     /// Node folded away or root -> where its step runs.
@@ -58,7 +60,7 @@ impl Folded {
 /// Folds every chain of live nodes.
 pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[OutputSpec]) -> Folded {
     let uses = Uses::new(nodes, live, alias, outputs);
-    let mut folded = Folded { roots: HashMap::new(), epilogues: HashMap::new(), runs_at: HashMap::new() };
+    let mut folded = Folded { steps: HashMap::new(), epilogues: HashMap::new(), runs_at: HashMap::new() };
     let mut swallowed = vec![false; nodes.len()];
     let mut bias_reads: HashMap<usize, usize> = HashMap::new();
     for root in (0..nodes.len()).filter(|i| live[*i]) {
@@ -81,16 +83,17 @@ pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[Ou
             chain.push(op);
             end = next;
         }
-        folded.roots.insert(end, root);
+        let runs_at = if matches!(nodes[root].op, Op::BatchNorm { .. }) { root } else { end };
+        folded.steps.insert(runs_at, (root, end));
         if end != root {
-            folded.runs_at.extend(members.into_iter().map(|m| (m, end)));
+            folded.runs_at.extend(members.into_iter().map(|m| (m, runs_at)));
             folded.epilogues.insert(root, chain);
         }
     }
     // A bias is read as a vector: its expansion is a step only where somebody else reads it.
     for (expand, reads) in bias_reads {
         if uses.of(expand).len() == reads {
-            folded.roots.remove(&expand);
+            folded.steps.remove(&expand);
         }
     }
     folded

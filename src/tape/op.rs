@@ -34,11 +34,13 @@ pub enum Scalar {
     Temperature,
     /// Weight of the KL term.
     KlWeight,
+    /// Like `Step`, for the critic of an adversarial network, which may take several steps for one of the generator.
+    CriticStep,
 }
 
 impl Scalar {
     /// All scalars, in the order of their words in the device's scalar buffer.
-    pub const ALL: [Scalar; 7] = [
+    pub const ALL: [Scalar; 8] = [
         Scalar::LearningRate,
         Scalar::Step,
         Scalar::Seed,
@@ -46,6 +48,7 @@ impl Scalar {
         Scalar::FirstImage,
         Scalar::Temperature,
         Scalar::KlWeight,
+        Scalar::CriticStep,
     ];
 
     /// Whether the word is an unsigned integer rather than a float.

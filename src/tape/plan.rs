@@ -99,7 +99,7 @@ impl Plan {
         let last_use = lowering.last_uses(&live, &folded, &outputs);
         let mut steps = vec![];
         for index in 0..nodes.len() {
-            if live[index] && folded.roots.contains_key(&index) {
+            if live[index] && folded.steps.contains_key(&index) {
                 steps.push(lowering.step(index, &folded, &last_use, &outputs));
             }
         }
@@ -300,8 +300,7 @@ impl Lowering<'_> {
     }
 
     fn step(&mut self, index: usize, folded: &Folded, last: &HashMap<Var, usize>, outputs: &[OutputSpec]) -> Step {
-        // `index` is where the step runs; `root` is the op that it computes before its epilogue.
-        let root = folded.roots[&index];
+        let (root, end) = folded.steps[&index];
         let node = &self.nodes[root];
         let mut touched = self.reads(root, folded);
         let inputs = node.inputs.iter().map(|v| self.operand(*v)).collect();
@@ -311,7 +310,7 @@ impl Lowering<'_> {
         for out in 0..node.outs.len() {
             // The first output of a fused step is the value of the last node folded into it.
             let v =
-                if out == 0 { Var { node: index as u32, out: 0 } } else { Var { node: root as u32, out: out as u16 } };
+                if out == 0 { Var { node: end as u32, out: 0 } } else { Var { node: root as u32, out: out as u16 } };
             let meta = self.nodes[v.node as usize].outs[v.out as usize];
             let buffer = match self.homes.get(&v) {
                 Some(buffer) => *buffer,

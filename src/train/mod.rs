@@ -3,4 +3,7 @@
 pub mod atomic;
 pub mod checkpoint;
 pub mod metrics;
+pub mod run;
 pub mod run_dir;
+pub mod trainer;
+pub mod weights;

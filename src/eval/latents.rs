@@ -1,0 +1,130 @@
+//! Between images and latent vectors: encoding, reconstruction, interpolation.
+
+use crate::backend::{self, Backend, Compiled, Feed, Scalars};
+use crate::data::{Batches, Images, Order};
+use crate::error::{Error, Result};
+use crate::models::{Family, Latent, Model};
+use crate::sampling::crop_to_bytes;
+use std::sync::Arc;
+
+const BATCH: usize = 100;
+
+/// Latent vectors of a set of images.
+#[derive(Clone, Debug)]
+pub struct Latents {
+    /// Dimensions of a vector.
+    pub dims: usize,
+    /// Means `[n, dims]`.
+    pub mu: Vec<f32>,
+    /// Log variances `[n, dims]`; empty for a plain autoencoder.
+    pub logvar: Vec<f32>,
+    /// Labels `[n]`; empty where the set has none.
+    pub labels: Vec<u32>,
+}
+
+fn latent_of(model: &Model) -> Result<&Latent> {
+    match &model.family {
+        Family::Latent(net) => Ok(net),
+        _ => Err(Error::Failed(format!(
+            "{} does not encode images; give a checkpoint of autoencoder-mnist, vae-mnist or vae-mlp-mnist",
+            model.config.preset
+        ))),
+    }
+}
+
+/// Encodes every image.
+///
+/// # Errors
+/// For a model without an encoder.
+pub fn encode(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> Result<Latents> {
+    let net = latent_of(model)?;
+    let plan = net.encoding(BATCH);
+    let compiled = backend.compile(&plan)?;
+    let mut options = model.batch_options(Order::InOrder);
+    options.batch = BATCH;
+    let mut batches = Batches::new(images, options)?;
+    let mut latents = Latents { dims: net.dims, mu: vec![], logvar: vec![], labels: vec![] };
+    let mut values = vec![0.0; BATCH * net.dims];
+    for _ in 0..batches.per_epoch() {
+        let mut batch = batches.next_batch();
+        let n = batch.len();
+        batch.pixels.resize(batch.pixels.len() / n * BATCH, 0.0);
+        backend.run(compiled, &[Feed::F32(&batch.pixels)], &Scalars::default())?;
+        backend::read(backend, compiled, plan.output("mu"), &mut values)?;
+        latents.mu.extend(&values[..n * net.dims]);
+        if net.is_variational() {
+            backend::read(backend, compiled, plan.output("logvar"), &mut values)?;
+            latents.logvar.extend(&values[..n * net.dims]);
+        }
+        latents.labels.extend(&batch.labels);
+    }
+    Ok(latents)
+}
+
+/// The first `n` images as the model sees them, and what it makes of their means: both as bytes.
+///
+/// # Errors
+/// For a model without an encoder.
+pub fn reconstruct(backend: &mut dyn Backend, model: &Model, images: Arc<Images>, n: usize) -> Result<[Vec<u8>; 2]> {
+    let n = n.min(images.len());
+    let shown = first_images(model, images.clone(), n)?;
+    let few =
+        Images::new(images.name(), model.image, images.pixels()[..n * images.dims()].to_vec(), None, images.levels())?;
+    let latents = encode(backend, model, Arc::new(few))?;
+    Ok([shown, decode(backend, model, &latents.mu)?])
+}
+
+/// Rows of `steps` images on the way from one image to the next: `rows` pairs of the first images, as bytes. The first
+/// and the last picture of a row are reconstructions; in between the latent vectors lie on a straight line.
+///
+/// # Errors
+/// For a model without an encoder.
+pub fn interpolate(
+    backend: &mut dyn Backend,
+    model: &Model,
+    images: Arc<Images>,
+    rows: usize,
+    steps: usize,
+) -> Result<Vec<u8>> {
+    let n = (2 * rows).min(images.len());
+    let few =
+        Images::new(images.name(), model.image, images.pixels()[..n * images.dims()].to_vec(), None, images.levels())?;
+    let latents = encode(backend, model, Arc::new(few))?;
+    let d = latents.dims;
+    let mut z = Vec::with_capacity(rows * steps * d);
+    for pair in latents.mu.chunks_exact(2 * d) {
+        let (from, to) = pair.split_at(d);
+        for step in 0..steps {
+            let at = step as f32 / (steps - 1).max(1) as f32;
+            z.extend(from.iter().zip(to).map(|(a, b)| a + (b - a) * at));
+        }
+    }
+    decode(backend, model, &z)
+}
+
+/// The decoder's means at latent vectors `[n, dims]`, as bytes.
+fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>> {
+    let net = latent_of(model)?;
+    let compiled: Compiled = backend.compile(&net.decoding(BATCH))?;
+    let len: usize = model.image.iter().product();
+    let (mut out, mut images) = (vec![], vec![0.0; BATCH * len]);
+    for part in z.chunks(BATCH * net.dims) {
+        let mut full = part.to_vec();
+        full.resize(BATCH * net.dims, 0.0);
+        backend.run(compiled, &[Feed::F32(&full)], &Scalars::default())?;
+        backend::read(backend, compiled, 0, &mut images)?;
+        let used = images[..part.len() / net.dims * len].chunks(len);
+        out.extend(used.flat_map(|image| crop_to_bytes(image, model.image, model.image, [0.0, 1.0])));
+    }
+    Ok(out)
+}
+
+/// The first `n` images after binarisation, as bytes.
+fn first_images(model: &Model, images: Arc<Images>, n: usize) -> Result<Vec<u8>> {
+    let mut options = model.batch_options(Order::InOrder);
+    options.batch = n.max(1);
+    let mut batches = Batches::new(images, options)?;
+    let (size, batch) = (batches.size(), batches.next_batch());
+    let len: usize = size.iter().product();
+    Ok(batch.pixels.chunks(len).flat_map(|image| crop_to_bytes(image, size, model.image, [0.0, 1.0])).collect())
+}

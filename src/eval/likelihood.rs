@@ -1,0 +1,150 @@
+//! Exact likelihoods, the evidence lower bound, and the importance-weighted bound.
+
+use crate::backend::{self, Backend, Compiled, Feed, Scalars};
+use crate::data::{Batch, Batches, Images, Order, Split};
+use crate::error::{Error, Result};
+use crate::models::{Family, Model};
+use crate::report::compare::{Estimate, Likelihood, Protocol, Source};
+use crate::tape::op::Scalar;
+use crate::tape::plan::Plan;
+use std::sync::Arc;
+
+/// Images that are evaluated together.
+const BATCH: usize = 100;
+
+/// What was measured on a split.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// One number for an exact model, two (ELBO and IWAE-k) for a latent one.
+    pub likelihoods: Vec<Likelihood>,
+    /// Latent models: nats of the reconstruction and of the divergence, which add up to the negative ELBO.
+    pub terms: Option<(f64, f64)>,
+}
+
+/// Measures `model` on `images`, which are a split of its data set; latent models draw `iwae_k` latents an image. `name`
+/// says where the weights come from.
+///
+/// # Errors
+/// For a model without a density, or images that do not fit it.
+pub fn evaluate(
+    backend: &mut dyn Backend,
+    model: &Model,
+    images: Arc<Images>,
+    split: Split,
+    iwae_k: u32,
+    name: &str,
+) -> Result<Evaluation> {
+    let mut options = model.batch_options(Order::InOrder);
+    options.batch = BATCH;
+    let protocol = |estimate| Protocol {
+        dataset: images.name().to_string(),
+        split,
+        binarisation: model.config.binarize,
+        estimate,
+        dims: images.dims(),
+        images: images.len(),
+    };
+    let row = |estimate, nats| Likelihood {
+        model: model.config.preset.clone(),
+        nats,
+        protocol: protocol(estimate),
+        source: Source::Run(name.to_string()),
+    };
+    let batches = Batches::new(images.clone(), options)?;
+    match &model.family {
+        Family::Autoregressive(net) => {
+            let nll = exact(backend, net.likelihood(BATCH), batches)?;
+            Ok(Evaluation { likelihoods: vec![row(Estimate::Exact, nll)], terms: None })
+        }
+        Family::Latent(net) if net.is_variational() => {
+            let bound = bounds(backend, net.weights(BATCH), batches, iwae_k.max(1), model.config.seed)?;
+            let elbo = bound.reconstruction + bound.kl;
+            let likelihoods = vec![row(Estimate::Elbo, elbo), row(Estimate::Iwae(iwae_k.max(1)), bound.iwae)];
+            Ok(Evaluation { likelihoods, terms: Some((bound.reconstruction, bound.kl)) })
+        }
+        _ => Err(Error::Failed(format!("{} has no likelihood; look at its samples instead", model.config.preset))),
+    }
+}
+
+/// The batches of one pass, filled up to full size; the last may hold fewer images.
+fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
+    let dims: usize = batches.size().iter().product();
+    (0..batches.per_epoch()).map(move |_| {
+        let mut batch = batches.next_batch();
+        batch.pixels.resize(BATCH * dims, 0.0);
+        batch
+    })
+}
+
+/// Mean negative log-likelihood in nats.
+fn exact(backend: &mut dyn Backend, plan: Plan, batches: Batches) -> Result<f64> {
+    let compiled = backend.compile(&plan)?;
+    let (mut total, mut images, mut nll) = (0.0, 0, [0.0; BATCH]);
+    for batch in one_pass(batches) {
+        backend.run(compiled, &[Feed::F32(&batch.pixels)], &Scalars::default())?;
+        backend::read(backend, compiled, plan.output("nll"), &mut nll)?;
+        total += nll[..batch.len()].iter().map(|v| f64::from(*v)).sum::<f64>();
+        images += batch.len();
+    }
+    Ok(total / images.max(1) as f64)
+}
+
+/// Means over all images, in nats.
+#[derive(Default)]
+struct Bounds {
+    reconstruction: f64,
+    kl: f64,
+    iwae: f64,
+}
+
+fn bounds(backend: &mut dyn Backend, plan: Plan, batches: Batches, k: u32, seed: u32) -> Result<Bounds> {
+    let compiled = backend.compile(&plan)?;
+    let total = batches.images().len();
+    let (mut sum, mut images) = (Bounds::default(), 0);
+    let mut scalars = Scalars::default();
+    scalars.set_u32(Scalar::Seed, seed);
+    for batch in one_pass(batches) {
+        let n = batch.len();
+        let mut log_weights = vec![Vec::with_capacity(k as usize); n];
+        for draw in 0..k as usize {
+            // Every draw of every image has a number of its own.
+            scalars.set_u32(Scalar::FirstImage, (draw * total + images) as u32);
+            backend.run(compiled, &[Feed::F32(&batch.pixels)], &scalars)?;
+            let read = |backend: &mut dyn Backend, name| read_batch(backend, compiled, plan.output(name), n);
+            for (all, w) in log_weights.iter_mut().zip(read(backend, "log_weight")?) {
+                all.push(w);
+            }
+            sum.reconstruction += read(backend, "reconstruction")?.iter().sum::<f64>() / f64::from(k);
+            if draw == 0 {
+                sum.kl += read(backend, "kl")?.iter().sum::<f64>();
+            }
+        }
+        sum.iwae -= log_weights.iter().map(|w| log_mean_exp(w)).sum::<f64>();
+        images += n;
+    }
+    let n = images.max(1) as f64;
+    Ok(Bounds { reconstruction: sum.reconstruction / n, kl: sum.kl / n, iwae: sum.iwae / n })
+}
+
+fn read_batch(backend: &mut dyn Backend, plan: Compiled, output: usize, n: usize) -> Result<Vec<f64>> {
+    let mut values = [0.0; BATCH];
+    backend::read(backend, plan, output, &mut values)?;
+    Ok(values[..n].iter().map(|v| f64::from(*v)).collect())
+}
+
+/// log(mean(exp(w))), computed around the largest w.
+fn log_mean_exp(w: &[f64]) -> f64 {
+    let top = w.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    top + (w.iter().map(|v| (v - top).exp()).sum::<f64>() / w.len() as f64).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_mean_exp;
+
+    #[test]
+    fn log_mean_exp_survives_what_exp_does_not() {
+        assert!((log_mean_exp(&[-1000.0, -1000.0]) + 1000.0).abs() < 1e-12);
+        assert!((log_mean_exp(&[-1000.0, -1001.0]) - (-1000.0 + ((1.0 + (-1.0_f64).exp()) / 2.0).ln())).abs() < 1e-12);
+    }
+}

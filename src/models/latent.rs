@@ -1,0 +1,214 @@
+//! Autoencoders, plain and variational (Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014).
+//!
+//! Encoder q(z | x) = N(mu, exp logvar), prior N(0, I), decoder p(x | z) = Bernoulli(logits). Training maximises the
+//! evidence lower bound E_q[log p(x | z)] - KL(q || p) (eq. 3), with one reparameterised sample an image (eq. 10).
+
+use super::size;
+use crate::config::Config;
+use crate::error::Result;
+use crate::nn::{Conv, ConvTranspose, Env, Linear, Mode, ParamSet};
+use crate::optim::Learner;
+use crate::rng::Stream;
+use crate::shape::Meta;
+use crate::tape::op::{Dist, Scalar};
+use crate::tape::plan::Plan;
+use crate::tape::record::ConvAttrs;
+use crate::tape::{Tape, Var};
+
+const SIDE: usize = 28;
+
+/// An encoder and a decoder around a latent vector.
+#[derive(Clone, Debug)]
+pub struct Latent {
+    set: ParamSet,
+    body: Body,
+    mu: Linear,
+    /// Absent in a plain autoencoder.
+    logvar: Option<Linear>,
+    /// Dimensions of the latent vector.
+    pub dims: usize,
+    learner: Learner,
+}
+
+/// What lies between image and latent vector.
+#[derive(Clone, Debug)]
+enum Body {
+    /// Two convolutions 4x4 with stride 2 and a hidden layer, mirrored with transposed convolutions.
+    Convolutional(Box<Convolutional>),
+    /// One hidden layer each way (appendix C.1 of the paper).
+    Dense { fc1: Linear, fc3: Linear, fc4: Linear },
+}
+
+#[derive(Clone, Debug)]
+struct Convolutional {
+    e1: Conv,
+    e2: Conv,
+    ef: Linear,
+    d1: Linear,
+    d2: Linear,
+    t1: ConvTranspose,
+    t2: ConvTranspose,
+    /// Height, width and channels of the map between convolutions and hidden layer.
+    map: [usize; 3],
+}
+
+impl Latent {
+    /// Declares the parameters: `e1 e2 ef mu lv d1 d2 t1 t2`, or `fc1 mu lv fc3 fc4`; no `lv` in a plain autoencoder.
+    pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
+        let (hidden, dims) = (size(config.model.hidden, "hidden")?, size(config.model.latent, "latent")?);
+        let variational = config.preset != "autoencoder-mnist";
+        let halves = |set: &mut ParamSet| {
+            let mu = Linear::new(set, "mu", hidden, dims);
+            (mu, variational.then(|| Linear::new(set, "lv", hidden, dims)))
+        };
+        let (body, mu, logvar) = if config.preset == "vae-mlp-mnist" {
+            let fc1 = Linear::new(set, "fc1", SIDE * SIDE, hidden);
+            let (mu, logvar) = halves(set);
+            let fc3 = Linear::new(set, "fc3", dims, hidden);
+            let fc4 = Linear::new(set, "fc4", hidden, SIDE * SIDE);
+            (Body::Dense { fc1, fc3, fc4 }, mu, logvar)
+        } else {
+            let c = size(config.model.channels, "channels")?;
+            let (map, halve) = ([SIDE / 4, SIDE / 4, 2 * c], ConvAttrs::new(2, 1));
+            let e1 = Conv::new(set, "e1", [1, c], 4, halve);
+            let e2 = Conv::new(set, "e2", [c, 2 * c], 4, halve);
+            let ef = Linear::from_map(set, "ef", map, hidden);
+            let (mu, logvar) = halves(set);
+            let d1 = Linear::new(set, "d1", dims, hidden);
+            let d2 = Linear::to_map(set, "d2", hidden, map);
+            let t1 = ConvTranspose::new(set, "t1", [2 * c, c], 4, halve);
+            let t2 = ConvTranspose::new(set, "t2", [c, 1], 4, halve);
+            (Body::Convolutional(Box::new(Convolutional { e1, e2, ef, d1, d2, t1, t2, map })), mu, logvar)
+        };
+        let weights = set.weights().cloned().collect();
+        let learner = Learner::new(set, weights, config, Scalar::Step);
+        Ok(Latent { set: set.clone(), body, mu, logvar, dims, learner })
+    }
+
+    /// Whether there is a density: false for the plain autoencoder.
+    pub fn is_variational(&self) -> bool {
+        self.logvar.is_some()
+    }
+
+    /// `x[n, 28, 28, 1] -> mu[n, d], logvar[n, d]`
+    fn encode(&self, env: &Env, x: Var) -> (Var, Option<Var>) {
+        let t = env.t;
+        let n = t.shape(x).dims()[0];
+        let h = match &self.body {
+            Body::Convolutional(net) => {
+                let y = t.scope("e1", || t.relu(net.e1.forward(env, x)));
+                let y = t.scope("e2", || t.relu(net.e2.forward(env, y)));
+                let flat = t.reshape(y, [n, net.map.iter().product()]);
+                t.scope("ef", || t.relu(net.ef.forward(env, flat)))
+            }
+            Body::Dense { fc1, .. } => t.scope("fc1", || t.relu(fc1.forward(env, t.reshape(x, [n, SIDE * SIDE])))),
+        };
+        let mu = t.scope("mu", || self.mu.forward(env, h));
+        (mu, self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))))
+    }
+
+    /// `z[n, d] -> logits[n, 28, 28, 1]`
+    fn decode(&self, env: &Env, z: Var) -> Var {
+        let t = env.t;
+        let n = t.shape(z).dims()[0];
+        match &self.body {
+            Body::Convolutional(net) => {
+                let y = t.scope("d1", || t.relu(net.d1.forward(env, z)));
+                let y = t.scope("d2", || t.relu(net.d2.forward(env, y)));
+                let [h, w, c] = net.map;
+                let y = t.scope("t1", || t.relu(net.t1.forward(env, t.reshape(y, [n, h, w, c]))));
+                t.scope("t2", || net.t2.forward(env, y))
+            }
+            Body::Dense { fc3, fc4, .. } => {
+                let y = t.scope("fc3", || t.relu(fc3.forward(env, z)));
+                let y = t.scope("fc4", || fc4.forward(env, y));
+                t.reshape(y, [n, SIDE, SIDE, 1])
+            }
+        }
+    }
+
+    /// One step. Variational: `elbo`, `reconstruction` and `kl` in nats an image; plain: `mse`, squared error an image.
+    pub(super) fn training(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::new(&t, Mode::Train);
+        let x = t.input("x", Meta::f32([batch, SIDE, SIDE, 1]));
+        let (mu, logvar) = self.encode(&env, x);
+        let per_image = 1.0 / batch as f32;
+        let loss = match logvar {
+            Some(logvar) => {
+                let eps = t.random(Dist::Normal, Stream::Latent, t.shape(mu));
+                let z = t.reparameterize(mu, logvar, eps);
+                let logits = self.decode(&env, z);
+                let reconstruction = t.scale(t.sum(t.bce_with_logits(logits, x)), per_image);
+                let kl = t.scale(t.sum(t.gaussian_kl(mu, logvar)), per_image);
+                t.output("elbo", t.scale(t.add(reconstruction, kl), -1.0));
+                t.output("reconstruction", reconstruction);
+                t.output("kl", kl);
+                t.add(reconstruction, t.mul(kl, t.scalar(Scalar::KlWeight)))
+            }
+            None => {
+                let image = t.sigmoid(self.decode(&env, mu));
+                let error = t.scale(t.sum(t.mse(image, x)), per_image);
+                t.output("mse", error);
+                error
+            }
+        };
+        if let Some(norm) = self.learner.minimize(&env, loss) {
+            t.output("grad_norm", norm);
+        }
+        env.commit();
+        Plan::new("latent.train", &t)
+    }
+
+    /// `x -> log_weight[n], reconstruction[n], kl[n]` for one sample z of q(z | x), drawn by image index:
+    /// log w = log p(x | z) + log p(z) - log q(z | x). The mean of log w is the bound; the log of the mean of k weights
+    /// is IWAE-k (Burda et al. 2016, eq. 8). `kl` is the exact divergence.
+    pub fn weights(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::infer(&t, &self.set);
+        let x = t.input("x", Meta::f32([batch, SIDE, SIDE, 1]));
+        let (mu, logvar) = self.encode(&env, x);
+        let logvar = logvar.expect("only a variational model has a bound");
+        let eps = t.random_by_image(Dist::Normal, Stream::Latent, t.shape(mu));
+        let z = t.reparameterize(mu, logvar, eps);
+        let nll = t.sum_rows(t.bce_with_logits(self.decode(&env, z), x));
+        // log p(z) = -(z^2 + log 2 pi) / 2 and log q(z | x) = -(eps^2 + logvar + log 2 pi) / 2, summed over dimensions.
+        let log_ratio = t.sub(t.add(t.square(eps), logvar), t.square(z));
+        t.output("log_weight", t.sub(t.scale(t.sum_rows(log_ratio), 0.5), nll));
+        t.output("reconstruction", nll);
+        t.output("kl", t.gaussian_kl(mu, logvar));
+        Plan::new("latent.weights", &t)
+    }
+
+    /// `x -> mu[n, d], logvar[n, d]`; a plain autoencoder has no logvar.
+    pub fn encoding(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::infer(&t, &self.set);
+        let x = t.input("x", Meta::f32([batch, SIDE, SIDE, 1]));
+        let (mu, logvar) = self.encode(&env, x);
+        t.output("mu", mu);
+        if let Some(logvar) = logvar {
+            t.output("logvar", logvar);
+        }
+        Plan::new("latent.encode", &t)
+    }
+
+    /// `z[n, d] -> image[n, 28, 28, 1]`, the decoder's mean in 0 to 1.
+    pub fn decoding(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::infer(&t, &self.set);
+        let z = t.input("z", Meta::f32([batch, self.dims]));
+        t.output("image", t.sigmoid(self.decode(&env, z)));
+        Plan::new("latent.decode", &t)
+    }
+
+    /// `-> image[n, 28, 28, 1]`: the decoder's mean at prior draws, whose spread the temperature scales.
+    pub fn sampling(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::infer(&t, &self.set);
+        let draws = t.random_by_image(Dist::Normal, Stream::Prior, [batch, self.dims]);
+        let z = t.mul_scalar(draws, t.scalar(Scalar::Temperature));
+        t.output("image", t.sigmoid(self.decode(&env, z)));
+        Plan::new("latent.sample", &t)
+    }
+}

@@ -1,0 +1,84 @@
+//! The models: forward passes, losses and the plans that training, sampling and evaluation replay.
+
+mod adversarial;
+mod autoregressive;
+mod latent;
+
+pub use adversarial::Gan;
+pub use autoregressive::PixelCnn;
+pub use latent::Latent;
+
+use crate::config::Config;
+use crate::data::{BatchOptions, Order, Range};
+use crate::error::{Error, Result};
+use crate::nn::ParamSet;
+use crate::tape::plan::Plan;
+
+/// A model with its parameters, built from a configuration.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// What it was built from.
+    pub config: Config,
+    /// All parameters and state.
+    pub set: ParamSet,
+    /// Height, width and channels of its images.
+    pub image: [usize; 3],
+    /// The network.
+    pub family: Family,
+}
+
+/// The three families, each with the plans that only it has.
+#[derive(Clone, Debug)]
+pub enum Family {
+    /// Explicit and exact: a product of conditional densities over the pixels.
+    Autoregressive(PixelCnn),
+    /// Explicit and approximate: a latent vector and a bound on the density; or a plain autoencoder.
+    Latent(Latent),
+    /// Implicit: a generator that a critic teaches.
+    Adversarial(Gan),
+}
+
+impl Model {
+    /// Builds the model that `config` describes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for sizes that do not fit together.
+    pub fn new(config: &Config) -> Result<Model> {
+        let mut set = ParamSet::new();
+        let (image, family) = match config.preset.as_str() {
+            "pixelcnn-mnist" => ([28, 28, 1], Family::Autoregressive(PixelCnn::new(&mut set, config)?)),
+            "vae-mnist" | "vae-mlp-mnist" | "autoencoder-mnist" => {
+                ([28, 28, 1], Family::Latent(Latent::new(&mut set, config)?))
+            }
+            "gan-mnist" => ([28, 28, 1], Family::Adversarial(Gan::new(&mut set, config, 1)?)),
+            "dcgan-cifar" => ([32, 32, 3], Family::Adversarial(Gan::new(&mut set, config, 3)?)),
+            other => return Err(Error::Usage(format!("preset {other:?} has no model"))),
+        };
+        Ok(Model { config: config.clone(), set, image, family })
+    }
+
+    /// The plans of one training step, in the order in which they run; each takes a new batch of images as its only
+    /// input `x` and has scalar outputs alone, its loss terms.
+    pub fn training(&self) -> Vec<Plan> {
+        match &self.family {
+            Family::Autoregressive(net) => vec![net.training(self.config.batch)],
+            Family::Latent(net) => vec![net.training(self.config.batch)],
+            Family::Adversarial(net) => net.training(self.config.batch),
+        }
+    }
+
+    /// How the images of a batch are prepared.
+    pub fn batch_options(&self, order: Order) -> BatchOptions {
+        let (range, pad_to) = match self.family {
+            Family::Adversarial(_) => (Range::Symmetric, Some(32)),
+            _ => (Range::Unit, None),
+        };
+        let config = &self.config;
+        BatchOptions { order, binarize: config.binarize, range, pad_to, ..BatchOptions::new(config.batch, config.seed) }
+    }
+}
+
+/// A model size that the preset must have.
+fn size(value: Option<usize>, key: &str) -> Result<usize> {
+    value.ok_or_else(|| Error::Usage(format!("this model needs the key model.{key}")))
+}

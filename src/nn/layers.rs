@@ -1,0 +1,205 @@
+//! Linear, convolution, transposed convolution and batch norm, with PyTorch's default initial values.
+
+use super::env::{Env, Mode};
+use super::params::{Init, Layout, Param, ParamSet};
+use crate::tape::Var;
+use crate::tape::record::ConvAttrs;
+
+/// Uniform in plus or minus 1 / sqrt(fan in): what PyTorch gives linear layers and convolutions.
+fn by_fan_in(fan_in: usize) -> Init {
+    Init::Uniform(1.0 / (fan_in as f32).sqrt())
+}
+
+/// `x[n, in] -> x weight + bias`, weight `[in, out]`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// `[in, out]`
+    pub weight: Param,
+    /// `[out]`
+    pub bias: Param,
+}
+
+impl Linear {
+    /// A layer between two vectors.
+    pub fn new(set: &mut ParamSet, path: &str, inputs: usize, outputs: usize) -> Self {
+        Linear::with_layouts(set, path, inputs, outputs, Layout::Linear, Layout::Same)
+    }
+
+    /// A layer that reads a flattened map `[h, w, c]`.
+    pub fn from_map(set: &mut ParamSet, path: &str, map: [usize; 3], outputs: usize) -> Self {
+        let inputs = map.iter().product();
+        Linear::with_layouts(set, path, inputs, outputs, Layout::LinearFromMap(map), Layout::Same)
+    }
+
+    /// A layer that writes a map `[h, w, c]`, flattened.
+    pub fn to_map(set: &mut ParamSet, path: &str, inputs: usize, map: [usize; 3]) -> Self {
+        let outputs = map.iter().product();
+        Linear::with_layouts(set, path, inputs, outputs, Layout::LinearToMap(map), Layout::BiasOfMap(map))
+    }
+
+    fn with_layouts(
+        set: &mut ParamSet,
+        path: &str,
+        inputs: usize,
+        outputs: usize,
+        weight: Layout,
+        bias: Layout,
+    ) -> Self {
+        let init = by_fan_in(inputs);
+        Linear {
+            weight: set.weight(&format!("{path}.weight"), [inputs, outputs], init, weight),
+            bias: set.weight(&format!("{path}.bias"), [outputs], init, bias),
+        }
+    }
+
+    /// `[n, in] -> [n, out]`
+    pub fn forward(&self, env: &Env, x: Var) -> Var {
+        let t = env.t;
+        t.add_bias(t.matmul(x, env.get(&self.weight), false, false), env.get(&self.bias))
+    }
+}
+
+/// A convolution, masked or not, with or without a bias.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    /// `[kh, kw, cin, cout]`
+    pub weight: Param,
+    /// `[cout]`
+    pub bias: Option<Param>,
+    attrs: ConvAttrs,
+}
+
+impl Conv {
+    /// A square kernel with PyTorch's default initial values.
+    pub fn new(set: &mut ParamSet, path: &str, [cin, cout]: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
+        let init = by_fan_in(kernel * kernel * cin);
+        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cin, cout], init, Layout::Conv);
+        let bias = Some(set.weight(&format!("{path}.bias"), [cout], init, Layout::Same));
+        Conv { weight, bias, attrs }
+    }
+
+    /// A square kernel without bias, weights drawn from N(0, std^2).
+    pub fn plain(
+        set: &mut ParamSet,
+        path: &str,
+        [cin, cout]: [usize; 2],
+        kernel: usize,
+        attrs: ConvAttrs,
+        std: f32,
+    ) -> Self {
+        let init = Init::Normal(0.0, std);
+        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cin, cout], init, Layout::Conv);
+        Conv { weight, bias: None, attrs }
+    }
+
+    /// The same with a bias that starts at zero.
+    pub fn with_bias(mut self, set: &mut ParamSet, path: &str) -> Self {
+        let cout = self.weight.shape.last();
+        self.bias = Some(set.weight(&format!("{path}.bias"), [cout], Init::Fill(0.0), Layout::Same));
+        self
+    }
+
+    /// `[n, h, w, cin] -> [n, oh, ow, cout]`
+    pub fn forward(&self, env: &Env, x: Var) -> Var {
+        let y = env.t.conv(x, env.get(&self.weight), self.attrs);
+        match &self.bias {
+            Some(bias) => env.t.add_bias(y, env.get(bias)),
+            None => y,
+        }
+    }
+}
+
+/// A transposed convolution: `[n, h, w, cin] -> [n, (h - 1) stride - 2 pad + kernel, .., cout]`.
+#[derive(Clone, Debug)]
+pub struct ConvTranspose {
+    /// `[kh, kw, cout, cin]`: the weight of the convolution whose gradient this is.
+    pub weight: Param,
+    /// `[cout]`
+    pub bias: Option<Param>,
+    attrs: ConvAttrs,
+}
+
+impl ConvTranspose {
+    /// A square kernel with PyTorch's default initial values (whose fan-in counts the output channels here).
+    pub fn new(set: &mut ParamSet, path: &str, [cin, cout]: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
+        let init = by_fan_in(kernel * kernel * cout);
+        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cout, cin], init, Layout::Conv);
+        let bias = Some(set.weight(&format!("{path}.bias"), [cout], init, Layout::Same));
+        ConvTranspose { weight, bias, attrs }
+    }
+
+    /// A square kernel without bias, weights drawn from N(0, std^2).
+    pub fn plain(
+        set: &mut ParamSet,
+        path: &str,
+        [cin, cout]: [usize; 2],
+        kernel: usize,
+        attrs: ConvAttrs,
+        std: f32,
+    ) -> Self {
+        let init = Init::Normal(0.0, std);
+        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cout, cin], init, Layout::Conv);
+        ConvTranspose { weight, bias: None, attrs }
+    }
+
+    /// `[n, h, w, cin] -> [n, h', w', cout]`
+    pub fn forward(&self, env: &Env, x: Var) -> Var {
+        let (x_shape, kernel) = (env.t.shape(x), self.weight.shape.dims()[0]);
+        let size = |axis: usize| {
+            let extent = (x_shape.dims()[1 + axis] - 1) * self.attrs.stride[axis] + kernel;
+            extent - self.attrs.pad[axis] - self.attrs.pad_end[axis]
+        };
+        let y = env.t.conv_transpose(x, env.get(&self.weight), self.attrs, [size(0), size(1)]);
+        match &self.bias {
+            Some(bias) => env.t.add_bias(y, env.get(bias)),
+            None => y,
+        }
+    }
+}
+
+/// Batch normalisation over all but the last axis (Ioffe & Szegedy 2015), with running statistics of momentum 0.1.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    /// `[c]`
+    pub weight: Param,
+    /// `[c]`
+    pub bias: Param,
+    running_mean: Param,
+    running_var: Param,
+}
+
+impl BatchNorm {
+    /// Added to the variance.
+    pub const EPS: f32 = 1e-5;
+    const MOMENTUM: f32 = 0.1;
+
+    /// A layer over `channels`; the scale is drawn from `scale`, the shift starts at zero.
+    pub fn new(set: &mut ParamSet, path: &str, channels: usize, scale: Init) -> Self {
+        BatchNorm {
+            weight: set.weight(&format!("{path}.weight"), [channels], scale, Layout::Same),
+            bias: set.weight(&format!("{path}.bias"), [channels], Init::Fill(0.0), Layout::Same),
+            running_mean: set.state(&format!("{path}.running_mean"), [channels], Init::Fill(0.0)),
+            running_var: set.state(&format!("{path}.running_var"), [channels], Init::Fill(1.0)),
+        }
+    }
+
+    /// `[.., c] -> [.., c]`; in training the running statistics move, the variance as its unbiased estimate.
+    pub fn forward(&self, env: &Env, x: Var) -> Var {
+        let t = env.t;
+        let (gamma, beta) = (env.get(&self.weight), env.get(&self.bias));
+        let (mean, var) = (env.get(&self.running_mean), env.get(&self.running_var));
+        match env.mode {
+            Mode::Infer => t.batch_norm_infer(x, gamma, beta, mean, var, Self::EPS),
+            Mode::Train => {
+                let [y, batch_mean, inv_std] = t.batch_norm(x, gamma, beta, Self::EPS);
+                let rows = t.shape(x).rows() as f32;
+                // inv_std = 1 / sqrt(var + eps), so the biased variance is 1 / inv_std^2 - eps.
+                let biased = t.affine(t.recip(t.square(inv_std)), 1.0, -Self::EPS);
+                let unbiased = t.scale(biased, rows / (rows - 1.0).max(1.0));
+                env.set(&self.running_mean, t.ema(mean, batch_mean, 1.0 - Self::MOMENTUM));
+                env.set(&self.running_var, t.ema(var, unbiased, 1.0 - Self::MOMENTUM));
+                y
+            }
+        }
+    }
+}

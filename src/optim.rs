@@ -1,0 +1,130 @@
+//! Optimisers, schedules, gradient clipping and moving averages, recorded as value nodes (old -> new).
+
+use crate::config::{Config, OptimizerKind, ScheduleKind};
+use crate::nn::{Env, Init, Param, ParamSet};
+use crate::tape::Var;
+use crate::tape::op::{Op, Scalar};
+
+/// The learning of one set of weights: its state, and how the configuration says to move them.
+#[derive(Clone, Debug)]
+pub struct Learner {
+    weights: Vec<Param>,
+    /// Per weight: what the optimiser remembers (two vectors for Adam, one for the others).
+    memory: Vec<Vec<Param>>,
+    averages: Vec<Param>,
+    config: Config,
+    /// What counts its steps.
+    step: Scalar,
+}
+
+impl Learner {
+    /// Declares the optimiser's state for `weights` under `optim/<slot>/..`, and their averages under `ema/..`.
+    /// `step` is the scalar that counts its steps.
+    pub fn new(set: &mut ParamSet, weights: Vec<Param>, config: &Config, step: Scalar) -> Self {
+        let slots: &[&str] = match config.optimizer.kind {
+            OptimizerKind::Adam => &["optim/m", "optim/v"],
+            OptimizerKind::Rmsprop => &["optim/v"],
+            OptimizerKind::Sgd => &["optim/buf"],
+        };
+        let mut companion = |group: &str, w: &Param| set.companion(group, w, Init::Fill(0.0));
+        let memory = weights.iter().map(|w| slots.iter().map(|slot| companion(slot, w)).collect()).collect();
+        let averages = if config.ema > 0.0 { weights.iter().map(|w| set.average(w)).collect() } else { vec![] };
+        Learner { weights, memory, averages, config: config.clone(), step }
+    }
+
+    /// The weights that it moves.
+    pub fn weights(&self) -> &[Param] {
+        &self.weights
+    }
+
+    /// Records the gradients of `loss`, their clipping, the optimiser and the averages. In `env` the weights are the new
+    /// ones from here on. Returns the norm of all gradients, if they are clipped.
+    #[track_caller]
+    pub fn minimize(&self, env: &Env, loss: Var) -> Option<Var> {
+        let values: Vec<Var> = self.weights.iter().map(|w| env.get(w)).collect();
+        let mut grads = env.t.grad(loss, &values);
+        let norm = (self.config.clip_norm > 0.0).then(|| self.clip(env, &mut grads));
+        for (i, (value, grad)) in values.into_iter().zip(grads).enumerate() {
+            env.t.scope(&format!("{}.update", self.weights[i].path), || self.update(env, i, value, grad));
+        }
+        norm
+    }
+
+    /// Scales all gradients together so that their norm is at most `clip_norm` (Pascanu et al. 2013).
+    fn clip(&self, env: &Env, grads: &mut [Var]) -> Var {
+        let t = env.t;
+        let squares: Vec<Var> = grads.iter().map(|g| t.sum(t.square(*g))).collect();
+        let total = squares.into_iter().reduce(|a, b| t.add(a, b)).unwrap_or_else(|| t.fill(0.0, []));
+        let norm = t.sqrt(total);
+        // The small addend is PyTorch's: it keeps a zero gradient finite.
+        let scale = t.clamp(t.scale(t.recip(t.affine(norm, 1.0, 1e-6)), self.config.clip_norm as f32), 0.0, 1.0);
+        for g in grads {
+            *g = t.mul_scalar(*g, scale);
+        }
+        norm
+    }
+
+    fn update(&self, env: &Env, i: usize, value: Var, grad: Var) {
+        let (t, o) = (env.t, &self.config.optimizer);
+        let rate = t.scalar(Scalar::LearningRate);
+        let op = match o.kind {
+            OptimizerKind::Adam => Op::Adam { beta1: o.beta1 as f32, beta2: o.beta2 as f32, eps: o.eps as f32 },
+            OptimizerKind::Rmsprop => Op::RmsProp { alpha: o.alpha as f32, eps: o.eps as f32 },
+            OptimizerKind::Sgd => Op::Sgd { momentum: o.momentum as f32 },
+        };
+        let mut inputs = vec![value, grad];
+        inputs.extend(self.memory[i].iter().map(|m| env.get(m)));
+        inputs.push(rate);
+        if o.kind == OptimizerKind::Adam {
+            inputs.push(t.scalar(self.step));
+        }
+        let new = t.record(op, &inputs);
+        env.set(&self.weights[i], new);
+        for (k, memory) in self.memory[i].iter().enumerate() {
+            env.set(memory, t.output_of(new, k + 1));
+        }
+        if let Some(average) = self.averages.get(i) {
+            env.set(average, t.ema(env.get(average), new, self.config.ema as f32));
+        }
+    }
+}
+
+/// The learning rate of step `step` (from 0) of `total`: a linear warm-up, then the schedule's shape.
+pub fn learning_rate(config: &Config, step: u64, total: u64) -> f32 {
+    let (peak, schedule) = (config.optimizer.lr, &config.schedule);
+    let warmup = u64::from(schedule.warmup_steps);
+    if step < warmup {
+        return (peak * (step + 1) as f64 / warmup as f64) as f32;
+    }
+    let done = (step - warmup) as f64 / (total.saturating_sub(warmup + 1)).max(1) as f64;
+    let done = done.min(1.0);
+    let rate = match schedule.kind {
+        ScheduleKind::Constant => peak,
+        ScheduleKind::Linear => peak + (schedule.final_lr - peak) * done,
+        ScheduleKind::Cosine => {
+            schedule.final_lr + (peak - schedule.final_lr) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+        }
+    };
+    rate as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::preset;
+
+    #[test]
+    fn schedules_start_at_the_peak_and_end_at_the_final_rate() {
+        let mut config = preset("vae-mnist").unwrap();
+        config.schedule.warmup_steps = 10;
+        config.schedule.final_lr = 1e-4;
+        assert!((learning_rate(&config, 0, 100) - 1e-4).abs() < 1e-9);
+        assert!((learning_rate(&config, 99, 100) - 1e-3).abs() < 1e-9);
+        for kind in [ScheduleKind::Cosine, ScheduleKind::Linear] {
+            config.schedule.kind = kind;
+            assert!((learning_rate(&config, 10, 100) - 1e-3).abs() < 1e-9, "{kind:?}");
+            assert!((learning_rate(&config, 99, 100) - 1e-4).abs() < 1e-9, "{kind:?}");
+            assert!(learning_rate(&config, 50, 100) < 1e-3);
+        }
+    }
+}

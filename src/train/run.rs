@@ -1,0 +1,214 @@
+//! The training loop: data, steps, metrics, pictures, checkpoints.
+
+use super::checkpoint::Checkpoint;
+use super::metrics::Row;
+use super::run_dir::RunDir;
+use super::trainer::Trainer;
+use crate::backend::{self, StepTime};
+use crate::config::Config;
+use crate::data::{self, Batches, Cursor, Images, Levels, Loader, Order, Split};
+use crate::error::{Error, Result};
+use crate::models::{Family, Model};
+use crate::report::grid::{Pictures, grid_png};
+use crate::sampling::{Draw, Sampler};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Images in a picture of samples while a model trains.
+const SAMPLES: usize = 16;
+
+/// What a run needs beside its configuration.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Whether to go on with the run in that folder.
+    pub resume: bool,
+    /// Name or path of the data set.
+    pub data: String,
+    /// Where data sets lie.
+    pub data_dir: Option<PathBuf>,
+    /// Worker threads; 0 takes every core.
+    pub threads: usize,
+}
+
+/// What happens during a run.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Everything is ready.
+    Start { device: String, parameters: usize, step: u64, total: u64, per_epoch: u64 },
+    /// A step is done; with metrics where they were due.
+    Step { step: u64, row: Option<&'a Row> },
+    /// A picture was written.
+    Sampled(&'a Path),
+    /// A checkpoint was written.
+    Saved(&'a Path),
+    /// Something that the user should know.
+    Warning(String),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Steps done.
+    pub step: u64,
+    /// Whether it was stopped before its last step.
+    pub interrupted: bool,
+    /// Images a second over all steps of this process, pictures and checkpoints not counted.
+    pub images_per_s: f64,
+    /// Time of each kernel of one further step, which is not part of the run.
+    pub profile: Vec<StepTime>,
+}
+
+/// Opens the training images and checks that they fit the model.
+pub fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
+    let images = data::open(name, split, data_dir)?;
+    check_images(model, &images)?;
+    Ok(images)
+}
+
+/// Whether the images have the model's size, and the values that its likelihood is one of.
+pub fn check_images(model: &Model, images: &Images) -> Result<()> {
+    let size = [images.height(), images.width(), images.channels()];
+    if size != model.image {
+        let text = |[h, w, c]: [usize; 3]| format!("{h}x{w}x{c}");
+        return Err(Error::Failed(format!(
+            "{} has images of {}, but {} models images of {}; choose a data set of that size",
+            images.name(),
+            text(size),
+            model.config.preset,
+            text(model.image)
+        )));
+    }
+    let needs_binary = match &model.family {
+        Family::Autoregressive(_) => true,
+        Family::Latent(net) => net.is_variational(),
+        Family::Adversarial(_) => false,
+    };
+    if needs_binary && model.config.binarize.levels(images)? != Levels::Binary {
+        return Err(Error::Usage(format!(
+            "{} models binary pixels; set binarize to static, dynamic or threshold",
+            model.config.preset
+        )));
+    }
+    Ok(())
+}
+
+/// Trains to the configured step and reports each event. `stop` asks to save and end early.
+pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
+    let model = Model::new(config)?;
+    let images = Arc::new(open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?);
+    let mut batches = Batches::new(images, model.batch_options(Order::Shuffled))?;
+    let plans = model.training().len() as u64;
+    let per_epoch = (batches.per_epoch() as u64 / plans).max(1);
+    let total = match (config.steps, config.epochs) {
+        (Some(steps), _) => u64::from(steps),
+        (None, epochs) => u64::from(epochs.unwrap_or(1)) * per_epoch,
+    };
+    let backend = backend::open(&config.device, options.threads)?;
+    let mut trainer = Trainer::new(model, backend, total)?;
+    let dir = if options.resume {
+        let dir = RunDir::open(&options.out)?;
+        if let Some(latest) = dir.latest()? {
+            latest.warnings.into_iter().for_each(|w| on(Event::Warning(w)));
+            trainer.restore(&latest.checkpoint, &latest.path)?;
+            batches.seek(parse_cursor(&latest.checkpoint, &latest.path)?)?;
+        }
+        dir.write_config(&config.to_toml())?;
+        dir
+    } else {
+        RunDir::create(&options.out, &config.to_toml())?
+    };
+    let run = Run { trainer, dir, loader: Loader::new(batches)?, config, total };
+    run.train(per_epoch, stop, on)
+}
+
+/// The cursor that a checkpoint keeps.
+fn parse_cursor(checkpoint: &Checkpoint, path: &Path) -> Result<Cursor> {
+    serde_json::from_str(&checkpoint.data_cursor).map_err(|e| {
+        Error::file(path, format!("its data cursor is damaged ({e})"), "resume from an earlier checkpoint")
+    })
+}
+
+struct Run<'a> {
+    trainer: Trainer,
+    dir: RunDir,
+    loader: Loader,
+    config: &'a Config,
+    total: u64,
+}
+
+impl Run<'_> {
+    fn train(mut self, per_epoch: u64, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
+        let first = self.trainer.step();
+        let device = self.trainer.backend.describe();
+        on(Event::Start {
+            device: format!("{} ({}, {})", device.kind, device.name, device.detail),
+            parameters: self.trainer.model.set.weights().map(|w| w.shape.len()).sum(),
+            step: first,
+            total: self.total,
+            per_epoch,
+        });
+        let mut metrics = self.dir.metrics_writer(first)?;
+        let before = self.dir.metrics()?.last().map_or(0.0, |row| row.seconds);
+        let images_a_step = (self.config.batch * self.trainer.batches_per_step()) as f64;
+        let mut sampler = None;
+        let (mut busy, mut window, mut saved_at) = (0.0, (0.0, 0_u64), None);
+        while self.trainer.step() < self.total && !stop.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            let loader = &mut self.loader;
+            self.trainer.advance(|run| run(&loader.next_batch()?.pixels))?;
+            busy += start.elapsed().as_secs_f64();
+            let step = self.trainer.step();
+            let due = |every: u32| every > 0 && step.is_multiple_of(u64::from(every));
+            if due(self.config.log_every) || step == self.total || step == first + 1 {
+                let steps = step - first - window.1;
+                let images_per_s = images_a_step * steps as f64 / (busy - window.0).max(1e-9);
+                let row = Row { step, seconds: before + busy, images_per_s, losses: self.trainer.losses()? };
+                window = (busy, step - first);
+                metrics.write(&row)?;
+                on(Event::Step { step, row: Some(&row) });
+            } else {
+                on(Event::Step { step, row: None });
+            }
+            if self.config.sample_every > 0 && (due(self.config.sample_every) || step == self.total) {
+                let path = self.sample(&mut sampler, step)?;
+                on(Event::Sampled(&path));
+            }
+            if due(self.config.checkpoint_every) {
+                let path = self.save()?;
+                saved_at = Some(step);
+                on(Event::Saved(&path));
+            }
+        }
+        let step = self.trainer.step();
+        // The last step is always saved, and so is the step at which a run is stopped.
+        if saved_at != Some(step) && step > first {
+            let path = self.save()?;
+            on(Event::Saved(&path));
+        }
+        let images_per_s = images_a_step * (step - first) as f64 / busy.max(1e-9);
+        let pixels = self.loader.next_batch()?.pixels.clone();
+        let profile = if step > first { self.trainer.profile(&pixels)? } else { vec![] };
+        Ok(Summary { step, interrupted: step < self.total, images_per_s, profile })
+    }
+
+    fn sample(&mut self, sampler: &mut Option<Sampler>, step: u64) -> Result<PathBuf> {
+        let Trainer { model, backend, .. } = &mut self.trainer;
+        let sampler = match sampler {
+            Some(sampler) => sampler,
+            None => sampler.insert(Sampler::new(&mut **backend, model, SAMPLES)?),
+        };
+        let how = Draw { seed: self.config.seed, temperature: 1.0 };
+        let images = sampler.draw(&mut **backend, SAMPLES, how)?;
+        self.dir.write_sample(step, &grid_png(Pictures::new(&images, model.image), None)?)
+    }
+
+    fn save(&mut self) -> Result<PathBuf> {
+        let cursor = serde_json::to_string(&self.loader.cursor()).expect("a cursor is two numbers");
+        let checkpoint = Checkpoint { data_cursor: cursor, ..self.trainer.checkpoint()? };
+        self.dir.save_checkpoint(&checkpoint)
+    }
+}

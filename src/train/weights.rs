@@ -1,0 +1,35 @@
+//! Parameters between a device, a seed and a checkpoint.
+
+use super::checkpoint::{Checkpoint, Tensor};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::nn::ParamSet;
+use crate::shape::Shape;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Gives every parameter its initial value under `seed`.
+pub fn initialize(backend: &mut dyn Backend, set: &ParamSet, seed: u32) -> Result<()> {
+    set.specs().iter().try_for_each(|spec| backend.write_param(spec.param.id, &spec.initial(seed)))
+}
+
+/// Gives every parameter its value in the checkpoint, which came from `path`.
+///
+/// # Errors
+/// When the checkpoint's tensors are not those of the set.
+pub fn load(backend: &mut dyn Backend, set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+    let shapes: BTreeMap<String, Shape> =
+        set.specs().iter().map(|s| (s.param.path.to_string(), s.param.shape)).collect();
+    checkpoint.expect(path, &["params", "optim", "ema", "state"], &shapes)?;
+    set.specs().iter().try_for_each(|s| backend.write_param(s.param.id, &checkpoint.tensors[&*s.param.path].data))
+}
+
+/// All parameters as they are now.
+pub fn snapshot(backend: &mut dyn Backend, set: &ParamSet) -> Result<BTreeMap<String, Tensor>> {
+    let mut read = |spec: &crate::nn::ParamSpec| {
+        let mut data = vec![0.0; spec.param.shape.len()];
+        backend.read_param(spec.param.id, &mut data)?;
+        Ok((spec.param.path.to_string(), Tensor::new(spec.param.shape, data)))
+    };
+    set.specs().iter().map(&mut read).collect()
+}
