@@ -4,5 +4,6 @@ pub mod compare;
 pub mod curves;
 pub mod grid;
 pub mod html;
+pub mod op_times;
 pub mod run;
 pub mod text;
