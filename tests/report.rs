@@ -88,6 +88,8 @@ fn a_run_folder_becomes_a_page() {
         assert!(html.contains(part), "{part}");
     }
     assert!(!html.contains(folder.path().to_str().unwrap()), "the page names no path of this machine");
+    assert_eq!(html.matches("<figure class=\"large\"><img alt=\"step 2000\"").count(), 1);
+    assert_eq!(html.matches("<img").count(), 9);
     run.write_report(&html).unwrap();
     assert_eq!(std::fs::read_to_string(run.report_path()).unwrap(), html);
 }

@@ -180,7 +180,7 @@ mod tests {
         for (count, columns, rows) in [(1, 1, 1), (2, 2, 1), (5, 3, 2), (64, 8, 8), (65, 9, 8)] {
             let pixels = vec![7; count * 400];
             let grid = decode(&grid_png(Pictures::new(&pixels, [20, 20, 1]), None).unwrap());
-            let scale = (grid.width() + 2) / columns as u32 - 2;
+            let scale = (grid.width() + 2) / columns - 2;
             assert_eq!((grid.width(), grid.height()), (columns * (scale + 2) - 2, rows * (scale + 2) - 2), "{count}");
         }
     }
