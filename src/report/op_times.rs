@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn kernels_of_one_operation_are_added_up() {
-        let step = |op, ms, flops| StepTime {
+        let step = |op: &'static str, ms, flops| StepTime {
             scope: "layer".into(),
             label: op.into(),
             op,
