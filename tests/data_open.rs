@@ -225,11 +225,25 @@ fn sub_folders_are_splits_and_classes() {
     let train = open_dir(dir.path(), Split::Train).unwrap();
     assert_eq!((train.labels(), train.image(2)[0]), (Some(&[0, 0, 1][..]), 3));
     assert_eq!(open_dir(dir.path(), Split::Test).unwrap().labels(), Some(&[0, 1][..]));
+    fs::remove_dir_all(dir.path().join("test/cat")).unwrap();
+    assert_eq!(open_dir(dir.path(), Split::Test).unwrap().labels(), Some(&[1][..]), "dog is class 1 in every part");
     fs::remove_dir_all(dir.path().join("test")).unwrap();
     assert_has(
         &open_dir(dir.path(), Split::Test).unwrap_err().to_string(),
         &["none for the split test", "add a sub-folder `test`"],
     );
+}
+
+#[test]
+fn validation_images_are_taken_out_of_fit_and_not_of_train() {
+    let dir = tempdir().unwrap();
+    (0..100).for_each(|number| png(dir.path().join(format!("train/{number:03}.png")), 2, 2, number));
+    let [train, fit, valid] =
+        [Split::Train, Split::Fit, Split::Valid].map(|split| open_dir(dir.path(), split).unwrap());
+    assert_eq!((train.len(), fit.len() + valid.len()), (100, 100));
+    assert!(valid.len() < 15 && !valid.pixels().iter().any(|value| fit.pixels().contains(value)));
+    fs::rename(dir.path().join("train"), dir.path().join("test")).unwrap();
+    assert_has(&open_dir(dir.path(), Split::Train).unwrap_err().to_string(), &["`test` but none for the split train"]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Where all images lie in sub-folders, each sub-folder is a class; sub-folders `train`, `valid` and `test` are splits.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -65,48 +67,46 @@ pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Ima
 
 /// The entries of `split`, never none, and the number of the part that they were read from.
 fn entries_of(folder: &Path, split: Split) -> Result<(Vec<Entry>, u32)> {
-    let none = || {
-        Error::file(
-            folder,
+    let wanted = if split == Split::Fit { Split::Train } else { split };
+    let sub_folder = |split: Split| folder.join(split.name());
+    let parts: Vec<Split> =
+        [Split::Train, Split::Valid, Split::Test].into_iter().filter(|&part| sub_folder(part).is_dir()).collect();
+    let whole = parts.is_empty();
+    let (source, part) = if whole {
+        (folder.to_path_buf(), Split::Train)
+    } else if parts.contains(&wanted) {
+        (sub_folder(wanted), wanted)
+    } else if wanted == Split::Valid && parts.contains(&Split::Train) {
+        (sub_folder(Split::Train), Split::Train)
+    } else {
+        let reason = format!("it has a sub-folder `{}` but none for the split {wanted}", parts[0]);
+        return Err(Error::file(folder, reason, format!("add a sub-folder `{wanted}`")));
+    };
+    // The same class has the same label in every part, also where a part lacks some class.
+    let parents = if whole { vec![source.clone()] } else { parts.iter().map(|&part| sub_folder(part)).collect() };
+    let mut entries = list(&source, &classes_of(&parents)?)?;
+    if entries.is_empty() {
+        return Err(Error::file(
+            &source,
             format!("there is no {} image in it", ENDINGS.join(", ")),
             "name a folder of images, or of sub-folders of images, one a class",
-        )
-    };
-    let sub_folder = |split: Split| Some(folder.join(split.name())).filter(|path| path.is_dir());
-    let wanted = if split == Split::Fit { Split::Train } else { split };
-    let (part, by_name) = match (sub_folder(wanted), sub_folder(Split::Train)) {
-        (Some(path), _) => (Some(path), split == Split::Fit && sub_folder(Split::Valid).is_none()),
-        (None, Some(path)) if split == Split::Valid => (Some(path), true),
-        (None, Some(_)) => {
-            return Err(Error::file(
-                folder,
-                format!("it has a sub-folder `train` but none for the split {split}"),
-                format!("add a sub-folder `{split}`"),
-            ));
-        }
-        (None, None) => (None, true),
-    };
-    let whole = part.is_none();
-    let number = if whole || by_name || wanted == Split::Train { 0 } else { wanted as u32 };
-    let mut entries = list(part.as_deref().unwrap_or(folder))?;
+        ));
+    }
+    let count = entries.len();
+    if whole {
+        entries.retain(|entry| part_by_name(&entry.name) == wanted);
+    } else if !parts.contains(&Split::Valid) && (split == Split::Valid || split == Split::Fit) {
+        entries.retain(|entry| (part_by_name(&entry.name) == Split::Valid) == (split == Split::Valid));
+    }
     if entries.is_empty() {
-        return Err(none());
+        return Err(Error::file(
+            folder,
+            format!("none of its {count} images falls into the split {split}, by the fixed hash of their names"),
+            "sort them into sub-folders train, valid and test",
+        ));
     }
-    if by_name {
-        let count = entries.len();
-        entries.retain(|entry| {
-            let part = part_by_name(&entry.name);
-            part == wanted || (!whole && part == Split::Test && wanted == Split::Train)
-        });
-        if entries.is_empty() {
-            return Err(Error::file(
-                folder,
-                format!("none of its {count} images falls into the split {split} (5 % of the names, by a fixed hash)"),
-                "sort them into sub-folders train, valid and test",
-            ));
-        }
-    }
-    Ok((entries, number))
+    // The parts of one folder that is cut by name count as one, as do train and its validation images.
+    Ok((entries, part as u32))
 }
 
 /// 90 % of the names are for training, 5 % for validation, 5 % for testing; the same name always for the same.
@@ -128,40 +128,41 @@ pub(super) fn part_of_hundred(percentile: u32) -> Split {
     }
 }
 
-/// All images right in `folder`, else all in its sub-folders with these as classes; sorted by name.
-fn list(folder: &Path) -> Result<Vec<Entry>> {
-    let (files, folders) = children(folder)?;
-    let entry = |path: PathBuf, class: Option<(u8, &str)>| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let name = class.map_or(file.to_string(), |(_, class)| format!("{class}/{file}"));
-        Entry { class: class.map(|(number, _)| number), name, path }
+/// The sub-folders of `parents` that hold images, sorted, are the classes 0, 1, ...
+fn classes_of(parents: &[PathBuf]) -> Result<BTreeMap<OsString, u8>> {
+    let mut names = BTreeSet::new();
+    for parent in parents {
+        for path in children(parent)?.1 {
+            if !children(&path)?.0.is_empty() {
+                names.extend(path.file_name().map(OsString::from));
+            }
+        }
+        if names.len() > 256 {
+            let reason = format!("it has {} sub-folders of images, and a label is one of 256 classes", names.len());
+            return Err(Error::file(parent, reason, "merge some, or put all images into one folder"));
+        }
+    }
+    Ok(names.into_iter().zip(0..=255).collect())
+}
+
+/// All images right in `folder`, else all in its sub-folders, one a class; sorted by name.
+fn list(folder: &Path, classes: &BTreeMap<OsString, u8>) -> Result<Vec<Entry>> {
+    let entry = |path: PathBuf, class: Option<u8>| {
+        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        Entry { path, name, class }
     };
+    let files = children(folder)?.0;
     if !files.is_empty() {
         return Ok(files.into_iter().map(|path| entry(path, None)).collect());
     }
-    let mut classes = Vec::new();
-    for path in folders {
-        let (files, _) = children(&path)?;
-        if !files.is_empty() {
-            classes.push((path.file_name().unwrap_or_default().to_string_lossy().to_string(), files));
+    let mut entries = Vec::new();
+    for (name, &class) in classes {
+        let path = folder.join(name);
+        if path.is_dir() {
+            entries.extend(children(&path)?.0.into_iter().map(|path| entry(path, Some(class))));
         }
     }
-    if classes.len() > 256 {
-        let reason = format!("it has {} sub-folders of images, and a label is one of 256 classes", classes.len());
-        return Err(Error::file(folder, reason, "merge some, or put all images into one folder"));
-    }
-    let numbered = classes.into_iter().zip(0..=255u8);
-    Ok(numbered
-        .flat_map(|((class, files), number)| {
-            files
-                .into_iter()
-                .map(move |path| {
-                    let class = Some((number, class.as_str()));
-                    entry(path, class)
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect())
+    Ok(entries)
 }
 
 /// Image files and folders right in `folder`, each sorted by name; hidden ones do not count.

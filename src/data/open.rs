@@ -27,7 +27,7 @@ pub fn data_dir(chosen: Option<&Path>) -> PathBuf {
 /// # Errors
 /// An unknown name ([`Error::Usage`]), a missing or damaged file, a split that the set does not have.
 pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
-    if let Some(set) = SETS.iter().find(|set| set.name == name_or_path) {
+    if let Some(set) = Set::named(name_or_path) {
         return open_set(set, split, &self::data_dir(data_dir));
     }
     let path = Path::new(name_or_path);

@@ -1,5 +1,9 @@
 //! The data sets known by name: what they hold, and what their publishers' files are called.
 
+use std::path::Path;
+
+use super::source::find;
+
 /// A data set known by name.
 #[derive(Debug)]
 pub struct Set {
@@ -13,8 +17,36 @@ pub struct Set {
     pub classes: usize,
     /// How its files are laid out.
     pub layout: Layout,
+    /// Base addresses of public servers, in the order in which they are tried; a file's name follows.
+    pub mirrors: &'static [&'static str],
+    /// In which form those servers have the files.
+    pub served: Served,
+    /// Who published it and under which terms, as far as they say.
+    pub terms: &'static str,
     /// The publisher's files; none for the set that is drawn, not read.
     pub files: &'static [SetFile],
+}
+
+impl Set {
+    /// The set of this name.
+    pub fn named(name: &str) -> Option<&'static Set> {
+        SETS.iter().find(|set| set.name == name)
+    }
+
+    /// Names of the files that are not in the set's folder in `data_dir`; none where the set can be opened.
+    pub fn missing(&self, data_dir: &Path) -> Vec<&'static str> {
+        let folder = data_dir.join(self.name);
+        self.files.iter().map(|file| file.name).filter(|name| find(&folder, name).is_none()).collect()
+    }
+}
+
+/// How the publishers' servers hold the files of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Each by itself, with this ending behind its name.
+    As(&'static str),
+    /// All in one gzipped tar archive of this name.
+    Tar(&'static str),
 }
 
 /// A file of a data set; it may lie compressed, with `.gz` or `.xz` behind its name.
@@ -49,6 +81,13 @@ pub const SETS: [Set; 5] = [
         counts: [60_000, 0, 10_000],
         classes: 10,
         layout: Layout::Idx,
+        mirrors: &[
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "http://yann.lecun.com/exdb/mnist/",
+        ],
+        served: Served::As(".gz"),
+        terms: "LeCun, Cortes and Burges; the publisher names no licence, redistributors say CC BY-SA 3.0",
         files: &[
             SetFile {
                 name: "train-images-idx3-ubyte",
@@ -78,6 +117,12 @@ pub const SETS: [Set; 5] = [
         counts: [60_000, 0, 10_000],
         classes: 10,
         layout: Layout::Idx,
+        mirrors: &[
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ],
+        served: Served::As(".gz"),
+        terms: "MIT, copyright 2017 Zalando SE",
         files: &[
             SetFile {
                 name: "train-images-idx3-ubyte",
@@ -107,6 +152,9 @@ pub const SETS: [Set; 5] = [
         counts: [50_000, 0, 10_000],
         classes: 10,
         layout: Layout::Cifar,
+        mirrors: &["https://www.cs.toronto.edu/~kriz/"],
+        served: Served::Tar("cifar-10-binary.tar.gz"),
+        terms: "Krizhevsky, Nair and Hinton; no licence named, cite the technical report",
         files: &[
             SetFile {
                 name: "data_batch_1.bin",
@@ -146,6 +194,9 @@ pub const SETS: [Set; 5] = [
         counts: [50_000, 10_000, 10_000],
         classes: 0,
         layout: Layout::Amat,
+        mirrors: &["http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"],
+        served: Served::As(""),
+        terms: "Larochelle; no licence named, a derivative of MNIST",
         files: &[
             SetFile {
                 name: "binarized_mnist_train.amat",
@@ -170,6 +221,9 @@ pub const SETS: [Set; 5] = [
         counts: [10_000, 1_000, 2_000],
         classes: 10,
         layout: Layout::Drawn,
+        mirrors: &[],
+        served: Served::As(""),
+        terms: "drawn by this program",
         files: &[],
     },
 ];

@@ -75,7 +75,7 @@ impl Draws {
 fn draw(seed: u32, index: u32, image: &mut [u8]) {
     let mut draws = Draws { seed, index, next: 0 };
     let styles = skeletons::of(label(index));
-    let style = styles[(u64::from(draws.words()[0]) * styles.len() as u64 >> 32) as usize];
+    let style = styles[((u64::from(draws.words()[0]) * styles.len() as u64) >> 32) as usize];
     let bend = Bend::new(&mut draws);
     let strokes: Vec<Vec<Vec<Point>>> = style.iter().map(|stroke| shaken(stroke, &bend, &mut draws)).collect();
     let mut lines: Vec<Vec<Point>> = strokes.iter().map(|pieces| pen::spline(pieces)).collect();
