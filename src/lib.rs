@@ -1,8 +1,47 @@
 //! pixtape: hand-written compute kernels and a small autodiff tape for generative image models.
+//!
+//! A tour, in the order in which it reads best:
+//!
+//! 1. [`tape::op`]: everything that can be computed, one enum in ten sections.
+//! 2. [`tape`]: recording. [`tape::record`] has a method for each word; shapes are inferred in one place.
+//! 3. `tape/grad.rs`: [`tape::Tape::grad`] appends ordinary nodes, one rule an op, each with its formula.
+//! 4. [`tape::plan`]: from nodes to steps over buffers: dead code, fusion (`tape/fuse.rs`), stores, liveness.
+//! 5. [`backend`]: what a device must be able to do. [`backend::cpu`] runs a plan step by step; its products are in
+//!    `backend/cpu/product/`.
+//! 6. [`nn`] and [`optim`]: layers, parameters, and optimisers as values (old -> new).
+//! 7. [`models`]: the three families, each to be read beside its paper.
+//! 8. [`train`], [`sampling`], [`eval`], [`report`]: what the command line puts together.
+//!
+//! A gradient is recorded arithmetic like any other, so it can be differentiated again:
+//!
+//! ```
+//! use pixtape::backend::{self, Feed, Scalars};
+//! use pixtape::shape::Meta;
+//! use pixtape::tape::{Tape, plan::Plan};
+//!
+//! let t = Tape::new();
+//! let x = t.input("x", Meta::f32([3]));
+//! let y = t.sum(t.tanh(x));
+//! let dy = t.grad(y, &[x])[0]; // 1 - tanh(x)^2
+//! let d2y = t.grad(t.sum(dy), &[x])[0]; // -2 tanh(x) (1 - tanh(x)^2)
+//! t.output("d2y", d2y);
+//!
+//! let mut device = backend::open("cpu", 1)?;
+//! let plan = device.compile(&Plan::new("second derivative", &t))?;
+//! device.run(plan, &[Feed::F32(&[-1.0, 0.0, 0.5])], &Scalars::default())?;
+//! let mut got = [f32::NAN; 3];
+//! backend::read(&mut *device, plan, 0, &mut got)?;
+//! for (x, got) in [-1.0_f32, 0.0, 0.5].into_iter().zip(got) {
+//!     let want = -2.0 * x.tanh() * (1.0 - x.tanh().powi(2));
+//!     assert!((got - want).abs() < 1e-6, "at {x}: {got}, not {want}");
+//! }
+//! # Ok::<(), pixtape::Error>(())
+//! ```
 
 pub mod backend;
 pub mod config;
 pub mod data;
+pub mod demo;
 pub mod error;
 pub mod eval;
 pub mod models;

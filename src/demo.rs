@@ -1,0 +1,179 @@
+//! `pixtape demo`: all three families learn the built-in glyphs, and one page shows how.
+
+use crate::backend;
+use crate::config::{Config, preset};
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::eval;
+use crate::models::Model;
+use crate::report::compare::Likelihood;
+use crate::report::grid::{Pictures, grid_png};
+use crate::report::html::{Block, Picture, Report, Section};
+use crate::report::op_times;
+use crate::report::run::RunReport;
+use crate::sampling::{Draw, Sampler};
+use crate::train::run::{self, Event, RunOptions, Summary};
+use crate::train::run_dir::RunDir;
+use crate::train::weights;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+const DATA: &str = "glyphs";
+
+/// One model of the demo: a preset made small enough for a minute of learning.
+struct Act {
+    family: &'static str,
+    preset: &'static str,
+    settings: &'static [&'static str],
+    samples: usize,
+}
+
+const ACTS: [Act; 3] = [
+    Act {
+        family: "Autoregressive: PixelCNN",
+        preset: "pixelcnn-mnist",
+        settings: &[
+            "model.hidden=16",
+            "model.blocks=5",
+            "model.head=32",
+            "steps=700",
+            "batch=32",
+            "optimizer.lr=0.002",
+        ],
+        samples: 32,
+    },
+    Act {
+        family: "Latent: variational autoencoder",
+        preset: "vae-mnist",
+        settings: &["steps=1200", "batch=64", "kl_warmup=200"],
+        samples: 64,
+    },
+    Act {
+        family: "Adversarial: DCGAN",
+        preset: "gan-mnist",
+        settings: &["model.channels=24", "steps=1000", "batch=32", "optimizer.lr=0.0005"],
+        samples: 64,
+    },
+];
+
+/// What one model did.
+#[derive(Clone, Debug)]
+pub struct ActResult {
+    /// Family and model.
+    pub family: &'static str,
+    /// Exact likelihood or bounds with their protocol; empty where the family has none.
+    pub likelihoods: Vec<Likelihood>,
+    /// Training images a second.
+    pub train_images_per_s: f64,
+    /// Sampled images a second.
+    pub sample_images_per_s: f64,
+}
+
+/// Runs the demo into `out` and returns the page and what each model did. `divide` shortens every training (tests).
+pub fn run(
+    out: &Path,
+    threads: usize,
+    divide: u32,
+    stop: &AtomicBool,
+    on: &mut dyn FnMut(&str, Event),
+) -> Result<(PathBuf, Vec<ActResult>)> {
+    let (mut results, mut sections) = (vec![], vec![]);
+    for act in &ACTS {
+        let mut config = preset(act.preset)?;
+        config.data = DATA.to_string();
+        config.device = "auto".to_string();
+        if config.binarize == crate::data::Binarize::Static {
+            // The glyphs are grey: sampled anew each epoch they teach more than one fixed sample.
+            config.binarize = crate::data::Binarize::Dynamic;
+        }
+        for setting in act.settings {
+            config.set(setting)?;
+        }
+        let steps = (config.steps.unwrap_or(1) / divide.max(1)).max(2);
+        config.steps = Some(steps);
+        (config.sample_every, config.checkpoint_every) = ((steps / 2).max(1), 0);
+        let dir = out.join(act.preset);
+        clear(&dir)?;
+        let options = RunOptions { out: dir.clone(), resume: false, data: DATA.into(), data_dir: None, threads };
+        let summary = run::run(&config, &options, stop, &mut |event| on(act.family, event))?;
+        if summary.interrupted {
+            return Err(Error::Failed("the demo was interrupted; run it again for the whole page".into()));
+        }
+        let (result, section) = finish(act, &config, &RunDir::open(&dir)?, &summary, threads)?;
+        results.push(result);
+        sections.push(section);
+    }
+    let mut report = Report::new("pixtape demo", "Three families of generative models learn the built-in digits.");
+    report
+        .sections
+        .push(Section { heading: "Side by side".into(), blocks: vec![Block::Table(header(), rows(&results))] });
+    report.sections.extend(sections);
+    let page = out.join("report.html");
+    std::fs::write(&page, report.to_html()).map_err(|e| Error::io(&page, "write", &e))?;
+    Ok((page, results))
+}
+
+/// Removes what an earlier demo left there, and nothing that is not a run.
+fn clear(dir: &Path) -> Result<()> {
+    if dir.join("config.toml").is_file() {
+        std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, "remove", &e))?;
+    }
+    Ok(())
+}
+
+/// Evaluates and samples the trained model, and makes its part of the page.
+fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: usize) -> Result<(ActResult, Section)> {
+    let model = Model::new(config)?;
+    let mut backend = backend::open(&config.device, threads)?;
+    let latest = dir.latest()?.ok_or_else(|| Error::file(dir.path(), "it has no checkpoint", "run the demo again"))?;
+    weights::load(&mut *backend, &model.set, &latest.checkpoint, &latest.path)?;
+    let likelihoods = match act.preset {
+        "gan-mnist" => vec![],
+        preset => {
+            let images = Arc::new(run::open_images(&model, DATA, Split::Test, None)?);
+            eval::evaluate(&mut *backend, &model, images, Split::Test, 10, preset)?.likelihoods
+        }
+    };
+    let sampler = Sampler::new(&mut *backend, &model, act.samples)?;
+    let start = Instant::now();
+    let images = sampler.draw(&mut *backend, act.samples, Draw { seed: 1, temperature: 1.0 })?;
+    let sample_images_per_s = act.samples as f64 / start.elapsed().as_secs_f64().max(1e-9);
+    let png = grid_png(Pictures::new(&images, model.image), None)?;
+    let path = dir.path().join("samples.png");
+    std::fs::write(&path, &png).map_err(|e| Error::io(&path, "write", &e))?;
+    let report = RunReport {
+        run: dir,
+        device: backend.describe().name,
+        facts: vec![("Images a second, sampling".into(), format!("{sample_images_per_s:.1}"))],
+        op_times: op_times::by_operation(&summary.profile),
+        likelihoods: likelihoods.clone(),
+    };
+    let mut section = report.section(act.family)?;
+    let picture = Picture { caption: format!("{} samples after training", act.samples), png, large: true };
+    section.blocks.insert(1, Block::Pictures(vec![picture]));
+    let train_images_per_s = summary.images_per_s;
+    Ok((ActResult { family: act.family, likelihoods, train_images_per_s, sample_images_per_s }, section))
+}
+
+/// The columns of the table that compares the families.
+pub fn header() -> Vec<String> {
+    ["model", "likelihood", "protocol", "training images/s", "sampling images/s"].map(String::from).to_vec()
+}
+
+/// A row for each likelihood; one for a model without.
+pub fn rows(results: &[ActResult]) -> Vec<Vec<String>> {
+    let row = |r: &ActResult, value: String, protocol: String| {
+        let speeds = [r.train_images_per_s, r.sample_images_per_s].map(|s| format!("{s:.1}"));
+        let [train, sample] = speeds;
+        vec![r.family.to_string(), value, protocol, train, sample]
+    };
+    let of = |r: &ActResult| match &r.likelihoods[..] {
+        [] => vec![row(r, "none".into(), "implicit: it has no density".into())],
+        all => {
+            all.iter().map(|l| row(r, format!("{} {}", l.value(), l.protocol.unit()), l.protocol.to_string())).collect()
+        }
+    };
+    results.iter().flat_map(of).collect()
+}
