@@ -27,6 +27,7 @@ pub enum Stream {
 }
 
 /// One block of Threefry-2x32-20: two words from a key and a counter.
+#[inline(always)]
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
     let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
@@ -44,11 +45,13 @@ pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
 }
 
 /// The two random words of element `counter` in `stream` under `seed`.
+#[inline(always)]
 pub fn words(seed: u32, stream: Stream, counter: [u32; 2]) -> [u32; 2] {
     threefry2x32([seed, stream as u32], counter)
 }
 
 /// A word as a uniform number in [0, 1): its top 24 bits times 2^-24.
+#[inline(always)]
 pub fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }

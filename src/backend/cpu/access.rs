@@ -59,7 +59,6 @@ impl<'a> Access<'a> {
     }
 
     /// Output `i`. Each output may be borrowed once at a time.
-    #[expect(clippy::mut_from_ref, reason = "outputs are disjoint buffers behind raw pointers")]
     pub fn output(&self, i: usize) -> &'a mut [f32] {
         let (at, len) = self.place(&self.step.outputs[i]);
         // SAFETY: the contract of `new`; the launch borrows each output once.
@@ -67,13 +66,22 @@ impl<'a> Access<'a> {
     }
 
     /// Output `i` as indices.
-    #[expect(clippy::mut_from_ref, reason = "outputs are disjoint buffers behind raw pointers")]
     pub fn output_index(&self, i: usize) -> &'a mut [u32] {
         bytemuck::cast_slice_mut(self.output(i))
     }
 
+    /// Output `o`, filled with the value of input `i`, which it replaces: the same memory where the planner has put it
+    /// there. Neither may be borrowed again.
+    pub fn replaced(&self, i: usize, o: usize) -> &'a mut [f32] {
+        let (from, to) = (&self.step.inputs[i], &self.step.outputs[o]);
+        let value = self.output(o);
+        if from.buffer != to.buffer {
+            value.copy_from_slice(self.read(from));
+        }
+        value
+    }
+
     /// The scratch of the step.
-    #[expect(clippy::mut_from_ref, reason = "the scratch is no operand")]
     pub fn scratch(&self) -> &'a mut [f32] {
         // SAFETY: the contract of `new`; the launch borrows the scratch once.
         unsafe { std::slice::from_raw_parts_mut(self.scratch.cast(), self.scratch_len) }

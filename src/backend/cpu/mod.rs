@@ -2,11 +2,20 @@
 
 mod access;
 pub mod buffer;
+mod elementwise;
 pub mod epilogue;
 mod launch;
+mod loss;
+mod lstm;
 pub mod math;
+mod norm;
+mod optim;
 pub mod product;
+mod random;
+mod reduce;
+mod shape_ops;
 mod trace;
+mod vector;
 
 use super::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};
 use crate::error::{Error, Result};
@@ -16,6 +25,7 @@ use crate::tape::plan::{Buffer, Plan, Step};
 use crate::tape::{cost, text};
 use access::Access;
 use buffer::WordBuffer;
+use product::Isa;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -28,12 +38,15 @@ pub struct Options {
     pub poison: bool,
     /// Stops at the first value that is not finite and names its step.
     pub check_finite: bool,
+    /// Instruction set; `None` takes the fastest that the machine has.
+    pub isa: Option<Isa>,
 }
 
 /// The CPU backend.
 pub struct Cpu {
     pool: rayon::ThreadPool,
     options: Options,
+    isa: Isa,
     params: HashMap<ParamId, WordBuffer>,
     plans: Vec<CompiledPlan>,
 }
@@ -58,12 +71,18 @@ unsafe impl Sync for CompiledPlan {}
 impl Cpu {
     /// A backend with a thread pool of its own.
     pub fn new(options: Options) -> Result<Self> {
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        if !isa.is_available() {
+            return Err(Error::Device(format!(
+                "this processor has no {isa}; leave the instruction set to be detected"
+            )));
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|i| format!("pixtape-{i}"))
             .build()
             .map_err(|e| Error::Device(format!("could not start the worker threads ({e}); lower --threads")))?;
-        Ok(Cpu { pool, options, params: HashMap::new(), plans: vec![] })
+        Ok(Cpu { pool, options, isa, params: HashMap::new(), plans: vec![] })
     }
 
     fn feed(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
@@ -94,7 +113,7 @@ impl Cpu {
         mut visit: impl FnMut(usize, &Step, &Access) -> Result<()> + Send,
     ) -> Result<()> {
         let compiled = &mut self.plans[plan.0];
-        let (scratch, poison) = (compiled.scratch.as_ptr() as usize, self.options.poison);
+        let (scratch, poison, isa) = (compiled.scratch.as_ptr() as usize, self.options.poison, self.isa);
         let compiled = &*compiled;
         // Inside the pool: parallel iterators neither inject nor allocate.
         self.pool.install(|| {
@@ -108,7 +127,7 @@ impl Cpu {
                 if poison {
                     access.poison();
                 }
-                launch::launch(step, &access);
+                launch::launch(step, isa, &access);
                 visit(i, step, &access)?;
             }
             Ok(())
@@ -140,7 +159,7 @@ impl Backend for Cpu {
         DeviceInfo {
             kind: "cpu".into(),
             name: processor_name(),
-            detail: std::env::consts::ARCH.into(),
+            detail: self.isa.to_string(),
             threads: self.pool.current_num_threads(),
         }
     }

@@ -18,7 +18,6 @@ mod pool;
 mod rows;
 mod simd;
 mod tile;
-pub(super) mod unary;
 
 pub use isa::{Isa, peak_gflops};
 

@@ -1,0 +1,140 @@
+//! Kernels that treat every element alike.
+
+use super::math;
+use super::product::Isa;
+use super::vector::{CHUNK, chunk_rows, map, spread, vectorized};
+use crate::tape::op::{Binary, Unary};
+use rayon::prelude::*;
+
+/// `y = value`
+pub(super) fn fill(value: f32, y: &mut [f32]) {
+    let len = y.len();
+    spread(y.par_chunks_mut(CHUNK), len).for_each(|y| y.fill(value));
+}
+
+/// `y = x`
+pub(super) fn copy(x: &[f32], y: &mut [f32]) {
+    let len = y.len();
+    spread(y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)), len).for_each(|(y, x)| y.copy_from_slice(x));
+}
+
+/// `y = f(x)`
+pub(super) fn unary(isa: Isa, f: Unary, x: &[f32], y: &mut [f32]) {
+    let len = y.len();
+    spread(y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)), len).for_each(|(y, x)| unary_chunk(isa, f, x, y));
+}
+
+vectorized! {
+    fn unary_chunk(f: Unary, x: &[f32], y: &mut [f32]) {
+        math::specialize_unary!(f, f => map!(y <- x: math::unary(f, x)))
+    }
+}
+
+/// `dx = dy * f'(saved)`
+pub(super) fn unary_bwd(isa: Isa, f: Unary, dy: &[f32], saved: &[f32], dx: &mut [f32]) {
+    let len = dx.len();
+    spread(dx.par_chunks_mut(CHUNK).zip(dy.par_chunks(CHUNK)).zip(saved.par_chunks(CHUNK)), len)
+        .for_each(|((dx, dy), saved)| unary_bwd_chunk(isa, f, dy, saved, dx));
+}
+
+vectorized! {
+    fn unary_bwd_chunk(f: Unary, dy: &[f32], saved: &[f32], dx: &mut [f32]) {
+        math::specialize_unary!(f, f => map!(dx <- dy, saved: math::unary_bwd(f, dy, saved)))
+    }
+}
+
+/// `y = a op b`
+pub(super) fn binary(isa: Isa, op: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
+    let len = y.len();
+    spread(y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)), len)
+        .for_each(|((y, a), b)| binary_chunk(isa, op, a, b, y));
+}
+
+vectorized! {
+    fn binary_chunk(op: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
+        match op {
+            Binary::Add => map!(y <- a, b: a + b),
+            Binary::Sub => map!(y <- a, b: a - b),
+            Binary::Mul => map!(y <- a, b: a * b),
+            Binary::Div => map!(y <- a, b: a / b),
+        }
+    }
+}
+
+/// `y = scale * x + shift`
+pub(super) fn affine(isa: Isa, [scale, shift]: [f32; 2], x: &[f32], y: &mut [f32]) {
+    let len = y.len();
+    spread(y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)), len)
+        .for_each(|(y, x)| affine_chunk(isa, scale, shift, x, y));
+}
+
+vectorized! {
+    fn affine_chunk(scale: f32, shift: f32, x: &[f32], y: &mut [f32]) {
+        map!(y <- x: scale * x + shift)
+    }
+}
+
+/// `y = min(max(x, lo), hi)`; NaN passes.
+pub(super) fn clamp(isa: Isa, [lo, hi]: [f32; 2], x: &[f32], y: &mut [f32]) {
+    let len = y.len();
+    spread(y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)), len).for_each(|(y, x)| clamp_chunk(isa, lo, hi, x, y));
+}
+
+vectorized! {
+    fn clamp_chunk(lo: f32, hi: f32, x: &[f32], y: &mut [f32]) {
+        map!(y <- x: {
+            let above = if x < lo { lo } else { x };
+            if above > hi { hi } else { above }
+        })
+    }
+}
+
+/// `y[.., c] = tanh(x[.., ..c]) * sigmoid(x[.., c..])`
+pub(super) fn gated(isa: Isa, c: usize, x: &[f32], y: &mut [f32]) {
+    let (len, rows) = (y.len(), chunk_rows(c));
+    spread(y.par_chunks_mut(rows * c.max(1)).zip(x.par_chunks(rows * 2 * c.max(1))), len)
+        .for_each(|(y, x)| gated_rows(isa, c, x, y));
+}
+
+vectorized! {
+    fn gated_rows(c: usize, x: &[f32], y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(2 * c).zip(y.chunks_exact_mut(c)) {
+            let (a, b) = x.split_at(c);
+            map!(y <- a, b: math::tanh(a) * math::sigmoid(b));
+        }
+    }
+}
+
+/// With t = tanh(a), s = sigmoid(b): `da = dy s (1 - t^2)`, `db = dy t s (1 - s)`
+pub(super) fn gated_bwd(isa: Isa, c: usize, dy: &[f32], x: &[f32], dx: &mut [f32]) {
+    let (len, rows, c1) = (x.len(), chunk_rows(c), c.max(1));
+    spread(dx.par_chunks_mut(rows * 2 * c1).zip(x.par_chunks(rows * 2 * c1)).zip(dy.par_chunks(rows * c1)), len)
+        .for_each(|((dx, x), dy)| gated_bwd_rows(isa, c, dy, x, dx));
+}
+
+vectorized! {
+    fn gated_bwd_rows(c: usize, dy: &[f32], x: &[f32], dx: &mut [f32]) {
+        for ((dx, x), dy) in dx.chunks_exact_mut(2 * c).zip(x.chunks_exact(2 * c)).zip(dy.chunks_exact(c)) {
+            let ((a, b), (da, db)) = (x.split_at(c), dx.split_at_mut(c));
+            for ((((da, db), &a), &b), &dy) in da.iter_mut().zip(db).zip(a).zip(b).zip(dy) {
+                let (t, s) = (math::tanh(a), math::sigmoid(b));
+                *da = dy * s * (1.0 - t * t);
+                *db = dy * t * (s * (1.0 - s));
+            }
+        }
+    }
+}
+
+/// `z = mu + exp(logvar / 2) * eps`
+pub(super) fn reparameterize(isa: Isa, mu: &[f32], logvar: &[f32], eps: &[f32], z: &mut [f32]) {
+    let len = z.len();
+    let inputs = mu.par_chunks(CHUNK).zip(logvar.par_chunks(CHUNK)).zip(eps.par_chunks(CHUNK));
+    spread(z.par_chunks_mut(CHUNK).zip(inputs), len)
+        .for_each(|(z, ((mu, logvar), eps))| reparameterize_chunk(isa, mu, logvar, eps, z));
+}
+
+vectorized! {
+    fn reparameterize_chunk(mu: &[f32], logvar: &[f32], eps: &[f32], z: &mut [f32]) {
+        map!(z <- mu, logvar, eps: mu + math::exp(0.5 * logvar) * eps)
+    }
+}

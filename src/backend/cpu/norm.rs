@@ -1,0 +1,264 @@
+//! Batch and layer normalisation.
+//!
+//! Statistics are two-pass within a chunk of rows that stays in cache, and the chunks are joined in double precision
+//! (Chan et al. 1979): a large mean does not swallow a small variance. The mean as a float may be a coarse number
+//! against such a deviation, so its rounding error travels along, forwards and backwards.
+
+use super::math;
+use super::product::Isa;
+use super::reduce::add_rows;
+use super::vector::{chunk_rows, map, spread, sum_over, vectorized};
+use crate::tape::op::Unary;
+use rayon::prelude::*;
+
+/// Scratch of [`batch_norm`] and [`batch_norm_bwd`]: three rows of `c` for each chunk of rows, and three more.
+pub(super) fn batch_norm_scratch(rows: usize, c: usize) -> usize {
+    3 * c * (rows.div_ceil(chunk_rows(c)) + 1)
+}
+
+/// Scratch of [`layer_norm_bwd`]: two rows of `d` for each chunk of rows.
+pub(super) fn layer_norm_scratch(rows: usize, d: usize) -> usize {
+    2 * d * rows.div_ceil(chunk_rows(d))
+}
+
+/// `y = act((x - mean) * inv_std * gamma + beta)` with mean and biased variance over all rows of c.
+pub(super) fn batch_norm(
+    isa: Isa,
+    (eps, act): (f32, Option<Unary>),
+    [x, gamma, beta]: [&[f32]; 3],
+    [y, mean, inv_std]: [&mut [f32]; 3],
+    scratch: &mut [f32],
+) {
+    let c = gamma.len();
+    let (rows, chunk) = (x.len() / c, chunk_rows(c));
+    let scratch = &mut scratch[..batch_norm_scratch(rows, c)];
+    let (parts, tail) = scratch.split_at_mut(scratch.len() - 3 * c);
+    spread(parts.par_chunks_mut(3 * c).zip(x.par_chunks(chunk * c)), x.len())
+        .for_each(|(part, x)| statistics_of_chunk(isa, x, part));
+    let (scale, shift) = tail.split_at_mut(c);
+    for j in 0..c {
+        let (exact, variance) = join_statistics(parts, j, c, rows, chunk);
+        mean[j] = exact as f32;
+        inv_std[j] = (1.0 / (variance + f64::from(eps)).sqrt()) as f32;
+        scale[j] = gamma[j] * inv_std[j];
+        shift[j] = beta[j] - (exact - f64::from(mean[j])) as f32 * scale[j];
+    }
+    let (mean, scale, shift, len) = (&*mean, &*scale, &shift[..c], x.len());
+    spread(y.par_chunks_mut(chunk * c).zip(x.par_chunks(chunk * c)), len)
+        .for_each(|(y, x)| normalize_rows(isa, act, x, mean, scale, shift, y));
+}
+
+vectorized! {
+    /// Into `part`: the mean of each column of x, then the sum and the sum of squares of the deviations from it.
+    fn statistics_of_chunk(x: &[f32], part: &mut [f32]) {
+        let c = part.len() / 3;
+        let (mean, rest) = part.split_at_mut(c);
+        let (sum, squares) = rest.split_at_mut(c);
+        mean.fill(0.0);
+        add_rows(x, mean);
+        let rows = (x.len() / c) as f32;
+        mean.iter_mut().for_each(|m| *m /= rows);
+        sum.fill(0.0);
+        squares.fill(0.0);
+        for x in x.chunks_exact(c) {
+            for (((sum, squares), &mean), &x) in sum.iter_mut().zip(squares.iter_mut()).zip(&*mean).zip(x) {
+                let d = x - mean;
+                *sum += d;
+                *squares += d * d;
+            }
+        }
+    }
+}
+
+/// Mean and biased variance of column `j` from the statistics of all chunks.
+fn join_statistics(parts: &[f32], j: usize, c: usize, rows: usize, chunk: usize) -> (f64, f64) {
+    let of_chunk = |(i, part): (usize, &[f32])| {
+        let n = (rows - i * chunk).min(chunk) as f64;
+        let (sum, squares) = (f64::from(part[c + j]), f64::from(part[2 * c + j]));
+        (n, f64::from(part[j]) + sum / n, squares - sum * sum / n)
+    };
+    let all = rows.max(1) as f64;
+    let chunks = || parts.chunks_exact(3 * c).enumerate().map(of_chunk);
+    let mean = chunks().map(|(n, mean, _)| n * mean).sum::<f64>() / all;
+    let squares = chunks().map(|(n, of, squares)| squares + n * (of - mean) * (of - mean)).sum::<f64>();
+    (mean, (squares / all).max(0.0))
+}
+
+vectorized! {
+    fn normalize_rows(act: Option<Unary>, x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+        let c = mean.len();
+        macro_rules! rows {
+            ($v:ident => $e:expr) => {
+                for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                    for ((((y, &x), &mean), &scale), &shift) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(shift) {
+                        let $v = (x - mean) * scale + shift;
+                        *y = $e;
+                    }
+                }
+            };
+        }
+        match act {
+            None => rows!(v => v),
+            Some(f) => math::specialize_unary!(f, f => rows!(v => math::unary(f, v))),
+        }
+    }
+}
+
+/// With xhat = (x - mean) inv_std: `dbeta = sum dy`, `dgamma = sum dy xhat`,
+/// `dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n)`.
+pub(super) fn batch_norm_bwd(
+    isa: Isa,
+    [dy, x, gamma, mean, inv_std]: [&[f32]; 5],
+    [dx, dgamma, dbeta]: [&mut [f32]; 3],
+    scratch: &mut [f32],
+) {
+    let c = gamma.len();
+    let (rows, chunk) = (x.len() / c, chunk_rows(c));
+    let scratch = &mut scratch[..batch_norm_scratch(rows, c)];
+    let (parts, tail) = scratch.split_at_mut(scratch.len() - 3 * c);
+    spread(parts.par_chunks_mut(3 * c).zip(dy.par_chunks(chunk * c)).zip(x.par_chunks(chunk * c)), 2 * x.len())
+        .for_each(|((part, dy), x)| gradient_sums_of_chunk(isa, dy, x, mean, part));
+    let (by_dy, rest) = tail.split_at_mut(c);
+    let (by_x, shift) = rest.split_at_mut(c);
+    let n = rows.max(1) as f64;
+    for j in 0..c {
+        let total = |k: usize| parts.chunks_exact(3 * c).map(|part| f64::from(part[k * c + j])).sum::<f64>();
+        // `off` is how far the rounded mean lies from the exact one.
+        let (sum, off) = (total(0), total(2) / n);
+        let product = total(1) - sum * off;
+        let (gamma, inv_std) = (f64::from(gamma[j]), f64::from(inv_std[j]));
+        dbeta[j] = sum as f32;
+        dgamma[j] = (product * inv_std) as f32;
+        let a = gamma * inv_std;
+        let b = -a * inv_std * inv_std * product / n;
+        (by_dy[j], by_x[j], shift[j]) = (a as f32, b as f32, (-a * sum / n - b * off) as f32);
+    }
+    let (by_dy, by_x, shift, len) = (&*by_dy, &*by_x, &*shift, 2 * x.len());
+    spread(dx.par_chunks_mut(chunk * c).zip(dy.par_chunks(chunk * c)).zip(x.par_chunks(chunk * c)), len)
+        .for_each(|((dx, dy), x)| gradient_rows(isa, dy, x, mean, [by_dy, by_x, shift], dx));
+}
+
+vectorized! {
+    /// Into `part`: the sums over each column of dy, of dy (x - mean) and of x - mean.
+    fn gradient_sums_of_chunk(dy: &[f32], x: &[f32], mean: &[f32], part: &mut [f32]) {
+        let c = mean.len();
+        part.fill(0.0);
+        let (sum, rest) = part.split_at_mut(c);
+        let (product, deviation) = rest.split_at_mut(c);
+        for (dy, x) in dy.chunks_exact(c).zip(x.chunks_exact(c)) {
+            let sums = sum.iter_mut().zip(product.iter_mut()).zip(deviation.iter_mut());
+            for ((((sum, product), deviation), &mean), (&dy, &x)) in sums.zip(mean).zip(dy.iter().zip(x)) {
+                let d = x - mean;
+                *sum += dy;
+                *product += dy * d;
+                *deviation += d;
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn gradient_rows(dy: &[f32], x: &[f32], mean: &[f32], factors: [&[f32]; 3], dx: &mut [f32]) {
+        let c = mean.len();
+        let [by_dy, by_x, shift] = factors;
+        for ((dx, dy), x) in dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c)) {
+            let columns = mean.iter().zip(by_dy).zip(by_x).zip(shift);
+            for (((dx, &dy), &x), (((&mean, &by_dy), &by_x), &shift)) in dx.iter_mut().zip(dy).zip(x).zip(columns) {
+                *dx = by_dy * dy + (by_x * (x - mean) + shift);
+            }
+        }
+    }
+}
+
+/// `y = (x - mean) / sqrt(var + eps) * gamma + beta`; the first two rows of scratch take the factors.
+pub(super) fn batch_norm_infer(
+    isa: Isa,
+    eps: f32,
+    [x, gamma, beta, mean, var]: [&[f32]; 5],
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let c = gamma.len();
+    let scale = &mut scratch[..c];
+    for ((scale, gamma), var) in scale.iter_mut().zip(gamma).zip(var) {
+        *scale = gamma / (var + eps).sqrt();
+    }
+    let (scale, chunk, len) = (&*scale, chunk_rows(c), x.len());
+    spread(y.par_chunks_mut(chunk * c).zip(x.par_chunks(chunk * c)), len)
+        .for_each(|(y, x)| normalize_rows(isa, None, x, mean, scale, beta, y));
+}
+
+/// `y = (x - mean) * inv_std * gamma + beta` with mean and biased variance of each row.
+pub(super) fn layer_norm(isa: Isa, eps: f32, [x, gamma, beta]: [&[f32]; 3], [y, mean, inv_std]: [&mut [f32]; 3]) {
+    let d = gamma.len();
+    let (chunk, len) = (chunk_rows(d), x.len());
+    let statistics = mean.par_chunks_mut(chunk).zip(inv_std.par_chunks_mut(chunk));
+    spread(y.par_chunks_mut(chunk * d).zip(x.par_chunks(chunk * d)).zip(statistics), len)
+        .for_each(|((y, x), (mean, inv_std))| layer_norm_rows(isa, eps, [x, gamma, beta], [y, mean, inv_std]));
+}
+
+vectorized! {
+    fn layer_norm_rows(eps: f32, inputs: [&[f32]; 3], outputs: [&mut [f32]; 3]) {
+        let ([x, gamma, beta], [y, mean, inv_std]) = (inputs, outputs);
+        let d = gamma.len();
+        let n = d as f32;
+        let statistics = mean.iter_mut().zip(inv_std);
+        for ((y, x), (mean, inv_std)) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(statistics) {
+            let m = sum_over!(x => x) / n;
+            let off = sum_over!(x => x - m) / n;
+            let squares = sum_over!(x => (x - m) * (x - m)) / n;
+            // A variance is never negative, whatever rounding says; NaN stays.
+            let inv = 1.0 / (math::relu(squares - off * off) + eps).sqrt();
+            *mean = m + off;
+            *inv_std = inv;
+            map!(y <- x, gamma, beta: ((x - m) - off) * inv * gamma + beta);
+        }
+    }
+}
+
+/// As [`batch_norm_bwd`], but dx within each row of d, and dgamma and dbeta over all rows.
+pub(super) fn layer_norm_bwd(
+    isa: Isa,
+    [dy, x, gamma, mean, inv_std]: [&[f32]; 5],
+    [dx, dgamma, dbeta]: [&mut [f32]; 3],
+    scratch: &mut [f32],
+) {
+    let d = gamma.len();
+    let (chunk, len) = (chunk_rows(d), 2 * x.len());
+    let parts = &mut scratch[..layer_norm_scratch(x.len() / d, d)];
+    let rows = dy.par_chunks(chunk * d).zip(x.par_chunks(chunk * d));
+    let statistics = mean.par_chunks(chunk).zip(inv_std.par_chunks(chunk));
+    spread(dx.par_chunks_mut(chunk * d).zip(parts.par_chunks_mut(2 * d)).zip(rows.zip(statistics)), len).for_each(
+        |((dx, part), ((dy, x), (mean, inv_std)))| layer_norm_bwd_rows(isa, [dy, x, gamma, mean, inv_std], dx, part),
+    );
+    dgamma.fill(0.0);
+    dbeta.fill(0.0);
+    for part in parts.chunks_exact(2 * d) {
+        let (a, b) = part.split_at(d);
+        map!(dgamma <- a: *dgamma + a);
+        map!(dbeta <- b: *dbeta + b);
+    }
+}
+
+vectorized! {
+    fn layer_norm_bwd_rows(inputs: [&[f32]; 5], dx: &mut [f32], part: &mut [f32]) {
+        let [dy, x, gamma, mean, inv_std] = inputs;
+        let d = gamma.len();
+        let n = d as f32;
+        part.fill(0.0);
+        let (dgamma, dbeta) = part.split_at_mut(d);
+        let statistics = mean.iter().zip(inv_std);
+        let rows = dx.chunks_exact_mut(d).zip(dy.chunks_exact(d)).zip(x.chunks_exact(d));
+        for (((dx, dy), x), (&mean, &inv)) in rows.zip(statistics) {
+            let off = sum_over!(x => x - mean) / n;
+            let g = sum_over!(dy, gamma => dy * gamma) / n;
+            let product = sum_over!(dy, gamma, x => dy * gamma * ((x - mean) - off)) / n;
+            let k = inv * inv * product;
+            map!(dx <- dy, gamma, x: inv * ((dy * gamma - g) - ((x - mean) - off) * k));
+            for (((dgamma, dbeta), &dy), &x) in dgamma.iter_mut().zip(dbeta.iter_mut()).zip(dy).zip(x) {
+                *dgamma += dy * (((x - mean) - off) * inv);
+                *dbeta += dy;
+            }
+        }
+    }
+}

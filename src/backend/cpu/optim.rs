@@ -1,0 +1,101 @@
+//! Optimisers and averages: they replace their state in place.
+
+use super::product::Isa;
+use super::vector::{CHUNK, map, spread, vectorized};
+use rayon::prelude::*;
+
+/// The decimal number of up to seven digits that was meant by a float: 0.999 rather than 0.99900001. What is computed
+/// from it (1 - beta) loses the float's error, as in implementations whose attributes are doubles.
+fn decimal(x: f32) -> f64 {
+    (f64::from(x) * 1e7).round() / 1e7
+}
+
+/// The constants of one Adam step.
+#[derive(Clone, Copy, Debug)]
+struct Adam {
+    to_m: f32,
+    beta2: f32,
+    to_v: f32,
+    step_size: f32,
+    root_scale: f32,
+    eps: f32,
+}
+
+/// `m += (1 - beta1) (grad - m)`, `v = beta2 v + (1 - beta2) grad^2`,
+/// `param -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)` (Kingma & Ba 2015, algorithm 1)
+pub(super) fn adam(
+    isa: Isa,
+    [beta1, beta2, eps]: [f32; 3],
+    [lr, step]: [f32; 2],
+    grad: &[f32],
+    [param, m, v]: [&mut [f32]; 3],
+) {
+    let (b1, b2, t) = (decimal(beta1), decimal(beta2), f64::from(step));
+    let constants = Adam {
+        to_m: (1.0 - b1) as f32,
+        beta2,
+        to_v: (1.0 - b2) as f32,
+        step_size: (f64::from(lr) / (1.0 - b1.powf(t))) as f32,
+        root_scale: (1.0 / (1.0 - b2.powf(t)).sqrt()) as f32,
+        eps,
+    };
+    let state = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
+    spread(param.par_chunks_mut(CHUNK).zip(state), grad.len())
+        .for_each(|(param, ((m, v), grad))| adam_chunk(isa, constants, grad, param, m, v));
+}
+
+vectorized! {
+    fn adam_chunk(constants: Adam, grad: &[f32], param: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+        let Adam { to_m, beta2, to_v, step_size, root_scale, eps } = constants;
+        for (((param, m), v), &grad) in param.iter_mut().zip(m).zip(v).zip(grad) {
+            *m += to_m * (grad - *m);
+            *v = beta2 * *v + to_v * (grad * grad);
+            *param -= step_size * (*m / (v.sqrt() * root_scale + eps));
+        }
+    }
+}
+
+/// `v = alpha v + (1 - alpha) grad^2`, `param -= lr * grad / (sqrt(v) + eps)`
+pub(super) fn rmsprop(isa: Isa, [alpha, eps]: [f32; 2], lr: f32, grad: &[f32], [param, v]: [&mut [f32]; 2]) {
+    let to_v = (1.0 - decimal(alpha)) as f32;
+    spread(param.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK)), grad.len())
+        .for_each(|((param, v), grad)| rmsprop_chunk(isa, [alpha, to_v, eps, lr], grad, param, v));
+}
+
+vectorized! {
+    fn rmsprop_chunk(constants: [f32; 4], grad: &[f32], param: &mut [f32], v: &mut [f32]) {
+        let [alpha, to_v, eps, lr] = constants;
+        for ((param, v), &grad) in param.iter_mut().zip(v).zip(grad) {
+            *v = alpha * *v + to_v * (grad * grad);
+            *param -= lr * (grad / (v.sqrt() + eps));
+        }
+    }
+}
+
+/// `buf = momentum * buf + grad`, `param -= lr * buf`
+pub(super) fn sgd(isa: Isa, momentum: f32, lr: f32, grad: &[f32], [param, buf]: [&mut [f32]; 2]) {
+    spread(param.par_chunks_mut(CHUNK).zip(buf.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK)), grad.len())
+        .for_each(|((param, buf), grad)| sgd_chunk(isa, momentum, lr, grad, param, buf));
+}
+
+vectorized! {
+    fn sgd_chunk(momentum: f32, lr: f32, grad: &[f32], param: &mut [f32], buf: &mut [f32]) {
+        for ((param, buf), &grad) in param.iter_mut().zip(buf).zip(grad) {
+            *buf = momentum * *buf + grad;
+            *param -= lr * *buf;
+        }
+    }
+}
+
+/// `average = decay * average + (1 - decay) * value`
+pub(super) fn ema(isa: Isa, decay: f32, value: &[f32], average: &mut [f32]) {
+    let weight = (1.0 - decimal(decay)) as f32;
+    spread(average.par_chunks_mut(CHUNK).zip(value.par_chunks(CHUNK)), value.len())
+        .for_each(|(average, value)| ema_chunk(isa, decay, weight, value, average));
+}
+
+vectorized! {
+    fn ema_chunk(decay: f32, weight: f32, value: &[f32], average: &mut [f32]) {
+        map!(average <- value: decay * *average + weight * value)
+    }
+}

@@ -1,0 +1,101 @@
+//! Draws: uniform and normal numbers by element, categories and bits from given uniforms.
+
+use super::math;
+use super::product::Isa;
+use super::vector::{CHUNK, chunk_rows, largest, map, spread, vectorized};
+use crate::rng::{self, Stream};
+use crate::tape::op::{Counter, Dist};
+use rayon::prelude::*;
+
+/// Draws for every element of y. `count` is the replay or the index of the first image, of `per_image` elements each.
+pub(super) fn random(
+    isa: Isa,
+    (dist, stream, counter): (Dist, Stream, Counter),
+    [seed, count]: [u32; 2],
+    per_image: usize,
+    y: &mut [f32],
+) {
+    let len = y.len();
+    match counter {
+        Counter::Replay => spread(y.par_chunks_mut(CHUNK).enumerate(), len)
+            .for_each(|(i, y)| draws(isa, dist, stream, seed, count, (i * CHUNK) as u32, y)),
+        Counter::Image => {
+            let images = chunk_rows(per_image);
+            spread(y.par_chunks_mut(images * per_image).enumerate(), len).for_each(|(i, y)| {
+                for (j, y) in y.chunks_exact_mut(per_image).enumerate() {
+                    draws(isa, dist, stream, seed, count.wrapping_add((i * images + j) as u32), 0, y);
+                }
+            });
+        }
+    }
+}
+
+vectorized! {
+    fn draws(dist: Dist, stream: Stream, seed: u32, count: u32, first: u32, y: &mut [f32]) {
+        let words = |i: usize| rng::words(seed, stream, [count, first.wrapping_add(i as u32)]);
+        match dist {
+            Dist::Uniform => y.iter_mut().enumerate().for_each(|(i, y)| *y = rng::unit(words(i)[0])),
+            Dist::Normal => y.iter_mut().enumerate().for_each(|(i, y)| *y = math::normal(words(i))),
+        }
+    }
+}
+
+/// `index = the smallest k whose cumulative softmax(logits / temperature) exceeds u`, the last one if none does, of
+/// each row of `k`. At temperature 0 it is the first of the largest logits.
+pub(super) fn categorical(isa: Isa, k: usize, logits: &[f32], u: &[f32], temperature: f32, index: &mut [u32]) {
+    let rows = chunk_rows(k);
+    spread(index.par_chunks_mut(rows).zip(logits.par_chunks(rows * k.max(1))).zip(u.par_chunks(rows)), logits.len())
+        .for_each(|((index, logits), u)| categorical_rows(isa, k, logits, u, temperature, index));
+}
+
+/// Classes whose probabilities are computed together.
+const BLOCK: usize = 64;
+
+vectorized! {
+    fn categorical_rows(k: usize, logits: &[f32], u: &[f32], temperature: f32, index: &mut [u32]) {
+        for ((index, l), &u) in index.iter_mut().zip(logits.chunks_exact(k)).zip(u) {
+            let max = largest(l);
+            if temperature == 0.0 {
+                *index = l.iter().position(|l| *l == max).unwrap_or(k - 1) as u32;
+                continue;
+            }
+            // Twice the same sum in the same order: first to its end, then up to the draw.
+            let mut total = 0.0;
+            let mut drawn = k - 1;
+            'passes: for pass in 0..2 {
+                let mut sum = 0.0;
+                for (b, l) in l.chunks(BLOCK).enumerate() {
+                    let mut weights = [0f32; BLOCK];
+                    let block = &mut weights[..l.len()];
+                    map!(block <- l: math::exp((l - max) / temperature));
+                    for (i, w) in block.iter().enumerate() {
+                        sum += w;
+                        if pass == 1 && sum > u * total {
+                            drawn = b * BLOCK + i;
+                            break 'passes;
+                        }
+                    }
+                }
+                total = sum;
+            }
+            *index = drawn as u32;
+        }
+    }
+}
+
+/// `y = 1 where u < sigmoid(logit / temperature), else 0`. At temperature 0 it is 1 where the logit is positive.
+pub(super) fn bernoulli(isa: Isa, logits: &[f32], u: &[f32], temperature: f32, y: &mut [f32]) {
+    let len = y.len();
+    spread(y.par_chunks_mut(CHUNK).zip(logits.par_chunks(CHUNK)).zip(u.par_chunks(CHUNK)), len)
+        .for_each(|((y, l), u)| bernoulli_chunk(isa, l, u, temperature, y));
+}
+
+vectorized! {
+    fn bernoulli_chunk(l: &[f32], u: &[f32], temperature: f32, y: &mut [f32]) {
+        if temperature == 0.0 {
+            map!(y <- l: if l > 0.0 { 1.0 } else { 0.0 })
+        } else {
+            map!(y <- l, u: if u < math::sigmoid(l / temperature) { 1.0 } else { 0.0 })
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Sums over any set of axes, and their counterpart, the expansion.
+
+use super::product::Isa;
+use super::vector::{CHUNK, add_lanes, spread, vectorized};
+use crate::shape::Shape;
+use rayon::prelude::*;
+
+/// A large and a small tensor between which axes are summed or repeated, with neighbouring axes of a kind merged: the
+/// large one is `[kept0, folded0, kept1, folded1, kept2]`, the small one `[kept0, kept1, kept2]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Axes {
+    kept0: usize,
+    folded0: usize,
+    kept1: usize,
+    folded1: usize,
+    kept2: usize,
+}
+
+impl Axes {
+    /// From the two shapes, of equal rank.
+    pub(super) fn new(large: Shape, small: Shape) -> Self {
+        let mut groups = [1; 5];
+        let mut at = 0;
+        for (&d, &s) in large.dims().iter().zip(small.dims()) {
+            if d != 1 {
+                let kept = d == s;
+                at += usize::from(kept != (at % 2 == 0));
+                groups[at] *= d;
+            }
+        }
+        let [mut kept0, mut folded0, mut kept1, mut folded1, mut kept2] = groups;
+        if folded1 == 1 {
+            (kept1, kept2) = (1, kept1 * kept2);
+        }
+        if kept1 == 1 {
+            (folded0, folded1) = (1, folded0 * folded1);
+        }
+        if folded0 == 1 {
+            (kept0, kept1) = (1, kept0 * kept1);
+        }
+        Axes { kept0, folded0, kept1, folded1, kept2 }
+    }
+
+    /// Sums: how many vectors of `kept2` there are.
+    fn sums(&self) -> usize {
+        self.kept0 * self.kept1
+    }
+
+    /// How many rows are added up in each sum.
+    fn rows(&self) -> usize {
+        self.folded0 * self.folded1
+    }
+
+    /// Rows of one partial sum: fixed by the width alone.
+    fn part_rows(&self) -> usize {
+        (CHUNK / self.kept2.max(1)).max(1)
+    }
+
+    /// Partial sums of each sum.
+    fn parts(&self) -> usize {
+        self.rows().div_ceil(self.part_rows()).max(1)
+    }
+
+    /// Scratch of [`sum`].
+    pub(super) fn scratch_len(&self) -> usize {
+        if self.parts() == 1 { 0 } else { self.sums() * self.parts() * self.kept2 }
+    }
+}
+
+/// `y = sum of x` over the folded axes. Long sums are made of partial sums over fixed numbers of rows, in order.
+pub(super) fn sum(isa: Isa, axes: Axes, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+    let (parts, width) = (axes.parts(), axes.kept2);
+    if y.is_empty() {
+        return;
+    }
+    let part_len = axes.part_rows().min(axes.rows()) * width;
+    let group = (CHUNK / part_len.max(1)).max(1);
+    if parts == 1 {
+        spread(y.par_chunks_mut(group * width).enumerate(), x.len())
+            .for_each(|(i, y)| partial_sums(isa, axes, i * group, x, y));
+        return;
+    }
+    let partial = &mut scratch[..axes.scratch_len()];
+    spread(partial.par_chunks_mut(group * width).enumerate(), x.len())
+        .for_each(|(i, out)| partial_sums(isa, axes, i * group, x, out));
+    spread(y.par_chunks_mut(width).zip(partial.par_chunks(parts * width)), partial.len())
+        .for_each(|(y, parts)| sum_rows(isa, parts, y));
+}
+
+vectorized! {
+    /// The partial sums from number `first` on, as many as `out` holds; number = sum * parts + part.
+    fn partial_sums(axes: Axes, first: usize, x: &[f32], out: &mut [f32]) {
+        let Axes { folded0, kept1, folded1, kept2: width, .. } = axes;
+        let (parts, part_rows, rows) = (axes.parts(), axes.part_rows(), axes.rows());
+        for (i, out) in out.chunks_exact_mut(width).enumerate() {
+            let (sum, part) = ((first + i) / parts, (first + i) % parts);
+            let mut row = part * part_rows;
+            let end = (row + part_rows).min(rows);
+            out.fill(0.0);
+            // Runs of rows that are neighbours in memory.
+            while row < end {
+                let (outer, inner) = (row / folded1, row % folded1);
+                let run = (folded1 - inner).min(end - row);
+                let start = (((sum / kept1 * folded0) + outer) * kept1 + sum % kept1) * folded1 + inner;
+                add_rows(&x[start * width..][..run * width], out);
+                row += run;
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// `out = sum of the rows of x`
+    fn sum_rows(x: &[f32], out: &mut [f32]) {
+        out.fill(0.0);
+        add_rows(x, out);
+    }
+}
+
+/// Elements that are added up side by side where rows are narrow.
+const WIDE: usize = 64;
+
+/// `out += sum of the rows of x`, which are as wide as `out`.
+#[inline(always)]
+pub(super) fn add_rows(x: &[f32], out: &mut [f32]) {
+    let width = out.len();
+    let (wide, rest) = x.as_chunks::<WIDE>();
+    if width == 1 {
+        let mut lanes = [0f32; WIDE];
+        for block in wide {
+            for (l, v) in lanes.iter_mut().zip(block) {
+                *l += v;
+            }
+        }
+        for (l, v) in lanes.iter_mut().zip(rest) {
+            *l += v;
+        }
+        out[0] += add_lanes(std::array::from_fn(|l| lanes[l] + lanes[l + WIDE / 2]));
+    } else if WIDE.is_multiple_of(width) {
+        let mut lanes = [0f32; WIDE];
+        for block in wide {
+            for (l, v) in lanes.iter_mut().zip(block) {
+                *l += v;
+            }
+        }
+        for row in lanes.chunks_exact(width).chain(rest.chunks_exact(width)) {
+            for (o, v) in out.iter_mut().zip(row) {
+                *o += v;
+            }
+        }
+    } else {
+        // Four rows at a time, so that the sums are read and written once for four.
+        let mut fours = x.chunks_exact(4 * width);
+        for four in &mut fours {
+            let ((a, b), (c, d)) = (four[..2 * width].split_at(width), four[2 * width..].split_at(width));
+            for ((((o, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *o += (a + b) + (c + d);
+            }
+        }
+        for row in fours.remainder().chunks_exact(width) {
+            for (o, v) in out.iter_mut().zip(row) {
+                *o += v;
+            }
+        }
+    }
+}
+
+/// `y = x` repeated along the folded axes.
+pub(super) fn expand(axes: Axes, x: &[f32], y: &mut [f32]) {
+    let Axes { folded0, kept1, folded1, kept2: width, .. } = axes;
+    let (len, rows) = (y.len(), (CHUNK / width.max(1)).max(1));
+    spread(y.par_chunks_mut(rows * width.max(1)).enumerate(), len).for_each(|(chunk, mut y)| {
+        let mut row = chunk * rows;
+        while !y.is_empty() {
+            // The run of rows that repeat the same row of x.
+            let (outer, inner) = (row / folded1, row % folded1);
+            let run = (folded1 - inner).min(y.len() / width);
+            let source = &x[(outer / (kept1 * folded0) * kept1 + outer % kept1) * width..][..width];
+            let (repeats, rest) = y.split_at_mut(run * width);
+            match source {
+                [value] => repeats.fill(*value),
+                _ => repeats.chunks_exact_mut(width).for_each(|y| y.copy_from_slice(source)),
+            }
+            (row, y) = (row + run, rest);
+        }
+    });
+}

@@ -1,0 +1,84 @@
+//! Kernels that move elements: pad, slice, gather, scatter.
+
+use super::product::Isa;
+use super::vector::{chunk_rows, map, spread, vectorized};
+use rayon::prelude::*;
+
+/// Copies the block of `inner` extents that starts `before` into the `outer` extents; `write` gets each innermost row
+/// of the outer tensor with the row of the inner one that lies in it, if any.
+fn row_inside(outer: [usize; 4], inner: [usize; 4], before: [usize; 4], row: usize) -> Option<usize> {
+    let at = [row / outer[2] / outer[1], row / outer[2] % outer[1], row % outer[2]];
+    let mut index = 0;
+    for axis in 0..3 {
+        let i = at[axis].checked_sub(before[axis]).filter(|i| *i < inner[axis])?;
+        index = index * inner[axis] + i;
+    }
+    Some(index)
+}
+
+/// Zeros around x: y has the extents `outer`, and x `inner` lies in it `before` elements from its start.
+pub(super) fn pad(x: &[f32], inner: [usize; 4], y: &mut [f32], outer: [usize; 4], before: [usize; 4]) {
+    let (len, width, rows) = (y.len(), outer[3], chunk_rows(outer[3]));
+    spread(y.par_chunks_mut(rows * width).enumerate(), len).for_each(|(chunk, y)| {
+        for (i, y) in y.chunks_exact_mut(width).enumerate() {
+            match row_inside(outer, inner, before, chunk * rows + i) {
+                None => y.fill(0.0),
+                Some(row) => {
+                    let (left, right) = (before[3], before[3] + inner[3]);
+                    y[..left].fill(0.0);
+                    y[left..right].copy_from_slice(&x[row * inner[3]..][..inner[3]]);
+                    y[right..].fill(0.0);
+                }
+            }
+        }
+    });
+}
+
+/// The inner part of x: x has the extents `outer`, and y `inner` lies in it `before` elements from its start.
+pub(super) fn slice(x: &[f32], outer: [usize; 4], y: &mut [f32], inner: [usize; 4], before: [usize; 4]) {
+    let (len, width, rows) = (y.len(), inner[3], chunk_rows(inner[3]));
+    spread(y.par_chunks_mut(rows * width).enumerate(), len).for_each(|(chunk, y)| {
+        for (i, y) in y.chunks_exact_mut(width).enumerate() {
+            let row = chunk * rows + i;
+            let at = [row / inner[2] / inner[1], row / inner[2] % inner[1], row % inner[2]];
+            let from = (0..3).fold(0, |index, axis| index * outer[axis] + at[axis] + before[axis]);
+            y.copy_from_slice(&x[from * outer[3] + before[3]..][..width]);
+        }
+    });
+}
+
+/// `y[i] = table[index[i]]`, rows of `width`; NaN where the index is out of range.
+pub(super) fn gather(table: &[f32], index: &[u32], width: usize, y: &mut [f32]) {
+    let (len, rows) = (y.len(), chunk_rows(width));
+    spread(y.par_chunks_mut(rows * width).zip(index.par_chunks(rows)), len).for_each(|(y, index)| {
+        for (y, &i) in y.chunks_exact_mut(width).zip(index) {
+            match table.chunks_exact(width).nth(i as usize) {
+                Some(row) => y.copy_from_slice(row),
+                None => y.fill(f32::NAN),
+            }
+        }
+    });
+}
+
+/// `y[index[i]] += dy[i]` in order of i, rows of `width`. An index out of range has no row to spoil: it makes all of y NaN.
+pub(super) fn scatter(isa: Isa, dy: &[f32], index: &[u32], width: usize, y: &mut [f32]) {
+    let rows = y.len() / width;
+    let start = if index.iter().all(|i| (*i as usize) < rows) { 0.0 } else { f32::NAN };
+    // Each task owns a range of y's rows and looks through all indices, so that the order is that of i.
+    let own = rows.div_ceil(8).max(1);
+    spread(y.par_chunks_mut(own * width).enumerate(), dy.len()).for_each(|(chunk, y)| {
+        y.fill(start);
+        for (dy, &i) in dy.chunks_exact(width).zip(index) {
+            let row = (i as usize).wrapping_sub(chunk * own);
+            if row < y.len() / width {
+                add(isa, dy, &mut y[row * width..][..width]);
+            }
+        }
+    });
+}
+
+vectorized! {
+    fn add(x: &[f32], y: &mut [f32]) {
+        map!(y <- x: *y + x)
+    }
+}

@@ -1,0 +1,139 @@
+//! Slice loops compiled for each instruction set, and how they are spread over threads.
+//!
+//! A kernel is an ordinary loop in plain Rust. [`vectorized!`] compiles it three times, and LLVM turns each copy into
+//! the vectors of its instruction set. Nothing is contracted to a fused multiply-add and every reduction names its
+//! lanes ([`sum_over!`]), so all copies give the same bits. Work is cut into chunks by the geometry of the op alone,
+//! never by the number of threads.
+
+use rayon::iter::{IndexedParallelIterator, MaxLen, MinLen};
+
+/// Elements of one task of a large op: 64 KiB of each operand, which stays in L2 between passes.
+pub(super) const CHUNK: usize = 16 * 1024;
+
+/// Ops below this many elements run on the calling thread: waking another one takes longer.
+pub(super) const SERIAL: usize = 16 * 1024;
+
+/// Lanes of a reduction on every instruction set.
+pub(super) const LANES: usize = 32;
+
+/// Rows of one task when a row has `width` elements.
+pub(super) fn chunk_rows(width: usize) -> usize {
+    (CHUNK / width.max(1)).max(1)
+}
+
+/// Lets `iter`, which touches `elements` in all, run in parallel only where that pays.
+pub(super) fn spread<I: IndexedParallelIterator>(iter: I, elements: usize) -> MaxLen<MinLen<I>> {
+    let at_least = if elements < SERIAL { usize::MAX } else { 1 };
+    // More tasks than threads, so that a thread that was held up is helped out.
+    let at_most = if elements < SERIAL { usize::MAX } else { (iter.len() / 32).max(1) };
+    iter.with_min_len(at_least).with_max_len(at_most)
+}
+
+/// Compiles a function once for each instruction set; the [`Isa`](super::product::Isa) becomes its first argument.
+macro_rules! vectorized {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        $vis fn $name(isa: $crate::backend::cpu::product::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                body($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                body($($arg),*)
+            }
+            assert!(isa.is_available(), "this machine has no {isa}");
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the machine has the features, as asserted.
+                $crate::backend::cpu::product::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the machine has the features, as asserted.
+                $crate::backend::cpu::product::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                _ => body($($arg),*),
+            }
+        }
+    };
+}
+pub(super) use vectorized;
+
+/// `map!(y <- a, b: expression of a and b)`: every element of the slice `y` from those of the slices `a` and `b`.
+macro_rules! map {
+    ($y:ident <- $a:ident: $e:expr) => {
+        for ($y, &$a) in $y.iter_mut().zip($a) {
+            *$y = $e;
+        }
+    };
+    ($y:ident <- $a:ident, $b:ident: $e:expr) => {
+        for (($y, &$a), &$b) in $y.iter_mut().zip($a).zip($b) {
+            *$y = $e;
+        }
+    };
+    ($y:ident <- $a:ident, $b:ident, $c:ident: $e:expr) => {
+        for ((($y, &$a), &$b), &$c) in $y.iter_mut().zip($a).zip($b).zip($c) {
+            *$y = $e;
+        }
+    };
+}
+pub(super) use map;
+
+/// `sum_over!(a, b => expression of a and b)`: the sum over slices of equal length, in [`LANES`] lanes that are then
+/// added in halves.
+macro_rules! sum_over {
+    ($first:ident $(, $more:ident)* => $e:expr) => {{
+        const L: usize = $crate::backend::cpu::vector::LANES;
+        let mut lanes = [0f32; L];
+        let len = $first.len();
+        $(let $more = &$more[..len];)*
+        let whole = len - len % L;
+        for at in (0..whole).step_by(L) {
+            let $first: &[f32; L] = $first[at..at + L].try_into().expect("L elements");
+            $(let $more: &[f32; L] = $more[at..at + L].try_into().expect("L elements");)*
+            for l in 0..L {
+                let $first = $first[l];
+                $(let $more = $more[l];)*
+                lanes[l] += $e;
+            }
+        }
+        for at in whole..len {
+            let $first = $first[at];
+            $(let $more = $more[at];)*
+            lanes[at - whole] += $e;
+        }
+        $crate::backend::cpu::vector::add_lanes(lanes)
+    }};
+}
+pub(super) use sum_over;
+
+/// The sum of all lanes, by halves.
+#[inline(always)]
+pub(super) fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] += lanes[l + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The largest element; -infinity if there is none; a NaN is skipped.
+#[inline(always)]
+pub(super) fn largest(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for (m, &v) in lanes.iter_mut().zip(block) {
+            *m = if v > *m { v } else { *m };
+        }
+    }
+    for (m, &v) in lanes.iter_mut().zip(rest) {
+        *m = if v > *m { v } else { *m };
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m })
+}
