@@ -9,10 +9,9 @@
 //! No zero is inserted or multiplied. Where windows overhang the image so far that most of their taps meet padding (a
 //! transposed convolution of a 1x1 image), every output row or column becomes a phase of its own, with the taps it meets.
 //!
-//! K runs along the source in memory: tap rows, then the floats of neighbouring taps, which are neighbours in NHWC too.
-//! So one copy moves a whole row of taps. Closed taps never appear in K.
+//! K runs along the source in memory: tap rows, taps, channels; the floats of neighbouring taps are neighbours in NHWC.
+//! Closed taps never appear in K.
 
-use super::simd::{Simd, clear, copy};
 use super::tile::Segments;
 use crate::tape::geometry::{ConvGeom, Mask};
 use std::cmp::Ordering;
@@ -36,10 +35,10 @@ pub(super) struct Axis {
     first: usize,
     step: usize,
     /// Source position under the first tap of the first output (may be in the padding), and from one output to the next.
-    source: isize,
-    source_step: usize,
+    pub(super) source: isize,
+    pub(super) source_step: usize,
     /// Taps in ascending order of source position; the first one's index in the kernel, and from one to the next.
-    taps: usize,
+    pub(super) taps: usize,
     tap: usize,
     tap_step: isize,
 }
@@ -187,6 +186,11 @@ impl Gather {
         }
     }
 
+    /// Height and width of the source.
+    pub(super) fn source_size(&self) -> [usize; 2] {
+        self.axes.map(|a| a.source)
+    }
+
     /// Number of phases.
     pub(super) fn phases(&self) -> usize {
         self.axes[0].phases(self.split[0]) * self.axes[1].phases(self.split[1])
@@ -205,7 +209,7 @@ impl Gather {
 #[derive(Clone, Copy)]
 pub(super) struct Phase {
     pub(super) gather: Gather,
-    axes: [Axis; 2],
+    pub(super) axes: [Axis; 2],
 }
 
 impl Phase {
@@ -221,7 +225,7 @@ impl Phase {
     }
 
     /// The open taps of a tap row, as a range of positions in source order.
-    fn run(&self, t: usize) -> (usize, usize) {
+    pub(super) fn run(&self, t: usize) -> (usize, usize) {
         let g = &self.gather.geom;
         let row = self.axes[0].tap(t);
         let limit = match row.cmp(&(g.kh / 2)) {
@@ -233,31 +237,20 @@ impl Phase {
         self.axes[1].below(limit)
     }
 
-    /// Calls `f(k, i, j)` for every open tap: where it begins in K, and its place in the kernel.
-    pub(super) fn for_each_tap(&self, mut f: impl FnMut(usize, usize, usize)) {
-        let mut k = 0;
-        for t in 0..self.axes[0].taps {
-            let (lo, hi) = self.run(t);
-            for u in lo..hi {
-                f(k, self.axes[0].tap(t), self.axes[1].tap(u));
-                k += self.gather.source_channels();
-            }
-        }
+    /// Every open tap in the order of K: where it begins in K, and its row and column in the kernel.
+    /// An iterator, for vector code cannot be inlined into a closure.
+    pub(super) fn taps(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let [r, c] = self.axes;
+        let channels = self.gather.source_channels();
+        let runs = (0..r.taps).flat_map(move |t| (self.run(t).0..self.run(t).1).map(move |u| (r.tap(t), c.tap(u))));
+        runs.enumerate().map(move |(tap, (i, j))| (tap * channels, i, j))
     }
 
     /// Where K meets the centre tap of a mask with colour groups: the only tap that can be partly open.
     pub(super) fn centre(&self) -> Option<usize> {
         let g = &self.gather.geom;
-        let mut found = None;
-        if g.mask == Mask::None || g.groups == 1 {
-            return found;
-        }
-        self.for_each_tap(|k, i, j| {
-            if (i, j) == (g.kh / 2, g.kw / 2) {
-                found = Some(k);
-            }
-        });
-        found
+        let masked = g.mask != Mask::None && g.groups > 1;
+        self.taps().find(|&(_, i, j)| masked && (i, j) == (g.kh / 2, g.kw / 2)).map(|(k, _, _)| k)
     }
 
     /// The part of K that the output channels `columns` need; closed weights inside it are zeros in the packed panel.
@@ -294,7 +287,7 @@ impl Phase {
     /// are the source (a 1x1 convolution without stride or padding; windows as wide as the image, one an image).
     pub(super) fn in_place(&self) -> Option<(usize, usize)> {
         let [r, c] = &self.axes;
-        let [h, w] = self.gather.axes.map(|a| a.source);
+        let [h, w] = self.gather.source_size();
         let channels = self.gather.source_channels();
         let inside = r.source >= 0 && r.source as usize + r.taps <= h && c.source == 0;
         let pointwise = (r.taps, c.taps) == (1, 1) && (r.count, c.count) == (h, w) && r.source == 0;
@@ -318,105 +311,46 @@ impl Phase {
         along.then(|| r.tap * g.kw * g.cin)
     }
 
+    /// The pixels of a range, cut where an output row ends.
+    pub(super) fn lines(&self, pixels: Range<usize>) -> impl Iterator<Item = Line> {
+        let [rows, columns] = self.axes.map(|a| a.count);
+        let mut at = pixels.start;
+        std::iter::from_fn(move || {
+            (at < pixels.end).then(|| {
+                let column = at % columns;
+                let len = (columns - column).min(pixels.end - at);
+                let line = Line {
+                    pixels: at - pixels.start..at - pixels.start + len,
+                    image: at / columns / rows,
+                    row: at / columns % rows,
+                    column,
+                };
+                at += len;
+                line
+            })
+        })
+    }
+
     /// Offset in the output of the first channel of each pixel from `start` on.
     pub(super) fn out_offsets(&self, start: usize, offsets: &mut [usize]) {
         let [r, c] = &self.axes;
         let [h, w] = self.gather.axes.map(|a| a.out);
-        let mut at = start;
-        let mut rest = offsets;
-        while !rest.is_empty() {
-            let column = at % c.count;
-            let row = at / c.count % r.count;
-            let image = at / c.count / r.count;
-            let first = (image * h + r.first + row * r.step) * w + c.first + column * c.step;
-            let (now, later) = rest.split_at_mut((c.count - column).min(rest.len()));
-            for (i, offset) in now.iter_mut().enumerate() {
+        for line in self.lines(start..start + offsets.len()) {
+            let first = (line.image * h + r.first + line.row * r.step) * w + c.first + line.column * c.step;
+            for (i, offset) in offsets[line.pixels].iter_mut().enumerate() {
                 *offset = (first + i * c.step) * self.gather.out_channels();
             }
-            at += now.len();
-            rest = later;
         }
     }
+}
 
-    /// Copies the part `k` of the rows of `pixels` from `source` to `dst`, `ld` floats apart, zeros for the padding.
-    ///
-    /// # Safety
-    /// The features of `S` are there; `source` is a whole source tensor; `dst` has `pixels.len()` rows.
-    #[inline(always)]
-    pub(super) unsafe fn im2col<S: Simd>(
-        &self,
-        source: *const f32,
-        pixels: Range<usize>,
-        k: Range<usize>,
-        dst: *mut f32,
-        ld: usize,
-    ) {
-        let [r, c] = &self.axes;
-        let [h, w] = self.gather.axes.map(|a| a.source);
-        let channels = self.gather.source_channels();
-        let mut at = pixels.start;
-        while at < pixels.end {
-            let column = at % c.count;
-            let row = at / c.count % r.count;
-            let image = at / c.count / r.count;
-            let len = (c.count - column).min(pixels.end - at);
-            let x = c.source + (column * c.source_step) as isize;
-            let mut run_start = 0;
-            for t in 0..r.taps {
-                let (lo, hi) = self.run(t);
-                let run = run_start..run_start + (hi - lo) * channels;
-                run_start = run.end;
-                // The part of this run that was asked for, in floats from the run's start.
-                let from = k.start.max(run.start) - run.start;
-                let to = k.end.min(run.end).max(run.start + from) - run.start;
-                if from == to {
-                    continue;
-                }
-                let y = r.source + (row * r.source_step + t) as isize;
-                // SAFETY: rows `at..at + len` of dst; source floats are clipped to the image below.
-                unsafe {
-                    let mut dst = dst.add((at - pixels.start) * ld + run.start + from - k.start);
-                    if y < 0 || y >= h as isize {
-                        for _ in 0..len {
-                            clear::<S>(dst, to - from);
-                            dst = dst.add(ld);
-                        }
-                        continue;
-                    }
-                    let line = source.add((image * h + y as usize) * w * channels);
-                    // Outputs whose run lies inside the image need no clipping.
-                    let x = x + lo as isize;
-                    let low = ((-x).max(0) as usize).div_ceil(c.source_step).min(len);
-                    let room = w as isize - (hi - lo) as isize - x;
-                    let high = if room < 0 { 0 } else { room as usize / c.source_step + 1 }.clamp(low, len);
-                    let clipped = |dst: *mut f32, i: usize| {
-                        let start = (x + (i * c.source_step) as isize) * channels as isize;
-                        let begin = (-start).clamp(from as isize, to as isize);
-                        let end = ((w * channels) as isize - start).clamp(begin, to as isize);
-                        clear::<S>(dst, begin as usize - from);
-                        let inside = dst.add(begin as usize - from);
-                        copy::<S>(inside, line.wrapping_offset(start + begin), (end - begin) as usize);
-                        clear::<S>(dst.add(end as usize - from), to - end as usize);
-                    };
-                    for i in 0..low {
-                        clipped(dst, i);
-                        dst = dst.add(ld);
-                    }
-                    if low < high {
-                        let mut src = line.offset((x + (low * c.source_step) as isize) * channels as isize).add(from);
-                        for _ in low..high {
-                            copy::<S>(dst, src, to - from);
-                            dst = dst.add(ld);
-                            src = src.wrapping_add(c.source_step * channels);
-                        }
-                    }
-                    for i in high..len {
-                        clipped(dst, i);
-                        dst = dst.add(ld);
-                    }
-                }
-            }
-            at += len;
-        }
-    }
+/// Neighbouring pixels of one output row of a phase.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// Which they are, counted from the first pixel of the range that was cut.
+    pub(super) pixels: Range<usize>,
+    pub(super) image: usize,
+    /// Row and first column on the axes of the phase.
+    pub(super) row: usize,
+    pub(super) column: usize,
 }

@@ -14,6 +14,7 @@ mod gather;
 mod isa;
 mod outer;
 mod pack;
+mod patches;
 mod pool;
 mod rows;
 mod simd;

@@ -1,43 +1,40 @@
-//! `conv_dw` (and products with a transposed left side): the gathered rows of all pixels, transposed, times the gradients.
+//! `conv_dw` (and products with a transposed left side): the patches of all pixels, transposed, times the gradients.
 //!
-//! Shapes: `dw[K, N] = rows[P, K]^T dy[P, N]`, P all output pixels, K open taps x cin, N = cout. The pixels are cut into
-//! chunks that depend on the geometry alone; tasks are chunks times ranges of K. A task gathers the rows of a few hundred
-//! pixels at a time into a buffer that fits the L2 cache (or reads them in place) and adds their products to the chunk's
-//! sums; the register tile reads both sides as they lie, k running across rows. The chunks' sums are added in order.
+//! Shapes: `dw[K, N] = patches[P, K]^T dy[P, N]`, P all output pixels, K open taps x cin, N = cout. The pixels are cut into
+//! chunks that depend on the geometry alone; tasks are chunks times ranges of K. A task adds the products of a hundred
+//! pixels at a time to its sums; the register tile reads both sides as they lie. The chunks' sums are added in order.
 //!
 //! Bound by the FMA units where K and N are 64 or more, else by reading x and dy.
 
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch};
+use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel, thread};
 use super::simd::{Simd, clear, copy};
-use super::tile::{Tile, Tiles};
+use super::tile::{Across, Out, Right, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use std::ops::Range;
 
-/// Pixels that are gathered at a time.
-const PIXELS: usize = 192;
-/// Floats of gathered rows.
-const BLOCK: usize = 96 * 1024;
-/// Longest range of K of a task: `PIXELS` of them fill the block.
-const RANGE: usize = BLOCK / PIXELS - 2 * LINE;
+/// Pixels whose products a tile adds up before it goes to memory.
+const PIXELS: usize = 128;
+/// Columns of dy that are packed at a time.
+const COLUMNS: usize = 256;
+/// Longest range of K that is copied.
+const RANGE: usize = 512;
 /// Fewest pixels and most floats of sums (all chunks together) that allow a further chunk.
 const CHUNK: usize = 1024;
 const SUMS: usize = 1 << 20;
 /// Most chunks.
 const MAX_CHUNKS: usize = 16;
-/// Widest panel on any instruction set.
-const MAX_WIDTH: usize = 32;
+/// Most rows of a register tile on any instruction set.
+const MAX_MR: usize = 14;
 /// Tasks for each thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 
-/// Distance between gathered rows: an odd number of cache lines, so that neighbouring rows fall into different sets.
-fn padded(k: usize) -> usize {
-    (k.div_ceil(LINE) | 1) * LINE
-}
-
-/// Floats of the buffers of one thread: gathered rows and a panel of dy.
-const BUFFER: usize = BLOCK + PIXELS * MAX_WIDTH;
+/// Floats of the buffers of one thread: a panel of dy, copied patches, pointers.
+const POINTERS: usize = PIXELS * size_of::<*const f32>() / size_of::<f32>();
+const PATCHES: usize = PIXELS * (RANGE + 2 * LINE);
+const BUFFER: usize = PIXELS * COLUMNS + PATCHES + POINTERS;
 
 /// The pixels cut into chunks, by the geometry alone.
 fn chunks(phase: &Phase) -> usize {
@@ -48,7 +45,9 @@ fn chunks(phase: &Phase) -> usize {
 /// Floats of scratch that [`run`] needs on `threads` threads, whatever the instruction set.
 pub(super) fn scratch_len(gather: &Gather, threads: usize) -> usize {
     let phase = gather.phase(0);
-    LINE + chunks(&phase) * phase.k() * gather.geom.cout + threads * BUFFER
+    let zeros = gather.geom.cin.next_multiple_of(LINE);
+    let sums = (chunks(&phase) * phase.k() * gather.geom.cout).next_multiple_of(LINE);
+    LINE + zeros + sums + threads * BUFFER
 }
 
 /// What the tasks of one call share.
@@ -56,14 +55,15 @@ struct Context<'a> {
     phase: Phase,
     x: &'a [f32],
     dy: &'a [f32],
+    zeros: Shared,
     sums: Shared,
     buffers: Shared,
     /// Whether the sums of the only chunk are the result itself.
     direct: bool,
     chunks: usize,
     ranges: usize,
+    patches: Patches,
     epi: &'a [EpilogueOp<'a>],
-    isa: Isa,
 }
 
 /// Computes all weight gradients of `gather` (forward). Slices have the sizes of the geometry.
@@ -84,21 +84,27 @@ pub(super) fn run(
         return;
     }
     let threads = rayon::current_num_threads();
-    let sums = aligned(scratch, scratch_len(gather, threads) - LINE);
+    let zeros = aligned(scratch, scratch_len(gather, threads) - LINE);
     let phase = gather.phase(0);
     let (k, n) = (phase.k(), gather.geom.cout);
     let chunks = chunks(&phase);
-    // SAFETY: the buffers follow the sums, within the length that was checked.
-    let buffers = Shared(unsafe { sums.add(chunks * k * n) });
+    let zeros_len = gather.geom.cin.next_multiple_of(LINE);
+    // SAFETY: sums and buffers follow the zeros, within the length that was checked.
+    let (sums, buffers) = unsafe {
+        std::slice::from_raw_parts_mut(zeros.0, zeros_len).fill(0.0);
+        let sums = Shared(zeros.add(zeros_len));
+        (sums, Shared(sums.add((chunks * k * n).next_multiple_of(LINE))))
+    };
     let rows = dw.len() / n;
     let dw = Shared(dw.as_mut_ptr());
     let direct = phase.weight_row().filter(|_| chunks == 1 && phase.pixels() > 0);
     // SAFETY: K begins at that row of dw and runs along it.
     let sums = direct.map_or(sums, |row| Shared(unsafe { dw.add(row * n) }));
-    let wanted = if threads > 1 { (TASKS * threads).div_ceil(chunks) } else { 1 };
-    let ranges = k.div_ceil(RANGE).max(wanted.min(k / (2 * isa.mr()))).max(1);
     let direct = direct.is_some();
-    let context = &Context { phase, x, dy, sums, buffers, direct, chunks, ranges, epi, isa };
+    let patches = Patches::of(&phase, usize::MAX / gather.geom.cin.max(1));
+    let wanted = if threads > 1 { (TASKS * threads).div_ceil(chunks).min(k / (2 * isa.mr())) } else { 1 };
+    let ranges = wanted.max(if patches == Patches::Copied { k.div_ceil(RANGE - 2 * MAX_MR) } else { 1 });
+    let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, epi };
     if k > 0 && phase.pixels() > 0 {
         parallel(chunks * ranges, |i| {
             // SAFETY: every task writes sums of its own.
@@ -125,63 +131,131 @@ impl Job for Outer<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) {
-        let Context { phase, x, dy, chunks, ranges, isa, .. } = *self.context;
-        let (k, n, width) = (phase.k(), phase.gather.geom.cout, isa.width());
-        let chunk = self.chunk;
-        let first = phase.pixels() * chunk / chunks;
-        let end = phase.pixels() * (chunk + 1) / chunks;
-        let ks = k * self.range / ranges..k * (self.range + 1) / ranges;
-        let tiles = ks.len().div_ceil(S::MR);
+        let Context { phase, x, chunks, ranges, patches, .. } = *self.context;
+        let first = phase.pixels() * self.chunk / chunks;
+        let end = phase.pixels() * (self.chunk + 1) / chunks;
+        let n = phase.gather.geom.cout;
+        // K in tiles: no tile spans two taps.
+        let (taps, channels) = patches.taps(&phase);
+        let by_tap = channels.div_ceil(S::MR);
+        let tiles = taps * by_tap * self.range / ranges..taps * by_tap * (self.range + 1) / ranges;
+        let copied = channels * tiles.start / by_tap..channels * tiles.end / by_tap;
         // SAFETY: inputs have the sizes of the geometry; the sums of this chunk and range, and this thread's buffers,
         // belong to this task.
         unsafe {
-            let sums = self.context.sums.add((chunk * k + ks.start) * n);
-            let buffer = self.context.buffers.add(thread() * BUFFER);
-            let panel_buffer = buffer.add(BLOCK);
+            let right = self.context.buffers.add(thread() * BUFFER);
+            let copy = right.add(PIXELS * COLUMNS);
+            let table = copy.add(PATCHES).cast::<*const f32>();
             for start in (first..end).step_by(PIXELS) {
                 let pixels = start..end.min(start + PIXELS);
-                let (a, lda) = match phase.in_place() {
-                    Some((offset, ld)) => (x.as_ptr().add(offset + start * ld + ks.start), ld),
-                    None => {
-                        let ld = padded(ks.len());
-                        phase.im2col::<S>(x.as_ptr(), pixels.clone(), ks.clone(), buffer, ld);
-                        (buffer.cast_const(), ld)
+                match patches {
+                    Patches::InPlace { offset, step } => {
+                        patches::point_at_rows(table, x.as_ptr().add(offset + start * step), step, pixels.len());
                     }
-                };
-                for column in (0..n).step_by(width) {
-                    let columns = column..n.min(column + width);
-                    let (b, ldb) = if columns.len() == width && n <= 2 * width {
-                        (dy.as_ptr().add(start * n + column), n)
-                    } else {
-                        for (i, p) in pixels.clone().enumerate() {
-                            let row = panel_buffer.add(i * width);
-                            copy::<S>(row, dy.as_ptr().add(p * n + column), columns.len());
-                            clear::<S>(row.add(columns.len()), width - columns.len());
+                    Patches::Copied => {
+                        let ld = padded(copied.len());
+                        patches::im2col::<S>(&phase, x.as_ptr(), pixels.clone(), copied.clone(), copy, ld);
+                        patches::point_at_rows(table, copy.wrapping_sub(copied.start), ld, pixels.len());
+                    }
+                    Patches::Taps => {}
+                }
+                for group in (0..n).step_by(COLUMNS) {
+                    let group = group..n.min(group + COLUMNS);
+                    let right = self.right::<S>(pixels.clone(), group.clone(), right);
+                    for tap in tiles.start / by_tap..tiles.end.div_ceil(by_tap) {
+                        if patches == Patches::Taps {
+                            let zeros = self.context.zeros.0;
+                            let tap = tap..tap + 1;
+                            patches::point_at_taps(&phase, x.as_ptr(), zeros, pixels.clone(), tap, table, PIXELS);
                         }
-                        (panel_buffer.cast_const(), width)
-                    };
-                    // Closed channels are the last rows of what these columns see: no tile begins there.
-                    let (open, _) = phase.segments(columns.clone());
-                    let open = open.as_slice().last().map_or(0, |range| range[1]);
-                    for t in 0..tiles {
-                        let rows = ks.len() * t / tiles..ks.len() * (t + 1) / tiles;
-                        if ks.start + rows.start >= open {
-                            break;
+                        let of_tap = (tap * by_tap).max(tiles.start)..((tap + 1) * by_tap).min(tiles.end);
+                        for tile in of_tap {
+                            let tile = tile - tap * by_tap;
+                            let rows = channels * tile / by_tap..channels * (tile + 1) / by_tap;
+                            self.tile::<S>(
+                                table,
+                                pixels.clone(),
+                                tap * channels,
+                                rows,
+                                group.clone(),
+                                right,
+                                start > first,
+                            );
                         }
-                        let offsets: [usize; 16] = std::array::from_fn(|i| (rows.start + i) * n + column);
-                        S::tile(rows.len(), columns.len().div_ceil(S::LANES), true)(&Tile {
-                            a: a.add(rows.start),
-                            lda,
-                            b,
-                            ldb,
-                            c: sums,
-                            rows: &offsets[..rows.len()],
-                            cols: columns.len(),
-                            segments: &[[0, pixels.len()]],
-                            resume: start > first,
-                        });
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Some columns of dy: a panel of `2 * LANES` of them, and how far it is to the next panel.
+#[derive(Clone, Copy)]
+struct Panels {
+    first: Right,
+    step: usize,
+}
+
+impl Outer<'_> {
+    /// The columns `group` of dy, in place where they are whole panels that lie close together, else packed into `buffer`.
+    ///
+    /// # Safety
+    /// The features of `S` are there and `buffer` holds the columns of the pixels.
+    #[inline(always)]
+    unsafe fn right<S: Tiles>(&self, pixels: Range<usize>, group: Range<usize>, buffer: *mut f32) -> Panels {
+        let (n, width) = (self.context.phase.gather.geom.cout, 2 * S::LANES);
+        // SAFETY: dy has a row of n for each pixel.
+        unsafe {
+            let dy = self.context.dy.as_ptr().add(pixels.start * n);
+            if n % width == 0 && n <= 2 * width {
+                return Panels { first: Right { b: dy.add(group.start), ldb: n }, step: width };
+            }
+            for (panel, column) in group.clone().step_by(width).enumerate() {
+                let columns = width.min(group.end - column);
+                for i in 0..pixels.len() {
+                    let row = buffer.add((panel * PIXELS + i) * width);
+                    copy::<S>(row, dy.add(i * n + column), columns);
+                    clear::<S>(row.add(columns), width - columns);
+                }
+            }
+            Panels { first: Right { b: buffer, ldb: width }, step: PIXELS * width }
+        }
+    }
+
+    /// Adds the products of some pixels to the rows `rows` of a tap that begins at `k`, and the columns `group`.
+    ///
+    /// # Safety
+    /// As for the job; `table` has a pointer for each pixel.
+    #[inline(always)]
+    unsafe fn tile<S: Tiles>(
+        &self,
+        table: *const *const f32,
+        pixels: Range<usize>,
+        k: usize,
+        rows: Range<usize>,
+        group: Range<usize>,
+        right: Panels,
+        add: bool,
+    ) {
+        let Context { phase, sums, .. } = self.context;
+        let (n, width) = (phase.gather.geom.cout, 2 * S::LANES);
+        let row = self.chunk * phase.k() + k + rows.start;
+        let offsets: [usize; MAX_MR] = std::array::from_fn(|i| (row + i) * n);
+        for (panel, column) in group.clone().step_by(width).enumerate() {
+            let cols = width.min(group.end - column);
+            // Closed channels are the last that these columns see.
+            if k + rows.start >= phase.segments(column..column + cols).0.end() {
+                continue;
+            }
+            // SAFETY: a row of sums for each row of K; the right side has these panels.
+            unsafe {
+                S::across(rows.len(), cols.div_ceil(S::LANES))(&Across {
+                    a: table,
+                    first: rows.start,
+                    steps: pixels.len(),
+                    b: Right { b: right.first.b.add(panel * right.step), ldb: right.first.ldb },
+                    out: Out { c: sums.add(column), rows: &offsets[..rows.len()], cols, add },
+                });
             }
         }
     }
@@ -207,7 +281,7 @@ impl Job for Reduce<'_> {
         let mut next = self.rows.start;
         // SAFETY: the rows belong to this task; sums hold `chunks` times K rows.
         unsafe {
-            phase.for_each_tap(|k, i, j| {
+            for (k, i, j) in phase.taps() {
                 let tap = (i * g.kw + j) * g.cin;
                 let start = tap.clamp(next, self.rows.end);
                 let end = (tap + g.cin).clamp(start, self.rows.end);
@@ -224,10 +298,12 @@ impl Job for Reduce<'_> {
                     }
                 }
                 next = end.max(next);
-            });
+            }
             clear::<S>(self.dw.add(next * n), (self.rows.end - next) * n);
             if !epi.is_empty() {
-                self.rows.for_each(|row| epilogue::apply(epi, self.dw.0, &[row * n], 0..n, n));
+                for row in self.rows {
+                    epilogue::apply(epi, self.dw.0, &[row * n], 0..n, n);
+                }
             }
         }
     }

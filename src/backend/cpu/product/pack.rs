@@ -18,7 +18,7 @@ use std::ops::Range;
 pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range<usize>, dst: *mut f32, width: usize) {
     let g = phase.gather.geom;
     let cols = columns.len();
-    phase.for_each_tap(|k, i, j| {
+    for (k, i, j) in phase.taps() {
         let tap = (i * g.kw + j) * g.cin;
         // SAFETY: the tap's channels, within w and within the panel.
         unsafe {
@@ -35,7 +35,7 @@ pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range
                 }
             }
         }
-    });
+    }
     let (_, closed) = phase.segments(columns.clone());
     if let Some(k) = phase.centre().filter(|_| closed) {
         // SAFETY: the centre tap's rows of the panel.
@@ -52,7 +52,9 @@ unsafe fn close<S: Simd>(g: &ConvGeom, direction: Direction, columns: Range<usiz
         match direction {
             Direction::Forward => {
                 for (j, co) in columns.enumerate() {
-                    (open(co)..g.cin).for_each(|ci| *dst.add(ci * width + j) = 0.0);
+                    for ci in open(co)..g.cin {
+                        *dst.add(ci * width + j) = 0.0;
+                    }
                 }
             }
             Direction::Backward => {

@@ -1,38 +1,41 @@
-//! `conv` and `conv_dx` (and plain matrix products, as 1x1 convolutions): a row of gathered floats for each output
-//! pixel, times the weights.
+//! `conv` and `conv_dx` (and plain matrix products, as 1x1 convolutions): the patch of each output pixel times the weights.
 //!
 //! Shapes: pixels `[M, K]` times weights `[K, N]`, M the output pixels of a phase, K open taps x source channels, N output
-//! channels. Tasks are blocks of pixels; each copies its rows into a buffer that fits the L2 cache (or reads them in
-//! place), multiplies them with one panel of weights after another, and applies the epilogue while the block is hot.
+//! channels. Tasks are blocks of pixels; each multiplies its patches with one panel of weights after another and applies
+//! the epilogue while the block is hot. Panels of weights come from the L2 cache, patches from the L1 cache.
 //!
-//! Bound by the FMA units where K and N are 64 or more; by the copy of the rows (K floats against K * N products) where
-//! N is small; by memory where K is small.
+//! Bound by the FMA units where K and N are 64 or more; by memory where K is small; by the copy of the patches where the
+//! source has few channels.
 
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch};
 use super::pack;
+use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel, thread};
-use super::tile::{Segments, Tile, Tiles};
+use super::tile::{Along, Out, Right, Run, Segments, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use std::ops::Range;
 
 /// Most rows of a block.
 const MAX_ROWS: usize = 512;
-/// Floats of a block of rows: three eighths of a megabyte, so that it shares the L2 cache with a panel of weights.
+/// Floats of a block of patches: three eighths of a megabyte, so that it shares the L2 cache with a panel of weights.
 const BLOCK: usize = 96 * 1024;
+/// Most taps that are read through pointers, and most runs of k that they and their segments make.
+const MAX_TAPS: usize = 64;
+const MAX_RUNS: usize = MAX_TAPS + Segments::MAX;
+/// Floats that the pointers of a block take.
+const POINTERS: usize = MAX_TAPS * MAX_ROWS / 2 * POINTER;
+const POINTER: usize = size_of::<*const f32>() / size_of::<f32>();
 /// Most rows of a register tile, and widest panel, on any instruction set.
 const MAX_MR: usize = 14;
 const MAX_WIDTH: usize = 32;
 /// Tasks for each thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 
-/// Distance between copied rows: an odd number of cache lines, so that neighbouring rows fall into different sets.
-fn padded(k: usize) -> usize {
-    (k.div_ceil(LINE) | 1) * LINE
-}
-
 /// Where the parts of the scratch memory are.
 struct Layout {
+    /// Zeros that padding points to.
+    zeros: usize,
     /// Floats of the packed weights of one phase.
     packed: usize,
     /// Floats of the buffer of one thread.
@@ -43,10 +46,11 @@ struct Layout {
 
 impl Layout {
     fn new(gather: &Gather, threads: usize) -> Layout {
+        let zeros = gather.source_channels().next_multiple_of(LINE);
         let k = (0..gather.phases()).map(|i| gather.phase(i).k()).max().unwrap_or(0);
         let packed = k * gather.out_channels().next_multiple_of(MAX_WIDTH);
-        let buffer = BLOCK.max(MAX_MR * padded(k));
-        Layout { packed, buffer, total: gather.phases() * packed + threads * buffer }
+        let buffer = POINTERS + BLOCK.max(MAX_MR * padded(k));
+        Layout { zeros, packed, buffer, total: zeros + gather.phases() * packed + threads * buffer }
     }
 }
 
@@ -70,10 +74,15 @@ impl Cut {
     /// The cut that reads least: every block reads all weights, every range reads all rows.
     fn new(isa: Isa, gather: &Gather, threads: usize) -> Cut {
         let phases = (0..gather.phases()).map(|i| gather.phase(i));
-        let (m, k) = phases.fold((0, 0), |(m, k), phase| (phase.pixels().max(m), phase.k().max(k)));
+        // Pixels, and floats of each in the cache: of patches read by taps, neighbours share all but one tap.
+        let (m, floats) = phases.fold((0, 0), |(m, floats), phase| {
+            let (_, channels) = Patches::of(&phase, MAX_TAPS).taps(&phase);
+            (phase.pixels().max(m), channels.max(floats))
+        });
         let n = gather.out_channels();
         let panels = n.div_ceil(isa.width());
-        let most_rows = (BLOCK / padded(k) / isa.mr() * isa.mr()).clamp(isa.mr(), MAX_ROWS / isa.mr() * isa.mr());
+        let most_rows =
+            (BLOCK / padded(floats) / isa.mr() * isa.mr()).clamp(isa.mr(), MAX_ROWS / 2 / isa.mr() * isa.mr());
         let wanted = if threads > 1 { (TASKS * threads).div_ceil(gather.phases()) } else { 1 };
         let cut = |ranges: usize| {
             let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(isa.mr()).min(most_rows).max(isa.mr());
@@ -92,6 +101,7 @@ struct Context<'a> {
     out: Shared,
     epi: &'a [EpilogueOp<'a>],
     packed: Shared,
+    zeros: Shared,
     buffers: Shared,
     layout: Layout,
     cut: Cut,
@@ -117,12 +127,16 @@ pub(super) fn run(
     }
     let threads = rayon::current_num_threads();
     let layout = Layout::new(gather, threads);
-    let packed = aligned(scratch, layout.total);
-    // SAFETY: the buffers follow the packed weights, within the length that was checked.
-    let buffers = Shared(unsafe { packed.add(gather.phases() * layout.packed) });
+    let zeros = aligned(scratch, layout.total);
+    // SAFETY: packed weights and buffers follow the zeros, within the length that was checked.
+    let (packed, buffers) = unsafe {
+        std::slice::from_raw_parts_mut(zeros.0, layout.zeros).fill(0.0);
+        let packed = Shared(zeros.add(layout.zeros));
+        (packed, Shared(packed.add(gather.phases() * layout.packed)))
+    };
     let cut = Cut::new(isa, gather, threads);
     let out = Shared(out.as_mut_ptr());
-    let context = &Context { gather, source, w, out, epi, packed, buffers, layout, cut, isa };
+    let context = &Context { gather, source, w, out, epi, packed, zeros, buffers, layout, cut, isa };
     let panels = gather.out_channels().div_ceil(isa.width());
     parallel(gather.phases() * panels, |i| {
         // SAFETY: every task packs a panel of its own.
@@ -139,9 +153,8 @@ pub(super) fn run(
 struct Panel {
     columns: Range<usize>,
     segments: Segments,
-    b: *const f32,
-    ldb: usize,
-    /// Whether `b` is in the packed weights, rather than the weights as given.
+    right: Right,
+    /// Whether it is in the packed weights, rather than the weights as given.
     packed: bool,
 }
 
@@ -155,12 +168,13 @@ impl Context<'_> {
         match phase.weight_row() {
             Some(row) if few && !closed && columns.len() == width => {
                 let b = self.w[(row * n + columns.start).min(self.w.len())..].as_ptr();
-                Panel { columns, segments, b, ldb: n, packed: false }
+                Panel { columns, segments, right: Right { b, ldb: n }, packed: false }
             }
             _ => {
                 let at = index * self.layout.packed + panel * width * phase.k();
                 // SAFETY: within the packed weights of this phase.
-                Panel { columns, segments, b: unsafe { self.packed.add(at) }, ldb: width, packed: true }
+                let right = Right { b: unsafe { self.packed.add(at) }, ldb: width };
+                Panel { columns, segments, right, packed: true }
             }
         }
     }
@@ -181,8 +195,9 @@ impl Job for Pack<'_> {
         let phase = self.context.gather.phase(self.phase);
         let panel = self.context.panel(self.phase, &phase, self.panel);
         if panel.packed {
+            let Right { b, ldb } = panel.right;
             // SAFETY: the weights have the size of the geometry; the panel's memory belongs to this task.
-            unsafe { pack::panel::<S>(&phase, self.context.w.as_ptr(), panel.columns, panel.b.cast_mut(), panel.ldb) };
+            unsafe { pack::panel::<S>(&phase, self.context.w.as_ptr(), panel.columns, b.cast_mut(), ldb) };
         }
     }
 }
@@ -210,39 +225,52 @@ impl Job for Block<'_> {
         let n = context.gather.out_channels();
         let panels = n.div_ceil(context.isa.width());
         let panels = panels * self.range / cut.ranges..panels * (self.range + 1) / cut.ranges;
-        let k = phase.k();
-        // Rows that are a multiple of a page apart would fight for the same sets of the L1 cache.
-        let in_place = phase.in_place().filter(|&(_, ld)| ld % 512 != 0 || k < 32);
-        // SAFETY: sources, weights and outputs have the sizes of the geometry; this thread's buffer holds a block.
+        let patches = Patches::of(&phase, MAX_TAPS);
+        let (taps, channels) = patches.taps(&phase);
+        let source = context.source.as_ptr();
+        let mut offsets = [0; MAX_ROWS];
+        let offsets = &mut offsets[..pixels.len()];
+        phase.out_offsets(pixels.start, offsets);
+        // SAFETY: sources, weights and outputs have the sizes of the geometry; this thread's buffer holds the pointers
+        // and the copy of a block.
         unsafe {
-            let (a, lda) = match in_place {
-                Some((offset, ld)) => (context.source.as_ptr().add(offset + pixels.start * ld), ld),
-                None => {
-                    let (a, ld) = (context.buffers.add(thread() * context.layout.buffer), padded(k));
-                    phase.im2col::<S>(context.source.as_ptr(), pixels.clone(), 0..k, a, ld);
-                    (a.cast_const(), ld)
+            let buffer = context.buffers.add(thread() * context.layout.buffer);
+            let (table, stride) = (buffer.cast::<*const f32>(), pixels.len());
+            match patches {
+                Patches::InPlace { offset, step } => {
+                    patches::point_at_rows(table, source.add(offset + pixels.start * step), step, stride);
                 }
-            };
-            let mut offsets = [0; MAX_ROWS];
-            let offsets = &mut offsets[..pixels.len()];
-            phase.out_offsets(pixels.start, offsets);
+                Patches::Taps => {
+                    let zeros = context.zeros.0;
+                    patches::point_at_taps(&phase, source, zeros, pixels.clone(), 0..taps, table, stride);
+                }
+                Patches::Copied => {
+                    let (copy, ld) = (buffer.add(POINTERS), padded(channels));
+                    patches::im2col::<S>(&phase, source, pixels.clone(), 0..channels, copy, ld);
+                    patches::point_at_rows(table, copy, ld, stride);
+                }
+            }
             for panel in panels.clone() {
                 let panel = context.panel(self.phase, &phase, panel);
-                let tiles = offsets.len().div_ceil(S::MR);
+                let mut runs = [Run::default(); MAX_RUNS];
+                let runs = panel.segments.runs(taps, channels, &mut runs);
+                let tiles = stride.div_ceil(S::MR);
                 let nv = panel.columns.len().div_ceil(S::LANES);
                 for t in 0..tiles {
                     // Tiles of equal size: a last tile of one row would waste most of its steps.
-                    let rows = offsets.len() * t / tiles..offsets.len() * (t + 1) / tiles;
-                    S::tile(rows.len(), nv, false)(&Tile {
-                        a: a.add(rows.start * lda),
-                        lda,
-                        b: panel.b,
-                        ldb: panel.ldb,
-                        c: context.out.add(panel.columns.start),
-                        rows: &offsets[rows],
-                        cols: panel.columns.len(),
-                        segments: panel.segments.as_slice(),
-                        resume: false,
+                    let rows = stride * t / tiles..stride * (t + 1) / tiles;
+                    S::along(rows.len(), nv)(&Along {
+                        a: table.add(rows.start),
+                        stride,
+                        channels,
+                        runs,
+                        b: panel.right,
+                        out: Out {
+                            c: context.out.add(panel.columns.start),
+                            rows: &offsets[rows],
+                            cols: panel.columns.len(),
+                            add: false,
+                        },
                     });
                 }
             }

@@ -53,6 +53,12 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The features are there and the `n` floats can be written.
     unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
 
+    /// `a + b`
+    ///
+    /// # Safety
+    /// The features are there.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+
     /// `a * b + c`, rounded once where the machine can.
     ///
     /// # Safety
@@ -105,6 +111,12 @@ impl Simd for Avx512 {
     unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
         // SAFETY: the caller has AVX-512; masked lanes are not written.
         unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
@@ -166,6 +178,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: the caller has FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -216,6 +234,11 @@ impl Simd for Portable {
             // SAFETY: only the first `n` floats are written, which the caller has.
             unsafe { *p.add(i) = lane }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| a[i] + b[i])
     }
 
     #[inline(always)]

@@ -1,10 +1,13 @@
 //! The register tile: the innermost loop of every product.
 //!
 //! Computes `c[i, j] (+)= sum over k of a(i, k) * b[k, j]` for up to `MR` rows and `2 * LANES` columns, all sums in
-//! registers. A is read one float at a time and broadcast, in either order (rows of pixels for a product, columns of
-//! pixels for a weight gradient), B as vectors. Nothing is transposed or interleaved beforehand.
+//! registers. A is read through pointers, one float at a time, and broadcast; B as vectors. There are two forms: k runs
+//! [`Along`] what the pointers of A lead to (channels of a pixel: a convolution), or [`Across`] the pointers (pixels: a
+//! weight gradient). Through pointers, patches of an image are rows of a matrix without being copied, and padding is a
+//! pointer to zeros.
 //!
-//! Bound by the FMA units: a 14x32 step of AVX-512 does 28 FMAs (14 cycles on two units) against 16 loads.
+//! Bound by the FMA units: a 14x32 step of AVX-512 does 28 FMAs (14 cycles on two units) against 16 loads, and reaches
+//! 95 % and more of their peak with A and B in the L2 cache.
 //!
 //! Every element of C is one chain of FMAs in the order of k, whatever the tile: the choice of tile, block or thread
 //! cannot change a bit of the result.
@@ -12,6 +15,16 @@
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
+
+/// A range of k within one tap.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Run {
+    /// Which of the pointers of a row.
+    pub(super) tap: usize,
+    /// First channel and the one after the last.
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
 
 /// Ranges of k that one panel of columns sums over: closed channels in between are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +35,7 @@ pub(super) struct Segments {
 
 impl Segments {
     /// More ranges than this are joined (closed weights in between are zeros in B).
-    const MAX: usize = 6;
+    pub(super) const MAX: usize = 6;
 
     /// No k at all.
     pub(super) const EMPTY: Segments = Segments { ranges: [[0; 2]; Segments::MAX], len: 0 };
@@ -48,87 +61,164 @@ impl Segments {
         }
     }
 
-    /// The ranges in order.
-    pub(super) fn as_slice(&self) -> &[[usize; 2]] {
-        &self.ranges[..self.len]
+    /// The end of the last range.
+    pub(super) fn end(&self) -> usize {
+        self.ranges[..self.len].last().map_or(0, |range| range[1])
+    }
+
+    /// The ranges cut at the taps, of which there are `taps` with `channels` k each; at most `taps + MAX`.
+    pub(super) fn runs<'a>(&self, taps: usize, channels: usize, runs: &'a mut [Run]) -> &'a [Run] {
+        let mut count = 0;
+        for tap in 0..taps {
+            let (start, end) = (tap * channels, (tap + 1) * channels);
+            for [low, high] in &self.ranges[..self.len] {
+                let (low, high) = ((*low).max(start), (*high).min(end));
+                if low < high {
+                    runs[count] = Run { tap, from: low - start, to: high - start };
+                    count += 1;
+                }
+            }
+        }
+        &runs[..count]
     }
 }
 
-/// One call of the register tile.
-pub(super) struct Tile<'a> {
-    /// `a(0, 0)`.
-    pub(super) a: *const f32,
-    /// Floats between rows of A as stored: pixels where k runs along the row, steps of k where it runs across.
-    pub(super) lda: usize,
-    /// `b[0, 0]`.
-    pub(super) b: *const f32,
-    /// Floats between rows of B; whole vectors are read from each.
-    pub(super) ldb: usize,
-    /// Where the columns of C start: row `i` begins at `c + rows[i]`.
+/// Where a tile of C goes.
+pub(super) struct Out<'a> {
+    /// Where the columns of the tile start: row `i` begins at `c + rows[i]`.
     pub(super) c: *mut f32,
-    /// Offset of each row of C; one for each row of the tile.
+    /// Offset of each row; as many as the tile has rows.
     pub(super) rows: &'a [usize],
     /// Columns to write.
     pub(super) cols: usize,
-    /// What to sum over.
-    pub(super) segments: &'a [[usize; 2]],
-    /// Whether to start from what is in C rather than from zero.
-    pub(super) resume: bool,
+    /// Whether to add to what is in C.
+    pub(super) add: bool,
 }
 
-/// A register tile compiled for one instruction set and size.
-pub(super) type TileFn = unsafe fn(&Tile<'_>);
+/// B as `[k, columns]`.
+#[derive(Clone, Copy)]
+pub(super) struct Right {
+    /// `b[0, 0]`.
+    pub(super) b: *const f32,
+    /// Floats between rows; whole vectors are read from each.
+    pub(super) ldb: usize,
+}
 
-/// A [`Simd`] with its register tiles.
+/// A tile for which k runs along what the pointers of A lead to, tap after tap.
+pub(super) struct Along<'a> {
+    /// `a(i, tap t, channel c) = a[t * stride + i][c]`.
+    pub(super) a: *const *const f32,
+    pub(super) stride: usize,
+    /// Rows of B for each tap.
+    pub(super) channels: usize,
+    /// What to sum over, in order.
+    pub(super) runs: &'a [Run],
+    pub(super) b: Right,
+    pub(super) out: Out<'a>,
+}
+
+/// A tile for which k runs across the pointers of A.
+pub(super) struct Across<'a> {
+    /// `a(i, k) = a[k][first + i]`.
+    pub(super) a: *const *const f32,
+    pub(super) first: usize,
+    /// How many k.
+    pub(super) steps: usize,
+    pub(super) b: Right,
+    pub(super) out: Out<'a>,
+}
+
+/// Register tiles compiled for one instruction set and size.
+pub(super) type AlongFn = unsafe fn(&Along<'_>);
+/// Register tiles compiled for one instruction set and size.
+pub(super) type AcrossFn = unsafe fn(&Across<'_>);
+
+/// A [`Simd`] with its register tiles, of `mr` rows (1 to `MR`) and `nv` vectors (1 or 2) a row.
 pub(super) trait Tiles: Simd {
-    /// The tile of `mr` rows (1 to `MR`) and `nv` vectors (1 or 2) a row. `across`: k runs across the rows of A as stored.
-    fn tile(mr: usize, nv: usize, across: bool) -> TileFn;
+    /// The tile with k along the pointers.
+    fn along(mr: usize, nv: usize) -> AlongFn;
+    /// The tile with k across the pointers.
+    fn across(mr: usize, nv: usize) -> AcrossFn;
+}
+
+/// Repeats a block for each row of the tile with a constant index, so that the sums are registers and never an array.
+macro_rules! each_row {
+    ($mr:expr, $i:ident, $body:block) => { each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
+    (@ $mr:expr, $i:ident, $body:block, $($n:literal)*) => {
+        $({
+            let $i: usize = $n;
+            if $i < $mr $body
+        })*
+    };
+}
+
+/// One step of k: `$acc[i][j] += $a(i) * b[j]`. Not unrolled: a step is long enough to hide the loop, and the compiler
+/// would hoist the broadcasts of later steps and push sums out of the registers.
+macro_rules! step {
+    ($s:ty, $mr:ident, $nv:ident, $acc:ident, $b:expr, |$i:ident| $a:expr) => {{
+        let b: [<$s>::V; $nv] = std::array::from_fn(|j| <$s>::load($b.add(j * <$s>::LANES)));
+        each_row!($mr, $i, {
+            let a = <$s>::splat($a);
+            for j in 0..$nv {
+                $acc[$i][j] = <$s>::fma(a, b[j], $acc[$i][j]);
+            }
+        });
+    }};
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const ACROSS: bool>(t: &Tile<'_>) {
-    debug_assert!(t.rows.len() == MR && t.cols <= NV * S::LANES);
-    // SAFETY: the caller vouches for A, B and C; `rows` has MR entries.
+unsafe fn along<S: Simd, const MR: usize, const NV: usize>(t: &Along<'_>) {
+    // SAFETY: the caller vouches for A, B and C.
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
-        let full = t.cols == NV * S::LANES;
-        let tail = t.cols - (NV - 1) * S::LANES;
-        if t.resume {
-            for (sums, &row) in acc.iter_mut().zip(t.rows) {
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    let p = t.c.add(row + j * S::LANES);
-                    *sum = if full || j + 1 < NV { S::load(p) } else { S::load_first(p, tail) };
-                }
+        for run in t.runs {
+            let mut a = [std::ptr::null(); MR];
+            each_row!(MR, i, {
+                a[i] = *t.a.add(run.tap * t.stride + i);
+            });
+            let mut b = t.b.b.add((run.tap * t.channels + run.from) * t.b.ldb);
+            for k in run.from..run.to {
+                step!(S, MR, NV, acc, b, |i| a[i].add(k));
+                b = b.add(t.b.ldb);
             }
         }
-        let step = |acc: &mut [[S::V; NV]; MR], a: *const f32, b: *const f32| {
-            let b: [S::V; NV] = std::array::from_fn(|j| S::load(b.add(j * S::LANES)));
-            for (i, sums) in acc.iter_mut().enumerate() {
-                let a = S::splat(if ACROSS { a.add(i) } else { a.add(i * t.lda) });
-                for (sum, b) in sums.iter_mut().zip(b) {
-                    *sum = S::fma(a, b, *sum);
+        finish::<S, MR, NV>(acc, &t.out);
+    }
+}
+
+#[inline(always)]
+unsafe fn across<S: Simd, const MR: usize, const NV: usize>(t: &Across<'_>) {
+    // SAFETY: the caller vouches for A, B and C.
+    unsafe {
+        let mut acc = [[S::zero(); NV]; MR];
+        let mut b = t.b.b;
+        for k in 0..t.steps {
+            let a = (*t.a.add(k)).wrapping_add(t.first);
+            step!(S, MR, NV, acc, b, |i| a.add(i));
+            b = b.add(t.b.ldb);
+        }
+        finish::<S, MR, NV>(acc, &t.out);
+    }
+}
+
+/// Writes the sums, or adds them.
+#[inline(always)]
+unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(acc: [[S::V; NV]; MR], out: &Out<'_>) {
+    assert!(out.rows.len() == MR && out.cols <= NV * S::LANES && out.cols > (NV - 1) * S::LANES);
+    let tail = out.cols - (NV - 1) * S::LANES;
+    // SAFETY: the caller vouches for C; `rows` has MR entries.
+    unsafe {
+        each_row!(MR, i, {
+            for j in 0..NV {
+                let p = out.c.add(out.rows[i] + j * S::LANES);
+                if tail == S::LANES || j + 1 < NV {
+                    S::store(p, if out.add { S::add(S::load(p), acc[i][j]) } else { acc[i][j] });
+                } else {
+                    let sum = if out.add { S::add(S::load_first(p, tail), acc[i][j]) } else { acc[i][j] };
+                    S::store_first(p, sum, tail);
                 }
             }
-        };
-        let a_step = if ACROSS { t.lda } else { 1 };
-        for &[start, end] in t.segments {
-            let (mut a, mut b) = (t.a.add(start * a_step), t.b.add(start * t.ldb));
-            for _ in 0..(end - start) / 4 {
-                for u in 0..4 {
-                    step(&mut acc, a.add(u * a_step), b.add(u * t.ldb));
-                }
-                (a, b) = (a.add(4 * a_step), b.add(4 * t.ldb));
-            }
-            for u in 0..(end - start) % 4 {
-                step(&mut acc, a.add(u * a_step), b.add(u * t.ldb));
-            }
-        }
-        for (sums, &row) in acc.iter().zip(t.rows) {
-            for (j, &sum) in sums.iter().enumerate() {
-                let p = t.c.add(row + j * S::LANES);
-                if full || j + 1 < NV { S::store(p, sum) } else { S::store_first(p, sum, tail) }
-            }
-        }
+        });
     }
 }
 
@@ -137,17 +227,25 @@ macro_rules! tiles {
     ($isa:ident, $feature:meta, $($mr:literal)*) => {
         impl Tiles for $isa {
             #[inline(always)]
-            fn tile(mr: usize, nv: usize, across: bool) -> TileFn {
+            fn along(mr: usize, nv: usize) -> AlongFn {
                 #[$feature]
-                unsafe fn run<const MR: usize, const NV: usize, const ACROSS: bool>(t: &Tile<'_>) {
+                unsafe fn run<const MR: usize, const NV: usize>(t: &Along<'_>) {
                     // SAFETY: passed on to the caller; the features are enabled here.
-                    unsafe { tile::<$isa, MR, NV, ACROSS>(t) }
+                    unsafe { along::<$isa, MR, NV>(t) }
                 }
-                static TABLE: [[[TileFn; $isa::MR]; 2]; 2] = [
-                    [[$(run::<$mr, 1, false>),*], [$(run::<$mr, 2, false>),*]],
-                    [[$(run::<$mr, 1, true>),*], [$(run::<$mr, 2, true>),*]],
-                ];
-                TABLE[usize::from(across)][nv - 1][mr - 1]
+                static TABLE: [[AlongFn; $isa::MR]; 2] = [[$(run::<$mr, 1>),*], [$(run::<$mr, 2>),*]];
+                TABLE[nv - 1][mr - 1]
+            }
+
+            #[inline(always)]
+            fn across(mr: usize, nv: usize) -> AcrossFn {
+                #[$feature]
+                unsafe fn run<const MR: usize, const NV: usize>(t: &Across<'_>) {
+                    // SAFETY: passed on to the caller; the features are enabled here.
+                    unsafe { across::<$isa, MR, NV>(t) }
+                }
+                static TABLE: [[AcrossFn; $isa::MR]; 2] = [[$(run::<$mr, 1>),*], [$(run::<$mr, 2>),*]];
+                TABLE[nv - 1][mr - 1]
             }
         }
     };
