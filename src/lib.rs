@@ -39,6 +39,7 @@
 //! ```
 
 pub mod backend;
+pub mod check;
 pub mod config;
 pub mod data;
 pub mod demo;

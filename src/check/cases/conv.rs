@@ -1,0 +1,180 @@
+//! The three convolutions over one list of geometries, with all that can be folded into them.
+
+use crate::check::case::{Case, CaseInput, drawn, normal};
+use crate::check::draw::Draw;
+use crate::shape::Shape;
+use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::op::{Op, Unary};
+use crate::tape::record::ConvAttrs;
+
+/// The activations that can be folded into a step.
+pub const ACTIVATIONS: [Unary; 5] = [Unary::Relu, Unary::LeakyRelu(0.2), Unary::Elu, Unary::Tanh, Unary::Sigmoid];
+
+/// Marks a case whose activation has a kink or, for its second derivative, a jump.
+pub fn is_kinked(f: Unary, case: Case) -> Case {
+    if matches!(f, Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu) { case.kinked() } else { case }
+}
+
+fn geometry(x: [usize; 4], w: [usize; 4], attrs: ConvAttrs) -> ConvGeom {
+    attrs.geometry(Shape::from(x), Shape::from(w)).unwrap_or_else(|why| panic!("a case of the table: {why}"))
+}
+
+/// Strides, paddings, sizes.
+fn plain() -> Vec<ConvGeom> {
+    let attrs = ConvAttrs::new;
+    let rectangular = |stride: [usize; 2], pad: [usize; 2], pad_end: [usize; 2]| ConvAttrs {
+        stride,
+        pad,
+        pad_end,
+        ..ConvAttrs::default()
+    };
+    vec![
+        geometry([1, 1, 1, 1], [1, 1, 1, 1], attrs(1, 0)),
+        geometry([3, 7, 6, 5], [1, 1, 5, 4], attrs(1, 0)),
+        geometry([2, 5, 4, 130], [1, 1, 130, 17], attrs(1, 0)),
+        geometry([2, 9, 9, 8], [3, 3, 8, 16], attrs(1, 1)),
+        geometry([1, 5, 5, 3], [3, 3, 3, 2], attrs(1, 0)),
+        geometry([3, 5, 4, 17], [3, 3, 17, 33], attrs(1, 1)),
+        geometry([2, 12, 12, 3], [4, 4, 3, 8], attrs(2, 1)),
+        geometry([1, 13, 11, 3], [4, 4, 3, 5], attrs(2, 1)),
+        geometry([1, 13, 10, 2], [5, 5, 2, 3], attrs(3, 2)),
+        // Rows and columns of x that no output sees.
+        geometry([2, 7, 7, 3], [1, 1, 3, 4], attrs(2, 0)),
+        geometry([1, 11, 9, 2], [2, 2, 2, 3], attrs(3, 0)),
+        // One-pixel images, and a window that is all of x: the ends of a DCGAN.
+        geometry([17, 1, 1, 3], [3, 3, 3, 5], attrs(1, 1)),
+        geometry([3, 4, 4, 7], [4, 4, 7, 10], attrs(1, 0)),
+        // Padding with which the transposed convolution has an `output_padding`.
+        geometry([1, 10, 12, 3], [3, 3, 3, 4], rectangular([2, 2], [1, 1], [0, 0])),
+        geometry([2, 8, 11, 4], [1, 3, 4, 6], rectangular([1, 1], [0, 1], [0, 1])),
+        geometry([2, 9, 8, 3], [3, 2, 3, 4], rectangular([2, 1], [1, 0], [0, 2])),
+        // A vertical stack: rows above only.
+        geometry([2, 6, 7, 3], [2, 3, 3, 6], rectangular([1, 1], [2, 1], [0, 1])),
+        geometry([2, 1, 40, 3], [1, 5, 3, 3], rectangular([1, 1], [0, 2], [0, 2])),
+        geometry([0, 5, 5, 3], [3, 3, 3, 4], attrs(1, 1)),
+        // Padding wider than the kernel: outputs that see nothing.
+        geometry([1, 3, 3, 2], [2, 2, 2, 3], attrs(1, 3)),
+    ]
+}
+
+/// Masks, colour groups, blocks.
+pub fn masked() -> Vec<ConvGeom> {
+    let of = |x: [usize; 4], kernel: usize, cout: usize, mask: Mask, groups: usize, blocks: usize| {
+        let attrs = ConvAttrs { blocks, ..ConvAttrs::masked(mask, kernel, groups) };
+        geometry(x, [kernel, kernel, x[3], cout], attrs)
+    };
+    let row = |x: [usize; 4], kernel: usize, cout: usize, mask: Mask, groups: usize, blocks: usize| {
+        let pad = [0, kernel / 2];
+        let attrs = ConvAttrs { pad, pad_end: pad, mask, groups, blocks, ..ConvAttrs::default() };
+        geometry(x, [1, kernel, x[3], cout], attrs)
+    };
+    vec![
+        of([2, 10, 9, 1], 7, 16, Mask::A, 1, 1),
+        of([2, 10, 9, 16], 3, 16, Mask::B, 1, 1),
+        of([2, 6, 6, 16], 1, 8, Mask::B, 1, 1),
+        // Nothing at all is open.
+        of([2, 3, 3, 4], 1, 5, Mask::A, 1, 1),
+        of([1, 1, 1, 3], 3, 5, Mask::A, 1, 1),
+        of([2, 9, 9, 3], 7, 12, Mask::A, 3, 1),
+        of([2, 8, 8, 12], 3, 24, Mask::B, 3, 1),
+        of([2, 5, 5, 24], 1, 9, Mask::B, 3, 1),
+        of([2, 5, 5, 9], 5, 6, Mask::A, 3, 1),
+        // Channels that three colours do not divide evenly.
+        of([2, 6, 5, 16], 3, 32, Mask::B, 3, 1),
+        of([2, 6, 5, 7], 3, 10, Mask::A, 3, 1),
+        of([1, 6, 6, 1], 3, 7, Mask::A, 3, 1),
+        // Gated units and LSTM gates.
+        of([2, 6, 6, 6], 3, 12, Mask::B, 3, 2),
+        of([2, 6, 6, 6], 3, 12, Mask::A, 3, 2),
+        of([2, 5, 5, 16], 1, 36, Mask::B, 3, 4),
+        of([2, 5, 5, 3], 7, 20, Mask::A, 1, 4),
+        row([2, 6, 7, 4], 3, 20, Mask::B, 1, 4),
+        row([2, 5, 5, 3], 3, 24, Mask::A, 3, 4),
+        of([0, 5, 5, 3], 3, 6, Mask::B, 3, 1),
+        of([2, 7, 17, 33], 3, 130, Mask::B, 1, 1),
+    ]
+}
+
+fn geometries() -> Vec<ConvGeom> {
+    let mut all = plain();
+    all.extend(masked());
+    all
+}
+
+fn triple(
+    op: &'static str,
+    make: fn(ConvGeom) -> Op,
+    a: fn(&ConvGeom) -> CaseInput,
+    b: fn(&ConvGeom) -> CaseInput,
+) -> Vec<Case> {
+    let one = |g: ConvGeom| {
+        let case = Case::new(op, g, vec![a(&g), b(&g)], move |t, v| vec![t.record(make(g), &[v[0], v[1]])]);
+        case.twice()
+    };
+    geometries().into_iter().map(one).collect()
+}
+
+pub fn conv() -> Vec<Case> {
+    let mut all = triple("conv", Op::Conv, |g| normal("x", g.x_shape()), |g| normal("w", g.w_shape()));
+    all.extend(epilogues("conv"));
+    all
+}
+
+pub fn conv_dx() -> Vec<Case> {
+    let mut all = triple("conv_dx", Op::ConvDx, |g| normal("dy", g.y_shape()), |g| normal("w", g.w_shape()));
+    all.extend(epilogues("conv_dx"));
+    all
+}
+
+pub fn conv_dw() -> Vec<Case> {
+    triple("conv_dw", Op::ConvDw, |g| normal("x", g.x_shape()), |g| normal("dy", g.y_shape()))
+}
+
+/// Bias, residual and activation behind a convolution or a transposed one, and two layers whose gradients have an
+/// activation gradient folded in.
+fn epilogues(op: &'static str) -> Vec<Case> {
+    let transposed = op == "conv_dx";
+    let mut all = vec![];
+    let geometries = [
+        geometry([2, 6, 7, 5], [3, 3, 5, 17], ConvAttrs::new(1, 1)),
+        geometry([2, 8, 8, 3], [4, 4, 3, 6], ConvAttrs::new(2, 1)),
+        geometry([2, 5, 3, 6], [1, 1, 6, 33], ConvAttrs::new(1, 0)),
+        geometry([2, 6, 6, 6], [3, 3, 6, 12], ConvAttrs { blocks: 2, ..ConvAttrs::masked(Mask::B, 3, 3) }),
+    ];
+    for (i, g) in geometries.into_iter().enumerate() {
+        let make = if transposed { Op::ConvDx } else { Op::Conv };
+        let (from, to) = if transposed { (g.y_shape(), g.x_shape()) } else { (g.x_shape(), g.y_shape()) };
+        let scale = Draw::Uniform(-0.2, 0.2);
+        let inputs = || vec![normal("x", from), drawn("w", g.w_shape(), scale), drawn("bias", [to.last()], scale)];
+        let case = Case::new(op, format!("{g} +bias"), inputs(), move |t, v| {
+            vec![t.add_bias(t.record(make(g), &[v[0], v[1]]), v[2])]
+        });
+        all.push(case.twice());
+        // Every activation on the first geometry, one each on the others.
+        for f in ACTIVATIONS.into_iter().enumerate().filter(|(k, _)| i == 0 || *k == i).map(|(_, f)| f) {
+            let case = Case::new(op, format!("{g} +bias {f}"), inputs(), move |t, v| {
+                vec![t.unary(f, t.add_bias(t.record(make(g), &[v[0], v[1]]), v[2]))]
+            });
+            all.push(is_kinked(f, case.twice()));
+            let mut residual = inputs();
+            residual.push(normal("residual", to));
+            let case = Case::new(op, format!("{g} +bias +add {f}"), residual, move |t, v| {
+                let y = t.add_bias(t.record(make(g), &[v[0], v[1]]), v[2]);
+                vec![t.unary(f, t.add(y, v[3]))]
+            });
+            all.push(is_kinked(f, case.twice()));
+            // 1x1 in front, so that the gradient of this convolution meets the gradient of the activation.
+            let two = vec![
+                normal("x", from),
+                drawn("w1", [1, 1, from.last(), from.last()], scale),
+                drawn("w2", g.w_shape(), scale),
+            ];
+            let case = Case::new(op, format!("{g} behind a 1x1 with {f}"), two, move |t, v| {
+                let hidden = t.unary(f, t.conv(v[0], v[1], ConvAttrs::new(1, 0)));
+                vec![t.record(make(g), &[hidden, v[2]])]
+            });
+            all.push(is_kinked(f, case.twice()));
+        }
+    }
+    all
+}

@@ -1,0 +1,141 @@
+//! Elementwise ops.
+
+use crate::check::case::{Case, drawn, normal};
+use crate::check::draw::Draw;
+use crate::shape::Shape;
+use crate::tape::op::{Binary, Op, Unary};
+use crate::tape::text::binary_name;
+
+const FUNCTIONS: [Unary; 12] = [
+    Unary::Relu,
+    Unary::LeakyRelu(0.2),
+    Unary::Elu,
+    Unary::Tanh,
+    Unary::Sigmoid,
+    Unary::Softplus,
+    Unary::Silu,
+    Unary::Exp,
+    Unary::Log,
+    Unary::Sqrt,
+    Unary::Square,
+    Unary::Recip,
+];
+
+/// One element, none, less than a vector register, odd, many rows.
+fn sizes() -> [Shape; 6] {
+    [[].into(), [0].into(), [3].into(), [17, 33].into(), [130, 33].into(), [2, 3, 5, 7].into()]
+}
+
+pub fn unary() -> Vec<Case> {
+    let mut all = vec![];
+    for f in FUNCTIONS {
+        let draw = match f {
+            Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => Draw::Away,
+            Unary::Log | Unary::Sqrt | Unary::Recip => Draw::POSITIVE,
+            _ => Draw::Normal,
+        };
+        for size in sizes() {
+            let x = drawn("x", size, draw);
+            all.push(Case::new("unary", format!("{f} {size}"), vec![x], move |t, v| vec![t.unary(f, v[0])]).twice());
+        }
+        let saturated = match f {
+            Unary::Log | Unary::Sqrt | Unary::Recip | Unary::Square => continue,
+            // exp(10 000) is no number that f32 or f64 could hold.
+            Unary::Exp => Draw::Uniform(-80.0, 80.0),
+            _ => Draw::Saturated,
+        };
+        let x = drawn("x", [3, 130], saturated);
+        let case = Case::new("unary", format!("{f} saturated"), vec![x], move |t, v| vec![t.unary(f, v[0])]);
+        all.push(if f == Unary::Exp { case } else { case.once().kinked() });
+    }
+    all
+}
+
+pub fn unary_bwd() -> Vec<Case> {
+    let mut all = vec![];
+    for f in FUNCTIONS {
+        // What f saves: an output in its range, or an input in its domain.
+        let draw = match f {
+            Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => Draw::Away,
+            Unary::Tanh => Draw::Uniform(-1.0, 1.0),
+            Unary::Sigmoid => Draw::Uniform(0.0, 1.0),
+            Unary::Exp | Unary::Log | Unary::Sqrt | Unary::Recip => Draw::POSITIVE,
+            Unary::Softplus | Unary::Silu | Unary::Square => Draw::Normal,
+        };
+        for size in sizes() {
+            let inputs = vec![normal("dy", size), drawn("saved", size, draw)];
+            let record = move |t: &crate::tape::Tape, v: &[crate::tape::Var]| vec![t.unary_bwd(f, v[0], v[1])];
+            all.push(Case::new("unary_bwd", format!("{f} {size}"), inputs, record).twice());
+        }
+    }
+    all
+}
+
+pub fn binary() -> Vec<Case> {
+    let mut all = vec![];
+    for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+        let draw = if f == Binary::Div { Draw::POSITIVE } else { Draw::Normal };
+        let name = binary_name(f);
+        for size in sizes() {
+            let inputs = vec![normal("a", size), drawn("b", size, draw)];
+            let case = Case::new("binary", format!("{name} {size}"), inputs, move |t, v| {
+                vec![t.record(Op::Binary(f), &[v[0], v[1]])]
+            });
+            all.push(case.twice());
+        }
+        let x = vec![drawn("x", [17, 33], Draw::POSITIVE)];
+        let case = Case::new("binary", format!("{name} with itself"), x, move |t, v| {
+            vec![t.record(Op::Binary(f), &[v[0], v[0]])]
+        });
+        all.push(case.twice());
+    }
+    all
+}
+
+pub fn affine() -> Vec<Case> {
+    let case = |size: Shape| {
+        Case::new("affine", size, vec![normal("x", size)], |t, v| vec![t.affine(v[0], -1.7, 0.3)]).twice()
+    };
+    sizes().map(case).into()
+}
+
+pub fn clamp() -> Vec<Case> {
+    let case = |size: Shape| {
+        let x = drawn("x", size, Draw::Saturated);
+        Case::new("clamp", size, vec![x], |t, v| vec![t.clamp(v[0], -0.5, 1.5)])
+    };
+    sizes().map(case).into()
+}
+
+pub fn gated() -> Vec<Case> {
+    let case = |size: Shape, draw: Draw, detail: &str| {
+        let x = drawn("x", size, draw);
+        Case::new("gated", format!("{size}{detail}"), vec![x], |t, v| vec![t.gated(v[0])]).once()
+    };
+    let mut all: Vec<Case> =
+        gated_sizes().map(|[n, c]| case([n, 2 * c].into(), Draw::Normal, "")).into_iter().collect();
+    all.push(case([2, 5, 4, 12].into(), Draw::Normal, ""));
+    all.push(case([17, 66].into(), Draw::Saturated, " saturated"));
+    all
+}
+
+pub fn gated_bwd() -> Vec<Case> {
+    let case = |[n, c]: [usize; 2]| {
+        let inputs = vec![normal("dy", [n, c]), normal("x", [n, 2 * c])];
+        Case::new("gated_bwd", format!("[{n}x{c}]"), inputs, |t, v| vec![t.record(Op::GatedBwd, &[v[0], v[1]])])
+    };
+    gated_sizes().map(case).into()
+}
+
+/// Rows and channels after gating.
+fn gated_sizes() -> [[usize; 2]; 6] {
+    [[1, 1], [0, 4], [3, 17], [33, 3], [130, 16], [5, 65]]
+}
+
+pub fn reparameterize() -> Vec<Case> {
+    let case = |size: Shape| {
+        let inputs = vec![normal("mu", size), normal("logvar", size), normal("eps", size)];
+        Case::new("reparameterize", size, inputs, |t, v| vec![t.reparameterize(v[0], v[1], v[2])]).twice()
+    };
+    sizes().map(case).into()
+}

@@ -1,0 +1,102 @@
+//! Normalisations.
+
+use super::conv::{ACTIVATIONS, is_kinked};
+use crate::check::case::{Case, CaseInput, drawn, normal};
+use crate::check::draw::Draw;
+use crate::shape::Shape;
+use crate::tape::op::Op;
+
+/// Looser than other ops: a mean is subtracted from what it is the mean of.
+const VALUE: f64 = 2e-5;
+const GRADIENT: f64 = 2e-4;
+const EPS: f32 = 1e-5;
+
+fn sizes() -> [Shape; 6] {
+    [[6, 4, 3, 5].into(), [33, 17].into(), [130, 3].into(), [2, 1].into(), [3, 33].into(), [5, 130].into()]
+}
+
+/// x, scale and shift of its last axis.
+fn inputs(x: Shape, draw: Draw) -> Vec<CaseInput> {
+    let c = [x.last()];
+    vec![drawn("x", x, draw), normal("gamma", c), normal("beta", c)]
+}
+
+pub fn batch_norm() -> Vec<Case> {
+    let one = |size: Shape, draw: Draw, detail: &str| {
+        let case = Case::new("batch_norm", format!("{size}{detail}"), inputs(size, draw), |t, v| {
+            t.batch_norm(v[0], v[1], v[2], EPS).to_vec()
+        });
+        case.once().graded_outputs(1).tolerances(VALUE, GRADIENT)
+    };
+    let mut all: Vec<Case> = sizes().map(|s| one(s, Draw::Normal, "")).into();
+    // A mean of the size of many deviations: E[x^2] - E[x]^2 would lose everything.
+    all.push(one([33, 4, 4, 3].into(), Draw::Offset(100.0), " far from 0"));
+    for f in ACTIVATIONS {
+        let case = Case::new(
+            "batch_norm",
+            format!("[6x4x3x5] {f}"),
+            inputs([6, 4, 3, 5].into(), Draw::Normal),
+            move |t, v| vec![t.unary(f, t.batch_norm(v[0], v[1], v[2], EPS)[0])],
+        );
+        all.push(is_kinked(f, case.once().tolerances(VALUE, GRADIENT)));
+    }
+    all
+}
+
+/// dy, x, gamma, mean, inverse deviation, with `stats` of the latter two.
+fn backward(x: Shape, stats: usize) -> Vec<CaseInput> {
+    vec![
+        normal("dy", x),
+        normal("x", x),
+        normal("gamma", [x.last()]),
+        drawn("mean", [stats], Draw::Uniform(-0.1, 0.1)),
+        drawn("inv_std", [stats], Draw::Uniform(0.8, 1.2)),
+    ]
+}
+
+pub fn batch_norm_bwd() -> Vec<Case> {
+    let one = |size: Shape| {
+        let case = Case::new("batch_norm_bwd", size, backward(size, size.last()), |t, v| {
+            let dx = t.record(Op::BatchNormBwd, v);
+            vec![dx, t.output_of(dx, 1), t.output_of(dx, 2)]
+        });
+        case.tolerances(VALUE, GRADIENT)
+    };
+    sizes().map(one).into()
+}
+
+pub fn batch_norm_infer() -> Vec<Case> {
+    let one = |size: Shape| {
+        let mut all = inputs(size, Draw::Normal);
+        all.extend([normal("mean", [size.last()]), drawn("var", [size.last()], Draw::POSITIVE)]);
+        Case::new("batch_norm_infer", size, all, |t, v| vec![t.batch_norm_infer(v[0], v[1], v[2], v[3], v[4], EPS)])
+    };
+    let mut all: Vec<Case> = sizes().map(one).into();
+    all.push(one([0, 4, 4, 3].into()));
+    all
+}
+
+pub fn layer_norm() -> Vec<Case> {
+    let one = |size: Shape, draw: Draw, detail: &str| {
+        let case = Case::new("layer_norm", format!("{size}{detail}"), inputs(size, draw), |t, v| {
+            let y = t.layer_norm(v[0], v[1], v[2], EPS);
+            vec![y, t.output_of(y, 1), t.output_of(y, 2)]
+        });
+        case.once().graded_outputs(1).tolerances(VALUE, GRADIENT)
+    };
+    let mut all: Vec<Case> = sizes().map(|s| one(s, Draw::Normal, "")).into();
+    all.push(one([0, 7].into(), Draw::Normal, ""));
+    all.push(one([17, 130].into(), Draw::Offset(100.0), " far from 0"));
+    all
+}
+
+pub fn layer_norm_bwd() -> Vec<Case> {
+    let one = |size: Shape| {
+        let case = Case::new("layer_norm_bwd", size, backward(size, size.rows()), |t, v| {
+            let dx = t.record(Op::LayerNormBwd, v);
+            vec![dx, t.output_of(dx, 1), t.output_of(dx, 2)]
+        });
+        case.tolerances(VALUE, GRADIENT)
+    };
+    sizes().map(one).into()
+}

@@ -1,0 +1,70 @@
+//! Random draws.
+
+use crate::check::case::{Case, drawn};
+use crate::check::draw::Draw;
+use crate::rng::Stream;
+use crate::shape::Shape;
+use crate::tape::op::{Dist, Scalar};
+
+pub fn random() -> Vec<Case> {
+    let sizes: [Shape; 5] = [[].into(), [0, 3].into(), [17, 33].into(), [3, 5, 7, 2].into(), [40_001].into()];
+    let mut all = vec![];
+    for dist in [Dist::Uniform, Dist::Normal] {
+        for size in sizes {
+            for by_image in [false, true] {
+                let counter = if by_image { "image" } else { "replay" };
+                let case = Case::new("random", format!("{dist:?} {size} by {counter}"), vec![], move |t, _| {
+                    vec![match by_image {
+                        true => t.random_by_image(dist, Stream::Pixel, size),
+                        false => t.random(dist, Stream::Latent, size),
+                    }]
+                });
+                all.push(case.scalars(|s| {
+                    s.set_u32(Scalar::Seed, 0x9abc_def0)
+                        .set_u32(Scalar::Replay, 12_345)
+                        .set_u32(Scalar::FirstImage, 777);
+                }));
+            }
+        }
+    }
+    all
+}
+
+pub fn categorical() -> Vec<Case> {
+    let one = |[m, k]: [usize; 2], logits: Draw, u: Draw, temperature: f32, detail: &str| {
+        let inputs = vec![drawn("logits", [m, k], logits), drawn("u", [m], u)];
+        let case = Case::new("categorical", format!("[{m}x{k}]{detail}"), inputs, |t, v| {
+            vec![t.categorical(v[0], v[1], t.scalar(Scalar::Temperature))]
+        });
+        case.scalars(|s| _ = s.set(Scalar::Temperature, temperature))
+    };
+    let unit = Draw::Uniform(0.0, 1.0);
+    let largest = 1.0 - 1.0 / 16_777_216.0;
+    vec![
+        one([64, 2], Draw::Normal, unit, 1.0, ""),
+        one([64, 256], Draw::Normal, unit, 1.0, ""),
+        one([33, 17], Draw::Normal, unit, 0.5, " cold"),
+        one([33, 17], Draw::Normal, unit, 3.0, " hot"),
+        one([17, 1], Draw::Normal, unit, 1.0, ""),
+        one([0, 5], Draw::Normal, unit, 1.0, ""),
+        one([33, 17], Draw::Saturated, unit, 1.0, " saturated"),
+        one([17, 33], Draw::Normal, Draw::Uniform(0.0, 0.0), 1.0, " with u = 0"),
+        one([17, 33], Draw::Normal, Draw::Uniform(largest, largest), 1.0, " with the largest u"),
+    ]
+}
+
+pub fn bernoulli() -> Vec<Case> {
+    let one = |size: Shape, logits: Draw, temperature: f32, detail: &str| {
+        let inputs = vec![drawn("logits", size, logits), drawn("u", size, Draw::Uniform(0.0, 1.0))];
+        let case = Case::new("bernoulli", format!("{size}{detail}"), inputs, |t, v| {
+            vec![t.bernoulli(v[0], v[1], t.scalar(Scalar::Temperature))]
+        });
+        case.scalars(|s| _ = s.set(Scalar::Temperature, temperature))
+    };
+    vec![
+        one([33, 17].into(), Draw::Normal, 1.0, ""),
+        one([0, 17].into(), Draw::Normal, 1.0, ""),
+        one([3, 5, 7, 1].into(), Draw::Normal, 0.5, " cold"),
+        one([130].into(), Draw::Saturated, 1.0, " saturated"),
+    ]
+}

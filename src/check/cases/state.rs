@@ -1,0 +1,95 @@
+//! Optimisers and stores: on inputs, and in place on parameters.
+
+use crate::check::case::{Case, CaseInput, drawn, normal};
+use crate::check::draw::Draw;
+use crate::tape::op::{Op, Scalar};
+
+const SIZES: [usize; 5] = [1, 3, 33, 130, 10_007];
+
+/// The case on inputs, and with `stores` on parameters that it replaces in place.
+fn both(make: impl Fn(&str, fn(CaseInput) -> CaseInput) -> Case, stores: &[(usize, usize)]) -> [Case; 2] {
+    [make("", |input| input.constant()), make(" in place", |input| input.param()).stores(stores)]
+}
+
+pub fn adam() -> Vec<Case> {
+    let mut all = vec![];
+    for (size, step) in SIZES.into_iter().zip([1.0, 2.0, 1000.0, 1e6, 10.0]) {
+        let make = |detail: &str, kind: fn(CaseInput) -> CaseInput| {
+            let second_moment = drawn("v", [size], Draw::Uniform(0.0, 2.0));
+            let inputs = vec![
+                kind(normal("param", [size])),
+                normal("grad", [size]).constant(),
+                kind(normal("m", [size])),
+                kind(second_moment),
+            ];
+            let case = Case::new("adam", format!("[{size}] step {step}{detail}"), inputs, |t, v| {
+                let (lr, step) = (t.scalar(Scalar::LearningRate), t.scalar(Scalar::Step));
+                let op = Op::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+                let param = t.record(op, &[v[0], v[1], v[2], v[3], lr, step]);
+                vec![param, t.output_of(param, 1), t.output_of(param, 2)]
+            });
+            case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.02).set(Scalar::Step, step))
+        };
+        all.extend(both(make, &[(0, 0), (2, 1), (3, 2)]));
+    }
+    all
+}
+
+pub fn rmsprop() -> Vec<Case> {
+    let make = |size: usize| {
+        move |detail: &str, kind: fn(CaseInput) -> CaseInput| {
+            let v = drawn("v", [size], Draw::Uniform(0.0, 2.0));
+            let inputs = vec![kind(normal("param", [size])), normal("grad", [size]).constant(), kind(v)];
+            let case = Case::new("rmsprop", format!("[{size}]{detail}"), inputs, |t, v| {
+                let op = Op::RmsProp { alpha: 0.99, eps: 1e-8 };
+                let param = t.record(op, &[v[0], v[1], v[2], t.scalar(Scalar::LearningRate)]);
+                vec![param, t.output_of(param, 1)]
+            });
+            case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.01))
+        }
+    };
+    SIZES.into_iter().flat_map(|size| both(make(size), &[(0, 0), (2, 1)])).collect()
+}
+
+pub fn sgd() -> Vec<Case> {
+    let make = |size: usize| {
+        move |detail: &str, kind: fn(CaseInput) -> CaseInput| {
+            let inputs =
+                vec![kind(normal("param", [size])), normal("grad", [size]).constant(), kind(normal("buf", [size]))];
+            let case = Case::new("sgd", format!("[{size}]{detail}"), inputs, |t, v| {
+                let op = Op::Sgd { momentum: 0.9 };
+                let param = t.record(op, &[v[0], v[1], v[2], t.scalar(Scalar::LearningRate)]);
+                vec![param, t.output_of(param, 1)]
+            });
+            case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.01))
+        }
+    };
+    SIZES.into_iter().flat_map(|size| both(make(size), &[(0, 0), (2, 1)])).collect()
+}
+
+pub fn ema() -> Vec<Case> {
+    let fed = |size: usize| {
+        let inputs = vec![normal("average", [size]), normal("value", [size])];
+        Case::new("ema", format!("[{size}]"), inputs, |t, v| vec![t.ema(v[0], v[1], 0.99)]).twice()
+    };
+    let in_place = |size: usize| {
+        let inputs = vec![normal("average", [size]).param(), normal("value", [size])];
+        let case = Case::new("ema", format!("[{size}] in place"), inputs, |t, v| vec![t.ema(v[0], v[1], 0.99)]);
+        case.stores(&[(0, 0)])
+    };
+    SIZES.into_iter().flat_map(|size| [fed(size), in_place(size)]).collect()
+}
+
+pub fn store() -> Vec<Case> {
+    let computed = Case::new("store", "a product", vec![normal("w", [3, 3]).param(), normal("x", [3, 17])], |t, v| {
+        vec![t.matmul(v[1], v[1], false, true)]
+    });
+    let fed = Case::new("store", "an input", vec![normal("w", [130]).param(), normal("x", [130])], |_, v| vec![v[1]]);
+    // The old value is read after the new one is known.
+    let late =
+        Case::new("store", "the old value is read last", vec![normal("w", [33]).param(), normal("x", [33])], |t, v| {
+            let new = t.mul(v[0], v[1]);
+            vec![new, t.sub(new, v[0])]
+        });
+    vec![computed.stores(&[(0, 0)]), fed.stores(&[(0, 0)]), late.stores(&[(0, 0)])]
+}

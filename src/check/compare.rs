@@ -1,0 +1,41 @@
+//! How far a value is from what it should be.
+
+/// `|got - want| / |want|` in the Euclidean norm; `|got - want|` where `want` is zero everywhere. Not a number where
+/// `got` has one or the lengths differ, so that it lies within no tolerance.
+pub fn relative_error(got: &[f64], want: &[f64]) -> f64 {
+    if got.len() != want.len() {
+        return f64::NAN;
+    }
+    let norm = |of: &dyn Fn(usize) -> f64| (0..want.len()).map(|i| of(i) * of(i)).sum::<f64>().sqrt();
+    let (error, size) = (norm(&|i| got[i] - want[i]), norm(&|i| want[i]));
+    if size == 0.0 { error } else { error / size }
+}
+
+/// Whether an error lies within a tolerance; one that is not a number never does.
+pub fn within(error: f64, tolerance: f64) -> bool {
+    error <= tolerance
+}
+
+/// Index, got and want of the element that is furthest off, for a message; `None` where there is no element.
+pub fn worst_element(got: &[f64], want: &[f64]) -> Option<(usize, f64, f64)> {
+    let off = |(_, g, w): &(usize, f64, f64)| if (g - w).is_nan() { f64::INFINITY } else { (g - w).abs() };
+    let all = got.iter().zip(want).enumerate().map(|(i, (g, w))| (i, *g, *w));
+    all.max_by(|a, b| off(a).total_cmp(&off(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_relative_but_for_zeros_and_never_hides_a_nan() {
+        assert!((relative_error(&[3.0, 4.0], &[3.0, 4.5]) - 0.5 / 29.25f64.sqrt()).abs() < 1e-15);
+        assert_eq!(relative_error(&[0.5], &[0.0]), 0.5);
+        assert_eq!(relative_error(&[], &[]), 0.0);
+        for (got, want) in [(&[f64::NAN][..], &[0.0][..]), (&[1.0, f64::NAN], &[1.0, 1.0]), (&[1.0], &[1.0, 0.0])] {
+            assert!(!within(relative_error(got, want), f64::INFINITY), "{got:?} {want:?}");
+        }
+        assert!(!within(relative_error(&[f64::INFINITY], &[f64::INFINITY]), 1.0));
+        assert_eq!(worst_element(&[1.0, f64::NAN, 9.0], &[1.0, 1.0, 1.0]).map(|w| w.0), Some(1));
+    }
+}

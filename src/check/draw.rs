@@ -1,0 +1,81 @@
+//! Random test inputs: the same on every machine, drawn by (seed, input, element).
+
+use crate::backend::Feed;
+use crate::rng::{self, Stream};
+
+/// How the elements of an input are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Draw {
+    /// N(0, 1).
+    Normal,
+    /// N(mean, 1): statistics must not cancel.
+    Offset(f32),
+    /// Normal, but at least a twentieth away from 0, where some functions have a kink.
+    Away,
+    /// Uniform in [lo, hi).
+    Uniform(f32, f32),
+    /// 0 or 1.
+    Bit,
+    /// A u32 index below this.
+    Index(u32),
+    /// Normal numbers between logits of +-30 and +-10 000: what a confident network gives.
+    Saturated,
+}
+
+impl Draw {
+    /// Numbers that a logarithm, root or reciprocal likes.
+    pub const POSITIVE: Draw = Draw::Uniform(0.5, 2.0);
+
+    /// `len` elements of input number `input`.
+    pub fn values(self, seed: u32, input: usize, len: usize) -> Values {
+        let words = |i: usize| rng::words(seed, Stream::Test, [input as u32, i as u32]);
+        let uniform = |i: usize| f64::from(rng::unit(words(i)[0]));
+        let normal = |i: usize| {
+            let [u1, u2] = words(i).map(|w| f64::from(rng::unit(w)));
+            (-2.0 * (1.0 - u1).ln()).sqrt() * (std::f64::consts::TAU * u2).cos()
+        };
+        let floats = |f: &dyn Fn(usize) -> f64| Values::F32((0..len).map(|i| f(i) as f32).collect());
+        match self {
+            Draw::Normal => floats(&normal),
+            Draw::Offset(mean) => floats(&|i| f64::from(mean) + normal(i)),
+            Draw::Away => floats(&|i| normal(i) + 0.05f64.copysign(normal(i))),
+            Draw::Uniform(lo, hi) => floats(&|i| f64::from(lo) + f64::from(hi - lo) * uniform(i)),
+            Draw::Bit => floats(&|i| f64::from(words(i)[0] & 1)),
+            Draw::Index(below) => Values::U32((0..len).map(|i| words(i)[0] % below.max(1)).collect()),
+            Draw::Saturated => floats(&|i| match words(i)[1] % 8 {
+                0 => 30.0,
+                1 => -30.0,
+                2 => 1e4,
+                3 => -1e4,
+                _ => normal(i),
+            }),
+        }
+    }
+}
+
+/// The elements of an input or output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Floats.
+    F32(Vec<f32>),
+    /// Indices.
+    U32(Vec<u32>),
+}
+
+impl Values {
+    /// As a backend takes them.
+    pub fn feed(&self) -> Feed<'_> {
+        match self {
+            Values::F32(v) => Feed::F32(v),
+            Values::U32(v) => Feed::U32(v),
+        }
+    }
+
+    /// As numbers, exactly.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Values::F32(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Values::U32(v) => v.iter().map(|x| f64::from(*x)).collect(),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A case made into a plan with inputs: for its values, its gradients, or the gradients of its gradients.
+
+use super::case::{Case, Order};
+use super::draw::{Draw, Values};
+use crate::backend::{Backend, Compiled, Feed, Scalars};
+use crate::error::Result;
+use crate::nn::Param;
+use crate::shape::{DType, Meta};
+use crate::tape::op::ParamId;
+use crate::tape::plan::Plan;
+use crate::tape::{Tape, Var};
+
+/// A tape with outputs, and all that its plan is fed.
+pub struct Problem {
+    /// What is computed; its outputs are those of `results`, in order.
+    pub tape: Tape,
+    /// Name and value of each result.
+    pub results: Vec<(String, Var)>,
+    /// What the inputs are fed, in the order of declaration.
+    pub feeds: Vec<Values>,
+    /// Inputs with respect to which the next derivative is taken: variable, index of its feed.
+    pub variables: Vec<(Var, usize)>,
+    /// Parameters and their values before the plan runs.
+    pub params: Vec<(ParamId, Vec<f32>)>,
+    /// Device scalars.
+    pub scalars: Scalars,
+    /// How many of the leading results can be differentiated.
+    graded_results: usize,
+    seed: u32,
+}
+
+impl Case {
+    /// The case's values (`Order::Zero`), the gradients of a random projection of them (`Once`), or those of a random
+    /// projection of its gradients (`Twice`). Each derivative adds its projection to the inputs of the one before.
+    /// Parameters are numbered from `first_param`, so that many cases can share a backend.
+    ///
+    /// Panics where the case cannot be differentiated so often: a bug in a program.
+    pub fn problem(&self, order: Order, seed: u32, first_param: u32) -> Problem {
+        assert!(order <= self.order, "{} can be differentiated {:?}, not {order:?}", self.name, self.order);
+        let mut problem = self.values(seed, first_param);
+        if order >= Order::Once {
+            problem.differentiate();
+        }
+        if order == Order::Twice {
+            problem.differentiate();
+        }
+        for (name, v) in &problem.results {
+            problem.tape.output(name, *v);
+        }
+        problem
+    }
+
+    fn values(&self, seed: u32, first_param: u32) -> Problem {
+        let tape = Tape::new();
+        let (mut vars, mut handles, mut variables) = (vec![], vec![], vec![]);
+        let (mut feeds, mut params) = (vec![], vec![]);
+        for (i, input) in self.inputs.iter().enumerate() {
+            let values = input.draw.values(seed, i, input.shape.len());
+            if let (true, Values::F32(value)) = (input.param, &values) {
+                let id = ParamId(first_param + params.len() as u32);
+                let param = Param { id, path: input.name.into(), shape: input.shape };
+                params.push((id, value.clone()));
+                vars.push(tape.param(&param));
+                handles.push(Some(param));
+                continue;
+            }
+            let dtype = if matches!(values, Values::U32(_)) { DType::U32 } else { DType::F32 };
+            let v = tape.input(input.name, Meta { shape: input.shape, dtype });
+            if input.graded {
+                variables.push((v, feeds.len()));
+            }
+            feeds.push(values);
+            vars.push(v);
+            handles.push(None);
+        }
+        let outputs = (self.record)(&tape, &vars);
+        for (input, output) in &self.stores {
+            let param = handles[*input].as_ref().expect("only a parameter can be stored");
+            tape.store(param, outputs[*output]);
+        }
+        let graded_results = self.graded_outputs.min(outputs.len());
+        let results = outputs.into_iter().enumerate().map(|(i, v)| (format!("out{i}"), v)).collect();
+        Problem { tape, results, feeds, variables, params, scalars: self.scalars, graded_results, seed }
+    }
+}
+
+impl Problem {
+    /// Replaces the results by the gradients of their random projection with respect to every variable, among which the
+    /// projections of earlier derivatives are.
+    fn differentiate(&mut self) {
+        let mut ys = vec![];
+        let mut projections = vec![];
+        for (name, y) in &self.results[..self.graded_results] {
+            let shape = self.tape.shape(*y);
+            let dy = self.tape.input(&format!("d {name}"), Meta::f32(shape));
+            projections.push((dy, self.feeds.len()));
+            self.feeds.push(Draw::Normal.values(self.seed, self.feeds.len() + 1000, shape.len()));
+            ys.push((*y, dy));
+        }
+        let xs: Vec<Var> = self.variables.iter().map(|(v, _)| *v).collect();
+        let names = self.tape.input_specs();
+        let gradients = self.tape.grad_from(&ys, &xs);
+        let named =
+            gradients.into_iter().zip(&self.variables).map(|(g, (_, feed))| (format!("d/d {}", names[*feed].name), g));
+        self.results = named.collect();
+        self.graded_results = self.results.len();
+        self.variables.extend(projections);
+    }
+
+    /// The feeds as a backend takes them.
+    pub fn feeds(&self) -> Vec<Feed<'_>> {
+        self.feeds.iter().map(Values::feed).collect()
+    }
+
+    /// The plan, which computes all results.
+    pub fn plan(&self, name: &str) -> Plan {
+        Plan::new(name, &self.tape)
+    }
+
+    /// Writes the parameters and compiles the plan.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn compile(&self, name: &str, backend: &mut dyn Backend) -> Result<Compiled> {
+        for (id, value) in &self.params {
+            backend.write_param(*id, value)?;
+        }
+        backend.compile(&self.plan(name))
+    }
+
+    /// Runs the plan once and reads every result as exact numbers.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn run(&self, name: &str, backend: &mut dyn Backend) -> Result<Vec<Vec<f64>>> {
+        let compiled = self.compile(name, backend)?;
+        backend.run(compiled, &self.feeds(), &self.scalars)?;
+        self.read(compiled, backend)
+    }
+
+    /// Reads every result of the last replay as exact numbers.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn read(&self, compiled: Compiled, backend: &mut dyn Backend) -> Result<Vec<Vec<f64>>> {
+        let mut all = vec![];
+        for (i, (_, v)) in self.results.iter().enumerate() {
+            let meta = self.tape.meta(*v);
+            let mut words = vec![0; meta.shape.len()];
+            backend.read_words(compiled, i, &mut words)?;
+            all.push(match meta.dtype {
+                DType::F32 => words.iter().map(|w| f64::from(f32::from_bits(*w))).collect(),
+                DType::U32 => words.iter().map(|w| f64::from(*w)).collect(),
+            });
+        }
+        Ok(all)
+    }
+}

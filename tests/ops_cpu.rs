@@ -1,0 +1,124 @@
+//! Every case of the table on the CPU backend against the f64 definition: values, gradients, gradients of gradients.
+//!
+//! Slots are poisoned, so that what a kernel leaves out is not a number, and one thread must give the bits of two.
+
+mod common;
+
+use common::{for_each_case, given, truth_of};
+use pixtape::backend::cpu::{Cpu, Options};
+use pixtape::check::case::{Case, Order};
+use pixtape::check::cases::{cases, masked_geometries};
+use pixtape::check::compare::{relative_error, within, worst_element};
+use pixtape::check::problem::Problem;
+use pixtape::tape::plan::Fused;
+use pixtape::tape::text;
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs a problem on a poisoned backend of its own; a panic of a kernel becomes a complaint.
+fn run(case: &Case, problem: &Problem, threads: usize) -> Result<Vec<Vec<f64>>, String> {
+    let run = || {
+        let mut cpu = Cpu::new(Options { threads, poison: true, ..Default::default() })?;
+        problem.run(&case.name, &mut cpu)
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("a kernel panicked with {threads} threads")),
+    }
+}
+
+fn bits(results: &[Vec<f64>]) -> Vec<u64> {
+    results.iter().flatten().map(|x| x.to_bits()).collect()
+}
+
+fn compare(case: &Case, order: Order) -> Result<(), String> {
+    let problem = case.problem(order, 7, 0);
+    let got = run(case, &problem, 1)?;
+    if bits(&got) != bits(&run(case, &problem, 2)?) {
+        return Err("one thread and two give different bits".into());
+    }
+    let want = truth_of(&problem, &given(&problem));
+    let tolerance = if order == Order::Zero { case.tol } else { case.grad_tol };
+    for ((name, _), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
+        let error = relative_error(got, want);
+        if !within(error, tolerance) {
+            let worst = worst_element(got, want);
+            return Err(format!("{name} is off by {error:.2e} (worst element, got, want: {worst:?})"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn values() {
+    for_each_case(Order::Zero, |case| compare(case, Order::Zero));
+}
+
+#[test]
+fn gradients() {
+    for_each_case(Order::Once, |case| compare(case, Order::Once));
+}
+
+#[test]
+fn second_gradients() {
+    for_each_case(Order::Twice, |case| compare(case, Order::Twice));
+}
+
+/// A relative error would forgive a leak: a closed tap is exactly zero, or information flows.
+#[test]
+fn the_gradient_of_a_closed_weight_is_exactly_zero() {
+    let masked: HashSet<String> = masked_geometries().iter().map(|g| format!("conv_dw/{g}")).collect();
+    let mut closed = 0;
+    for case in cases().iter().filter(|c| masked.contains(&c.name)) {
+        let problem = case.problem(Order::Zero, 7, 0);
+        let want = truth_of(&problem, &given(&problem));
+        let got = run(case, &problem, 2).unwrap_or_else(|why| panic!("{}: {why}", case.name));
+        for (got, want) in got[0].iter().zip(&want[0]).filter(|(_, want)| **want == 0.0) {
+            assert_eq!(*got, 0.0, "{}: a closed weight has the gradient {got}, not {want}", case.name);
+            closed += 1;
+        }
+    }
+    assert!(closed > 1000, "{closed} closed weights");
+}
+
+#[test]
+fn names_are_unique_and_every_case_holds_its_op() {
+    let mut names = HashSet::new();
+    for case in cases().iter().chain(&pixtape::check::bench::cases()) {
+        assert!(names.insert(case.name.clone()), "{} stands twice in the table", case.name);
+        assert!(case.name.starts_with(&format!("{}/", case.op)), "{}", case.name);
+    }
+    for case in cases() {
+        let nodes = case.problem(Order::Zero, 7, 0).tape.nodes();
+        assert!(nodes.iter().any(|n| text::name(&n.op) == case.op), "{} records no {}", case.name, case.op);
+    }
+}
+
+/// The cases that are meant to be fused are: otherwise they would test the unfused kernels twice.
+#[test]
+fn every_epilogue_is_reached_behind_every_op_that_takes_it() {
+    let mut reached = HashSet::new();
+    for case in cases() {
+        for order in [Order::Zero, Order::Once].into_iter().filter(|o| *o <= case.order) {
+            for step in case.problem(order, 7, 0).plan(&case.name).steps {
+                for fused in &step.epilogue {
+                    let what = match fused {
+                        Fused::Bias(_) => "bias".to_string(),
+                        Fused::Add(_) => "add".to_string(),
+                        Fused::Act(f) => f.to_string(),
+                        Fused::ActBwd(f, _) => format!("{f}'"),
+                    };
+                    reached.insert(format!("{} {what}", text::name(&step.op)));
+                }
+            }
+        }
+    }
+    let activations = ["relu", "leaky_relu(0.2)", "elu", "tanh", "sigmoid"];
+    let mut wanted: Vec<String> = activations.iter().map(|f| format!("batch_norm {f}")).collect();
+    for op in ["matmul", "conv", "conv_dx"] {
+        wanted.extend(["bias", "add"].map(|e| format!("{op} {e}")));
+        wanted.extend(activations.iter().flat_map(|f| [format!("{op} {f}"), format!("{op} {f}'")]));
+    }
+    let missing: Vec<&String> = wanted.iter().filter(|w| !reached.contains(*w)).collect();
+    assert!(missing.is_empty(), "never fused in a case: {missing:?}");
+}
