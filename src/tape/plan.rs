@@ -4,7 +4,7 @@ use super::fuse::{self, Folded};
 use super::op::{InputId, Op, ParamId, Scalar, Unary};
 use super::{InputSpec, OutputSpec, Tape, Var, text};
 use crate::shape::Meta;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::rc::Rc;
 
@@ -98,21 +98,20 @@ impl Plan {
         lowering.place_stores(&live, &folded);
         let last_use = lowering.last_uses(&live, &folded, &outputs);
         let mut steps = vec![];
-        for index in 0..nodes.len() {
-            if live[index] && folded.steps.contains_key(&index) {
+        for (index, live) in live.iter().enumerate() {
+            if *live && folded.steps.contains_key(&index) {
                 steps.push(lowering.step(index, &folded, &last_use, &outputs));
             }
         }
         steps.extend(lowering.late_stores(&live));
-        let params = nodes
-            .iter()
-            .enumerate()
-            .filter(|(i, n)| live[*i] && matches!(n.op, Op::Param(_)))
-            .map(|(_, n)| match n.op {
-                Op::Param(id) => (id, n.outs[0], tape.param_name(id)),
-                _ => unreachable!("filtered above"),
-            })
-            .collect();
+        // A parameter may be stored without being read.
+        let stores = nodes.iter().filter_map(|n| if let Op::Store(id) = n.op { Some(id) } else { None });
+        let stored: HashSet<ParamId> = stores.collect();
+        let params = nodes.iter().zip(&live).filter_map(|(n, live)| match n.op {
+            Op::Param(id) if *live || stored.contains(&id) => Some((id, n.outs[0], tape.param_name(id))),
+            _ => None,
+        });
+        let params = params.collect();
         let operands = outputs.iter().map(|o| (o.name.clone(), lowering.operand(o.var))).collect();
         let plan = Plan {
             name: name.to_string(),

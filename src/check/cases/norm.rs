@@ -5,6 +5,7 @@ use crate::check::case::{Case, CaseInput, drawn, normal};
 use crate::check::draw::Draw;
 use crate::shape::Shape;
 use crate::tape::op::Op;
+use crate::tape::{Tape, Var};
 
 /// Looser than other ops: a mean is subtracted from what it is the mean of.
 const VALUE: f64 = 2e-5;
@@ -12,7 +13,7 @@ const GRADIENT: f64 = 2e-4;
 const EPS: f32 = 1e-5;
 
 fn sizes() -> [Shape; 6] {
-    [[6, 4, 3, 5].into(), [33, 17].into(), [130, 3].into(), [2, 1].into(), [3, 33].into(), [5, 130].into()]
+    [[6, 4, 3, 5].into(), [33, 17].into(), [130, 3].into(), [7, 1].into(), [3, 33].into(), [5, 130].into()]
 }
 
 /// x, scale and shift of its last axis.
@@ -43,22 +44,24 @@ pub fn batch_norm() -> Vec<Case> {
     all
 }
 
-/// dy, x, gamma, mean, inverse deviation, with `stats` of the latter two.
-fn backward(x: Shape, stats: usize) -> Vec<CaseInput> {
-    vec![
-        normal("dy", x),
-        normal("x", x),
-        normal("gamma", [x.last()]),
-        drawn("mean", [stats], Draw::Uniform(-0.1, 0.1)),
-        drawn("inv_std", [stats], Draw::Uniform(0.8, 1.2)),
-    ]
+/// dy, then what the forward op takes. The backward op is given the statistics that the forward one gives, no others.
+fn backward(x: Shape) -> Vec<CaseInput> {
+    let mut all = vec![normal("dy", x)];
+    all.extend(inputs(x, Draw::Normal));
+    all
+}
+
+/// The three gradients from dy, x, gamma and the by-products of the forward op.
+fn gradients(t: &Tape, op: Op, dy: Var, y: Var, x: Var, gamma: Var) -> Vec<Var> {
+    let dx = t.record(op, &[dy, x, gamma, t.output_of(y, 1), t.output_of(y, 2)]);
+    vec![dx, t.output_of(dx, 1), t.output_of(dx, 2)]
 }
 
 pub fn batch_norm_bwd() -> Vec<Case> {
     let one = |size: Shape| {
-        let case = Case::new("batch_norm_bwd", size, backward(size, size.last()), |t, v| {
-            let dx = t.record(Op::BatchNormBwd, v);
-            vec![dx, t.output_of(dx, 1), t.output_of(dx, 2)]
+        let case = Case::new("batch_norm_bwd", size, backward(size), |t, v| {
+            let [y, ..] = t.batch_norm(v[1], v[2], v[3], EPS);
+            gradients(t, Op::BatchNormBwd, v[0], y, v[1], v[2])
         });
         case.tolerances(VALUE, GRADIENT)
     };
@@ -92,9 +95,9 @@ pub fn layer_norm() -> Vec<Case> {
 
 pub fn layer_norm_bwd() -> Vec<Case> {
     let one = |size: Shape| {
-        let case = Case::new("layer_norm_bwd", size, backward(size, size.rows()), |t, v| {
-            let dx = t.record(Op::LayerNormBwd, v);
-            vec![dx, t.output_of(dx, 1), t.output_of(dx, 2)]
+        let case = Case::new("layer_norm_bwd", size, backward(size), |t, v| {
+            let y = t.layer_norm(v[1], v[2], v[3], EPS);
+            gradients(t, Op::LayerNormBwd, v[0], y, v[1], v[2])
         });
         case.tolerances(VALUE, GRADIENT)
     };

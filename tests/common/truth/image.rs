@@ -112,9 +112,7 @@ pub fn layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: f64) -> Vec<Vec<f
     for r in 0..rows {
         let row = &x.data[r * d..(r + 1) * d];
         let (m, s) = statistics(row, eps);
-        for k in 0..d {
-            y.push((row[k] - m) * s * gamma.data[k] + beta.data[k]);
-        }
+        y.extend((0..d).map(|k| (row[k] - m) * s * gamma.data[k] + beta.data[k]));
         mean.push(m);
         inv_std.push(s);
     }

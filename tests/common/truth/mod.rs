@@ -67,7 +67,7 @@ pub fn run(tape: &Tape, given: &Given) -> Truth {
 
 /// An operand.
 #[derive(Clone, Copy)]
-pub(self) struct Tensor<'a> {
+struct Tensor<'a> {
     pub shape: Shape,
     pub data: &'a [f64],
 }
