@@ -53,6 +53,7 @@ pub mod rng;
 pub mod sampling;
 pub mod shape;
 pub mod tape;
+pub mod tensor_file;
 pub mod train;
 
 pub use error::{Error, Result};

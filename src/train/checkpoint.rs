@@ -6,12 +6,12 @@
 
 use crate::error::{Error, Result};
 use crate::shape::Shape;
+use crate::tensor_file::Kind;
 use crate::train::atomic::write_atomically;
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::Dtype;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// The value of `format` in the metadata.
@@ -20,11 +20,13 @@ pub const FORMAT: &str = "pixtape-checkpoint";
 /// The version that this crate writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 
-/// What can be done about a file that is no sound checkpoint.
-const DAMAGED: &str = "use an earlier checkpoint of the run, or train again";
-
-/// The longest header that the format allows, in bytes.
-const MAX_HEADER: u64 = 100_000_000;
+const KIND: Kind = Kind {
+    format: FORMAT,
+    version: VERSION,
+    noun: "a checkpoint",
+    damaged: "use an earlier checkpoint of the run, or train again",
+    wrong: "give a file from the checkpoints folder of a run",
+};
 
 /// One dense f32 tensor on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,22 +179,7 @@ impl Checkpoint {
     /// [`Error::File`] where the file cannot be read, is truncated or damaged, is something else, or was written by a
     /// newer pixtape.
     pub fn load(path: &Path) -> Result<Self> {
-        let failed = |error: io::Error| Error::io(path, "read", &error);
-        let mut file = File::open(path).map_err(failed)?;
-        let meta = file.metadata().map_err(failed)?;
-        if !meta.is_file() {
-            return Err(Error::file(path, "it is not a file", "give the path of a checkpoint file"));
-        }
-        // A file of another kind is turned away by its first eight bytes, before gigabytes of it are read.
-        let mut length = [0; 8];
-        let mut bytes = Vec::new();
-        if meta.len() >= 8 {
-            file.read_exact(&mut length).map_err(failed)?;
-            check_header_length(path, u64::from_le_bytes(length), meta.len())?;
-            bytes.extend(length);
-        }
-        file.take(meta.len()).read_to_end(&mut bytes).map_err(failed)?;
-        Checkpoint::parse(path, &bytes)
+        Checkpoint::parse(path, &KIND.read(path)?)
     }
 
     /// Reads a checkpoint from the bytes of a file; `path` is only for the message.
@@ -200,20 +187,12 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::File`] for any bytes that are not a sound checkpoint of a version that this crate knows.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let damaged = |reason: String| Error::file(path, reason, DAMAGED);
-        let Some(length) = bytes.first_chunk::<8>() else {
-            return Err(damaged(format!("it is truncated ({} bytes)", bytes.len())));
-        };
-        check_header_length(path, u64::from_le_bytes(*length), bytes.len() as u64)?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(explain(&error)))?;
-        let empty = Default::default();
-        let metadata = header.metadata().as_ref().unwrap_or(&empty);
-        check_format(path, metadata.get("format"), metadata.get("version"))?;
+        let (metadata, views) = KIND.parse(path, bytes)?;
+        let damaged = |reason: String| KIND.damaged(path, reason);
         let text =
             |key: &str| metadata.get(key).cloned().ok_or_else(|| damaged(format!("its metadata have no `{key}`")));
         let step = text("step")?;
         let step = step.parse().map_err(|_| damaged(format!("its step is \"{step}\", not a whole number")))?;
-        let views = SafeTensors::deserialize(bytes).map_err(|error| damaged(explain(&error)))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in views.iter() {
             if view.dtype() != Dtype::F32 {
@@ -236,41 +215,6 @@ pub fn fuzz_parse(bytes: &[u8]) {
         let again = Checkpoint::parse(Path::new("fuzz"), &written).expect("what was written can be read");
         // Bytes, not values: a NaN is not equal to itself.
         assert_eq!(again.to_bytes(), written);
-    }
-}
-
-fn check_header_length(path: &Path, header: u64, file: u64) -> Result<()> {
-    if header > MAX_HEADER || header > file - 8 {
-        let reason =
-            format!("it is truncated or not a safetensors file (a header of {header} bytes in a file of {file} bytes)");
-        return Err(Error::file(path, reason, DAMAGED));
-    }
-    Ok(())
-}
-
-fn check_format(path: &Path, format: Option<&String>, version: Option<&String>) -> Result<()> {
-    if format.map(String::as_str) != Some(FORMAT) {
-        let reason = match format {
-            Some(format) => format!("it is a \"{format}\" file, not a checkpoint"),
-            None => "it is a safetensors file, but not a checkpoint of pixtape".to_string(),
-        };
-        return Err(Error::file(path, reason, "give a file from the checkpoints folder of a run"));
-    }
-    match version.and_then(|version| version.parse::<u32>().ok()) {
-        Some(VERSION) => Ok(()),
-        Some(newer) if newer > VERSION => {
-            Err(Error::file(path, format!("it was written by a newer pixtape (version {newer})"), "update pixtape"))
-        }
-        _ => Err(Error::file(path, "its metadata have no version that pixtape knows", DAMAGED)),
-    }
-}
-
-fn explain(error: &SafeTensorError) -> String {
-    match error {
-        SafeTensorError::MetadataIncompleteBuffer => {
-            "it is truncated, or has bytes after its end (its tensors do not fill it exactly)".to_string()
-        }
-        other => format!("it is damaged ({other})"),
     }
 }
 

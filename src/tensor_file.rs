@@ -1,0 +1,111 @@
+//! Safetensors files in formats of our own, read without trusting a byte of them.
+//!
+//! The header's length is held against the file's before anything is allocated, offsets are verified by the `safetensors`
+//! crate, and the metadata must name the format and a version that is known.
+
+use crate::error::{Error, Result};
+use safetensors::{SafeTensorError, SafeTensors};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The longest header that the safetensors format allows, in bytes.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// What a file is expected to be, and what to advise where it is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The value of `format` in the metadata.
+    pub format: &'static str,
+    /// The newest version that is understood; there is no older one yet.
+    pub version: u32,
+    /// What a user calls such a file, with its article: "a checkpoint".
+    pub noun: &'static str,
+    /// Remedy for a damaged file.
+    pub damaged: &'static str,
+    /// Remedy for a file of another kind.
+    pub wrong: &'static str,
+}
+
+impl Kind {
+    /// An error for a damaged file.
+    pub fn damaged(&self, path: &Path, reason: impl Into<String>) -> Error {
+        Error::file(path, reason, self.damaged)
+    }
+
+    /// Reads the bytes of a file. One of another kind is turned away by its first eight bytes, before gigabytes of it are
+    /// read.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be read or cannot be a safetensors file.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
+        let failed = |error: std::io::Error| Error::io(path, "read", &error);
+        let mut file = File::open(path).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        if !meta.is_file() {
+            return Err(Error::file(path, "it is not a file", format!("give the path of {}", self.noun)));
+        }
+        let mut length = [0; 8];
+        let mut bytes = Vec::new();
+        if meta.len() >= 8 {
+            file.read_exact(&mut length).map_err(failed)?;
+            self.check_header_length(path, u64::from_le_bytes(length), meta.len())?;
+            bytes.extend(length);
+        }
+        file.take(meta.len()).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Metadata and tensors from the bytes of a file; `path` is only for the message.
+    ///
+    /// # Errors
+    /// [`Error::File`] for any bytes that are not a sound file of this format and a known version.
+    pub fn parse<'a>(&self, path: &Path, bytes: &'a [u8]) -> Result<(HashMap<String, String>, SafeTensors<'a>)> {
+        let Some(length) = bytes.first_chunk::<8>() else {
+            return Err(self.damaged(path, format!("it is truncated ({} bytes)", bytes.len())));
+        };
+        self.check_header_length(path, u64::from_le_bytes(*length), bytes.len() as u64)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| self.damaged(path, explain(&error)))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        self.check_format(path, metadata.get("format"), metadata.get("version"))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| self.damaged(path, explain(&error)))?;
+        Ok((metadata, tensors))
+    }
+
+    fn check_header_length(&self, path: &Path, header: u64, file: u64) -> Result<()> {
+        if header > MAX_HEADER || header > file - 8 {
+            let reason = format!(
+                "it is truncated or not a safetensors file (a header of {header} bytes in a file of {file} bytes)"
+            );
+            return Err(self.damaged(path, reason));
+        }
+        Ok(())
+    }
+
+    fn check_format(&self, path: &Path, format: Option<&String>, version: Option<&String>) -> Result<()> {
+        if format.map(String::as_str) != Some(self.format) {
+            let reason = match format {
+                Some(format) => format!("it is a \"{format}\" file, not {}", self.noun),
+                None => format!("it is a safetensors file, but not {} of pixtape", self.noun),
+            };
+            return Err(Error::file(path, reason, self.wrong));
+        }
+        match version.and_then(|version| version.parse::<u32>().ok()) {
+            Some(version) if version == self.version => Ok(()),
+            Some(newer) if newer > self.version => {
+                Err(Error::file(path, format!("it was written by a newer pixtape (version {newer})"), "update pixtape"))
+            }
+            _ => Err(self.damaged(path, "its metadata have no version that pixtape knows")),
+        }
+    }
+}
+
+fn explain(error: &SafeTensorError) -> String {
+    match error {
+        SafeTensorError::MetadataIncompleteBuffer => {
+            "it is truncated, or has bytes after its end (its tensors do not fill it exactly)".to_string()
+        }
+        other => format!("it is damaged ({other})"),
+    }
+}
