@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::rng::{Stream, words};
 use crate::{Error, Result};
 
 /// What a byte of [`Images::pixels`] means.
@@ -92,6 +93,8 @@ pub struct Images {
     levels: Levels,
     part: u32,
     first: u32,
+    /// Where each image lay among those that it was chosen from; none where they still lie in a row.
+    places: Option<Vec<u32>>,
 }
 
 impl Images {
@@ -128,7 +131,7 @@ impl Images {
         if levels == Levels::Binary && pixels.iter().any(|&value| value > 1) {
             return Err(Error::Failed(format!("{name}: a binary image holds a value other than 0 and 1")));
         }
-        Ok(Images { name, size, pixels, labels, levels, part: 0, first: 0 })
+        Ok(Images { name, size, pixels, labels, levels, part: 0, first: 0, places: None })
     }
 
     /// Name of the data set: a known name, or the last part of the path it came from.
@@ -197,10 +200,19 @@ impl Images {
         self.pixels.iter().map(|&value| u64::from(value)).sum::<u64>() as f64 / self.pixels.len() as f64
     }
 
-    /// Where the images lie in their publisher's files, `[part, index of the first]`: what a static binarisation counts
-    /// by, so that an image has the same sample in whichever split it appears.
-    pub(super) fn origin(&self) -> [u32; 2] {
-        [self.part, self.first]
+    /// The first `n` of these in an order that depends on `seed` alone, all of them where there are no more. Files in
+    /// the order of their labels make the first few images a poor sample of the set.
+    pub fn sample(&self, n: usize, seed: u32) -> Images {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_cached_key(|&index| (words(seed, Stream::Shuffle, [u32::MAX, index as u32]), index));
+        order.truncate(n.max(1));
+        self.select(&order)
+    }
+
+    /// Where image `index` lies in its publisher's files, `[part, index]`: what a static binarisation counts by, so that
+    /// an image has the same sample in whichever split or choice it appears.
+    pub(super) fn origin(&self, index: usize) -> [u32; 2] {
+        [self.part, self.first + self.places.as_ref().map_or(index as u32, |places| places[index])]
     }
 
     /// The same images as part `part` of their data set (0 for training files, 1 valid, 2 test).
@@ -213,7 +225,8 @@ impl Images {
     pub(super) fn select(&self, indices: &[usize]) -> Images {
         let pixels = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
         let labels = self.labels.as_ref().map(|labels| indices.iter().map(|&index| labels[index]).collect());
-        Images { name: self.name.clone(), pixels, labels, ..*self }
+        let places = Some(indices.iter().map(|&index| self.origin(index)[1]).collect());
+        Images { name: self.name.clone(), pixels, labels, first: 0, places, ..*self }
     }
 
     /// Images `start..end` of these.
@@ -226,7 +239,13 @@ impl Images {
             labels.truncate(end);
             labels.drain(..start);
         }
-        self.first += start as u32;
+        match &mut self.places {
+            None => self.first += start as u32,
+            Some(places) => {
+                places.truncate(end);
+                places.drain(..start);
+            }
+        }
         self
     }
 }

@@ -18,7 +18,6 @@ mod images;
 mod loader;
 mod open;
 mod sets;
-mod show;
 mod source;
 
 pub use amat::read_amat;
@@ -32,5 +31,4 @@ pub use images::{Images, Levels, Split};
 pub use loader::Loader;
 pub use open::{data_dir, open};
 pub use sets::{Layout, SETS, Served, Set, SetFile};
-pub use show::{Sheet, sheet};
 pub use source::Source;

@@ -32,6 +32,14 @@ fn latent_of(model: &Model) -> Result<&Latent> {
     }
 }
 
+/// Whether the model encodes images.
+///
+/// # Errors
+/// A sentence that names models which do.
+pub fn check_encoder(model: &Model) -> Result<()> {
+    latent_of(model).map(|_| ())
+}
+
 /// Encodes every image.
 ///
 /// # Errors
@@ -61,41 +69,29 @@ pub fn encode(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> 
     Ok(latents)
 }
 
-/// The first `n` images as the model sees them, and what it makes of their means: both as bytes.
+/// All images as the model sees them, and what it makes of their means: both as bytes.
 ///
 /// # Errors
 /// For a model without an encoder.
-pub fn reconstruct(backend: &mut dyn Backend, model: &Model, images: Arc<Images>, n: usize) -> Result<[Vec<u8>; 2]> {
-    let n = n.min(images.len());
-    let shown = first_images(model, images.clone(), n)?;
-    let few =
-        Images::new(images.name(), model.image, images.pixels()[..n * images.dims()].to_vec(), None, images.levels())?;
-    let latents = encode(backend, model, Arc::new(few))?;
-    Ok([shown, decode(backend, model, &latents.mu)?])
+pub fn reconstruct(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> Result<[Vec<u8>; 2]> {
+    let shown = seen_by(model, images.clone())?;
+    let latents = encode(backend, model, images)?;
+    Ok([to_bytes(model, &shown), decode(backend, model, &latents.mu)?])
 }
 
-/// Rows of `steps` images on the way from one image to the next: `rows` pairs of the first images, as bytes. The first
-/// and the last picture of a row are reconstructions; in between the latent vectors lie on a straight line.
+/// Rows of `steps` images on the way from one image to the next, a row for each pair of images, as bytes. The first and
+/// the last picture of a row are reconstructions; in between the latent vectors lie on a straight line.
 ///
 /// # Errors
 /// For a model without an encoder.
-pub fn interpolate(
-    backend: &mut dyn Backend,
-    model: &Model,
-    images: Arc<Images>,
-    rows: usize,
-    steps: usize,
-) -> Result<Vec<u8>> {
-    let n = (2 * rows).min(images.len());
-    let few =
-        Images::new(images.name(), model.image, images.pixels()[..n * images.dims()].to_vec(), None, images.levels())?;
-    let latents = encode(backend, model, Arc::new(few))?;
+pub fn interpolate(backend: &mut dyn Backend, model: &Model, images: Arc<Images>, steps: usize) -> Result<Vec<u8>> {
+    let latents = encode(backend, model, images)?;
     let d = latents.dims;
-    let mut z = Vec::with_capacity(rows * steps * d);
+    let mut z = vec![];
     for pair in latents.mu.chunks_exact(2 * d) {
         let (from, to) = pair.split_at(d);
         for step in 0..steps {
-            let at = step as f32 / (steps - 1).max(1) as f32;
+            let at = step as f32 / steps.saturating_sub(1).max(1) as f32;
             z.extend(from.iter().zip(to).map(|(a, b)| a + (b - a) * at));
         }
     }
@@ -113,18 +109,23 @@ fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>
         full.resize(BATCH * net.dims, 0.0);
         backend.run(compiled, &[Feed::F32(&full)], &Scalars::default())?;
         backend::read(backend, compiled, 0, &mut images)?;
-        let used = images[..part.len() / net.dims * len].chunks(len);
-        out.extend(used.flat_map(|image| crop_to_bytes(image, model.image, model.image, [0.0, 1.0])));
+        out.extend(to_bytes(model, &images[..part.len() / net.dims * len]));
     }
     Ok(out)
 }
 
-/// The first `n` images after binarisation, as bytes.
-fn first_images(model: &Model, images: Arc<Images>, n: usize) -> Result<Vec<u8>> {
+/// All images in the numbers that the model reads, `[n, height, width, channels]` in 0 to 1.
+///
+/// # Errors
+/// For images that cannot be binarised as the model wants them.
+pub fn seen_by(model: &Model, images: Arc<Images>) -> Result<Vec<f32>> {
     let mut options = model.batch_options(Order::InOrder);
-    options.batch = n.max(1);
-    let mut batches = Batches::new(images, options)?;
-    let (size, batch) = (batches.size(), batches.next_batch());
-    let len: usize = size.iter().product();
-    Ok(batch.pixels.chunks(len).flat_map(|image| crop_to_bytes(image, size, model.image, [0.0, 1.0])).collect())
+    options.batch = images.len();
+    Ok(Batches::new(images, options)?.next_batch().pixels)
+}
+
+/// Numbers in 0 to 1 as bytes.
+fn to_bytes(model: &Model, values: &[f32]) -> Vec<u8> {
+    let len: usize = model.image.iter().product();
+    values.chunks(len).flat_map(|image| crop_to_bytes(image, model.image, model.image, [0.0, 1.0])).collect()
 }

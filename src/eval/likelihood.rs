@@ -1,7 +1,7 @@
 //! Exact likelihoods, the evidence lower bound, and the importance-weighted bound.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
-use crate::data::{Batch, Batches, Images, Order, Split};
+use crate::data::{Batch, Batches, Binarize, Images, Levels, Order, Split};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::report::compare::{Estimate, Likelihood, Protocol, Source};
@@ -19,6 +19,15 @@ pub struct Evaluation {
     pub likelihoods: Vec<Likelihood>,
     /// Latent models: nats of the reconstruction and of the divergence, which add up to the negative ELBO.
     pub terms: Option<(f64, f64)>,
+}
+
+/// Whether a model has a density, or a bound on it, that can be measured.
+pub fn has_likelihood(model: &Model) -> bool {
+    match &model.family {
+        Family::Autoregressive(_) => true,
+        Family::Latent(net) => net.is_variational(),
+        Family::Adversarial(_) => false,
+    }
 }
 
 /// Measures `model` on `images`, which are a split of its data set; latent models draw `iwae_k` latents an image. `name`
@@ -39,7 +48,8 @@ pub fn evaluate(
     let protocol = |estimate| Protocol {
         dataset: images.name().to_string(),
         split,
-        binarisation: model.config.binarize,
+        // A set that comes in zeros and ones is one fixed sample, whatever the configuration says.
+        binarisation: if images.levels() == Levels::Binary { Binarize::Static } else { model.config.binarize },
         estimate,
         dims: images.dims(),
         images: images.len(),

@@ -4,6 +4,6 @@ mod latents;
 mod likelihood;
 mod probe;
 
-pub use latents::{Latents, encode, interpolate, reconstruct};
-pub use likelihood::{Evaluation, evaluate};
+pub use latents::{Latents, check_encoder, encode, interpolate, reconstruct, seen_by};
+pub use likelihood::{Evaluation, evaluate, has_likelihood};
 pub use probe::{Probe, linear_probe};
