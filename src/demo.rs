@@ -96,7 +96,7 @@ pub fn run(
         (config.sample_every, config.checkpoint_every) = ((steps / 2).max(1), 0);
         let dir = out.join(act.preset);
         clear(&dir)?;
-        let options = RunOptions { out: dir.clone(), resume: false, data: DATA.into(), data_dir: None, threads };
+        let options = RunOptions { out: dir.clone(), data: DATA.into(), threads, ..Default::default() };
         let summary = run::run(&config, &options, stop, &mut |event| on(act.family, event))?;
         if summary.interrupted {
             return Err(Error::Failed("the demo was interrupted; run it again for the whole page".into()));

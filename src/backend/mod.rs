@@ -129,10 +129,21 @@ pub fn read(backend: &mut dyn Backend, plan: Compiled, output: usize, into: &mut
     backend.read_words(plan, output, bytemuck::cast_slice_mut(into))
 }
 
+/// The names that a device can be asked for by.
+pub const DEVICES: [&str; 4] = ["auto", "cpu", "cuda", "wgpu"];
+
 /// Opens the device called `name`: `cpu` or `auto`. `threads` 0 takes every core.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that is none of [`DEVICES`], [`Error::Device`] for one that this build lacks.
 pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
     match name {
         "cpu" | "auto" => Ok(Box::new(cpu::Cpu::new(cpu::Options { threads, ..Default::default() })?)),
-        other => Err(Error::Usage(format!("unknown device {other:?}; this build knows cpu and auto"))),
+        known if DEVICES.contains(&known) => {
+            Err(Error::Device(format!("this build has no {known} backend; use --device cpu")))
+        }
+        other => {
+            Err(Error::Usage(format!("there is no device \"{other}\"; name one of {} by --device", DEVICES.join(", "))))
+        }
     }
 }

@@ -142,6 +142,11 @@ impl ParamSpec {
         (shape, order.into_iter().map(|i| value[i]).collect())
     }
 
+    /// PyTorch's shape.
+    pub fn torch_shape(&self) -> Vec<usize> {
+        self.torch_order().0
+    }
+
     /// The value from PyTorch's order.
     pub fn from_torch(&self, value: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; value.len()];

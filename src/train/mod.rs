@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod checkpoint;
+pub mod exchange;
 pub mod metrics;
 pub mod run;
 pub mod run_dir;

@@ -1,10 +1,12 @@
 //! The training loop: data, steps, metrics, pictures, checkpoints.
 
 use super::checkpoint::Checkpoint;
+use super::exchange;
 use super::metrics::Row;
 use super::run_dir::RunDir;
 use super::trainer::Trainer;
-use crate::backend::{self, StepTime};
+use crate::backend::cpu::{self, Cpu};
+use crate::backend::{self, Backend, StepTime};
 use crate::config::Config;
 use crate::data::{self, Batches, Cursor, Images, Levels, Loader, Order, Split};
 use crate::error::{Error, Result};
@@ -20,7 +22,7 @@ use std::time::Instant;
 const SAMPLES: usize = 16;
 
 /// What a run needs beside its configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     /// The run's folder.
     pub out: PathBuf,
@@ -32,6 +34,10 @@ pub struct RunOptions {
     pub data_dir: Option<PathBuf>,
     /// Worker threads; 0 takes every core.
     pub threads: usize,
+    /// Whether to stop at the first value that is not finite and name what computed it (on the CPU).
+    pub check_finite: bool,
+    /// A file of weights in PyTorch's layout to start from.
+    pub init: Option<PathBuf>,
 }
 
 /// What happens during a run.
@@ -103,11 +109,8 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
     let mut batches = Batches::new(images, model.batch_options(Order::Shuffled))?;
     let plans = model.training().len() as u64;
     let per_epoch = (batches.per_epoch() as u64 / plans).max(1);
-    let total = match (config.steps, config.epochs) {
-        (Some(steps), _) => u64::from(steps),
-        (None, epochs) => u64::from(epochs.unwrap_or(1)) * per_epoch,
-    };
-    let backend = backend::open(&config.device, options.threads)?;
+    let total = total_steps(config, per_epoch);
+    let backend = open_device(&config.device, options)?;
     let mut trainer = Trainer::new(model, backend, total)?;
     let dir = if options.resume {
         let dir = RunDir::open(&options.out)?;
@@ -116,17 +119,41 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
             trainer.restore(&latest.checkpoint, &latest.path)?;
             batches.seek(parse_cursor(&latest.checkpoint, &latest.path)?)?;
         }
-        dir.write_config(&config.to_toml())?;
+        // A run that has more steps already than are asked for keeps saying how many it has.
+        if trainer.step() < total {
+            dir.write_config(&config.to_toml())?;
+        }
         dir
     } else {
+        if let Some(path) = &options.init {
+            exchange::import(&mut *trainer.backend, &trainer.model.set, path)?;
+        }
         RunDir::create(&options.out, &config.to_toml())?
     };
     let run = Run { trainer, dir, loader: Loader::new(batches)?, config, total };
     run.train(per_epoch, stop, on)
 }
 
+/// The steps that a configuration asks for in total, with this many an epoch.
+pub fn total_steps(config: &Config, per_epoch: u64) -> u64 {
+    match (config.steps, config.epochs) {
+        (Some(steps), _) => u64::from(steps),
+        (None, epochs) => u64::from(epochs.unwrap_or(1)) * per_epoch,
+    }
+}
+
+fn open_device(name: &str, options: &RunOptions) -> Result<Box<dyn Backend>> {
+    if !options.check_finite {
+        return backend::open(name, options.threads);
+    }
+    if !["auto", "cpu"].contains(&name) {
+        return Err(Error::Usage("--check-finite looks at every value on the CPU; use --device cpu with it".into()));
+    }
+    Ok(Box::new(Cpu::new(cpu::Options { threads: options.threads, check_finite: true, ..Default::default() })?))
+}
+
 /// The cursor that a checkpoint keeps.
-fn parse_cursor(checkpoint: &Checkpoint, path: &Path) -> Result<Cursor> {
+pub fn parse_cursor(checkpoint: &Checkpoint, path: &Path) -> Result<Cursor> {
     serde_json::from_str(&checkpoint.data_cursor).map_err(|e| {
         Error::file(path, format!("its data cursor is damaged ({e})"), "resume from an earlier checkpoint")
     })

@@ -3,6 +3,7 @@
 use super::checkpoint::Checkpoint;
 use super::weights;
 use crate::backend::{self, Backend, Compiled, Feed, Scalars, StepTime};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::optim;
@@ -49,20 +50,7 @@ impl Trainer {
 
     /// The scalars of the `index`-th plan of the step to come.
     fn scalars(&self, index: usize) -> Scalars {
-        let config = &self.model.config;
-        let mut scalars = Scalars::default();
-        // Every plan of every step has a replay number of its own, so that no two share their draws.
-        let replay = self.step * self.plans.len() as u64 + index as u64;
-        scalars
-            .set(Scalar::LearningRate, optim::learning_rate(config, self.step, self.total))
-            .set(Scalar::Step, (self.step + 1) as f32)
-            .set(Scalar::CriticStep, (replay + 1) as f32)
-            .set_u32(Scalar::Seed, config.seed)
-            .set_u32(Scalar::Replay, replay as u32);
-        if let Some(warmup) = config.kl_warmup.filter(|w| *w > 0) {
-            scalars.set(Scalar::KlWeight, ((self.step + 1) as f32 / warmup as f32).min(1.0));
-        }
-        scalars
+        scalars(&self.model.config, [self.step, self.total], [index, self.plans.len()])
     }
 
     /// One step; `next` gives the pixels of a new batch for each plan.
@@ -124,4 +112,21 @@ impl Trainer {
         self.step += 1;
         Ok(times)
     }
+}
+
+/// The scalars of a training step: step `step` (from 0) of `total`, and the `index`-th of its `plans` plans.
+pub fn scalars(config: &Config, [step, total]: [u64; 2], [index, plans]: [usize; 2]) -> Scalars {
+    let mut scalars = Scalars::default();
+    // Every plan of every step has a replay number of its own, so that no two share their draws.
+    let replay = step * plans as u64 + index as u64;
+    scalars
+        .set(Scalar::LearningRate, optim::learning_rate(config, step, total))
+        .set(Scalar::Step, (step + 1) as f32)
+        .set(Scalar::CriticStep, (replay + 1) as f32)
+        .set_u32(Scalar::Seed, config.seed)
+        .set_u32(Scalar::Replay, replay as u32);
+    if let Some(warmup) = config.kl_warmup.filter(|w| *w > 0) {
+        scalars.set(Scalar::KlWeight, ((step + 1) as f32 / warmup as f32).min(1.0));
+    }
+    scalars
 }

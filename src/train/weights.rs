@@ -24,6 +24,34 @@ pub fn load(backend: &mut dyn Backend, set: &ParamSet, checkpoint: &Checkpoint, 
     set.specs().iter().try_for_each(|s| backend.write_param(s.param.id, &checkpoint.tensors[&*s.param.path].data))
 }
 
+/// Gives the weights, averages and running statistics of a model that only infers their values in the checkpoint, which
+/// came from `path`. What optimisers remember is left out, and so are averages that `set` does not have.
+///
+/// # Errors
+/// When the checkpoint's tensors are not those of the set.
+pub fn load_for_inference(
+    backend: &mut dyn Backend,
+    set: &ParamSet,
+    checkpoint: &Checkpoint,
+    path: &Path,
+) -> Result<()> {
+    expect_for_inference(set, checkpoint, path)?;
+    let mut used = set.specs().iter().filter(|s| !s.param.path.starts_with("optim/"));
+    used.try_for_each(|s| backend.write_param(s.param.id, &checkpoint.tensors[&*s.param.path].data))
+}
+
+/// Whether the checkpoint, which came from `path`, has what [`load_for_inference`] reads.
+///
+/// # Errors
+/// When the checkpoint's tensors are not those of the set.
+pub fn expect_for_inference(set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+    let used = set.specs().iter().filter(|s| !s.param.path.starts_with("optim/"));
+    let shapes: BTreeMap<String, Shape> = used.map(|s| (s.param.path.to_string(), s.param.shape)).collect();
+    let averaged = shapes.keys().any(|name| name.starts_with("ema/"));
+    let groups: &[&str] = if averaged { &["params", "state", "ema"] } else { &["params", "state"] };
+    checkpoint.expect(path, groups, &shapes)
+}
+
 /// All parameters as they are now.
 pub fn snapshot(backend: &mut dyn Backend, set: &ParamSet) -> Result<BTreeMap<String, Tensor>> {
     let mut read = |spec: &crate::nn::ParamSpec| {

@@ -1,0 +1,156 @@
+//! Weights in files that others read and write: safetensors in PyTorch's layout, under the names of `docs/models.md`.
+
+use super::atomic::write_atomically;
+use super::checkpoint::Checkpoint;
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::nn::{ParamSet, ParamSpec};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// The largest file that is read, in bytes: far above every model here.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// What can be done about a file of weights that does not fit.
+const REMEDY: &str = "export the weights again from a model of this preset and these sizes";
+
+/// Writes the weights and running statistics of a checkpoint in PyTorch's layout: `first.weight`, not
+/// `params/first.weight`. Where `set` has moving averages, their values take the place of the weights'. Returns how many
+/// tensors there are.
+///
+/// # Errors
+/// [`Error::File`] where `out` cannot be written. The checkpoint must have every tensor of the set.
+pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usize> {
+    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for (name, spec) in exchanged(set) {
+        let average = format!("ema/{name}");
+        let source = if set.find(&average).is_some() { &average } else { &*spec.param.path };
+        let (shape, values) = spec.to_torch(&checkpoint.tensors[source].data);
+        tensors.insert(name.to_string(), (shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    }
+    let count = tensors.len();
+    let views = tensors.iter().map(|(name, (shape, bytes))| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes an element"))
+    });
+    // One entry alone: with several their order, and with it the file's bytes, would be left to chance.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|e| Error::Failed(format!("the weights could not be put into a safetensors file ({e})")))?;
+    write_atomically(out, |file| file.write_all(&bytes))?;
+    Ok(count)
+}
+
+/// Gives every weight its value in the file, and so its moving average where it has one. Running statistics that the
+/// file lacks keep their start.
+///
+/// # Errors
+/// [`Error::File`] where the file cannot be read, is no safetensors file, or has other names or shapes.
+pub fn import(backend: &mut dyn Backend, set: &ParamSet, path: &Path) -> Result<()> {
+    let meta = std::fs::metadata(path).map_err(|error| Error::io(path, "read", &error))?;
+    if !meta.is_file() || meta.len() > MAX_BYTES {
+        return Err(Error::file(path, "it is no file of weights", REMEDY));
+    }
+    let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", &error))?;
+    let values = parse(set, &bytes).map_err(|reason| Error::file(path, reason, REMEDY))?;
+    for (name, value) in values {
+        for group in ["params", "ema", "state"] {
+            if let Some(spec) = set.find(&format!("{group}/{name}")) {
+                backend.write_param(spec.param.id, &value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The values in our own layout by name, or why the bytes are not those of the set.
+fn parse(set: &ParamSet, bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("it is not a sound safetensors file ({e})"))?;
+    let known: BTreeMap<&str, &ParamSpec> = exchanged(set).collect();
+    let mut values = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let Some(spec) = known.get(name) else {
+            return Err(format!("its tensor {name} is not one of this model"));
+        };
+        let want = spec.torch_shape();
+        if view.dtype() != Dtype::F32 || view.shape() != want {
+            return Err(format!("its tensor {name} is {} {:?}, not F32 {want:?}", view.dtype(), view.shape()));
+        }
+        let value: Vec<f32> = view.data().as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        values.insert(name.to_string(), spec.from_torch(&value));
+    }
+    match known.iter().find(|(name, spec)| spec.param.path.starts_with("params/") && !values.contains_key(**name)) {
+        Some((name, _)) => Err(format!("it has no tensor {name}")),
+        None => Ok(values),
+    }
+}
+
+/// Weights and running statistics by the names that they have in such a file.
+fn exchanged(set: &ParamSet) -> impl Iterator<Item = (&str, &ParamSpec)> {
+    set.specs().iter().filter_map(|spec| {
+        let path = &*spec.param.path;
+        let name = path.strip_prefix("params/").or_else(|| path.strip_prefix("state/"))?;
+        Some((name, spec))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend;
+    use crate::config::preset;
+    use crate::models::Model;
+    use crate::train::weights;
+
+    #[test]
+    fn what_is_exported_comes_back_and_starts_the_average_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let mut config = preset("gan-mnist").unwrap();
+        for setting in ["model.channels=2", "model.latent=3", "ema=0.5"] {
+            config.set(setting).unwrap();
+        }
+        let set = Model::new(&config).unwrap().set;
+        let mut device = backend::open("cpu", 1).unwrap();
+        weights::initialize(&mut *device, &set, 1).unwrap();
+        let mut checkpoint =
+            Checkpoint { tensors: weights::snapshot(&mut *device, &set).unwrap(), ..Checkpoint::default() };
+        for (name, tensor) in &mut checkpoint.tensors {
+            let shift = if name.starts_with("ema/") { 1.0 } else { 0.0 };
+            tensor.data.iter_mut().for_each(|v| *v += shift);
+        }
+        export(&set, &checkpoint, &path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("g.t1.weight").unwrap().shape(), [3, 8, 4, 4]);
+        assert!(file.tensor("g.n1.running_mean").is_ok());
+
+        weights::initialize(&mut *device, &set, 2).unwrap();
+        import(&mut *device, &set, &path).unwrap();
+        let back = weights::snapshot(&mut *device, &set).unwrap();
+        for group in ["params", "ema"] {
+            assert_eq!(back[&format!("{group}/g.t1.weight")], checkpoint.tensors["ema/g.t1.weight"], "{group}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_model_or_cut_short_is_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let set_of = |name: &str| Model::new(&preset(name).unwrap()).unwrap().set;
+        let (dense, gan) = (set_of("vae-mlp-mnist"), set_of("gan-mnist"));
+        let mut device = backend::open("cpu", 1).unwrap();
+        weights::initialize(&mut *device, &dense, 1).unwrap();
+        let tensors = weights::snapshot(&mut *device, &dense).unwrap();
+        export(&dense, &Checkpoint { tensors, ..Checkpoint::default() }, &path).unwrap();
+        let other = import(&mut *device, &gan, &path).unwrap_err().to_string();
+        assert!(other.contains("is not one of this model"), "{other}");
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in [0, 5, 100, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let cut = import(&mut *device, &dense, &path).unwrap_err().to_string();
+            assert!(cut.contains("not a sound safetensors file"), "{cut}");
+        }
+    }
+}
