@@ -40,6 +40,7 @@
 
 pub mod backend;
 pub mod check;
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod demo;

@@ -1,0 +1,77 @@
+//! `pixtape compare`: the families side by side on one data set.
+
+use super::args::{DataArgs, DeviceArgs, data_name, split};
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Stored, Trained, Weights};
+use super::{measured, output};
+use crate::data::Split;
+use crate::error::Result;
+use crate::eval;
+use crate::report::compare::{Likelihood, beside_published, to_json, to_text};
+use clap::builder::RangedU64ValueParser;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Rank runs by their likelihoods, each among those that were measured in the same way
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape compare runs/pixelcnn-mnist runs/vae-mnist\n\n\
+    Numbers that `train` or `eval` has measured of the same checkpoint are not measured again.")]
+pub(super) struct Args {
+    /// Run folders or checkpoints
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// Which weights to use (default: the moving averages where there are any)
+    #[arg(long, value_name = "WHICH")]
+    weights: Option<Weights>,
+    /// Split to measure on: train, fit, valid or test
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
+    split: Split,
+    /// Samples of the importance-weighted bound, where a latent model has to be measured
+    #[arg(long, value_name = "K", default_value_t = 50, value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
+    iwae: u32,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout: rankings, and without_likelihood
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    args.device.name()?;
+    let (mut rows, mut without) = (vec![], vec![]);
+    for run in &args.runs {
+        let stored = Stored::read(&CheckpointArgs { checkpoint: run.clone(), weights: args.weights })?;
+        if eval::has_likelihood(&stored.model) {
+            rows.extend(likelihoods(&args, stored)?);
+        } else {
+            without.push((stored.model.config.preset.clone(), run));
+        }
+    }
+    let rankings = beside_published(&rows);
+    if args.json {
+        let without: Vec<_> = without.iter().map(|(model, run)| json!({"model": model, "source": run})).collect();
+        return output::json(&json!({"rankings": to_json(&rankings), "without_likelihood": without}));
+    }
+    let mut text = to_text(&rankings);
+    for (model, run) in without {
+        text += &format!("{model} ({}) has no likelihood; look at its samples instead\n", run.display());
+    }
+    output::print(&text)
+}
+
+fn likelihoods(args: &Args, stored: Stored) -> Result<Vec<Likelihood>> {
+    let dataset = data_name(&args.data.name(&stored.model.config)?)?;
+    let known = measured::recall(&stored, &dataset, args.split);
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let images = args.data.open(&stored.model, args.split)?;
+    let mut trained = Trained::of(stored, &args.device)?;
+    let busy = Busy::new(&format!("measuring {}", trained.stored.origin()));
+    let found = measured::measure(&mut trained, images, args.split, args.iwae)?;
+    drop(busy);
+    measured::keep(&trained.stored, &found.likelihoods);
+    Ok(found.likelihoods)
+}

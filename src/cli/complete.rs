@@ -1,0 +1,105 @@
+//! `pixtape complete`: an autoregressive model goes on with images whose upper part it is given.
+
+use super::args::{DataArgs, DeviceArgs, above_zero, count, split};
+use super::output;
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Trained};
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::eval::seen_by;
+use crate::models::Family;
+use crate::report::grid::{Pictures, before_after_png};
+use crate::sampling::{Draw, Sampler, crop_to_bytes};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Images that are drawn together at most.
+const BATCH: usize = 64;
+
+/// The level that stands for pixels that the model has not been given.
+const HIDDEN: u8 = 128;
+
+/// Let an autoregressive model fill in the lower part of images
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape complete runs/pixelcnn-mnist --rows 14 -n 8 --draws 4\n\n\
+    A row of the picture shows an image, what the model was given of it, and the completions.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Upper rows that are kept (default: half of the image)
+    #[arg(long, value_name = "K")]
+    rows: Option<usize>,
+    /// How many images
+    #[arg(short = 'n', value_name = "N", default_value_t = 8, value_parser = count(1024))]
+    n: usize,
+    /// Completions of each image
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = count(64))]
+    draws: usize,
+    /// Below 1 likelier and less varied completions, above 1 the reverse
+    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
+    temperature: f32,
+    /// Seed of the choice of images and of the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
+    /// Split that the images are taken from
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
+    split: Split,
+    /// The picture to write
+    #[arg(long, value_name = "FILE", default_value = "complete.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let model = &stored.model;
+    if !matches!(model.family, Family::Autoregressive(_)) {
+        let preset = &model.config.preset;
+        return Err(Error::Failed(format!(
+            "{preset} does not draw pixel by pixel and cannot complete images; give a checkpoint of pixelcnn-mnist"
+        )));
+    }
+    let [height, width, channels] = model.image;
+    let rows = args.rows.unwrap_or(height / 2);
+    if rows >= height {
+        return Err(Error::Usage(format!("--rows {rows} leaves nothing to draw; keep fewer than {height} rows")));
+    }
+    let images = Arc::new(args.data.open(model, args.split)?.sample(args.n, args.seed));
+    let (n, len, given) = (images.len(), height * width * channels, rows * width * channels);
+    let values = seen_by(model, images)?;
+    // All completions of an image stand together, so that each draw has an index of its own.
+    let mut drawn: Vec<f32> = values.chunks(len).flat_map(|image| image.repeat(args.draws)).collect();
+    let busy = Busy::new(&format!("completing {n} images"));
+    let sampler = Sampler::new(&mut *backend, model, (n * args.draws).min(BATCH))?;
+    sampler.complete(&mut *backend, &mut drawn, given, Draw { seed: args.seed, temperature: args.temperature })?;
+    drop(busy);
+    let bytes = |image: &[f32]| crop_to_bytes(image, model.image, model.image, [0.0, 1.0]);
+    let original: Vec<u8> = values.chunks(len).flat_map(bytes).collect();
+    let mut masked = original.clone();
+    masked.chunks_mut(len).for_each(|image| image[given..].fill(HIDDEN));
+    let completions: Vec<Vec<u8>> = (0..args.draws)
+        .map(|draw| drawn.chunks(len).skip(draw).step_by(args.draws).flat_map(bytes).collect())
+        .collect();
+    let series: Vec<Pictures> =
+        [&original, &masked].into_iter().chain(&completions).map(|p| Pictures::new(p, model.image)).collect();
+    output::write(&args.out, &before_after_png(&series)?)?;
+    if args.json {
+        return output::json(&json!({
+            "model": model.config.preset,
+            "step": stored.checkpoint.step,
+            "images": n,
+            "rows": rows,
+            "draws": args.draws,
+            "out": args.out,
+        }));
+    }
+    let (origin, place) = (stored.origin(), args.out.display());
+    output::line(&format!("{n} images with their upper {rows} rows completed by {origin} in {place}"))
+}

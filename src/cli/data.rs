@@ -1,0 +1,233 @@
+//! `pixtape data`: which data sets there are, what is in them, and how to get them.
+
+use super::args::{count, split};
+use super::output::{self, note};
+use crate::data::{self, Images, Layout, Levels, Progress, SETS, Set, Split};
+use crate::error::{Error, Result};
+use crate::report::grid::{Pictures, grid_png};
+use crate::report::text::text_table;
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// List, look at or fetch data sets
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape data fetch mnist")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the data sets known by name, and whether they are there
+    #[command(after_help = "Example: pixtape data list --data-dir data")]
+    List(Common),
+    /// Describe a data set and write a picture of some of its images
+    #[command(after_help = "Example: pixtape data show glyphs -n 64 --out glyphs.png")]
+    Show(Show),
+    /// Download a data set from its publisher, resuming where an earlier attempt was cut off
+    #[command(after_help = "Example: pixtape data fetch binarized-mnist --data-dir data")]
+    Fetch(Fetch),
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Folder of the known data sets (default: PIXTAPE_DATA, else data)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print one JSON value on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// Data set by name, or the path of a folder of images or of a file
+    #[arg(value_name = "NAME|PATH")]
+    name: String,
+    /// How many images
+    #[arg(short = 'n', value_name = "N", default_value_t = 64, value_parser = count(65536))]
+    n: usize,
+    /// Split: train, fit, valid or test
+    #[arg(long, value_name = "SPLIT", default_value = "train", value_parser = split)]
+    split: Split,
+    /// Seed of the choice of images
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
+    /// The picture to write (default: NAME.png)
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct Fetch {
+    /// Data sets by name
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// Another server than the publishers': files are asked for as URL/SET/FILE
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    match args.what {
+        What::List(args) => list(&args),
+        What::Show(args) => show(&args),
+        What::Fetch(args) => fetch(&args),
+    }
+}
+
+fn list(args: &Common) -> Result<()> {
+    let dir = data::data_dir(args.data_dir.as_deref());
+    if args.json {
+        let set = |set: &Set| {
+            json!({
+                "name": set.name,
+                "size": set.size,
+                "train": set.counts[0],
+                "valid": set.counts[1],
+                "test": set.counts[2],
+                "classes": set.classes,
+                "missing": set.missing(&dir),
+                "terms": set.terms,
+            })
+        };
+        return output::json(&SETS.iter().map(set).collect());
+    }
+    let row = |set: &Set| {
+        let [height, width, channels] = set.size;
+        let state = match (set.layout, set.missing(&dir).as_slice()) {
+            (Layout::Drawn, _) => "built in".to_string(),
+            (_, []) => dir.join(set.name).display().to_string(),
+            (_, missing) if missing.len() == set.files.len() => format!("absent: pixtape data fetch {}", set.name),
+            (_, missing) => format!("incomplete, {} missing: pixtape data fetch {}", missing.join(", "), set.name),
+        };
+        let counts = set.counts.map(|n| n.to_string());
+        [
+            vec![set.name.to_string(), format!("{height}x{width}x{channels}")],
+            counts.into(),
+            vec![set.classes.to_string(), state],
+        ]
+        .concat()
+    };
+    let rows: Vec<Vec<String>> = SETS.iter().map(row).collect();
+    output::print(&text_table(&["name", "image", "train", "valid", "test", "classes", "where"], &rows))
+}
+
+fn show(args: &Show) -> Result<()> {
+    let images = data::open(&args.name, args.split, args.common.data_dir.as_deref())?;
+    let chosen = images.sample(args.n, args.seed);
+    let factor = 255 / chosen.levels().max();
+    let pixels: Vec<u8> = chosen.pixels().iter().map(|level| level * factor).collect();
+    let size = [chosen.height(), chosen.width(), chosen.channels()];
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.png", images.name())));
+    output::write(&out, &grid_png(Pictures::new(&pixels, size), None)?)?;
+    let levels = if images.levels() == Levels::Binary { "binary" } else { "grey or colour, 256 levels" };
+    let per_class = per_class(&images);
+    if args.common.json {
+        return output::json(&json!({
+            "name": images.name(),
+            "split": args.split.name(),
+            "images": images.len(),
+            "size": size,
+            "levels": images.levels().count(),
+            "mean": images.mean(),
+            "per_class": per_class,
+            "shown": chosen.len(),
+            "out": out,
+        }));
+    }
+    let ([height, width, channels], n) = (size, images.len());
+    let mut text = format!("{} {}: {n} images of {height}x{width}x{channels}, {levels}", images.name(), args.split);
+    text += &format!(", mean level {:.2}\n", images.mean());
+    if !per_class.is_empty() {
+        let counts: Vec<String> = per_class.iter().map(usize::to_string).collect();
+        text += &format!("images of each class: {}\n", counts.join(" "));
+    }
+    output::print(&format!("{text}{} of them in {}\n", chosen.len(), out.display()))
+}
+
+/// How many images each class has; empty without labels.
+fn per_class(images: &Images) -> Vec<usize> {
+    let mut counts = vec![0; images.classes()];
+    images.labels().into_iter().flatten().for_each(|label| counts[usize::from(*label)] += 1);
+    counts
+}
+
+fn fetch(args: &Fetch) -> Result<()> {
+    let unknown = |name: &str| {
+        let known: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+        Error::Usage(format!("there is no data set \"{name}\"; the known ones are {}", known.join(", ")))
+    };
+    // All names are looked at before anything is downloaded.
+    let sets: Vec<&Set> =
+        args.names.iter().map(|name| Set::named(name).ok_or_else(|| unknown(name))).collect::<Result<_>>()?;
+    let dir = data::data_dir(args.common.data_dir.as_deref());
+    let mut done: Vec<Value> = vec![];
+    for set in sets {
+        let mut progress = Download::new();
+        let fetched = data::fetch(set, &dir, args.from.as_deref(), &mut |at| progress.show(&at));
+        progress.end();
+        let fetched = fetched?;
+        if !args.common.json {
+            let (new, present) = (fetched.new.len(), fetched.present.len());
+            output::line(&match set.layout {
+                Layout::Drawn => format!("{} is built in, there is nothing to fetch", set.name),
+                _ => format!(
+                    "{}: {new} files fetched, {present} were there, all with the right checksum, in {} ({})",
+                    set.name,
+                    dir.join(set.name).display(),
+                    set.terms
+                ),
+            })?;
+        }
+        done.push(json!({"name": set.name, "new": fetched.new, "present": fetched.present}));
+    }
+    if args.common.json { output::json(&Value::Array(done)) } else { Ok(()) }
+}
+
+/// The progress of one file after the other.
+struct Download {
+    bar: Option<ProgressBar>,
+    file: String,
+}
+
+impl Download {
+    fn new() -> Self {
+        Download { bar: None, file: String::new() }
+    }
+
+    fn show(&mut self, at: &Progress) {
+        if self.file != at.file {
+            self.end();
+            self.file = at.file.to_string();
+            if std::io::stderr().is_terminal() {
+                let bar = ProgressBar::new(at.total.unwrap_or(0));
+                let style =
+                    ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
+                bar.set_style(style.expect("the template is a constant"));
+                bar.set_message(self.file.clone());
+                self.bar = Some(bar);
+            } else {
+                note(&format!("fetching {}", at.file));
+            }
+        }
+        if let Some(bar) = &self.bar {
+            at.total.iter().for_each(|total| bar.set_length(*total));
+            bar.set_position(at.done);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `pixtape encode`: latent vectors of a split in a file, and what a linear classifier reads from them.
+
+use super::args::{DataArgs, DeviceArgs, split};
+use super::output;
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Stored, Trained};
+use crate::data::{Images, Levels, Split};
+use crate::error::{Error, Result};
+use crate::eval::{self, Latents, Probe};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// Write the latent vectors of a split to a file, and probe them with a linear classifier
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: pixtape encode runs/vae-mnist --data mnist --split test --out latents.safetensors\n\n\
+    The file holds mu [n, d], logvar [n, d] (variational models) and label [n] (where the set has labels).\n\
+    The probe is softmax regression on mu: trained on the train split, measured on the test split."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Split to encode: train, fit, valid or test
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
+    split: Split,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "latents.safetensors")]
+    out: PathBuf,
+    /// Leave out the linear probe
+    #[arg(long)]
+    no_probe: bool,
+    /// Seed of the probe
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let mut trained = Trained::open(&args.checkpoint, &args.device)?;
+    eval::check_encoder(&trained.stored.model)?;
+    let images = args.data.open(&trained.stored.model, args.split)?;
+    let busy = Busy::new(&format!("encoding {} images", images.len()));
+    let latents = eval::encode(&mut *trained.backend, &trained.stored.model, images.clone())?;
+    let protocol = protocol(&trained.stored, &images, args.split);
+    output::write(&args.out, &file(&latents, images.len(), &protocol)?)?;
+    let probe = match (args.no_probe, images.labels()) {
+        (true, _) => Err("it was left out".to_string()),
+        (_, None) => Err(format!("{} has no labels", images.name())),
+        _ => probe(&args, &mut trained, &latents)?,
+    };
+    drop(busy);
+    if args.json {
+        let mut value = protocol;
+        value["out"] = json!(args.out);
+        value["latent_dims"] = json!(latents.dims);
+        value["probe"] = probe.map_or(Value::Null, |probe| {
+            json!({
+                "train_accuracy": probe.train_accuracy,
+                "test_accuracy": probe.test_accuracy,
+                "classes": probe.classes,
+            })
+        });
+        return output::json(&value);
+    }
+    let (n, dims, origin) = (images.len(), latents.dims, trained.stored.origin());
+    output::line(&format!("{n} latent vectors of {dims} dimensions by {origin} in {}", args.out.display()))?;
+    match probe {
+        Ok(probe) => output::line(&format!(
+            "linear probe over {} classes: {:.2} % of the train split, {:.2} % of the test split",
+            probe.classes,
+            100.0 * probe.train_accuracy,
+            100.0 * probe.test_accuracy
+        )),
+        Err(why) => output::line(&format!("no linear probe: {why}")),
+    }
+}
+
+/// The probe, or why there is none; `known` are the latents of the split that is encoded already.
+fn probe(args: &Args, trained: &mut Trained, known: &Latents) -> Result<Result<Probe, String>> {
+    let mut of = |split: Split| -> Result<Latents> {
+        if split == args.split {
+            return Ok(known.clone());
+        }
+        let images = args.data.open(&trained.stored.model, split)?;
+        eval::encode(&mut *trained.backend, &trained.stored.model, images)
+    };
+    let (train, test) = match (of(Split::Train), of(Split::Test)) {
+        (Ok(train), Ok(test)) => (train, test),
+        (Err(error), _) | (_, Err(error)) => return Ok(Err(error.to_string())),
+    };
+    match eval::linear_probe(args.device.name()?, args.device.threads, &train, &test, args.seed) {
+        Ok(probe) => Ok(Ok(probe)),
+        // Too few images, or none with labels: the file is written all the same.
+        Err(Error::Failed(why)) => Ok(Err(why)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whose latents these are, and of what.
+fn protocol(stored: &Stored, images: &Images, split: Split) -> Value {
+    let binary = images.levels() == Levels::Binary;
+    json!({
+        "model": stored.model.config.preset,
+        "step": stored.checkpoint.step,
+        "weights": stored.weights.name(),
+        "dataset": images.name(),
+        "split": split.name(),
+        "binarisation": if binary { "static" } else { stored.model.config.binarize.name() },
+        "images": images.len(),
+    })
+}
+
+/// The bytes of the file. The protocol is its only metadata: the order of several would be left to chance.
+fn file(latents: &Latents, images: usize, protocol: &Value) -> Result<Vec<u8>> {
+    let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let matrix = vec![images, latents.dims];
+    let mut tensors = vec![("mu", Dtype::F32, matrix.clone(), floats(&latents.mu))];
+    if !latents.logvar.is_empty() {
+        tensors.push(("logvar", Dtype::F32, matrix, floats(&latents.logvar)));
+    }
+    if !latents.labels.is_empty() {
+        let labels = latents.labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
+        tensors.push(("label", Dtype::I64, vec![images], labels));
+    }
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape says"))
+    });
+    let metadata = HashMap::from([("protocol".to_string(), protocol.to_string())]);
+    safetensors::serialize(views, Some(metadata))
+        .map_err(|e| Error::Failed(format!("the latents could not be put into a safetensors file ({e})")))
+}

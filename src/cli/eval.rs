@@ -1,0 +1,124 @@
+//! `pixtape eval`: how likely a model finds images that it has not seen.
+
+use super::args::{DataArgs, DeviceArgs, count, split};
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Stored, Trained};
+use super::{measured, output};
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::eval::{self, Evaluation};
+use crate::report::compare::{Estimate, Likelihood, beside_published, to_text};
+use clap::builder::RangedU64ValueParser;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Measure a model's likelihood: exactly, or by its bounds ELBO and IWAE-K
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape eval runs/vae-mnist --split test --iwae 50 --json\n\n\
+    --json prints one object: dataset, split, binarisation, protocol, images, dims, and nll_nats with bits_per_dim for an\n\
+    exact model, or elbo_nats, iwae_nats and iwae_k for a latent one. elbo_nats and iwae_nats are the bounds on log p(x)\n\
+    themselves and so below 0, like -98.3; nll_nats is -log p(x) and so above 0. All are means of an image, in nats.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Split to measure on: train, fit, valid or test
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
+    split: Split,
+    /// Samples of the importance-weighted bound of latent models
+    #[arg(long, value_name = "K", default_value_t = 50, value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
+    iwae: u32,
+    /// Measure on this many images only, chosen by a fixed shuffle
+    #[arg(long, value_name = "N", value_parser = count(u64::from(u32::MAX)))]
+    images: Option<usize>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    args.device.name()?;
+    let stored = Stored::read(&args.checkpoint)?;
+    check_likelihood(&stored)?;
+    let mut images = args.data.open(&stored.model, args.split)?;
+    let whole = args.images.is_none_or(|n| n >= images.len());
+    if !whole {
+        images = Arc::new(images.sample(args.images.unwrap_or(1), 0));
+    }
+    let mut trained = Trained::of(stored, &args.device)?;
+    let busy = Busy::new(&format!("measuring {} images", images.len()));
+    let found = measured::measure(&mut trained, images, args.split, args.iwae)?;
+    drop(busy);
+    if whole {
+        measured::keep(&trained.stored, &found.likelihoods);
+    }
+    if args.json {
+        output::json(&to_json(&trained.stored, &found))
+    } else {
+        output::print(&text(&trained.stored, &found))
+    }
+}
+
+/// An error for a model that has none.
+pub(super) fn check_likelihood(stored: &Stored) -> Result<()> {
+    if eval::has_likelihood(&stored.model) {
+        return Ok(());
+    }
+    let preset = &stored.model.config.preset;
+    Err(Error::Failed(format!("{preset} has no likelihood that could be measured; look at its samples instead")))
+}
+
+fn to_json(stored: &Stored, found: &Evaluation) -> Value {
+    let protocol = &found.likelihoods[0].protocol;
+    let estimates: Vec<String> = found.likelihoods.iter().map(|row| row.protocol.estimate.to_string()).collect();
+    let mut value = json!({
+        "model": stored.model.config.preset,
+        "step": stored.checkpoint.step,
+        "weights": stored.weights.name(),
+        "dataset": protocol.dataset,
+        "split": protocol.split.name(),
+        "binarisation": protocol.binarisation.name(),
+        "protocol": estimates.join(", "),
+        "images": protocol.images,
+        "dims": protocol.dims,
+    });
+    for row in &found.likelihoods {
+        match row.protocol.estimate {
+            Estimate::Exact => {
+                value["nll_nats"] = json!(row.nats);
+                value["bits_per_dim"] = json!(bits_per_dim(row));
+            }
+            Estimate::Elbo => value["elbo_nats"] = json!(-row.nats),
+            Estimate::Iwae(k) => {
+                value["iwae_nats"] = json!(-row.nats);
+                value["iwae_k"] = json!(k);
+            }
+        }
+    }
+    if let Some((reconstruction, kl)) = found.terms {
+        value["reconstruction_nats"] = json!(reconstruction);
+        value["kl_nats"] = json!(kl);
+    }
+    value
+}
+
+fn bits_per_dim(row: &Likelihood) -> f64 {
+    row.nats / (row.protocol.dims as f64 * std::f64::consts::LN_2)
+}
+
+fn text(stored: &Stored, found: &Evaluation) -> String {
+    let mut text = format!("{} ({}, {} weights)\n", stored.model.config.preset, stored.origin(), stored.weights.name());
+    for row in &found.likelihoods {
+        let sign = if row.protocol.estimate == Estimate::Exact { "" } else { "<= " };
+        let (nats, bits) = (row.nats, bits_per_dim(row));
+        text +=
+            &format!("-log p(x) {sign}{nats:.2} nats an image, {sign}{bits:.4} bits a dimension: {}\n", row.protocol);
+    }
+    if let Some((reconstruction, kl)) = found.terms {
+        text += &format!("the ELBO's terms: reconstruction {reconstruction:.2} nats, divergence {kl:.2} nats\n");
+    }
+    text + "\n" + &to_text(&beside_published(&found.likelihoods))
+}

@@ -1,0 +1,36 @@
+//! `pixtape export`: weights for other programs.
+
+use super::output;
+use super::trained::{CheckpointArgs, Stored};
+use crate::error::Result;
+use crate::train::exchange;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Write a model's weights in PyTorch's layout, under the names of docs/models.md
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape export runs/vae-mnist weights.safetensors\n\n\
+    `pixtape train PRESET --init weights.safetensors` starts from such a file.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// The safetensors file to write
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let stored = Stored::read(&args.checkpoint)?;
+    let tensors = exchange::export(&stored.model.set, &stored.checkpoint, &args.out)?;
+    let weights = stored.weights.name();
+    if args.json {
+        let (preset, step) = (&stored.model.config.preset, stored.checkpoint.step);
+        return output::json(
+            &json!({"model": preset, "step": step, "weights": weights, "tensors": tensors, "out": args.out}),
+        );
+    }
+    output::line(&format!("{tensors} tensors ({weights} weights) of {} in {}", stored.origin(), args.out.display()))
+}

@@ -1,0 +1,121 @@
+//! Likelihoods of a checkpoint, and `likelihood.json` in its run folder, which spares measuring them again.
+
+use super::output;
+use super::trained::{Stored, Trained};
+use crate::data::{Images, Split};
+use crate::error::Result;
+use crate::eval::{self, Evaluation};
+use crate::report::compare::{Estimate, Likelihood, Protocol, Source};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the file holds: numbers of one checkpoint, known by its bytes.
+#[derive(Default, Serialize, Deserialize)]
+struct Measured {
+    checkpoint_sha256: String,
+    step: u64,
+    rows: Vec<Row>,
+}
+
+/// One number with its protocol.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    weights: String,
+    dataset: String,
+    split: String,
+    binarisation: String,
+    estimate: String,
+    dims: usize,
+    images: usize,
+    nats: f64,
+}
+
+/// Measures a model on a whole split or a part of it.
+pub(super) fn measure(trained: &mut Trained, images: Arc<Images>, split: Split, iwae_k: u32) -> Result<Evaluation> {
+    let name = source(&trained.stored);
+    eval::evaluate(&mut *trained.backend, &trained.stored.model, images, split, iwae_k, &name)
+}
+
+/// Where the numbers of a checkpoint come from, in tables.
+fn source(stored: &Stored) -> String {
+    stored.run.as_deref().unwrap_or(&stored.path).display().to_string()
+}
+
+/// Keeps numbers of a whole split for [`recall`]. They can be measured again: a folder that cannot be written to is only
+/// worth a warning.
+pub(super) fn keep(stored: &Stored, rows: &[Likelihood]) {
+    let Some(path) = file(stored) else { return };
+    let mut measured = read(stored).unwrap_or_default();
+    measured.checkpoint_sha256 = checksum(stored);
+    measured.step = stored.checkpoint.step;
+    for new in rows.iter().filter(|row| row.nats.is_finite()) {
+        let old = |row: &Row| row.weights == stored.weights.name() && row.protocol().as_ref() == Some(&new.protocol);
+        measured.rows.retain(|row| !old(row));
+        let Protocol { dataset, split, binarisation, estimate, dims, images } = &new.protocol;
+        measured.rows.push(Row {
+            weights: stored.weights.name().to_string(),
+            dataset: dataset.clone(),
+            split: split.name().to_string(),
+            binarisation: binarisation.name().to_string(),
+            estimate: estimate.to_string(),
+            dims: *dims,
+            images: *images,
+            nats: new.nats,
+        });
+    }
+    let text = serde_json::to_string_pretty(&measured).expect("texts and finite numbers are valid JSON");
+    if let Err(error) = output::write(&path, text.as_bytes()) {
+        output::note(&format!("warning: the likelihood is not kept for later: {error}"));
+    }
+}
+
+/// The kept numbers of this very checkpoint on a split of `dataset`.
+pub(super) fn recall(stored: &Stored, dataset: &str, split: Split) -> Vec<Likelihood> {
+    let rows = read(stored).map_or(vec![], |measured| measured.rows);
+    let of_interest = |row: &&Row| row.weights == stored.weights.name() && row.dataset == dataset;
+    let likelihood = |row: &Row| {
+        Some(Likelihood {
+            model: stored.model.config.preset.clone(),
+            nats: row.nats,
+            protocol: row.protocol().filter(|protocol| protocol.split == split)?,
+            source: Source::Run(source(stored)),
+        })
+    };
+    rows.iter().filter(of_interest).filter_map(likelihood).collect()
+}
+
+impl Row {
+    /// None where the file was written by hand.
+    fn protocol(&self) -> Option<Protocol> {
+        let estimate = match self.estimate.as_str() {
+            "exact" => Estimate::Exact,
+            "ELBO" => Estimate::Elbo,
+            iwae => Estimate::Iwae(iwae.strip_prefix("IWAE-")?.parse().ok()?),
+        };
+        Some(Protocol {
+            dataset: self.dataset.clone(),
+            split: self.split.parse().ok()?,
+            binarisation: self.binarisation.parse().ok()?,
+            estimate,
+            dims: self.dims,
+            images: self.images,
+        })
+    }
+}
+
+fn file(stored: &Stored) -> Option<PathBuf> {
+    stored.run.as_ref().map(|run| run.join("likelihood.json"))
+}
+
+/// The file, where there is one of this checkpoint. A damaged one is as good as none.
+fn read(stored: &Stored) -> Option<Measured> {
+    let text = std::fs::read_to_string(file(stored)?).ok()?;
+    let measured: Measured = serde_json::from_str(&text).ok()?;
+    (measured.checkpoint_sha256 == checksum(stored)).then_some(measured)
+}
+
+fn checksum(stored: &Stored) -> String {
+    Sha256::digest(stored.checkpoint.to_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

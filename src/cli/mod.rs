@@ -1,0 +1,142 @@
+//! The command line: parse, turn into a validated configuration, act. One file a subcommand.
+//!
+//! A subcommand returns [`Result`]; what goes wrong is printed here and nowhere else, as one sentence on stderr.
+
+mod args;
+mod compare;
+mod complete;
+mod data;
+mod devices;
+mod encode;
+mod eval;
+mod export;
+mod interpolate;
+mod measured;
+mod output;
+mod plan;
+mod progress;
+mod reconstruct;
+mod sample;
+mod trace;
+mod train;
+mod trained;
+
+use crate::error::Result;
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Train and sample generative image models with hand-written compute kernels.
+#[derive(Debug, Parser)]
+#[command(name = "pixtape", version, about, propagate_version = true)]
+#[command(after_help = "Example: pixtape train vae-mnist --data glyphs --steps 500")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Args),
+    Sample(sample::Args),
+    Eval(eval::Args),
+    Complete(complete::Args),
+    Reconstruct(reconstruct::Args),
+    Interpolate(interpolate::Args),
+    Encode(encode::Args),
+    Compare(compare::Args),
+    Export(export::Args),
+    Plan(plan::Args),
+    Devices(devices::Args),
+    Data(data::Args),
+}
+
+/// Runs the command line of this process and gives its exit code: 0 done, 2 what the arguments alone show to be wrong, 1
+/// any other failure.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        report_bug(&panic.to_string());
+        std::process::exit(1);
+    }));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => {
+            // Nobody is left to tell where even that cannot be printed.
+            let _ = refused.print();
+            return exit_code(refused.exit_code());
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error.to_string()));
+            exit_code(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Train(args) => train::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Complete(args) => complete::run(args),
+        Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Interpolate(args) => interpolate::run(args),
+        Command::Encode(args) => encode::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Data(args) => data::run(args),
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// A panic is a mistake of ours, whatever the user did: one sentence that says so, and no backtrace.
+fn report_bug(panic: &str) {
+    let what = one_line(panic);
+    let what = what.strip_prefix("panicked at ").unwrap_or(&what);
+    let _ = writeln!(std::io::stderr(), "error: this is a bug in pixtape ({what}); please report it with the command");
+}
+
+/// The text in one line of bearable length.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 1000;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= MOST { line } else { line.chars().take(MOST).chain("...".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_subcommand_is_well_formed_and_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        let mut open: Vec<clap::Command> = vec![command];
+        while let Some(command) = open.pop() {
+            if command.get_name() != "help" {
+                let help = command.clone().render_long_help().to_string();
+                assert!(help.contains("Example"), "{} has no example", command.get_name());
+                assert!(command.get_about().is_some(), "{} says not what it does", command.get_name());
+                for argument in command.get_arguments() {
+                    assert!(argument.get_help().is_some(), "{} {} has no help", command.get_name(), argument.get_id());
+                }
+                open.extend(command.get_subcommands().cloned());
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_line_whatever_it_holds() {
+        assert_eq!(one_line("a\n  b\tc"), "a b c");
+        assert_eq!(one_line(&"x".repeat(5000)).len(), 1003);
+    }
+}

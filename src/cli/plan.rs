@@ -1,0 +1,65 @@
+//! `pixtape plan`: what a training step does, launch by launch.
+
+use super::args::configuration;
+use super::output;
+use crate::error::Result;
+use crate::models::Model;
+use crate::tape::cost::cost;
+use crate::tape::plan::Plan;
+use serde_json::{Value, json};
+
+/// Print the plans of a training step: every launch, its operands and its buffers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape plan vae-mlp-mnist --batch 16 --set model.hidden=64")]
+pub(super) struct Args {
+    /// Preset, or configuration file
+    #[arg(value_name = "PRESET|CONFIG.toml")]
+    what: String,
+    /// Images a step
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Change a key of the configuration
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print one JSON array on stdout, an object a plan
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let mut config = configuration(&args.what)?;
+    if let Some(batch) = args.batch {
+        config.batch = batch;
+        config.validate()?;
+    }
+    args.set.iter().try_for_each(|assignment| config.set(assignment))?;
+    let plans = Model::new(&config)?.training();
+    if args.json { output::json(&plans.iter().map(to_json).collect()) } else { output::print(&text(&plans)) }
+}
+
+fn flops(plan: &Plan) -> u64 {
+    plan.steps.iter().map(|step| cost(step).flops).sum()
+}
+
+fn to_json(plan: &Plan) -> Value {
+    let step = |step: &crate::tape::plan::Step| {
+        let floor = cost(step);
+        json!({"scope": *step.scope, "label": step.label(), "flops": floor.flops, "bytes": floor.bytes})
+    };
+    json!({
+        "name": plan.name,
+        "steps": plan.steps.iter().map(step).collect::<Vec<_>>(),
+        "slots": plan.slots.len(),
+        "slot_bytes": plan.slot_bytes(),
+        "flops": flops(plan),
+    })
+}
+
+fn text(plans: &[Plan]) -> String {
+    let mut text = String::new();
+    for plan in plans {
+        let (mebibytes, gigaflops) = (plan.slot_bytes() as f64 / f64::from(1 << 20), flops(plan) as f64 / 1e9);
+        text += &format!("{plan}{mebibytes:.1} MiB of slots at the peak, {gigaflops:.3} GFLOP a replay\n\n");
+    }
+    text
+}

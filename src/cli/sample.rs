@@ -1,0 +1,68 @@
+//! `pixtape sample`: new images.
+
+use super::args::{DeviceArgs, above_zero, count};
+use super::output;
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Trained};
+use crate::error::Result;
+use crate::report::grid::{Pictures, grid_png};
+use crate::sampling::{Draw, Sampler};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Images that are drawn together at most.
+const BATCH: usize = 64;
+
+/// Draw new images from a trained model
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape sample runs/pixelcnn-mnist -n 64 --seed 7 --out samples.png")]
+pub(super) struct Args {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// How many
+    #[arg(short = 'n', value_name = "N", default_value_t = 64, value_parser = count(65536))]
+    n: usize,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
+    /// Below 1 likelier and less varied images, above 1 the reverse
+    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
+    temperature: f32,
+    /// The picture to write
+    #[arg(long, value_name = "FILE", default_value = "samples.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let start = Instant::now();
+    let busy = Busy::new(&format!("drawing {} images", args.n));
+    let sampler = Sampler::new(&mut *backend, &stored.model, args.n.min(BATCH))?;
+    let how = Draw { seed: args.seed, temperature: args.temperature };
+    let images = sampler.draw(&mut *backend, args.n, how)?;
+    drop(busy);
+    let seconds = start.elapsed().as_secs_f64();
+    output::write(&args.out, &grid_png(Pictures::new(&images, stored.model.image), None)?)?;
+    let images_per_s = args.n as f64 / seconds.max(1e-9);
+    if args.json {
+        return output::json(&json!({
+            "model": stored.model.config.preset,
+            "step": stored.checkpoint.step,
+            "weights": stored.weights.name(),
+            "images": args.n,
+            "seed": args.seed,
+            "temperature": args.temperature,
+            "seconds": seconds,
+            "images_per_s": images_per_s,
+            "out": args.out,
+        }));
+    }
+    let (n, place, origin) = (args.n, args.out.display(), stored.origin());
+    output::line(&format!("{n} samples of {origin} in {place} ({seconds:.1} s, {images_per_s:.1} images/s)"))
+}

@@ -1,0 +1,235 @@
+//! `pixtape train`: a run from its configuration to its report.
+
+use super::args::{DataArgs, DeviceArgs, configuration, data_name};
+use super::progress::{Busy, Progress};
+use super::trained::{CheckpointArgs, Stored, Trained};
+use super::{measured, output, trace};
+use crate::config::Config;
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::eval;
+use crate::report::compare::{Estimate, Likelihood, beside_published, to_json, to_text};
+use crate::report::op_times::by_operation;
+use crate::report::run::RunReport;
+use crate::train::run::{self, Event, RunOptions, Summary};
+use crate::train::run_dir::RunDir;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Train a model, or go on with a run
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    pixtape train pixelcnn-mnist --epochs 2 --seed 1\n  \
+    pixtape train vae-mnist --data glyphs --set optimizer.lr=0.0005 --out runs/slow\n  \
+    pixtape train --resume runs/pixelcnn-mnist --epochs 4\n\n\
+    Ctrl-C saves a checkpoint and ends; a second one ends at once. `pixtape plan PRESET` shows what a step does.")]
+pub(super) struct Args {
+    /// Preset, or configuration file; with --resume that of the run
+    #[arg(value_name = "PRESET|CONFIG.toml", required_unless_present = "resume")]
+    what: Option<String>,
+    /// Training steps in total
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    steps: Option<u32>,
+    /// Passes over the training images in total
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Images a step
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    batch: Option<usize>,
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    seed: Option<u32>,
+    /// Change a key of the configuration; an unknown one is answered by the list of all
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    set: Vec<String>,
+    /// Folder of the run (default: runs/PRESET)
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Start from weights in PyTorch's layout, as `pixtape export` writes them
+    #[arg(long, value_name = "WEIGHTS.safetensors", conflicts_with = "resume")]
+    init: Option<PathBuf>,
+    /// Leave out the likelihood on held-out images at the end
+    #[arg(long)]
+    no_eval: bool,
+    /// Stop at the first value that is not finite and name what computed it
+    #[arg(long)]
+    check_finite: bool,
+    /// Print what each launch of the next step writes (range, mean, NaNs, source line), and train nothing
+    #[arg(long)]
+    trace: bool,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout at the end
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let (config, options) = prepare(&args)?;
+    if args.trace {
+        return output::print(&trace::first_step(&config, &options)?);
+    }
+    let mut progress = Progress::new();
+    let mut device = String::new();
+    let mut parameters = 0;
+    let stop = stop_on_signals()?;
+    let summary = run::run(&config, &options, &stop, &mut |event| {
+        if let Event::Start { device: name, parameters: count, .. } = &event {
+            (device, parameters) = (name.clone(), *count);
+        }
+        progress.show(&event);
+    });
+    progress.end();
+    let summary = summary?;
+    let dir = RunDir::open(&options.out)?;
+    let likelihoods = if args.no_eval || summary.interrupted { vec![] } else { likelihoods(&args, &options) };
+    let report = RunReport {
+        run: &dir,
+        device,
+        facts: vec![("Parameters".to_string(), parameters.to_string())],
+        op_times: by_operation(&summary.profile),
+        likelihoods: likelihoods.clone(),
+    };
+    dir.write_report(&report.page()?.to_html())?;
+    finish(&args, &dir, &summary, &likelihoods)
+}
+
+/// The configuration that the arguments ask for, checked.
+fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
+    let mut config = match &args.resume {
+        Some(folder) => resumed(folder, args.what.as_deref())?,
+        None => configuration(args.what.as_deref().unwrap_or_default())?,
+    };
+    if let Some(data) = &args.data.data {
+        config.data = data_name(data)?;
+    }
+    if let Some(length) = args.steps {
+        (config.steps, config.epochs) = (Some(length), None);
+    }
+    if let Some(length) = args.epochs {
+        (config.steps, config.epochs) = (None, Some(length));
+    }
+    config.batch = args.batch.unwrap_or(config.batch);
+    config.seed = args.seed.unwrap_or(config.seed);
+    if args.device.device.is_some() {
+        config.device = args.device.name()?.to_string();
+    }
+    config.validate()?;
+    args.set.iter().try_for_each(|assignment| config.set(assignment))?;
+    let options = RunOptions {
+        out: args.resume.clone().or(args.out.clone()).unwrap_or_else(|| PathBuf::from("runs").join(&config.preset)),
+        resume: args.resume.is_some(),
+        data: args.data.name(&config)?,
+        data_dir: args.data.data_dir.clone(),
+        threads: args.device.threads,
+        check_finite: args.check_finite,
+        init: args.init.clone(),
+    };
+    Ok((config, options))
+}
+
+/// The configuration of the run in `folder`; `what` may say once more which preset that is.
+fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
+    let dir = RunDir::open(folder)?;
+    let config = Config::from_toml(&dir.read_config()?, &dir.config_path())?;
+    if let Some(what) = what {
+        let named = configuration(what)?.preset;
+        if named != config.preset {
+            return Err(Error::Usage(format!(
+                "the run in {} is one of {}, not of {named}; leave the preset out",
+                folder.display(),
+                config.preset
+            )));
+        }
+    }
+    Ok(config)
+}
+
+/// A flag that the first Ctrl-C (or SIGTERM) raises; the second one ends the process at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = stop.clone();
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        output::note("stopping after this step; once more to stop at once, without a checkpoint");
+    })
+    .map_err(|error| Error::Failed(format!("Ctrl-C could not be caught ({error}); try again")))?;
+    Ok(stop)
+}
+
+/// What the trained model is worth on held-out images, where it has a likelihood. It takes one pass, so only the bound
+/// itself is measured of a latent model, not the tighter one of many samples. The run is over and saved: what fails here
+/// is only worth a warning.
+fn likelihoods(args: &Args, options: &RunOptions) -> Vec<Likelihood> {
+    let found = held_out(args, options).unwrap_or_else(|error| {
+        output::note(&format!("warning: the likelihood was not measured: {error}"));
+        vec![]
+    });
+    found.into_iter().filter(|row| !matches!(row.protocol.estimate, Estimate::Iwae(_))).collect()
+}
+
+fn held_out(args: &Args, options: &RunOptions) -> Result<Vec<Likelihood>> {
+    let stored = Stored::read(&CheckpointArgs { checkpoint: options.out.clone(), weights: None })?;
+    if !eval::has_likelihood(&stored.model) {
+        return Ok(vec![]);
+    }
+    let (split, images) = match args.data.open(&stored.model, Split::Test) {
+        Ok(images) => (Split::Test, images),
+        Err(_) => (Split::Valid, args.data.open(&stored.model, Split::Valid)?),
+    };
+    let device = DeviceArgs { device: Some(stored.model.config.device.clone()), threads: options.threads };
+    let mut trained = Trained::of(stored, &device)?;
+    let busy = Busy::new(&format!("measuring {} held-out images", images.len()));
+    let mut found = measured::measure(&mut trained, images, split, 1)?.likelihoods;
+    drop(busy);
+    found.retain(|row| !matches!(row.protocol.estimate, Estimate::Iwae(_)));
+    measured::keep(&trained.stored, &found);
+    Ok(found)
+}
+
+/// Says how it ended and where everything lies.
+fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihood]) -> Result<()> {
+    let rankings = beside_published(likelihoods);
+    let checkpoint = dir.checkpoints()?.pop().map(|(_, path)| path);
+    if args.json {
+        let losses = dir.metrics()?.pop().map(|row| row.losses).unwrap_or_default();
+        return output::json(&json!({
+            "run": dir.path(),
+            "step": summary.step,
+            "interrupted": summary.interrupted,
+            "images_per_s": summary.images_per_s,
+            "losses": losses.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            "likelihood": to_json(&rankings),
+            "checkpoint": checkpoint,
+            "report": dir.report_path(),
+        }));
+    }
+    if !likelihoods.is_empty() {
+        output::print(&to_text(&rankings))?;
+    }
+    let (step, speed, path) = (summary.step, summary.images_per_s, dir.path().display());
+    let how = if summary.interrupted { "stopped" } else { "done" };
+    let mut text = match summary.profile.is_empty() {
+        true => format!("nothing to do, the run has {step} steps already\n"),
+        false => format!("{how} at step {step}, {speed:.0} images/s\n"),
+    };
+    if let Some(checkpoint) = checkpoint {
+        text += &format!("checkpoint: {}\n", checkpoint.display());
+    }
+    text += &format!("report: {}\n", dir.report_path().display());
+    if summary.interrupted {
+        text += &format!("go on with: pixtape train --resume {path}\n");
+    } else {
+        text += &format!("draw with: pixtape sample {path}\n");
+    }
+    output::print(&text)
+}

@@ -1,0 +1,120 @@
+//! `CKPT`: a checkpoint file, or a run folder, which means its newest checkpoint; opened for anything but training.
+
+use super::args::DeviceArgs;
+use super::output::note;
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::models::Model;
+use crate::train::checkpoint::Checkpoint;
+use crate::train::run_dir::RunDir;
+use crate::train::weights;
+use clap::ValueEnum;
+use std::path::{Path, PathBuf};
+
+/// Which weights of a checkpoint are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Weights {
+    /// Those that training moves
+    Raw,
+    /// Their moving averages
+    Ema,
+}
+
+impl Weights {
+    pub fn name(self) -> &'static str {
+        match self {
+            Weights::Raw => "raw",
+            Weights::Ema => "ema",
+        }
+    }
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct CheckpointArgs {
+    /// Checkpoint file, or run folder (its newest checkpoint)
+    #[arg(value_name = "CKPT")]
+    pub checkpoint: PathBuf,
+    /// Which weights to use (default: the moving averages where there are any)
+    #[arg(long, value_name = "WHICH")]
+    pub weights: Option<Weights>,
+}
+
+/// A checkpoint and the model that it is one of.
+pub(super) struct Stored {
+    pub model: Model,
+    pub checkpoint: Checkpoint,
+    /// The file.
+    pub path: PathBuf,
+    /// The run folder that it lies in, if it does.
+    pub run: Option<PathBuf>,
+    pub weights: Weights,
+}
+
+/// A model on a device, with the weights of a checkpoint.
+pub(super) struct Trained {
+    pub stored: Stored,
+    pub backend: Box<dyn Backend>,
+}
+
+impl Stored {
+    /// Reads the checkpoint. The model has moving averages only where they are used.
+    pub fn read(args: &CheckpointArgs) -> Result<Self> {
+        let (checkpoint, path) = load(&args.checkpoint)?;
+        let mut config = Config::from_toml(&checkpoint.config, &path)?;
+        let averaged = config.ema > 0.0;
+        if args.weights == Some(Weights::Ema) && !averaged {
+            let reason = "its run kept no moving average of the weights";
+            return Err(Error::file(&path, reason, "use --weights raw, or train with --set ema=0.999"));
+        }
+        let weights = args.weights.unwrap_or(if averaged { Weights::Ema } else { Weights::Raw });
+        if weights == Weights::Raw {
+            config.ema = 0.0;
+        }
+        let model = Model::new(&config)?;
+        let used = |name: &&str| !name.starts_with("optim/");
+        if let Some(name) = checkpoint.first_non_finite().filter(used) {
+            let reason = format!("its tensor {name} holds values that are not finite: training had diverged");
+            return Err(Error::file(&path, reason, "use an earlier checkpoint of the run"));
+        }
+        weights::expect_for_inference(&model.set, &checkpoint, &path)?;
+        let run = path.parent().and_then(Path::parent).filter(|run| run.join("config.toml").is_file());
+        Ok(Stored { model, checkpoint, run: run.map(Path::to_path_buf), path, weights })
+    }
+
+    /// The model's name and where its weights come from, for titles.
+    pub fn origin(&self) -> String {
+        let place = self.run.as_deref().unwrap_or(&self.path);
+        format!("{}, step {}", place.display(), self.checkpoint.step)
+    }
+}
+
+impl Trained {
+    /// Reads the checkpoint and puts its weights on the device.
+    pub fn open(args: &CheckpointArgs, device: &DeviceArgs) -> Result<Self> {
+        device.name()?;
+        Trained::of(Stored::read(args)?, device)
+    }
+
+    /// Puts the weights on the device.
+    pub fn of(stored: Stored, device: &DeviceArgs) -> Result<Self> {
+        let mut backend = device.open()?;
+        weights::load_for_inference(&mut *backend, &stored.model.set, &stored.checkpoint, &stored.path)?;
+        Ok(Trained { stored, backend })
+    }
+}
+
+fn load(path: &Path) -> Result<(Checkpoint, PathBuf)> {
+    if !path.is_dir() {
+        return Ok((Checkpoint::load(path)?, path.to_path_buf()));
+    }
+    let latest = RunDir::open(path)?.latest()?.ok_or_else(|| {
+        Error::file(
+            path,
+            "the run has saved no checkpoint yet",
+            "train until it has, or press Ctrl-C there to save one",
+        )
+    })?;
+    latest.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    Ok((latest.checkpoint, latest.path))
+}
