@@ -19,7 +19,8 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
         Op::BatchNormBwd => norm::batch_norm_scratch(shape(1).rows(), shape(1).last()),
         Op::BatchNormInfer { .. } => shape(0).last(),
         Op::LayerNormBwd => norm::layer_norm_scratch(shape(1).rows(), shape(1).last()),
-        Op::LstmBwd => shape(1).len(),
+        Op::Lstm => sequence(shape(0), shape(1).last()).scratch_len(),
+        Op::LstmBwd => sequence(shape(0), shape(1).last()).scratch_bwd_len(),
         Op::Matmul { ta, tb } => product::gemm_scratch_len(gemm(step, *ta, *tb), threads),
         Op::Conv(g) => product::conv_scratch_len(g, threads),
         Op::ConvDx(g) => product::conv_dx_scratch_len(g, threads),
@@ -51,7 +52,6 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
         | Op::GaussianKl
         | Op::LstmCell
         | Op::LstmCellBwd
-        | Op::Lstm
         | Op::Random { .. }
         | Op::Categorical
         | Op::Bernoulli
@@ -138,7 +138,7 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         }
         Op::Lstm => {
             let extents = sequence(shape(0), last(1));
-            lstm::lstm(isa, extents, [x(0), x(1), x(2), x(3)], [y(0), y(1), y(2)]);
+            lstm::lstm(isa, extents, [x(0), x(1), x(2), x(3)], [y(0), y(1), y(2)], access.scratch());
         }
         Op::LstmBwd => {
             let extents = sequence(shape(0), last(1));

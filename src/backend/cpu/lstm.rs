@@ -1,11 +1,11 @@
 //! LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
 //!
 //! A sequence is independent in each row of the batch: a task takes a block of rows through all of time on its own, so
-//! threads meet once a sequence rather than once a step.
+//! threads meet once a sequence rather than once a step. The recurrent weights are packed once for all steps.
 
 use super::math;
-use super::product::Isa;
-use super::vector::{chunk_rows, map, spread, sum_over, vectorized};
+use super::product::{Isa, Panels};
+use super::vector::{chunk_rows, map, spread, vectorized};
 use rayon::prelude::*;
 
 /// `h' = o tanh(c')`, `c' = f c + i g` with gates = activated z, each row of `4h`.
@@ -22,21 +22,26 @@ pub(super) fn lstm_cell(isa: Isa, h: usize, [z, c]: [&[f32]; 2], [h_next, c_next
 }
 
 vectorized! {
-    /// Activates the gates of each row and steps its cell.
     fn cell_rows(h: usize, gates: &mut [f32], c: &[f32], c_next: &mut [f32], h_next: &mut [f32]) {
         let states = c.chunks_exact(h).zip(c_next.chunks_exact_mut(h)).zip(h_next.chunks_exact_mut(h));
         for (gates, ((c, c_next), h_next)) in gates.chunks_exact_mut(4 * h).zip(states) {
-            let (i, rest) = gates.split_at_mut(h);
-            let (f, rest) = rest.split_at_mut(h);
-            let (g, o) = rest.split_at_mut(h);
-            let gates = i.iter_mut().zip(f).zip(g).zip(o);
-            for ((((i, f), g), o), ((c, c_next), h_next)) in gates.zip(c.iter().zip(c_next).zip(h_next)) {
-                (*i, *f, *g, *o) = (math::sigmoid(*i), math::sigmoid(*f), math::tanh(*g), math::sigmoid(*o));
-                *c_next = *f * c + *i * *g;
-                *h_next = *o * math::tanh(*c_next);
-            }
+            cell(gates, c, c_next, h_next);
         }
     }
+}
+
+/// Activates the gates of one row and steps its cell.
+#[inline(always)]
+fn cell(gates: &mut [f32], c: &[f32], c_next: &mut [f32], h_next: &mut [f32]) {
+    let h = c.len();
+    // One slice is written at a time: nothing that a vector loop would have to prove disjoint.
+    gates[..2 * h].iter_mut().for_each(|v| *v = math::sigmoid(*v));
+    gates[2 * h..3 * h].iter_mut().for_each(|v| *v = math::tanh(*v));
+    gates[3 * h..].iter_mut().for_each(|v| *v = math::sigmoid(*v));
+    let ((i, f), (g, o)) = (gates[..2 * h].split_at(h), gates[2 * h..].split_at(h));
+    map!(c_next <- i, f, g, c: f * c + i * g);
+    let c_next = &*c_next;
+    map!(h_next <- o, c_next: o * math::tanh(c_next));
 }
 
 /// The gradients of z and c.
@@ -58,31 +63,33 @@ pub(super) fn lstm_cell_bwd(
 }
 
 vectorized! {
-    /// `dc` comes in as the gradient of the new cell and leaves as that of the old one.
     fn cell_bwd_rows(h: usize, inputs: [&[f32]; 4], dz: &mut [f32], dc: &mut [f32]) {
         let [dh, c, c_next, gates] = inputs;
         let states = dh.chunks_exact(h).zip(c.chunks_exact(h)).zip(c_next.chunks_exact(h)).zip(dc.chunks_exact_mut(h));
         let rows = gates.chunks_exact(4 * h).zip(dz.chunks_exact_mut(4 * h));
         for ((gates, dz), (((dh, c), c_next), dc)) in rows.zip(states) {
-            let ((i, f), (g, o)) = (gates[..2 * h].split_at(h), gates[2 * h..].split_at(h));
-            let (dif, dgo) = dz.split_at_mut(2 * h);
-            let ((di, df), (dg, d_o)) = (dif.split_at_mut(h), dgo.split_at_mut(h));
-            let gates = i.iter().zip(f).zip(g).zip(o);
-            let states = dh.iter().zip(c).zip(c_next).zip(dc);
-            let gradients = di.iter_mut().zip(df).zip(dg).zip(d_o);
-            for (((((di, df), dg), d_o), (((&i, &f), &g), &o)), (((&dh, &c), &c_next), dc)) in
-                gradients.zip(gates).zip(states)
-            {
-                let t = math::tanh(c_next);
-                let cell = *dc + dh * o * (1.0 - t * t);
-                *di = cell * g * (i * (1.0 - i));
-                *df = cell * c * (f * (1.0 - f));
-                *dg = cell * i * (1.0 - g * g);
-                *d_o = dh * t * (o * (1.0 - o));
-                *dc = cell * f;
-            }
+            cell_bwd(dh, c, c_next, gates, dz, dc);
         }
     }
+}
+
+/// The gradients of one row; `dc` comes in as the gradient of the new cell and leaves as that of the old one.
+#[inline(always)]
+fn cell_bwd(dh: &[f32], c: &[f32], c_next: &[f32], gates: &[f32], dz: &mut [f32], dc: &mut [f32]) {
+    let h = c.len();
+    let ((i, f), (g, o)) = (gates[..2 * h].split_at(h), gates[2 * h..].split_at(h));
+    let (dif, dgo) = dz.split_at_mut(2 * h);
+    let ((di, df), (dg, d_o)) = (dif.split_at_mut(h), dgo.split_at_mut(h));
+    // With t = tanh(c'), which d_o keeps meanwhile: do = dh t o', dc' += dh o (1 - t^2).
+    map!(d_o <- c_next: math::tanh(c_next));
+    let t = &*d_o;
+    map!(dc <- dh, o, t: *dc + dh * o * (1.0 - t * t));
+    map!(d_o <- dh, o: dh * *d_o * (o * (1.0 - o)));
+    let cell = &*dc;
+    map!(di <- cell, g, i: cell * g * (i * (1.0 - i)));
+    map!(df <- cell, c, f: cell * c * (f * (1.0 - f)));
+    map!(dg <- cell, i, g: cell * i * (1.0 - g * g));
+    map!(dc <- f: *dc * f);
 }
 
 /// Extents of a sequence: steps, rows of the batch, hidden units.
@@ -93,8 +100,21 @@ pub(super) struct Sequence {
     pub(super) h: usize,
 }
 
-/// Rows that a task takes through time.
-const BLOCK: usize = 8;
+impl Sequence {
+    /// Scratch of [`lstm`]: the packed weights.
+    pub(super) fn scratch_len(&self) -> usize {
+        Panels::packed_len(self.h, 4 * self.h)
+    }
+
+    /// Scratch of [`lstm_bwd`]: the packed weights and the gradient of one step's states.
+    pub(super) fn scratch_bwd_len(&self) -> usize {
+        Panels::packed_len(4 * self.h, self.h) + self.rows * self.h
+    }
+}
+
+/// Rows that a task takes through time: few, so that there are tasks for many threads, but enough to pay for reading
+/// the weights at every step.
+const BLOCK: usize = 16;
 
 /// Memory whose rows are shared out among tasks.
 #[derive(Clone, Copy)]
@@ -128,47 +148,41 @@ impl Rows {
 /// `z_t + h_{t-1} w_hh` through the gates, for all steps. `kept` takes the activated gates and the cell.
 pub(super) fn lstm(
     isa: Isa,
-    Sequence { steps, rows, h }: Sequence,
+    sequence: Sequence,
     [z, h0, c0, w_hh]: [&[f32]; 4],
     [y, c_n, kept]: [&mut [f32]; 3],
+    scratch: &mut [f32],
 ) {
-    let elements = z.len() * h;
+    let Sequence { steps, rows, h } = sequence;
+    let weights = Panels::pack(isa, w_hh, [h, 4 * h], false, scratch);
     let (y, kept) = (Rows::new(y, h), Rows::new(kept, 5 * h));
-    spread(c_n.par_chunks_mut(BLOCK * h).enumerate(), elements).for_each(|(block, c_n)| {
-        let first = block * BLOCK;
-        for r in 0..c_n.len() / h {
-            let (row, cell) = (first + r, &mut c_n[r * h..][..h]);
-            cell.copy_from_slice(&c0[row * h..][..h]);
-            for t in 0..steps {
-                let at = t * rows + row;
-                // SAFETY: rows of this batch row belong to this task; the previous step's row is another one.
-                let (h_now, kept) = unsafe { (y.range(at, 1), kept.range(at, 1)) };
-                // SAFETY: as above.
-                let before = if t == 0 { &h0[row * h..][..h] } else { unsafe { y.range(at - rows, 1) } };
-                let (gates, kept_cell) = kept.split_at_mut(4 * h);
-                gates.copy_from_slice(&z[at * 4 * h..][..4 * h]);
-                add_product(isa, before, w_hh, gates);
-                cell_rows(isa, h, gates, cell, kept_cell, h_now);
-                cell.copy_from_slice(kept_cell);
+    spread(c_n.par_chunks_mut(BLOCK * h).enumerate(), z.len() * h).for_each(|(block, c_n)| {
+        let (first, count) = (block * BLOCK, c_n.len() / h);
+        c_n.copy_from_slice(&c0[first * h..][..count * h]);
+        let mut h_before = &h0[first * h..][..count * h];
+        for t in 0..steps {
+            let at = t * rows + first;
+            // SAFETY: the rows of this block, at any step, are this task's alone, and those of this step are others
+            // than those of the one before.
+            let (h_now, kept) = unsafe { (y.range(at, count), kept.range(at, count)) };
+            for (kept, z) in kept.chunks_exact_mut(5 * h).zip(z[at * 4 * h..].chunks_exact(4 * h)) {
+                kept[..4 * h].copy_from_slice(z);
             }
+            weights.multiply(h_before, kept, 5 * h, true);
+            sequence_rows(isa, h, kept, c_n, h_now);
+            h_before = h_now;
         }
     });
 }
 
 vectorized! {
-    /// `y += x w`, w `[x, y]`
-    fn add_product(x: &[f32], w: &[f32], y: &mut [f32]) {
-        for (&x, w) in x.iter().zip(w.chunks_exact(y.len())) {
-            map!(y <- w: *y + x * w);
-        }
-    }
-}
-
-vectorized! {
-    /// `y = x w^T`, w `[y, x]`
-    fn product_transposed(x: &[f32], w: &[f32], y: &mut [f32]) {
-        for (y, w) in y.iter_mut().zip(w.chunks_exact(x.len())) {
-            *y = sum_over!(x, w => x * w);
+    /// Steps each row of `kept` (gates, then room for the cell) from the cell `c`, which takes the new one.
+    fn sequence_rows(h: usize, kept: &mut [f32], c: &mut [f32], h_next: &mut [f32]) {
+        let states = c.chunks_exact_mut(h).zip(h_next.chunks_exact_mut(h));
+        for (kept, (c, h_next)) in kept.chunks_exact_mut(5 * h).zip(states) {
+            let (gates, c_next) = kept.split_at_mut(4 * h);
+            cell(gates, c, c_next, h_next);
+            c.copy_from_slice(c_next);
         }
     }
 }
@@ -176,36 +190,47 @@ vectorized! {
 /// Back through all steps; `dz w_hh^T` is the gradient that a step passes to the one before it.
 pub(super) fn lstm_bwd(
     isa: Isa,
-    Sequence { steps, rows, h }: Sequence,
+    sequence: Sequence,
     [dy, dc_n, c0, w_hh, kept]: [&[f32]; 5],
     [dz, dh0, dc0]: [&mut [f32]; 3],
     scratch: &mut [f32],
 ) {
+    let Sequence { steps, rows, h } = sequence;
+    let (packed, scratch) = scratch.split_at_mut(Panels::packed_len(4 * h, h));
+    let weights = Panels::pack(isa, w_hh, [4 * h, h], true, packed);
     let elements = dz.len() * h;
     let dz = Rows::new(dz, 4 * h);
     let states = dh0.par_chunks_mut(BLOCK * h).zip(dc0.par_chunks_mut(BLOCK * h));
-    let temporary = scratch.par_chunks_mut(BLOCK * h);
-    spread(states.zip(temporary).enumerate(), elements).for_each(|(block, ((dh0, dc0), dh))| {
-        let first = block * BLOCK;
-        for r in 0..dh0.len() / h {
-            let row = first + r;
-            // The gradient of h that comes from later steps, and that of the cell.
-            let (later, dc, dh) = (&mut dh0[r * h..][..h], &mut dc0[r * h..][..h], &mut dh[r * h..][..h]);
-            later.fill(0.0);
-            dc.copy_from_slice(&dc_n[row * h..][..h]);
-            for t in (0..steps).rev() {
-                let at = t * rows + row;
-                let (gates, cell) = kept[at * 5 * h..][..5 * h].split_at(4 * h);
-                let before = if t == 0 { &c0[row * h..][..h] } else { &kept[(at - rows) * 5 * h..][4 * h..5 * h] };
-                let (dy, later_now) = (&dy[at * h..][..h], &*later);
-                for ((dh, dy), later) in dh.iter_mut().zip(dy).zip(later_now) {
-                    *dh = dy + later;
-                }
-                // SAFETY: rows of this batch row belong to this task.
-                let dz = unsafe { dz.range(at, 1) };
-                cell_bwd_rows(isa, h, [dh, before, cell, gates], dz, dc);
-                product_transposed(isa, dz, w_hh, later);
-            }
+    let blocks = states.zip(scratch[..rows * h].par_chunks_mut(BLOCK * h));
+    spread(blocks.enumerate(), elements).for_each(|(block, ((later, dc), dh))| {
+        // `later` is the gradient of the states that comes from the steps behind, `dc` that of the cells.
+        let (first, count) = (block * BLOCK, dc.len() / h);
+        later.fill(0.0);
+        dc.copy_from_slice(&dc_n[first * h..][..count * h]);
+        for t in (0..steps).rev() {
+            let at = t * rows + first;
+            let (dy, now, later_now) = (&dy[at * h..][..count * h], &kept[at * 5 * h..][..count * 5 * h], &*later);
+            map!(dh <- dy, later_now: dy + later_now);
+            let (before, stride) = match t {
+                0 => (&c0[first * h..], h),
+                _ => (&kept[(at - rows) * 5 * h + 4 * h..], 5 * h),
+            };
+            // SAFETY: the rows of this block are this task's alone.
+            let dz = unsafe { dz.range(at, count) };
+            sequence_bwd_rows(isa, h, [dh, now, before], stride, dz, dc);
+            weights.multiply(dz, later, h, false);
         }
     });
+}
+
+vectorized! {
+    /// Back through one step of each row; the old cells lie `stride` apart.
+    fn sequence_bwd_rows(h: usize, inputs: [&[f32]; 3], stride: usize, dz: &mut [f32], dc: &mut [f32]) {
+        let [dh, kept, before] = inputs;
+        let states = dh.chunks_exact(h).zip(dc.chunks_exact_mut(h)).zip(before.chunks(stride));
+        for ((kept, dz), ((dh, dc), before)) in kept.chunks_exact(5 * h).zip(dz.chunks_exact_mut(4 * h)).zip(states) {
+            let (gates, c_next) = kept.split_at(4 * h);
+            cell_bwd(dh, &before[..h], c_next, gates, dz, dc);
+        }
+    }
 }

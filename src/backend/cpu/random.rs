@@ -32,10 +32,19 @@ pub(super) fn random(
 
 vectorized! {
     fn draws(dist: Dist, stream: Stream, seed: u32, count: u32, first: u32, y: &mut [f32]) {
-        let words = |i: usize| rng::words(seed, stream, [count, first.wrapping_add(i as u32)]);
+        let mut element = first;
+        macro_rules! each {
+            ($words:ident => $e:expr) => {
+                for y in y {
+                    let $words = rng::words(seed, stream, [count, element]);
+                    *y = $e;
+                    element = element.wrapping_add(1);
+                }
+            };
+        }
         match dist {
-            Dist::Uniform => y.iter_mut().enumerate().for_each(|(i, y)| *y = rng::unit(words(i)[0])),
-            Dist::Normal => y.iter_mut().enumerate().for_each(|(i, y)| *y = math::normal(words(i))),
+            Dist::Uniform => each!(words => rng::unit(words[0])),
+            Dist::Normal => each!(words => math::normal(words)),
         }
     }
 }

@@ -78,36 +78,55 @@ macro_rules! map {
             *$y = $e;
         }
     };
+    ($y:ident <- $a:ident, $b:ident, $c:ident, $d:ident: $e:expr) => {
+        for (((($y, &$a), &$b), &$c), &$d) in $y.iter_mut().zip($a).zip($b).zip($c).zip($d) {
+            *$y = $e;
+        }
+    };
 }
 pub(super) use map;
 
 /// `sum_over!(a, b => expression of a and b)`: the sum over slices of equal length, in [`LANES`] lanes that are then
 /// added in halves.
+///
+/// The terms are computed into a buffer first: a loop over a constant number of lanes would be unrolled before LLVM
+/// could vectorise an expression with selects and shifts.
 macro_rules! sum_over {
     ($first:ident $(, $more:ident)* => $e:expr) => {{
-        const L: usize = $crate::backend::cpu::vector::LANES;
-        let mut lanes = [0f32; L];
+        const BLOCK: usize = 8 * $crate::backend::cpu::vector::LANES;
+        let mut lanes = [0f32; $crate::backend::cpu::vector::LANES];
+        let mut terms = [0f32; BLOCK];
         let len = $first.len();
-        $(let $more = &$more[..len];)*
-        let whole = len - len % L;
-        for at in (0..whole).step_by(L) {
-            let $first: &[f32; L] = $first[at..at + L].try_into().expect("L elements");
-            $(let $more: &[f32; L] = $more[at..at + L].try_into().expect("L elements");)*
-            for l in 0..L {
-                let $first = $first[l];
-                $(let $more = $more[l];)*
-                lanes[l] += $e;
+        let mut at = 0;
+        while at < len {
+            let to = (at + BLOCK).min(len);
+            let terms = &mut terms[..to - at];
+            {
+                let $first = &$first[at..to];
+                $(let $more = &$more[at..to];)*
+                $crate::backend::cpu::vector::map!(terms <- $first $(, $more)*: $e);
             }
-        }
-        for at in whole..len {
-            let $first = $first[at];
-            $(let $more = $more[at];)*
-            lanes[at - whole] += $e;
+            $crate::backend::cpu::vector::add_to_lanes(terms, &mut lanes);
+            at = to;
         }
         $crate::backend::cpu::vector::add_lanes(lanes)
     }};
 }
 pub(super) use sum_over;
+
+/// Adds every element to the lane that its position falls into.
+#[inline(always)]
+pub(super) fn add_to_lanes(x: &[f32], lanes: &mut [f32; LANES]) {
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for (l, v) in lanes.iter_mut().zip(block) {
+            *l += v;
+        }
+    }
+    for (l, v) in lanes.iter_mut().zip(rest) {
+        *l += v;
+    }
+}
 
 /// The sum of all lanes, by halves.
 #[inline(always)]
@@ -122,18 +141,15 @@ pub(super) fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The largest element; -infinity if there is none; a NaN is skipped.
+/// The largest element; -infinity if there is none. A NaN of positive sign counts as larger than anything.
 #[inline(always)]
 pub(super) fn largest(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (blocks, rest) = x.as_chunks::<LANES>();
-    for block in blocks {
-        for (m, &v) in lanes.iter_mut().zip(block) {
-            *m = if v > *m { v } else { *m };
-        }
+    // As integers in the order of the floats: a maximum of integers is vectorised, one of floats is not.
+    let mut most = i32::MIN;
+    for v in x {
+        let bits = v.to_bits() as i32;
+        most = most.max(bits ^ ((bits >> 31) as u32 >> 1) as i32);
     }
-    for (m, &v) in lanes.iter_mut().zip(rest) {
-        *m = if v > *m { v } else { *m };
-    }
-    lanes.into_iter().fold(f32::NEG_INFINITY, |m, v| if v > m { v } else { m })
+    let bits = most ^ ((most >> 31) as u32 >> 1) as i32;
+    if x.is_empty() { f32::NEG_INFINITY } else { f32::from_bits(bits as u32) }
 }

@@ -14,6 +14,7 @@ mod gather;
 mod isa;
 mod outer;
 mod pack;
+mod panels;
 mod patches;
 mod pool;
 mod rows;
@@ -21,6 +22,7 @@ mod simd;
 mod tile;
 
 pub use isa::{Isa, peak_gflops};
+pub(super) use panels::Panels;
 
 use super::epilogue::EpilogueOp;
 use crate::tape::geometry::{ConvGeom, Mask};

@@ -1,0 +1,140 @@
+//! A matrix packed once for many products with few rows each: the step of a recurrence.
+
+use super::isa::{Isa, Job, dispatch};
+use super::pack::transpose;
+use super::pool::{Shared, parallel};
+use super::simd::{clear, copy};
+use super::tile::{Tile, Tiles};
+use std::ops::Range;
+
+/// Columns of the widest panel.
+const WIDEST: usize = 32;
+/// Rows of the largest register tile.
+const MOST_ROWS: usize = 14;
+
+/// A matrix `[k, n]` as panels of columns, zeros right of the last one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::backend::cpu) struct Panels<'a> {
+    isa: Isa,
+    packed: &'a [f32],
+    k: usize,
+    n: usize,
+}
+
+impl<'a> Panels<'a> {
+    /// Floats that the panels of a `[k, n]` matrix take on any instruction set.
+    pub(in crate::backend::cpu) fn packed_len(k: usize, n: usize) -> usize {
+        k * n.next_multiple_of(WIDEST)
+    }
+
+    /// Packs `w`, stored `[k, n]` or, transposed, `[n, k]`, into the front of `packed`.
+    ///
+    /// # Panics
+    /// If `w` has not the extents or `packed` is too short.
+    pub(in crate::backend::cpu) fn pack(
+        isa: Isa,
+        w: &[f32],
+        [k, n]: [usize; 2],
+        transposed: bool,
+        packed: &'a mut [f32],
+    ) -> Self {
+        assert!(w.len() == k * n, "a {k}x{n} matrix has {} elements", w.len());
+        let packed = &mut packed[..Panels::packed_len(k, n)];
+        let to = Shared(packed.as_mut_ptr());
+        parallel(n.div_ceil(WIDEST), |i| {
+            let columns = i * WIDEST..n.min((i + 1) * WIDEST);
+            // SAFETY: the lengths are right, and these panels are this task's alone.
+            unsafe { dispatch(isa, Pack { w, k, n, transposed, packed: to, columns }) };
+        });
+        Panels { isa, packed, k, n }
+    }
+
+    /// `c = a w`, or `c += a w` to `resume`, on the calling thread: a is `[rows, k]`, dense, the rows of c begin `ldc`
+    /// apart. Each sum is one chain in the order of k.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub(in crate::backend::cpu) fn multiply(&self, a: &[f32], c: &mut [f32], ldc: usize, resume: bool) {
+        let rows = a.len().checked_div(self.k).unwrap_or(0);
+        assert!(rows == 0 || c.len() >= (rows - 1) * ldc + self.n && ldc >= self.n, "c holds {rows} rows");
+        // SAFETY: the slices hold the rows.
+        unsafe { dispatch(self.isa, Multiply { panels: *self, a, c, ldc, rows, resume }) };
+    }
+}
+
+/// Packs the panels of some columns; they begin at a panel's first.
+struct Pack<'a> {
+    w: &'a [f32],
+    k: usize,
+    n: usize,
+    transposed: bool,
+    packed: Shared,
+    columns: Range<usize>,
+}
+
+impl Job for Pack<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let Pack { w, k, n, transposed, packed, columns } = self;
+        let width = 2 * S::LANES;
+        for column in columns.clone().step_by(width) {
+            let cols = width.min(columns.end - column);
+            // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, as `width` divides `WIDEST`; w has k * n.
+            unsafe {
+                let dst = packed.add(column * k);
+                if transposed {
+                    transpose::<S>(w.as_ptr().add(column * k), k, cols, k, dst, width);
+                } else {
+                    for row in 0..k {
+                        copy::<S>(dst.add(row * width), w.as_ptr().add(row * n + column), cols);
+                        clear::<S>(dst.add(row * width + cols), width - cols);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Multiply<'a> {
+    panels: Panels<'a>,
+    a: &'a [f32],
+    c: &'a mut [f32],
+    ldc: usize,
+    rows: usize,
+    resume: bool,
+}
+
+impl Job for Multiply<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let Multiply { panels: Panels { packed, k, n, .. }, a, c, ldc, rows, resume } = self;
+        let width = 2 * S::LANES;
+        // Tiles of equal height rather than a full one and a sliver.
+        let height = rows.div_ceil(rows.div_ceil(S::MR).max(1)).max(1);
+        let offsets: [usize; MOST_ROWS] = std::array::from_fn(|i| i * ldc);
+        for column in (0..n).step_by(width) {
+            for row in (0..rows).step_by(height) {
+                let count = height.min(rows - row);
+                let cols = width.min(n - column);
+                // SAFETY: rows `row..row + count` of a and c, the panel of `column` with all its zeros.
+                unsafe {
+                    S::tile(count, cols.div_ceil(S::LANES), false)(&Tile {
+                        a: a.as_ptr().add(row * k),
+                        lda: k,
+                        b: packed.as_ptr().add(column * k),
+                        ldb: width,
+                        c: c.as_mut_ptr().add(row * ldc + column),
+                        rows: &offsets[..count],
+                        cols,
+                        segments: &[[0, k]],
+                        resume,
+                    });
+                }
+            }
+        }
+    }
+}
