@@ -2,12 +2,36 @@
 
 use crate::shape::DType;
 use crate::tape::plan::{Buffer, Operand, Step};
-use std::collections::HashMap;
+
+/// Where each buffer of a plan lies, so that a step does not look anything up.
+#[derive(Debug)]
+pub struct Places {
+    /// By slot, input and parameter; null where the plan does not use a parameter.
+    pub slots: Vec<*mut u32>,
+    pub inputs: Vec<*mut u32>,
+    pub params: Vec<*mut u32>,
+    /// A word for each scalar.
+    pub scalars: *mut u32,
+}
+
+impl Places {
+    fn of(&self, buffer: Buffer) -> *mut u32 {
+        let at = match buffer {
+            Buffer::Slot(s) => self.slots[s as usize],
+            Buffer::Input(i) => self.inputs[i.0 as usize],
+            Buffer::Param(p) => self.params[p.0 as usize],
+            // SAFETY: there is a word for each scalar.
+            Buffer::Scalar(s) => unsafe { self.scalars.add(s as usize) },
+        };
+        assert!(!at.is_null(), "a plan names every parameter that it uses");
+        at
+    }
+}
 
 /// Gives the kernels of one step their operands.
 pub struct Access<'a> {
     step: &'a Step,
-    places: &'a HashMap<Buffer, *mut u32>,
+    places: &'a Places,
     scratch: *mut u32,
     scratch_len: usize,
 }
@@ -21,17 +45,12 @@ impl<'a> Access<'a> {
     /// # Safety
     /// Every operand of `step` has a place of at least its length, alive and untouched by others for `'a`; outputs are
     /// disjoint from inputs except where the op replaces an input in place.
-    pub unsafe fn new(
-        step: &'a Step,
-        places: &'a HashMap<Buffer, *mut u32>,
-        scratch: *mut u32,
-        scratch_len: usize,
-    ) -> Self {
+    pub unsafe fn new(step: &'a Step, places: &'a Places, scratch: *mut u32, scratch_len: usize) -> Self {
         Access { step, places, scratch, scratch_len }
     }
 
     fn place(&self, operand: &Operand) -> (*mut u32, usize) {
-        (self.places[&operand.buffer], operand.meta.shape.len())
+        (self.places.of(operand.buffer), operand.meta.shape.len())
     }
 
     /// Any operand that the step reads.

@@ -5,6 +5,7 @@ use super::epilogue::EpilogueOp;
 use super::lstm::Sequence;
 use super::product::{self, Gemm, Isa};
 use super::reduce::Axes;
+use super::shape_ops::Block;
 use super::{elementwise, loss, lstm, norm, optim, random, reduce, shape_ops};
 use crate::shape::Shape;
 use crate::tape::op::{Counter, Op, Unary};
@@ -86,9 +87,11 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         Op::GatedBwd => elementwise::gated_bwd(isa, last(0), x(0), x(1), y(0)),
         Op::Reparameterize => elementwise::reparameterize(isa, x(0), x(1), x(2), y(0)),
 
-        Op::Pad { before, .. } => shape_ops::pad(x(0), shape(0).padded(), y(0), written(step, 0).padded(), *before),
+        Op::Pad { before, .. } => {
+            shape_ops::pad(Block::new(written(step).padded(), shape(0).padded(), *before), x(0), y(0));
+        }
         Op::Slice { before, .. } => {
-            shape_ops::slice(x(0), shape(0).padded(), y(0), written(step, 0).padded(), *before);
+            shape_ops::slice(Block::new(shape(0).padded(), written(step).padded(), *before), x(0), y(0));
         }
         Op::Gather => shape_ops::gather(x(0), access.index(1), last(0), y(0)),
         Op::Scatter { .. } => shape_ops::scatter(isa, x(0), access.index(1), last(0), y(0)),
@@ -176,9 +179,9 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
     }
 }
 
-/// Shape of an output.
-fn written(step: &Step, out: usize) -> Shape {
-    step.outputs[out].meta.shape
+/// Shape of the first output.
+fn written(step: &Step) -> Shape {
+    step.outputs[0].meta.shape
 }
 
 /// Extents of a sequence `[t, n, ..]` with `h` units.

@@ -20,10 +20,10 @@ mod vector;
 use super::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::shape::DType;
-use crate::tape::op::{InputId, ParamId, Scalar};
+use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan, Step};
 use crate::tape::{cost, text};
-use access::Access;
+use access::{Access, Places};
 use buffer::WordBuffer;
 use product::Isa;
 use std::collections::HashMap;
@@ -58,8 +58,7 @@ struct CompiledPlan {
     inputs: Vec<WordBuffer>,
     scalars: WordBuffer,
     scratch: WordBuffer,
-    /// Where each buffer lies, so that a step does not look anything up.
-    places: HashMap<Buffer, *mut u32>,
+    places: Places,
 }
 
 // SAFETY: the pointers in `places` lead into buffers that the backend owns and that never move; they are used only
@@ -186,16 +185,17 @@ impl Backend for Cpu {
         let mut slots: Vec<WordBuffer> = plan.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
         let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
         let mut scalars = WordBuffer::new(Scalar::ALL.len());
-        let mut places: HashMap<Buffer, *mut u32> = HashMap::new();
-        places.extend(slots.iter_mut().enumerate().map(|(i, b)| (Buffer::Slot(i as u32), b.as_ptr())));
-        places.extend(inputs.iter_mut().enumerate().map(|(i, b)| (Buffer::Input(InputId(i as u32)), b.as_ptr())));
-        // SAFETY: the scalar buffer has one word for each scalar.
-        places.extend(Scalar::ALL.iter().map(|s| (Buffer::Scalar(*s), unsafe { scalars.as_ptr().add(*s as usize) })));
+        let mut places = Places {
+            slots: slots.iter_mut().map(WordBuffer::as_ptr).collect(),
+            inputs: inputs.iter_mut().map(WordBuffer::as_ptr).collect(),
+            params: vec![std::ptr::null_mut(); plan.params.iter().map(|(id, ..)| id.0 as usize + 1).max().unwrap_or(0)],
+            scalars: scalars.as_ptr(),
+        };
         for (id, meta, name) in &plan.params {
             let buffer = self.params.get_mut(id).filter(|b| b.len() == meta.shape.len());
             let buffer = buffer
                 .ok_or_else(|| Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)))?;
-            places.insert(Buffer::Param(*id), buffer.as_ptr());
+            places.params[id.0 as usize] = buffer.as_ptr();
         }
         let scratch = plan.steps.iter().map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
         let scratch = WordBuffer::new(scratch);

@@ -4,9 +4,31 @@ use super::product::Isa;
 use super::vector::{chunk_rows, map, spread, vectorized};
 use rayon::prelude::*;
 
-/// Copies the block of `inner` extents that starts `before` into the `outer` extents; `write` gets each innermost row
-/// of the outer tensor with the row of the inner one that lies in it, if any.
-fn row_inside(outer: [usize; 4], inner: [usize; 4], before: [usize; 4], row: usize) -> Option<usize> {
+/// Where a block of `inner` extents lies in a tensor of `outer` extents: `before` elements from its start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    outer: [usize; 4],
+    inner: [usize; 4],
+    before: [usize; 4],
+}
+
+impl Block {
+    /// The innermost axes that the block fills are merged: the longer a row, the longer a copy.
+    pub(super) fn new(mut outer: [usize; 4], mut inner: [usize; 4], mut before: [usize; 4]) -> Self {
+        for _ in 0..3 {
+            if outer[3] == inner[3] {
+                let width = outer[3];
+                outer = [1, outer[0], outer[1], outer[2] * width];
+                inner = [1, inner[0], inner[1], inner[2] * width];
+                before = [0, before[0], before[1], before[2] * width];
+            }
+        }
+        Block { outer, inner, before }
+    }
+}
+
+/// The row of the block that lies in a row of the outer tensor, if any.
+fn row_inside(Block { outer, inner, before }: Block, row: usize) -> Option<usize> {
     let at = [row / outer[2] / outer[1], row / outer[2] % outer[1], row % outer[2]];
     let mut index = 0;
     for axis in 0..3 {
@@ -16,12 +38,13 @@ fn row_inside(outer: [usize; 4], inner: [usize; 4], before: [usize; 4], row: usi
     Some(index)
 }
 
-/// Zeros around x: y has the extents `outer`, and x `inner` lies in it `before` elements from its start.
-pub(super) fn pad(x: &[f32], inner: [usize; 4], y: &mut [f32], outer: [usize; 4], before: [usize; 4]) {
+/// Zeros around x, which is the block of y.
+pub(super) fn pad(block: Block, x: &[f32], y: &mut [f32]) {
+    let Block { outer, inner, before } = block;
     let (len, width, rows) = (y.len(), outer[3], chunk_rows(outer[3]));
     spread(y.par_chunks_mut(rows * width).enumerate(), len).for_each(|(chunk, y)| {
         for (i, y) in y.chunks_exact_mut(width).enumerate() {
-            match row_inside(outer, inner, before, chunk * rows + i) {
+            match row_inside(block, chunk * rows + i) {
                 None => y.fill(0.0),
                 Some(row) => {
                     let (left, right) = (before[3], before[3] + inner[3]);
@@ -34,8 +57,8 @@ pub(super) fn pad(x: &[f32], inner: [usize; 4], y: &mut [f32], outer: [usize; 4]
     });
 }
 
-/// The inner part of x: x has the extents `outer`, and y `inner` lies in it `before` elements from its start.
-pub(super) fn slice(x: &[f32], outer: [usize; 4], y: &mut [f32], inner: [usize; 4], before: [usize; 4]) {
+/// y is the block of x.
+pub(super) fn slice(Block { outer, inner, before }: Block, x: &[f32], y: &mut [f32]) {
     let (len, width, rows) = (y.len(), inner[3], chunk_rows(inner[3]));
     spread(y.par_chunks_mut(rows * width).enumerate(), len).for_each(|(chunk, y)| {
         for (i, y) in y.chunks_exact_mut(width).enumerate() {

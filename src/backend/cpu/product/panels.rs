@@ -4,7 +4,7 @@ use super::isa::{Isa, Job, dispatch};
 use super::pack::transpose;
 use super::pool::{Shared, parallel};
 use super::simd::{clear, copy};
-use super::tile::{Tile, Tiles};
+use super::tile::{Along, Out, Right, Run, Tiles};
 use std::ops::Range;
 
 /// Columns of the widest panel.
@@ -49,16 +49,16 @@ impl<'a> Panels<'a> {
         Panels { isa, packed, k, n }
     }
 
-    /// `c = a w`, or `c += a w` to `resume`, on the calling thread: a is `[rows, k]`, dense, the rows of c begin `ldc`
+    /// `c = a w`, or `c += a w` to `add`, on the calling thread: a is `[rows, k]`, dense, the rows of c begin `ldc`
     /// apart. Each sum is one chain in the order of k.
     ///
     /// # Panics
     /// If a slice is too short.
-    pub(in crate::backend::cpu) fn multiply(&self, a: &[f32], c: &mut [f32], ldc: usize, resume: bool) {
+    pub(in crate::backend::cpu) fn multiply(&self, a: &[f32], c: &mut [f32], ldc: usize, add: bool) {
         let rows = a.len().checked_div(self.k).unwrap_or(0);
         assert!(rows == 0 || c.len() >= (rows - 1) * ldc + self.n && ldc >= self.n, "c holds {rows} rows");
         // SAFETY: the slices hold the rows.
-        unsafe { dispatch(self.isa, Multiply { panels: *self, a, c, ldc, rows, resume }) };
+        unsafe { dispatch(self.isa, Multiply { panels: *self, a, c, ldc, rows, add }) };
     }
 }
 
@@ -103,7 +103,7 @@ struct Multiply<'a> {
     c: &'a mut [f32],
     ldc: usize,
     rows: usize,
-    resume: bool,
+    add: bool,
 }
 
 impl Job for Multiply<'_> {
@@ -111,28 +111,24 @@ impl Job for Multiply<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) {
-        let Multiply { panels: Panels { packed, k, n, .. }, a, c, ldc, rows, resume } = self;
+        let Multiply { panels: Panels { packed, k, n, .. }, a, c, ldc, rows, add } = self;
         let width = 2 * S::LANES;
         // Tiles of equal height rather than a full one and a sliver.
         let height = rows.div_ceil(rows.div_ceil(S::MR).max(1)).max(1);
         let offsets: [usize; MOST_ROWS] = std::array::from_fn(|i| i * ldc);
+        let runs = [Run { tap: 0, from: 0, to: k }];
         for column in (0..n).step_by(width) {
+            let cols = width.min(n - column);
             for row in (0..rows).step_by(height) {
                 let count = height.min(rows - row);
-                let cols = width.min(n - column);
-                // SAFETY: rows `row..row + count` of a and c, the panel of `column` with all its zeros.
+                let a: [*const f32; MOST_ROWS] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * k));
+                // SAFETY: rows `row..row + count` of a and c; the panel of `column` with all its zeros.
                 unsafe {
-                    S::tile(count, cols.div_ceil(S::LANES), false)(&Tile {
-                        a: a.as_ptr().add(row * k),
-                        lda: k,
-                        b: packed.as_ptr().add(column * k),
-                        ldb: width,
-                        c: c.as_mut_ptr().add(row * ldc + column),
-                        rows: &offsets[..count],
-                        cols,
-                        segments: &[[0, k]],
-                        resume,
-                    });
+                    let b = Right { b: packed.as_ptr().add(column * k), ldb: width };
+                    let c = c.as_mut_ptr().add(row * ldc + column);
+                    let out = Out { c, rows: &offsets[..count], cols, add };
+                    let tile = Along { a: a.as_ptr(), stride: 0, channels: k, runs: &runs, b, out };
+                    S::along(count, cols.div_ceil(S::LANES))(&tile);
                 }
             }
         }
