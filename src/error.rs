@@ -32,9 +32,10 @@ impl Error {
     pub fn io(path: impl AsRef<Path>, doing: &str, error: &std::io::Error) -> Self {
         use std::io::ErrorKind::*;
         let remedy = match error.kind() {
-            NotFound => "check the path",
+            NotFound | NotADirectory => "check the path",
             PermissionDenied => "check the permissions of the file and its folder",
             StorageFull | QuotaExceeded => "free some disk space and run the command again",
+            FileTooLarge => "raise the limit on the size of files (ulimit -f) and run the command again",
             ReadOnlyFilesystem => "choose a folder that can be written to",
             _ => "check the disk and try again",
         };

@@ -1,6 +1,7 @@
 //! `pixtape devices`: where can be computed.
 
 use super::output;
+use crate::backend::cpu::memory;
 use crate::backend::{self, DEVICES};
 use crate::error::Result;
 use crate::report::text::text_table;
@@ -17,7 +18,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<()> {
     let cpu = backend::open("cpu", 0)?.describe();
-    let memory = memory_bytes();
+    let memory = memory::total_bytes();
     let absent: Vec<&str> = DEVICES.into_iter().filter(|name| !["auto", "cpu"].contains(name)).collect();
     if args.json {
         let mut device = json!(cpu);
@@ -28,12 +29,4 @@ pub(super) fn run(args: Args) -> Result<()> {
     let row = vec![cpu.kind, cpu.name, cpu.detail, cpu.threads.to_string(), memory];
     let table = text_table(&["device", "name", "features", "threads", "memory"], &[row]);
     output::print(&format!("{table}\nNot in this build: {}. auto takes cpu.\n", absent.join(", ")))
-}
-
-/// The machine's memory, where the system says.
-fn memory_bytes() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024)
 }

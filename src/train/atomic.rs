@@ -1,7 +1,7 @@
 //! Files that are either the old one or the new one, whatever happens in between.
 
 use crate::error::{Error, Result};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const PREFIX: &str = ".pixtape-";
 
 /// Replaces `path` by what `write` produces: written to a temporary name in the same folder, synced, renamed, and the
 /// folder synced. On any failure the temporary file is removed and an earlier `path` is untouched. What a killed
-/// process left behind in that folder is removed first.
+/// process left behind in that folder is removed first. A device or a pipe at `path` is simply written to.
 ///
 /// # Errors
 /// [`Error::File`] where the folder is missing or cannot be written to, or the disk is full.
@@ -28,6 +28,12 @@ fn try_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
     };
     if path.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+    }
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        // A device or a pipe is written to, not replaced.
+        let mut special = io::BufWriter::new(OpenOptions::new().write(true).open(path)?);
+        write(&mut special)?;
+        return special.flush();
     }
     remove_leftovers(folder)?;
     let mut builder = tempfile::Builder::new();
@@ -119,6 +125,16 @@ mod tests {
         held.lock().unwrap();
         write_atomically(&folder.path().join("a.txt"), |out| out.write_all(b"x")).unwrap();
         assert_eq!(names(folder.path()), [".pixtape-alive.partial", "a.txt", "download.partial"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_is_written_to_and_stays_what_it_is() {
+        let full = Path::new("/dev/full");
+        let refused = write_atomically(full, |out| out.write_all(b"x")).unwrap_err().to_string();
+        assert!(refused.contains("free some disk space"), "{refused}");
+        write_atomically(Path::new("/dev/null"), |out| out.write_all(b"x")).unwrap();
+        assert!(!std::fs::metadata(full).unwrap().is_file());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{Checkpoint, Tensor};
 use crate::backend::Backend;
+use crate::backend::cpu::memory;
 use crate::error::Result;
 use crate::nn::ParamSet;
 use crate::shape::Shape;
@@ -9,7 +10,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Gives every parameter its initial value under `seed`.
+///
+/// # Errors
+/// When the machine has not enough memory for them.
 pub fn initialize(backend: &mut dyn Backend, set: &ParamSet, seed: u32) -> Result<()> {
+    // Initial values are made here before they go to the device.
+    memory::check(set.specs().iter().map(|spec| 4 * spec.param.shape.len() as u64).sum(), "the model")?;
     set.specs().iter().try_for_each(|spec| backend.write_param(spec.param.id, &spec.initial(seed)))
 }
 

@@ -8,6 +8,7 @@ mod launch;
 mod loss;
 mod lstm;
 pub mod math;
+pub mod memory;
 mod norm;
 mod optim;
 pub mod product;
@@ -182,6 +183,8 @@ impl Backend for Cpu {
 
     fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
         let threads = self.pool.current_num_threads();
+        let scratch = plan.steps.iter().map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
+        memory::check((plan.slot_bytes() + 4 * scratch) as u64, &format!("the plan {}", plan.name))?;
         let mut slots: Vec<WordBuffer> = plan.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
         let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
         let mut scalars = WordBuffer::new(Scalar::ALL.len());
@@ -197,7 +200,6 @@ impl Backend for Cpu {
                 .ok_or_else(|| Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)))?;
             places.params[id.0 as usize] = buffer.as_ptr();
         }
-        let scratch = plan.steps.iter().map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
         let scratch = WordBuffer::new(scratch);
         self.plans.push(CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, places });
         Ok(Compiled(self.plans.len() - 1))

@@ -1,0 +1,128 @@
+//! The command line as a person uses it: what it does, what it refuses and how, and that no kill loses a run.
+
+mod bad_data;
+mod bad_files;
+mod bad_usage;
+mod presets;
+mod resume;
+mod use_it;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The presets with sizes that train in a moment.
+const TINY: [(&str, &str); 6] = [
+    ("autoencoder-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
+    ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
+    ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
+    ("pixelcnn-mnist", "--set model.hidden=2 --set model.blocks=1 --set model.head=4"),
+    ("gan-mnist", "--set model.channels=2 --set model.latent=4 --set critic_steps=2 --set ema=0.5"),
+    ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
+];
+
+/// A folder of its own for a test, in which commands run.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Runs `pixtape` with arguments that are separated by spaces.
+    fn run(&self, arguments: &str) -> Output {
+        self.run_program(Path::new(env!("CARGO_BIN_EXE_pixtape")), &words(arguments))
+    }
+
+    fn run_program(&self, program: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.0.path()).env_remove("PIXTAPE_DATA").env("RUST_BACKTRACE", "1");
+        let output = command.timeout(Duration::from_secs(600)).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("panicked") && !said.contains("bug in pixtape"), "{arguments:?}: {said}");
+        output
+    }
+
+    /// Runs a command that must do its work, and gives its stdout.
+    #[track_caller]
+    fn ok(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command with `--json`, whose stdout must be one JSON value.
+    #[track_caller]
+    fn json(&self, arguments: &str) -> Value {
+        let text = self.ok(&format!("{arguments} --json"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments}: {error} in {text}"))
+    }
+
+    /// Runs a command that must fail with this exit code and one sentence that holds all of `parts`.
+    #[track_caller]
+    fn refused(&self, code: i32, arguments: &str, parts: &[&str]) -> String {
+        refusal(&self.run(arguments), code, parts)
+    }
+}
+
+/// The one sentence of a failed command.
+#[track_caller]
+fn refusal(output: &Output, code: i32, parts: &[&str]) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    // Training says on stderr how far it is; the error is the last line and the only one of its kind.
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    let [error] = errors[..] else { panic!("{} errors: {said}", errors.len()) };
+    assert_eq!(said.lines().last(), Some(error), "{said}");
+    for part in parts {
+        assert!(error.contains(part), "\"{part}\" is missing: {error}");
+    }
+    error.to_string()
+}
+
+/// The words of a line.
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// The arguments that train a tiny model of this preset for some steps into `out`.
+fn tiny(preset: &str, steps: u32, out: &str) -> String {
+    let (_, sizes) = TINY.into_iter().find(|(name, _)| *name == preset).unwrap();
+    let data = if preset == "dcgan-cifar" { "colour" } else { "glyphs" };
+    format!(
+        "train {preset} --data {data} --batch 8 --steps {steps} --seed 3 --out {out} --no-eval --set sample_every=0 {sizes}"
+    )
+}
+
+/// A folder `colour` of 32x32 RGB pictures.
+fn draw_colour_folder(place: &Place) {
+    std::fs::create_dir_all(place.path("colour")).unwrap();
+    for i in 0..60_u32 {
+        let pixel = |x: u32, y: u32| image::Rgb([(x * 8 + i) as u8, (y * 8) as u8, ((x ^ y) * i) as u8]);
+        let picture = image::RgbImage::from_fn(32, 32, pixel);
+        picture.save(place.path(&format!("colour/{i:03}.png"))).unwrap();
+    }
+}
+
+fn is_png(bytes: &[u8]) -> bool {
+    image::load_from_memory_with_format(bytes, image::ImageFormat::Png).is_ok()
+}
