@@ -1,0 +1,127 @@
+//! Training step by step beside PyTorch: `tests/reference/parity.py` has trained the same models from the same weights on
+//! the same batch with the same noise; its losses are in `tests/reference/parity.json`.
+
+use pixtape::backend;
+use pixtape::config::preset;
+use pixtape::models::Model;
+use pixtape::rng::{self, Stream};
+use pixtape::train::trainer::Trainer;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const SEED: u32 = 1;
+
+/// Loss terms by name, a value a step.
+type Losses = BTreeMap<String, Vec<f64>>;
+
+#[derive(Deserialize)]
+struct Golden {
+    /// Largest relative difference of a loss.
+    allowed: f64,
+    losses: Losses,
+}
+
+fn goldens() -> BTreeMap<String, Golden> {
+    serde_json::from_str(include_str!("reference/parity.json")).unwrap()
+}
+
+/// Whether each pixel of `n` images lies in the image's disc, at a drawn place and of a drawn size.
+fn discs(n: usize, side: usize) -> Vec<bool> {
+    let mut inside = vec![];
+    for image in 0..n as u32 {
+        let word = |i: u32| rng::words(SEED, Stream::Test, [1, 3 * image + i])[0] as i64;
+        let side = side as i64;
+        let (top, left, radius) = (side / 4 + word(0) % (side / 2), side / 4 + word(1) % (side / 2), 3 + word(2) % 6);
+        let pixels = (0..side).flat_map(|r| (0..side).map(move |c| (r, c)));
+        inside.extend(pixels.map(|(r, c)| (r - top).pow(2) + (c - left).pow(2) <= radius.pow(2)));
+    }
+    inside
+}
+
+fn uniform(i: usize) -> f32 {
+    rng::uniform(SEED, Stream::Test, [2, i as u32])
+}
+
+/// Discs, one pixel in twenty flipped; for colour images noisy discs on a noisy ground, another tint in each channel.
+fn batch(model: &Model) -> Vec<f32> {
+    let n = model.config.batch;
+    if model.image[2] == 1 {
+        return discs(n, 28).iter().enumerate().map(|(i, inside)| f32::from(inside ^ (uniform(i) < 0.05))).collect();
+    }
+    let value = |(i, inside): (usize, &bool)| {
+        [0.5f32, 0.0, -0.5].map(|tint| if *inside { tint } else { -tint }).into_iter().enumerate().map(move |(c, v)| {
+            let noise = uniform(3 * i + c) - 0.5;
+            v + 0.4 * noise
+        })
+    };
+    discs(n, 32).iter().enumerate().flat_map(value).collect()
+}
+
+fn train(name: &str, steps: usize) -> Losses {
+    let mut config = preset(name).unwrap();
+    config.seed = SEED;
+    let model = Model::new(&config).unwrap();
+    let x = batch(&model);
+    let mut trainer = Trainer::new(model, backend::open("cpu", 0).unwrap(), steps as u64).unwrap();
+    let mut losses = Losses::new();
+    for _ in 0..steps {
+        trainer.advance(|run| run(&x)).unwrap();
+        for (name, value) in trainer.losses().unwrap() {
+            losses.entry(name).or_default().push(value);
+        }
+    }
+    losses
+}
+
+fn replay(name: &str) {
+    let golden = &goldens()[name];
+    let steps = golden.losses.values().next().unwrap().len();
+    let ours = train(name, steps);
+    for (loss, theirs) in &golden.losses {
+        for (step, (ours, theirs)) in ours[loss].iter().zip(theirs).enumerate() {
+            let error = (ours - theirs).abs() / theirs.abs();
+            assert!(error <= golden.allowed, "{name}, step {step}: {loss} is {ours}, PyTorch's {theirs}");
+        }
+    }
+}
+
+#[test]
+fn pixelcnn_learns_like_pytorch() {
+    replay("pixelcnn-mnist");
+}
+
+#[test]
+fn vae_learns_like_pytorch() {
+    replay("vae-mlp-mnist");
+}
+
+#[test]
+fn both_players_of_a_gan_learn_like_pytorch() {
+    replay("dcgan-cifar");
+}
+
+/// Writes what `parity.py` reads into the folder `PIXTAPE_PARITY`: initial weights in PyTorch's layout, and our losses.
+#[test]
+#[ignore = "writes the files of tests/reference/parity.py, which runs it"]
+fn export_for_the_script() {
+    let dir = PathBuf::from(std::env::var_os("PIXTAPE_PARITY").expect("PIXTAPE_PARITY names a folder"));
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, steps) in [("pixelcnn-mnist", 20), ("vae-mlp-mnist", 20), ("dcgan-cifar", 4)] {
+        let model = Model::new(&preset(name).unwrap()).unwrap();
+        let mut tensors = BTreeMap::new();
+        for spec in model.set.specs() {
+            if let Some(path) = spec.param.path.strip_prefix("params/") {
+                let (shape, values) = spec.to_torch(&spec.initial(SEED));
+                tensors.insert(path.to_string(), (shape, bytemuck::cast_slice::<f32, u8>(&values).to_vec()));
+            }
+        }
+        let views = tensors
+            .iter()
+            .map(|(name, (shape, bytes))| (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        safetensors::serialize_to_file(views, None, &dir.join(format!("{name}.safetensors"))).unwrap();
+        let losses = serde_json::to_string(&train(name, steps)).unwrap();
+        std::fs::write(dir.join(format!("{name}.json")), losses).unwrap();
+    }
+}
