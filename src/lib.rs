@@ -39,6 +39,7 @@
 //! ```
 
 pub mod backend;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod config;

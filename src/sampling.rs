@@ -3,6 +3,7 @@
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
+use crate::tape::cost::{self, Cost};
 use crate::tape::op::Scalar;
 
 /// How images are drawn.
@@ -37,6 +38,7 @@ pub struct Sampler {
     range: [f32; 2],
     /// Whether the plan gives one pixel at a time.
     pixelwise: bool,
+    cost: Cost,
 }
 
 impl Sampler {
@@ -50,7 +52,13 @@ impl Sampler {
         };
         let dims = plan.outputs[0].1.meta.shape;
         let size = [dims.dims()[1], dims.dims()[2], dims.dims()[3]];
-        Ok(Sampler { plan: backend.compile(&plan)?, batch, size, image: model.image, range, pixelwise })
+        let cost = cost::total(&plan);
+        Ok(Sampler { plan: backend.compile(&plan)?, batch, size, image: model.image, range, pixelwise, cost })
+    }
+
+    /// What a batch costs at least: one pass through the network.
+    pub fn cost(&self) -> Cost {
+        self.cost
     }
 
     /// Draws `n` images, NHWC bytes. Image `i` depends on the seed and on `i` alone, not on `n` or the batch size.

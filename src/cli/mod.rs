@@ -3,6 +3,7 @@
 //! A subcommand returns [`Result`]; what goes wrong is printed here and nowhere else, as one sentence on stderr.
 
 mod args;
+mod bench;
 mod compare;
 mod complete;
 mod data;
@@ -46,6 +47,7 @@ enum Command {
     Encode(encode::Args),
     Compare(compare::Args),
     Export(export::Args),
+    Bench(bench::Args),
     Plan(plan::Args),
     Devices(devices::Args),
     Data(data::Args),
@@ -86,6 +88,7 @@ fn run(command: Command) -> Result<()> {
         Command::Encode(args) => encode::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Export(args) => export::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Data(args) => data::run(args),

@@ -97,30 +97,10 @@ impl Gan {
     fn step(&self, batch: usize, with_generator: bool) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
-        let real = t.input("x", Meta::f32([batch, SIDE, SIDE, self.channels]));
+        let real = self.images(&t, "x", batch);
         let z = t.random(Dist::Normal, Stream::Prior, [batch, 1, 1, self.latent]);
         let fake = t.scope("g", || self.generator.forward(&env, z));
-        let shown = t.detach(fake);
-        let on_real = t.scope("d", || self.critic.forward(&env, real));
-        let on_fake = t.scope("d", || self.critic.forward(&env, shown));
-        let (real_loss, fake_loss) = self.game.critic_losses(&t, on_real, on_fake);
-        let mut critic_loss = t.add(real_loss, fake_loss);
-        if self.game.objective == Objective::WganGp {
-            let penalty = t.scope("penalty", || self.penalty(&env, real, shown));
-            t.output("penalty", penalty);
-            critic_loss = t.add(critic_loss, t.scale(penalty, self.game.penalty));
-        }
-        t.output("critic_loss", critic_loss);
-        t.output("d_real", self.game.verdict(&t, on_real));
-        t.output("d_fake", self.game.verdict(&t, on_fake));
-        if let Some(norm) = self.critic_learner.minimize(&env, critic_loss) {
-            t.output("critic_grad_norm", norm);
-        }
-        if self.game.objective == Objective::Wgan {
-            for w in self.critic_learner.weights() {
-                env.set(w, t.clamp(env.get(w), -self.game.weight_clip, self.game.weight_clip));
-            }
-        }
+        self.critic_step(&env, real, fake);
         if with_generator {
             let judged = t.scope("d", || self.critic.forward(&env, fake));
             let loss = self.game.generator_loss(&t, judged);
@@ -131,6 +111,46 @@ impl Gan {
         }
         env.commit();
         Plan::new(if with_generator { "gan.train" } else { "gan.train_critic" }, &t)
+    }
+
+    /// `x[n, 32, 32, c], fake[n, 32, 32, c]`, both in [-1, 1]: a step of the critic on given images.
+    pub fn critic_on_given(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::new(&t, Mode::Train);
+        let (real, fake) = (self.images(&t, "x", batch), self.images(&t, "fake", batch));
+        self.critic_step(&env, real, fake);
+        env.commit();
+        Plan::new("gan.train_critic", &t)
+    }
+
+    fn images(&self, t: &Tape, name: &str, batch: usize) -> Var {
+        t.input(name, Meta::f32([batch, SIDE, SIDE, self.channels]))
+    }
+
+    /// The critic learns to tell `real` from `fake`; in `env` it is the new one from here on.
+    fn critic_step(&self, env: &Env, real: Var, fake: Var) {
+        let t = env.t;
+        let shown = t.detach(fake);
+        let on_real = t.scope("d", || self.critic.forward(env, real));
+        let on_fake = t.scope("d", || self.critic.forward(env, shown));
+        let (real_loss, fake_loss) = self.game.critic_losses(t, on_real, on_fake);
+        let mut critic_loss = t.add(real_loss, fake_loss);
+        if self.game.objective == Objective::WganGp {
+            let penalty = t.scope("penalty", || self.penalty(env, real, shown));
+            t.output("penalty", penalty);
+            critic_loss = t.add(critic_loss, t.scale(penalty, self.game.penalty));
+        }
+        t.output("critic_loss", critic_loss);
+        t.output("d_real", self.game.verdict(t, on_real));
+        t.output("d_fake", self.game.verdict(t, on_fake));
+        if let Some(norm) = self.critic_learner.minimize(env, critic_loss) {
+            t.output("critic_grad_norm", norm);
+        }
+        if self.game.objective == Objective::Wgan {
+            for w in self.critic_learner.weights() {
+                env.set(w, t.clamp(env.get(w), -self.game.weight_clip, self.game.weight_clip));
+            }
+        }
     }
 
     /// mean((|dD/dx| - 1)^2) at points between real and generated images (Gulrajani et al. 2017, eq. 3).

@@ -1,7 +1,8 @@
 //! What a step costs at least: floating point operations and bytes moved. The floor that timings are held against.
 
 use super::op::Op;
-use super::plan::{Fused, Step};
+use super::plan::{Fused, Plan, Step};
+use std::iter::Sum;
 
 /// Floor of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +11,17 @@ pub struct Cost {
     pub flops: u64,
     /// Every operand once.
     pub bytes: u64,
+}
+
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
+        costs.fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
+    }
+}
+
+/// Counts all steps of a plan.
+pub fn total(plan: &Plan) -> Cost {
+    plan.steps.iter().map(cost).sum()
 }
 
 /// Counts a step.

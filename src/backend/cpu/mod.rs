@@ -15,8 +15,6 @@ pub mod product;
 mod random;
 mod reduce;
 mod shape_ops;
-#[cfg(test)]
-mod testing;
 mod trace;
 mod vector;
 

@@ -1,0 +1,90 @@
+//! Benchmarks: kernels, training steps and sampling, timed the same way and held against the machine's own limits.
+//!
+//! Read on in this order: [`timing`] says how a time is taken, [`machine`] what the machine could do at best,
+//! [`steps`], [`kernels`] and [`sampling`] what is timed, [`report`] what is written down.
+
+pub mod kernels;
+mod layers;
+pub mod machine;
+pub mod report;
+pub mod sampling;
+pub mod steps;
+pub mod timing;
+
+use crate::error::{Error, Result};
+use machine::Limits;
+use report::{Entry, Report};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Single kernels at the sizes of the workloads.
+    Kernels,
+    /// Whole training steps: forward, backward, optimiser.
+    Steps,
+    /// Drawing images from a model.
+    Sampling,
+}
+
+/// Where and what to time.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The device, as [`backend::open`](crate::backend::open) takes it.
+    pub device: String,
+    /// Worker threads; 0 takes every core.
+    pub threads: usize,
+    /// Which of the kind: exact names of workloads, parts of the names of kernels. Empty takes all.
+    pub names: Vec<String>,
+}
+
+/// Times everything that `options` names; `on` sees each result as soon as it is there.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that does not exist, before anything is timed; whatever the device reports; a result
+/// that is not finite.
+pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<Report> {
+    let names = match kind {
+        Kind::Kernels => kernels::select(&options.names)?,
+        Kind::Steps => select(&steps::names(), &options.names)?,
+        Kind::Sampling => select(&sampling::NAMES.map(String::from), &options.names)?,
+    };
+    let info = crate::backend::open(&options.device, options.threads)?.describe();
+    let limits = Limits::measure(info.threads);
+    let mut results = vec![];
+    for name in &names {
+        let entry = match kind {
+            Kind::Kernels => kernels::time(name, options, &limits)?,
+            Kind::Steps => steps::time(name, options, &limits)?,
+            Kind::Sampling => sampling::time(name, options, &limits)?,
+        };
+        on(&entry);
+        results.push(entry);
+    }
+    Ok(Report::new(&info, limits, results))
+}
+
+/// The names asked for, all where none is.
+fn select(known: &[String], asked: &[String]) -> Result<Vec<String>> {
+    if let Some(unknown) = asked.iter().find(|name| !known.contains(name)) {
+        return Err(Error::Usage(format!(
+            "this version has no benchmark called {unknown:?}; it has {}",
+            known.join(", ")
+        )));
+    }
+    Ok(if asked.is_empty() { known.to_vec() } else { asked.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_lists_those_that_exist() {
+        let known = ["a".to_string(), "b".to_string()];
+        let error = select(&known, &["c".into()]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("\"c\"") && error.to_string().contains("a, b"), "{error}");
+        assert_eq!(select(&known, &[]).unwrap(), known);
+        assert_eq!(select(&known, &["b".into()]).unwrap(), ["b"]);
+    }
+}
