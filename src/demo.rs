@@ -71,19 +71,20 @@ pub struct ActResult {
     pub sample_images_per_s: f64,
 }
 
-/// Runs the demo into `out` and returns the page and what each model did. `divide` shortens every training (tests).
+/// Runs the demo on `device` into `out` and returns the page and what each model did. `divide` shortens every training (tests).
 pub fn run(
     out: &Path,
+    device: &str,
     threads: usize,
     divide: u32,
     stop: &AtomicBool,
-    on: &mut dyn FnMut(&str, Event),
+    on: &mut dyn FnMut(&'static str, Event),
 ) -> Result<(PathBuf, Vec<ActResult>)> {
     let (mut results, mut sections) = (vec![], vec![]);
     for act in &ACTS {
         let mut config = preset(act.preset)?;
         config.data = DATA.to_string();
-        config.device = "auto".to_string();
+        config.device = device.to_string();
         if config.binarize == crate::data::Binarize::Static {
             // The glyphs are grey: sampled anew each epoch they teach more than one fixed sample.
             config.binarize = crate::data::Binarize::Dynamic;

@@ -7,6 +7,7 @@ mod bench;
 mod compare;
 mod complete;
 mod data;
+mod demo;
 mod devices;
 mod encode;
 mod eval;
@@ -38,6 +39,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Train(train::Args),
     Sample(sample::Args),
     Eval(eval::Args),
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Demo(args) => demo::run(args),
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),

@@ -153,7 +153,7 @@ fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
 }
 
 /// A flag that the first Ctrl-C (or SIGTERM) raises; the second one ends the process at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = stop.clone();
     ctrlc::set_handler(move || {

@@ -1,0 +1,55 @@
+//! `pixtape demo`: all three families on the built-in digits.
+
+use super::args::DeviceArgs;
+use super::output;
+use super::progress::Progress;
+use super::train::stop_on_signals;
+use crate::demo;
+use crate::error::Result;
+use crate::report::text::text_table;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Watch the three families learn the built-in digits: a couple of minutes, then a page to look at
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape demo && xdg-open runs/demo/report.html")]
+pub(super) struct Args {
+    /// Folder of the demo; what an earlier demo left there is replaced
+    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
+    out: PathBuf,
+    /// Train this many times shorter: quick, and not worth looking at
+    #[arg(long, value_name = "N", default_value_t = 1, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    divide: u32,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout at the end
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let stop = stop_on_signals()?;
+    let (mut act, mut progress) = ("", Progress::new());
+    let device = args.device.name()?;
+    let (page, results) =
+        demo::run(&args.out, device, args.device.threads, args.divide, &stop, &mut |family, event| {
+            if act != family {
+                progress.end();
+                (act, progress) = (family, Progress::new());
+                output::note(&format!("\n{family}"));
+            }
+            progress.show(&event);
+        })?;
+    progress.end();
+    let rows = demo::rows(&results);
+    if args.json {
+        let models: Vec<_> = rows
+            .iter()
+            .map(|row| json!(demo::header().into_iter().zip(row).collect::<std::collections::BTreeMap<_, _>>()))
+            .collect();
+        return output::json(&json!({ "report": page, "models": models }));
+    }
+    let header = demo::header();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    output::print(&format!("\n{}\nLook at {}\n", text_table(&header, &rows), page.display()))
+}
