@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod check;
 mod compare;
 mod complete;
 mod data;
@@ -50,6 +51,7 @@ enum Command {
     Compare(compare::Args),
     Export(export::Args),
     Bench(bench::Args),
+    Check(check::Args),
     Plan(plan::Args),
     Devices(devices::Args),
     Data(data::Args),
@@ -92,6 +94,7 @@ fn run(command: Command) -> Result<()> {
         Command::Compare(args) => compare::run(args),
         Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Data(args) => data::run(args),

@@ -87,6 +87,8 @@ pub(super) fn run(args: Args) -> Result<()> {
         progress.show(&event);
     });
     progress.end();
+    // Everything is saved from here on, so that a first Ctrl-C may end the process at once.
+    stop.store(true, Ordering::Relaxed);
     let summary = summary?;
     let dir = RunDir::open(&options.out)?;
     let likelihoods = if args.no_eval || summary.interrupted { vec![] } else { likelihoods(&args, &options) };
@@ -218,7 +220,7 @@ fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihoo
     }
     let (step, speed, path) = (summary.step, summary.images_per_s, dir.path().display());
     let how = if summary.interrupted { "stopped" } else { "done" };
-    let mut text = match summary.profile.is_empty() {
+    let mut text = match summary.profile.is_empty() && !summary.interrupted {
         true => format!("nothing to do, the run has {step} steps already\n"),
         false => format!("{how} at step {step}, {speed:.0} images/s\n"),
     };

@@ -79,7 +79,9 @@ impl Stored {
         }
         weights::expect_for_inference(&model.set, &checkpoint, &path)?;
         let run = path.parent().and_then(Path::parent).filter(|run| run.join("config.toml").is_file());
-        Ok(Stored { model, checkpoint, run: run.map(Path::to_path_buf), path, weights })
+        // Inside the run folder its own relative path is empty.
+        let run = run.map(|run| if run.as_os_str().is_empty() { PathBuf::from(".") } else { run.to_path_buf() });
+        Ok(Stored { model, checkpoint, run, path, weights })
     }
 
     /// The model's name and where its weights come from, for titles.

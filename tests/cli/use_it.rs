@@ -197,6 +197,39 @@ fn plans_devices_and_data_sets_are_listed() {
 }
 
 #[test]
+fn a_check_passes_and_fails_when_one_expected_value_is_changed() {
+    let place = Place::new();
+    let told = place.ok("check --only linear,gated");
+    assert!(told.contains("linear") && told.contains("pass on cpu"), "{told}");
+    let report = place.json("check --only linear");
+    assert_eq!((&report["device"], &report["precision"]), (&"cpu".into(), &"f32".into()));
+    for case in report["cases"].as_array().unwrap() {
+        assert_eq!((&case["op"], &case["pass"]), (&"linear".into(), &true.into()));
+        assert!(case["worst"].as_f64() <= case["tol"].as_f64(), "{case}");
+    }
+
+    let mut bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/src/check/builtin.safetensors")).unwrap();
+    place.write("cases.safetensors", &bytes);
+    place.ok("check cases.safetensors --only linear");
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let tensors = metadata.tensors();
+    let (_, expected) = tensors.iter().find(|(name, _)| name.starts_with("linear") && name.contains("/out/")).unwrap();
+    let at = 8 + header + expected.data_offsets.0;
+    bytes[at..at + 4].copy_from_slice(&1e6_f32.to_le_bytes());
+    place.write("cases.safetensors", &bytes);
+    let output = place.run("check cases.safetensors --only linear --json");
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let failed = report["cases"].as_array().unwrap().iter().filter(|case| case["pass"] == false).count();
+    assert_eq!(failed, 1, "{report}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("error: 1 of "));
+    place.write("cut.safetensors", &bytes[..bytes.len() / 2]);
+    place.refused(1, "check cut.safetensors", &["cut.safetensors", "truncated"]);
+    place.refused(1, "check nowhere.safetensors", &["nowhere.safetensors", "check the path"]);
+    place.refused(2, "check --only linaer", &["linaer", "linear"]);
+}
+
+#[test]
 fn a_step_can_be_traced_and_checked_value_by_value() {
     let place = Place::new();
     let traced = place.ok(&format!("{} --trace", tiny("vae-mlp-mnist", 5, "run")));
