@@ -8,7 +8,7 @@ use common::{for_each_case, given, truth_of};
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::check::case::{Case, Order};
 use pixtape::check::cases::{cases, masked_geometries};
-use pixtape::check::compare::{relative_error, within, worst_element};
+use pixtape::check::compare::{error_of, within, worst_element};
 use pixtape::check::problem::Problem;
 use pixtape::tape::plan::Fused;
 use pixtape::tape::text;
@@ -39,8 +39,8 @@ fn compare(case: &Case, order: Order) -> Result<(), String> {
     }
     let want = truth_of(&problem, &given(&problem));
     let tolerance = if order == Order::Zero { case.tol } else { case.grad_tol };
-    for ((name, _), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
-        let error = relative_error(got, want);
+    for ((name, v), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
+        let error = error_of(problem.tape.meta(*v).dtype, got, want);
         if !within(error, tolerance) {
             let worst = worst_element(got, want);
             return Err(format!("{name} is off by {error:.2e} (worst element, got, want: {worst:?})"));

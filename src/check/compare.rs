@@ -1,5 +1,7 @@
 //! How far a value is from what it should be.
 
+use crate::shape::DType;
+
 /// `|got - want| / |want|` in the Euclidean norm; `|got - want|` where `want` is zero everywhere. Not a number where
 /// `got` has one or the lengths differ, so that it lies within no tolerance.
 pub fn relative_error(got: &[f64], want: &[f64]) -> f64 {
@@ -9,6 +11,15 @@ pub fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     let norm = |of: &dyn Fn(usize) -> f64| (0..want.len()).map(|i| of(i) * of(i)).sum::<f64>().sqrt();
     let (error, size) = (norm(&|i| got[i] - want[i]), norm(&|i| want[i]));
     if size == 0.0 { error } else { error / size }
+}
+
+/// The error of a value of this type. Indices are right or wrong: theirs is the part that is wrong.
+pub fn error_of(dtype: DType, got: &[f64], want: &[f64]) -> f64 {
+    if dtype == DType::F32 || got.len() != want.len() {
+        return relative_error(got, want);
+    }
+    let wrong = got.iter().zip(want).filter(|(got, want)| got != want).count();
+    wrong as f64 / want.len().max(1) as f64
 }
 
 /// Whether an error lies within a tolerance; one that is not a number never does.
@@ -36,6 +47,7 @@ mod tests {
             assert!(!within(relative_error(got, want), f64::INFINITY), "{got:?} {want:?}");
         }
         assert!(!within(relative_error(&[f64::INFINITY], &[f64::INFINITY]), 1.0));
+        assert_eq!(error_of(DType::U32, &[7.0, 1e9, 3.0], &[7.0, 1e9 + 1.0, 3.0]), 1.0 / 3.0);
         assert_eq!(worst_element(&[1.0, f64::NAN, 9.0], &[1.0, 1.0, 1.0]).map(|w| w.0), Some(1));
     }
 }

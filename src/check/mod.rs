@@ -6,8 +6,10 @@
 //! - [`reference`]: `pixtape check FILE`; [`builtin`]: `pixtape check` without a file.
 
 pub mod bench;
+pub mod builtin;
 pub mod case;
 pub mod cases;
 pub mod compare;
 pub mod draw;
 pub mod problem;
+pub mod reference;

@@ -138,3 +138,52 @@ vectorized! {
         map!(z <- mu, logvar, eps: mu + math::exp(0.5 * logvar) * eps)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{numbers, same_bits};
+    use super::*;
+
+    #[test]
+    fn instruction_sets_and_threads_agree_on_every_function() {
+        for f in [
+            Unary::Relu,
+            Unary::LeakyRelu(0.2),
+            Unary::Elu,
+            Unary::Tanh,
+            Unary::Sigmoid,
+            Unary::Softplus,
+            Unary::Silu,
+            Unary::Exp,
+            Unary::Log,
+            Unary::Sqrt,
+            Unary::Square,
+            Unary::Recip,
+        ] {
+            for len in [1, 3, 17, 33, 130, 3 * CHUNK + 5] {
+                let (x, dy) = (numbers(1, len, -9.0, 9.0), numbers(2, len, -1.0, 1.0));
+                let y = same_bits(len, 0, |isa, y, _| unary(isa, f, &x, y));
+                assert!(y.iter().zip(&x).all(|(y, x)| y.to_bits() == math::unary(f, *x).to_bits()), "{f}");
+                let dx = same_bits(len, 0, |isa, dx, _| unary_bwd(isa, f, &dy, &x, dx));
+                let want = |i: usize| math::unary_bwd(f, dy[i], x[i]).to_bits();
+                assert!(dx.iter().enumerate().all(|(i, dx)| dx.to_bits() == want(i)), "{f}'");
+            }
+        }
+    }
+
+    #[test]
+    fn gates_of_any_width() {
+        for c in [1, 3, 17, 33] {
+            let (x, dy) = (numbers(1, 2 * c * 130, -4.0, 4.0), numbers(2, c * 130, -1.0, 1.0));
+            let y = same_bits(c * 130, 0, |isa, y, _| gated(isa, c, &x, y));
+            let dx = same_bits(2 * c * 130, 0, |isa, dx, _| gated_bwd(isa, c, &dy, &x, dx));
+            for (i, y) in y.iter().enumerate() {
+                let (a, b) = (2 * c * (i / c) + i % c, 2 * c * (i / c) + c + i % c);
+                let (t, s) = (f64::from(x[a]).tanh(), 1.0 / (1.0 + (-f64::from(x[b])).exp()));
+                assert!((f64::from(*y) - t * s).abs() < 1e-6);
+                assert!((f64::from(dx[a]) - f64::from(dy[i]) * s * (1.0 - t * t)).abs() < 1e-6);
+                assert!((f64::from(dx[b]) - f64::from(dy[i]) * t * s * (1.0 - s)).abs() < 1e-6);
+            }
+        }
+    }
+}

@@ -234,3 +234,93 @@ vectorized! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, numbers, same_bits};
+    use super::*;
+
+    /// The sequence as single cells on one instruction set at a time: FMA makes the sets differ in the last bits.
+    #[test]
+    fn a_sequence_is_cells_one_after_another() {
+        for (steps, rows, h) in [(1, 1, 1), (3, 17, 5), (4, 3, 33), (2, 33, 17), (0, 2, 3)] {
+            let all = steps * rows;
+            let (z, w) = (numbers(1, all * 4 * h, -2.0, 2.0), numbers(2, h * 4 * h, -0.5, 0.5));
+            let (h0, c0) = (numbers(3, rows * h, -1.0, 1.0), numbers(4, rows * h, -1.0, 1.0));
+            let (dy, dc_n) = (numbers(5, all * h, -1.0, 1.0), numbers(6, rows * h, -1.0, 1.0));
+            for isa in Isa::available() {
+                check(isa, Sequence { steps, rows, h }, [&z, &h0, &c0, &w], [&dy, &dc_n]);
+            }
+        }
+    }
+
+    fn check(isa: Isa, sequence: Sequence, inputs: [&[f32]; 4], cotangents: [&[f32]; 2]) {
+        let (Sequence { steps, rows, h }, [z, h0, c0, w], [dy, dc_n]) = (sequence, inputs, cotangents);
+        let (all, n) = (steps * rows, rows * h);
+        let [mut y, mut c_n, mut kept] = [all * h, n, all * 5 * h].map(|len| vec![f32::NAN; len]);
+        let [mut dz, mut dh0, mut dc0] = [all * 4 * h, n, n].map(|len| vec![f32::NAN; len]);
+        let mut scratch = vec![f32::NAN; sequence.scratch_len().max(sequence.scratch_bwd_len())];
+        lstm(isa, sequence, inputs, [&mut y, &mut c_n, &mut kept], &mut scratch);
+        scratch.fill(f32::NAN);
+        lstm_bwd(isa, sequence, [dy, dc_n, c0, w, &kept], [&mut dz, &mut dh0, &mut dc0], &mut scratch);
+
+        let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let (mut state, mut cell, w) = (wide(h0), wide(c0), wide(w));
+        let (mut want_y, mut gates, mut cells) = (vec![], vec![], vec![cell.clone()]);
+        for t in 0..steps {
+            let mut now = wide(&z[t * rows * 4 * h..][..rows * 4 * h]);
+            for (i, z) in now.iter_mut().enumerate() {
+                let (row, column) = (i / (4 * h), i % (4 * h));
+                *z += (0..h).map(|k| state[row * h + k] * w[k * 4 * h + column]).sum::<f64>();
+                *z = if column / h == 2 { z.tanh() } else { sigmoid(*z) };
+            }
+            for i in 0..n {
+                let gate = |k: usize| now[i / h * 4 * h + k * h + i % h];
+                cell[i] = gate(1) * cell[i] + gate(0) * gate(2);
+                state[i] = gate(3) * cell[i].tanh();
+            }
+            want_y.extend(&state);
+            gates.push(now);
+            cells.push(cell.clone());
+        }
+        close(&y, &want_y, 1e-6);
+        close(&c_n, &cell, 1e-6);
+
+        let (mut later, mut dc, mut want_dz) = (vec![0.0; n], wide(dc_n), vec![0.0; all * 4 * h]);
+        for t in (0..steps).rev() {
+            let dz = &mut want_dz[t * rows * 4 * h..][..rows * 4 * h];
+            for i in 0..n {
+                let at = |k: usize| i / h * 4 * h + k * h + i % h;
+                let [i_, f, g, o] = [0, 1, 2, 3].map(|k| gates[t][at(k)]);
+                let (dh, th) = (f64::from(dy[t * n + i]) + later[i], cells[t + 1][i].tanh());
+                let d = dc[i] + dh * o * (1.0 - th * th);
+                dz[at(0)] = d * g * i_ * (1.0 - i_);
+                dz[at(1)] = d * cells[t][i] * f * (1.0 - f);
+                dz[at(2)] = d * i_ * (1.0 - g * g);
+                dz[at(3)] = dh * th * o * (1.0 - o);
+                dc[i] = d * f;
+            }
+            for (i, later) in later.iter_mut().enumerate() {
+                *later = (0..4 * h).map(|j| dz[i / h * 4 * h + j] * w[i % h * 4 * h + j]).sum();
+            }
+        }
+        close(&dz, &want_dz, 1e-6);
+        close(&dh0, &later, 1e-6);
+        close(&dc0, &dc, 1e-6);
+    }
+
+    #[test]
+    fn threads_and_instruction_sets_agree_on_cells() {
+        for (n, h) in [(1, 1), (17, 3), (130, 33), (2000, 32)] {
+            let (z, c) = (numbers(1, n * 4 * h, -2.0, 2.0), numbers(2, n * h, -1.0, 1.0));
+            let lengths = [n * h, n * h, n * 4 * h, n * 4 * h, n * h];
+            same_bits(lengths.iter().sum(), 0, |isa, mut out, _| {
+                let [h_next, c_next, gates, dz, dc] =
+                    lengths.map(|len| out.split_off_mut(..len).expect("room for each output"));
+                lstm_cell(isa, h, [&z, &c], [h_next, c_next, gates]);
+                lstm_cell_bwd(isa, h, [h_next, c_next, &c, c_next, gates], [dz, dc]);
+            });
+        }
+    }
+}

@@ -15,6 +15,8 @@ pub mod product;
 mod random;
 mod reduce;
 mod shape_ops;
+#[cfg(test)]
+mod testing;
 mod trace;
 mod vector;
 

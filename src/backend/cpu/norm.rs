@@ -191,6 +191,11 @@ pub(super) fn batch_norm_infer(
 /// `y = (x - mean) * inv_std * gamma + beta` with mean and biased variance of each row.
 pub(super) fn layer_norm(isa: Isa, eps: f32, [x, gamma, beta]: [&[f32]; 3], [y, mean, inv_std]: [&mut [f32]; 3]) {
     let d = gamma.len();
+    if d == 0 {
+        mean.fill(0.0);
+        inv_std.fill(1.0 / eps.sqrt());
+        return;
+    }
     let (chunk, len) = (chunk_rows(d), x.len());
     let statistics = mean.par_chunks_mut(chunk).zip(inv_std.par_chunks_mut(chunk));
     spread(y.par_chunks_mut(chunk * d).zip(x.par_chunks(chunk * d)).zip(statistics), len)
@@ -260,5 +265,105 @@ vectorized! {
                 *dbeta += dy;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, numbers, same_bits};
+    use super::*;
+
+    /// xhat and inv_std of one group of numbers.
+    fn normalized(x: &[f64], eps: f64) -> (Vec<f64>, f64) {
+        let n = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / n;
+        let var = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+        let inv = 1.0 / (var + eps).sqrt();
+        (x.iter().map(|v| (v - mean) * inv).collect(), inv)
+    }
+
+    /// dx of one group of numbers, of which g is dy * gamma.
+    fn gradient(xhat: &[f64], inv: f64, g: &[f64]) -> Vec<f64> {
+        let n = xhat.len() as f64;
+        let (sum, product) = (g.iter().sum::<f64>(), g.iter().zip(xhat).map(|(g, x)| g * x).sum::<f64>());
+        g.iter().zip(xhat).map(|(g, x)| inv * (g - sum / n - x * product / n)).collect()
+    }
+
+    /// y, mean, inv_std, dx, dgamma, dbeta of batch norm (`by_column`) or layer norm, against double precision.
+    fn check(by_column: bool, [rows, c]: [usize; 2], [mean, spread]: [f32; 2], tolerance: f64) {
+        let len = rows * c;
+        let x = numbers(1, len, mean - 1.7 * spread, mean + 1.7 * spread);
+        let (dy, gamma, beta) = (numbers(2, len, -1.0, 1.5), numbers(3, c, 0.5, 1.5), numbers(4, c, -0.5, 0.5));
+        let eps = 1e-5 * spread * spread;
+        let (groups, size) = if by_column { (c, rows) } else { (rows, c) };
+        let lengths = [len, groups, groups, len, c, c];
+        let total = lengths.iter().sum();
+        let got = same_bits(total, batch_norm_scratch(rows, c), |isa, mut out, scratch| {
+            let [y, m, inv, dx, dgamma, dbeta] = lengths.map(|n| out.split_off_mut(..n).expect("room for each output"));
+            if by_column {
+                batch_norm(isa, (eps, None), [&x, &gamma, &beta], [y, m, inv], scratch);
+                scratch.fill(f32::NAN);
+                batch_norm_bwd(isa, [&dy, &x, &gamma, m, inv], [dx, dgamma, dbeta], scratch);
+            } else {
+                layer_norm(isa, eps, [&x, &gamma, &beta], [y, m, inv]);
+                layer_norm_bwd(isa, [&dy, &x, &gamma, m, inv], [dx, dgamma, dbeta], scratch);
+            }
+        });
+        let mut want = lengths.map(|n| vec![0f64; n]);
+        for group in 0..groups {
+            let at: Vec<usize> = (0..size).map(|i| if by_column { i * c + group } else { group * c + i }).collect();
+            let of: Vec<f64> = at.iter().map(|i| f64::from(x[*i])).collect();
+            let (xhat, inv) = normalized(&of, f64::from(eps));
+            let g: Vec<f64> = at.iter().map(|i| f64::from(dy[*i]) * f64::from(gamma[i % c])).collect();
+            for ((i, xhat), dx) in at.iter().zip(&xhat).zip(gradient(&xhat, inv, &g)) {
+                want[0][*i] = xhat * f64::from(gamma[i % c]) + f64::from(beta[i % c]);
+                want[3][*i] = dx;
+                want[4][i % c] += f64::from(dy[*i]) * xhat;
+                want[5][i % c] += f64::from(dy[*i]);
+            }
+            (want[1][group], want[2][group]) = (of.iter().sum::<f64>() / size as f64, inv);
+        }
+        let mut rest = got.as_slice();
+        for want in &want {
+            let (part, after) = rest.split_at(want.len());
+            close(part, want, tolerance);
+            rest = after;
+        }
+    }
+
+    #[test]
+    fn odd_sizes() {
+        for by_column in [true, false] {
+            for extents in [[1, 3], [17, 1], [33, 17], [130, 33], [5000, 5], [3, 5000]] {
+                check(by_column, extents, [0.3, 1.0], 5e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_mean_does_not_swallow_a_small_variance() {
+        // The floats around 1e4 lie 1e-3 apart: the data are coarse, what is made of them is not.
+        for by_column in [true, false] {
+            check(by_column, [3000, 33], [1e4, 1e-2], 1e-5);
+            check(by_column, [300, 330], [-3e5, 1.0], 1e-5);
+        }
+    }
+
+    #[test]
+    fn no_rows_or_no_columns() {
+        let (mut mean, mut inv) = ([f32::NAN; 2], [f32::NAN; 2]);
+        layer_norm(Isa::detect(), 0.25, [&[], &[], &[]], [&mut [], &mut mean, &mut inv]);
+        assert_eq!((mean, inv), ([0.0; 2], [2.0; 2]));
+        let (gamma, beta) = ([1.0, 2.0], [0.0, 0.5]);
+        let (mut mean, mut inv) = ([f32::NAN; 2], [f32::NAN; 2]);
+        let mut scratch = vec![f32::NAN; batch_norm_scratch(0, 2)];
+        batch_norm(Isa::detect(), (0.25, None), [&[], &gamma, &beta], [&mut [], &mut mean, &mut inv], &mut scratch);
+        assert_eq!((mean, inv), ([0.0; 2], [2.0; 2]));
+        let (mut dgamma, mut dbeta) = ([f32::NAN; 2], [f32::NAN; 2]);
+        let inputs = [&[][..], &[], &gamma, &mean, &inv];
+        batch_norm_bwd(Isa::detect(), inputs, [&mut [], &mut dgamma, &mut dbeta], &mut scratch);
+        assert_eq!((dgamma, dbeta), ([0.0; 2], [0.0; 2]));
+        layer_norm_bwd(Isa::detect(), [&[], &[], &gamma, &[], &[]], [&mut [], &mut dgamma, &mut dbeta], &mut scratch);
+        assert_eq!((dgamma, dbeta), ([0.0; 2], [0.0; 2]));
     }
 }

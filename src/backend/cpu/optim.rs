@@ -99,3 +99,40 @@ vectorized! {
         map!(average <- value: decay * *average + weight * value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, numbers, same_bits};
+    use super::*;
+
+    #[test]
+    fn adam_over_many_steps() {
+        let (len, lr, eps) = (130, 1e-2, 1e-8);
+        let start = numbers(1, len, -1.0, 1.0);
+        let grad = |t: usize| numbers(t as u32, len, -1.0, 2.0);
+        let state = same_bits(3 * len, 0, |isa, all, _| {
+            let (param, rest) = all.split_at_mut(len);
+            let (m, v) = rest.split_at_mut(len);
+            param.copy_from_slice(&start);
+            (m.fill(0.0), v.fill(0.0));
+            (1..=50).for_each(|t| adam(isa, [0.9, 0.999, eps], [lr, t as f32], &grad(t), [param, m, v]));
+        });
+        let mut want: Vec<[f64; 3]> = start.iter().map(|p| [f64::from(*p), 0.0, 0.0]).collect();
+        for t in 1..=50 {
+            for ([p, m, v], g) in want.iter_mut().zip(grad(t)) {
+                let g = f64::from(g);
+                (*m, *v) = (0.9 * *m + 0.1 * g, 0.999 * *v + 0.001 * g * g);
+                let corrected = [*m / (1.0 - 0.9f64.powi(t as i32)), *v / (1.0 - 0.999f64.powi(t as i32))];
+                *p -= f64::from(lr) * corrected[0] / (corrected[1].sqrt() + f64::from(eps));
+            }
+        }
+        for (i, part) in state.chunks(len).enumerate() {
+            close(part, &want.iter().map(|w| w[i]).collect::<Vec<_>>(), 2e-6);
+        }
+    }
+
+    #[test]
+    fn attributes_are_decimal_numbers() {
+        assert_eq!([0.9, 0.999, 0.99, 0.5, 0.9999].map(decimal), [0.9, 0.999, 0.99, 0.5, 0.9999]);
+    }
+}

@@ -50,10 +50,14 @@ vectorized! {
 }
 
 /// `index = the smallest k whose cumulative softmax(logits / temperature) exceeds u`, the last one if none does, of
-/// each row of `k`. At temperature 0 it is the first of the largest logits.
+/// each row of `k`. At temperature 0 it is the first of the largest logits. Without a class it is one out of range.
 pub(super) fn categorical(isa: Isa, k: usize, logits: &[f32], u: &[f32], temperature: f32, index: &mut [u32]) {
+    if k == 0 {
+        index.fill(u32::MAX);
+        return;
+    }
     let rows = chunk_rows(k);
-    spread(index.par_chunks_mut(rows).zip(logits.par_chunks(rows * k.max(1))).zip(u.par_chunks(rows)), logits.len())
+    spread(index.par_chunks_mut(rows).zip(logits.par_chunks(rows * k)).zip(u.par_chunks(rows)), logits.len())
         .for_each(|((index, logits), u)| categorical_rows(isa, k, logits, u, temperature, index));
 }
 
@@ -106,5 +110,75 @@ vectorized! {
         } else {
             map!(y <- l, u: if u < math::sigmoid(l / temperature) { 1.0 } else { 0.0 })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{numbers, same_bits};
+    use super::*;
+
+    #[test]
+    fn draws_are_indexed_by_element() {
+        let len = 2 * CHUNK + 33;
+        let by_replay = (Dist::Uniform, Stream::Test, Counter::Replay);
+        let y = same_bits(len, 0, |isa, y, _| random(isa, by_replay, [7, 3], len, y));
+        assert!(y.iter().enumerate().all(|(i, y)| *y == rng::uniform(7, Stream::Test, [3, i as u32])));
+        let by_replay = (Dist::Normal, Stream::Test, Counter::Replay);
+        let y = same_bits(len, 0, |isa, y, _| random(isa, by_replay, [7, 3], len, y));
+        assert!(y.iter().enumerate().all(|(i, y)| *y == math::normal(rng::words(7, Stream::Test, [3, i as u32]))));
+        let (n, mean) = (len as f32, y.iter().sum::<f32>() / len as f32);
+        let variance = y.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / n;
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "mean {mean}, variance {variance}");
+    }
+
+    #[test]
+    fn an_image_draws_the_same_in_any_batch() {
+        let by_image = (Dist::Uniform, Stream::Pixel, Counter::Image);
+        let batch = same_bits(5 * 17, 0, |isa, y, _| random(isa, by_image, [7, 40], 17, y));
+        for image in 0..5 {
+            let alone = same_bits(17, 0, |isa, y, _| random(isa, by_image, [7, 40 + image as u32], 17, y));
+            assert_eq!(alone, batch[image * 17..][..17]);
+        }
+    }
+
+    fn draw(k: usize, logits: &[f32], u: &[f32], temperature: f32) -> Vec<u32> {
+        let words = same_bits(u.len(), 0, |isa, y, _| {
+            categorical(isa, k, logits, u, temperature, bytemuck::cast_slice_mut(y));
+        });
+        bytemuck::cast_slice(&words).to_vec()
+    }
+
+    #[test]
+    fn categories_by_cumulative_probability() {
+        let (rows, k) = (130, 100);
+        let (logits, u) = (numbers(1, rows * k, -3.0, 3.0), numbers(2, rows, 0.0, 1.0));
+        for temperature in [0.3, 1.0, 2.0] {
+            for (r, drawn) in draw(k, &logits, &u, temperature).into_iter().enumerate() {
+                let weights = logits[r * k..][..k].iter().map(|l| (f64::from(*l) / f64::from(temperature)).exp());
+                let total: f64 = weights.clone().sum();
+                let mut sum = 0.0;
+                let below = weights.take_while(|w| {
+                    sum += w / total;
+                    sum <= f64::from(u[r])
+                });
+                assert_eq!(drawn as usize, below.count(), "row {r}");
+            }
+        }
+        let largest_u = 1.0 - f32::EPSILON / 2.0;
+        assert_eq!(draw(3, &[0.0, 0.0, -1e4], &[largest_u], 1.0), [1]);
+        assert_eq!(draw(3, &[1e4, -1e4, 1e4, f32::NEG_INFINITY, 0.0, 0.0], &[0.5, 0.0], 1.0), [2, 1]);
+        assert_eq!(draw(3, &[1.0, 5.0, 5.0, f32::NAN, 0.0, 0.0], &[0.9, 0.0], 0.0), [1, 2]);
+        assert_eq!(draw(3, &[f32::NAN; 3], &[0.0], 1.0), [2]);
+        assert_eq!(draw(0, &[], &[0.0], 1.0), [u32::MAX]);
+    }
+
+    #[test]
+    fn bits_by_probability() {
+        let (l, u) = ([0.0, 0.0, 2.0, -1e4, 1e4], [0.49, 0.5, 0.8, 0.0, 0.999]);
+        let bits = |t| same_bits(5, 0, |isa, y, _| bernoulli(isa, &l, &u, t, y));
+        assert_eq!(bits(1.0), [1.0, 0.0, 1.0, 0.0, 1.0]);
+        assert_eq!(bits(10.0), [1.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(bits(0.0), [0.0, 0.0, 1.0, 0.0, 1.0]);
     }
 }

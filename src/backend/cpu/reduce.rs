@@ -185,3 +185,54 @@ pub(super) fn expand(axes: Axes, x: &[f32], y: &mut [f32]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, numbers, same_bits};
+    use super::*;
+
+    /// Position in the small tensor of element `i` of the large one.
+    fn small_index(large: &[usize], small: &[usize], i: usize) -> usize {
+        let (mut rest, mut index, mut stride) = (i, 0, 1);
+        for (d, s) in large.iter().zip(small).rev() {
+            index += if *s == 1 { 0 } else { rest % d * stride };
+            (rest, stride) = (rest / d, stride * s);
+        }
+        index
+    }
+
+    fn check(large: &[usize], small: &[usize]) {
+        let (of, to) = (Shape::new(large), Shape::new(small));
+        let axes = Axes::new(of, to);
+        let x = numbers(3, of.len(), -1.0, 2.0);
+        let y = same_bits(to.len(), axes.scratch_len(), |isa, y, scratch| sum(isa, axes, &x, y, scratch));
+        let mut want = vec![0f64; to.len()];
+        for (i, x) in x.iter().enumerate() {
+            want[small_index(large, small, i)] += f64::from(*x);
+        }
+        close(&y, &want, 1e-6);
+        let back = same_bits(of.len(), 0, |_, back, _| expand(axes, &y, back));
+        assert!(back.iter().enumerate().all(|(i, b)| *b == y[small_index(large, small, i)]));
+    }
+
+    #[test]
+    fn every_set_of_axes() {
+        for large in [[2, 3, 5, 7], [33, 1, 17, 130], [1, 70, 2, 64], [3, 40, 41, 1], [0, 3, 2, 5]] {
+            for mask in 0..16 {
+                let small: Vec<usize> = (0..4).map(|i| if mask >> i & 1 == 1 { 1 } else { large[i] }).collect();
+                check(&large, &small);
+            }
+        }
+    }
+
+    #[test]
+    fn long_sums() {
+        check(&[100_003], &[1]);
+        check(&[5000, 64], &[1, 64]);
+        check(&[5000, 33], &[1, 33]);
+        check(&[3, 70_000], &[3, 1]);
+        check(&[2, 40_000, 3], &[2, 1, 3]);
+        check(&[50, 2, 9000], &[1, 2, 1]);
+        check(&[], &[]);
+    }
+}

@@ -105,3 +105,52 @@ vectorized! {
         map!(y <- x: *y + x)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{numbers, same_bits};
+    use super::*;
+
+    #[test]
+    fn pad_puts_a_block_where_slice_finds_it() {
+        for (inner, before, after) in [
+            ([2, 3, 5, 7], [1, 0, 2, 3], [0, 2, 1, 1]),
+            ([3, 17, 5, 33], [0, 1, 2, 0], [0, 1, 2, 0]),
+            ([3, 1, 40, 130], [2, 0, 0, 0], [1, 0, 0, 0]),
+            ([1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 3]),
+            ([4, 4, 4, 4], [0; 4], [0; 4]),
+        ] {
+            let outer: [usize; 4] = std::array::from_fn(|i| before[i] + inner[i] + after[i]);
+            let (size, block) = (inner.iter().product::<usize>(), Block::new(outer, inner, before));
+            let x = numbers(1, size, 1.0, 2.0);
+            let y = same_bits(outer.iter().product(), 0, |_, y, _| pad(block, &x, y));
+            let mut taken = 0;
+            for (i, y) in y.iter().enumerate() {
+                let [_, b, c, d] = outer;
+                let at = [i / (b * c * d), i / (c * d) % b, i / d % c, i % d];
+                let inside = (0..4).all(|a| (before[a]..before[a] + inner[a]).contains(&at[a]));
+                assert_eq!(*y, if inside { x[taken] } else { 0.0 });
+                taken += usize::from(inside);
+            }
+            assert_eq!(same_bits(size, 0, |_, x, _| slice(block, &y, x)), x);
+        }
+    }
+
+    #[test]
+    fn rows_by_index() {
+        let table = numbers(1, 5 * 17, -1.0, 1.0);
+        let index = [4, 0, 4, 5, 2, u32::MAX];
+        let y = same_bits(6 * 17, 0, |_, y, _| gather(&table, &index, 17, y));
+        for (y, i) in y.chunks(17).zip(index) {
+            match table.chunks(17).nth(i as usize) {
+                Some(row) => assert_eq!(y, row),
+                None => assert!(y.iter().all(|v| v.is_nan())),
+            }
+        }
+        let back = |index: &[u32]| same_bits(5 * 17, 0, |isa, y, _| scatter(isa, &table[..51], index, 17, y));
+        let sum = back(&[4, 0, 4]);
+        assert!((0..17).all(|j| sum[4 * 17 + j] == table[j] + table[34 + j] && sum[j] == table[17 + j]));
+        assert!(sum[17..4 * 17].iter().all(|v| *v == 0.0));
+        assert!(back(&[4, 5, 0]).iter().all(|v| v.is_nan()));
+    }
+}

@@ -10,8 +10,8 @@ use rayon::iter::{IndexedParallelIterator, MaxLen, MinLen};
 /// Elements of one task of a large op: 64 KiB of each operand, which stays in L2 between passes.
 pub(super) const CHUNK: usize = 16 * 1024;
 
-/// Ops below this many elements run on the calling thread: waking another one takes longer.
-pub(super) const SERIAL: usize = 16 * 1024;
+/// Ops below this many elements run on the calling thread: sharing them out takes longer than it saves.
+pub(super) const SERIAL: usize = 32 * 1024;
 
 /// Lanes of a reduction on every instruction set.
 pub(super) const LANES: usize = 32;

@@ -1,0 +1,97 @@
+//! From PyTorch's order to ours and back.
+
+use crate::shape::Shape;
+
+/// How a tensor of PyTorch lies here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The same order.
+    Same,
+    /// `[n, c, h, w]` there, `[n, h, w, c]` here.
+    Image,
+    /// `[out, in, kh, kw]` there, `[kh, kw, in, out]` here.
+    Conv,
+    /// `[out, in]` there, `[in, out]` here.
+    Linear,
+    /// `[out, c * h * w]` there, `[h * w * c, out]` here: a linear layer behind a flattened map of `[c, h, w]`.
+    LinearFromMap([usize; 3]),
+}
+
+impl Layout {
+    /// PyTorch's dimensions taken apart, and which of them each of ours is.
+    fn axes(self, torch: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        match self {
+            Layout::Same => (torch.to_vec(), (0..torch.len()).collect()),
+            Layout::Image => (torch.to_vec(), vec![0, 2, 3, 1]),
+            Layout::Conv => (torch.to_vec(), vec![2, 3, 1, 0]),
+            Layout::Linear => (torch.to_vec(), vec![1, 0]),
+            Layout::LinearFromMap([c, h, w]) => (vec![torch[0], c, h, w], vec![2, 3, 1, 0]),
+        }
+    }
+
+    /// Our shape of a tensor with PyTorch's shape.
+    pub fn shape(self, torch: &[usize]) -> Shape {
+        let (dims, order) = self.axes(torch);
+        match self {
+            Layout::LinearFromMap([c, h, w]) => [h * w * c, torch[0]].into(),
+            _ => Shape::new(&order.iter().map(|axis| dims[*axis]).collect::<Vec<_>>()),
+        }
+    }
+
+    /// For each of our elements the position of PyTorch's.
+    fn positions(self, torch: &[usize]) -> Vec<usize> {
+        let (dims, order) = self.axes(torch);
+        let stride = |axis: usize| dims[axis + 1..].iter().product::<usize>();
+        let mut all = vec![0];
+        for axis in order {
+            let (extent, stride) = (dims[axis], stride(axis));
+            all = all.iter().flat_map(|at| (0..extent).map(move |i| at + i * stride)).collect();
+        }
+        all
+    }
+
+    /// Elements in our order from PyTorch's.
+    pub fn to_ours<T: Copy>(self, torch: &[usize], values: &[T]) -> Vec<T> {
+        self.positions(torch).into_iter().map(|at| values[at]).collect()
+    }
+
+    /// Elements in PyTorch's order from ours.
+    pub fn to_torch(self, torch: &[usize], values: &[f64]) -> Vec<f64> {
+        let mut out = vec![0.0; values.len()];
+        for (value, at) in values.iter().zip(self.positions(torch)) {
+            out[at] = *value;
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_goes_there_and_back() {
+        let cases = [
+            (Layout::Same, vec![2, 3]),
+            (Layout::Image, vec![2, 3, 4, 5]),
+            (Layout::Conv, vec![2, 3, 4, 5]),
+            (Layout::Linear, vec![2, 3]),
+            (Layout::LinearFromMap([3, 4, 5]), vec![2, 60]),
+        ];
+        for (layout, torch) in cases {
+            let values: Vec<f64> = (0..torch.iter().product()).map(|i: usize| i as f64).collect();
+            let ours = layout.to_ours(&torch, &values);
+            assert_eq!(layout.to_torch(&torch, &ours), values);
+            assert_eq!(layout.shape(&torch).len(), values.len());
+        }
+    }
+
+    #[test]
+    fn channels_move_to_the_end() {
+        // Two channels of 1x3 pixels.
+        assert_eq!(Layout::Image.to_ours(&[1, 2, 1, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
+        // Two outputs, three inputs.
+        assert_eq!(Layout::Linear.to_ours(&[2, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
+        assert_eq!(Layout::LinearFromMap([2, 1, 3]).to_ours(&[1, 6], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
+    }
+}

@@ -1,0 +1,318 @@
+//! One reference case on its way to a tape: tensors found and held against the shapes that the op expects, and read back.
+//!
+//! Nothing here may panic, whatever the file says: every shape is verified before it is recorded, and every output
+//! against its expected tensor before anything is computed.
+
+use super::file::{Case, Tensor};
+use super::layout::Layout;
+use super::{Compared, ops};
+use crate::backend::{Backend, Scalars};
+use crate::check::draw::Values;
+use crate::shape::{DType, Meta};
+use crate::tape::op::Scalar;
+use crate::tape::plan::Plan;
+use crate::tape::{Tape, Var};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Extents and paddings beyond this are no case, and would overflow.
+const MAX_EXTENT: u64 = 1 << 20;
+
+/// An input on the tape.
+struct Fed {
+    name: &'static str,
+    v: Var,
+    torch: Vec<usize>,
+    layout: Layout,
+    graded: bool,
+}
+
+/// A value that is read back.
+struct Read {
+    name: String,
+    want: Tensor,
+    layout: Layout,
+    is_gradient: bool,
+}
+
+/// The case while it is recorded.
+pub struct Recorder<'a> {
+    case: &'a Case,
+    /// What is recorded.
+    pub tape: Tape,
+    scalars: Scalars,
+    /// Extents by the letters that the ops give them.
+    extents: BTreeMap<char, usize>,
+    /// Dimensions of the inputs of any shape, once there is one.
+    rank: Option<usize>,
+    fed: Vec<Fed>,
+    feeds: Vec<Values>,
+    reads: Vec<Read>,
+    projections: Vec<(Var, Var)>,
+    used: BTreeSet<String>,
+}
+
+/// A recorded case.
+pub struct Recorded {
+    tape: Tape,
+    scalars: Scalars,
+    feeds: Vec<Values>,
+    reads: Vec<Read>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Records a case, with its gradients where it has cotangents. The error is a sentence.
+    pub fn record(case: &'a Case) -> Result<Recorded, String> {
+        let mut r = Recorder {
+            case,
+            tape: Tape::new(),
+            scalars: Scalars::default(),
+            extents: BTreeMap::new(),
+            rank: None,
+            fed: vec![],
+            feeds: vec![],
+            reads: vec![],
+            projections: vec![],
+            used: BTreeSet::new(),
+        };
+        ops::record(&case.op, &mut r)?;
+        r.gradients()?;
+        if let Some(extra) = case.tensors.keys().find(|name| !r.used.contains(*name)) {
+            return Err(format!("it has a tensor {extra} that {} does not know", case.op));
+        }
+        Ok(Recorded { tape: r.tape, scalars: r.scalars, feeds: r.feeds, reads: r.reads })
+    }
+
+    /// The input `name`, whose shape is spelled in letters, one an extent: a letter stands for the same extent wherever
+    /// it appears in a case, a digit for itself.
+    pub fn input(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Var, String> {
+        self.feed(name, letters, layout, true)
+    }
+
+    /// An input with respect to which nothing is differentiated.
+    pub fn constant(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Var, String> {
+        self.feed(name, letters, layout, false)
+    }
+
+    /// An input that may be left out.
+    pub fn optional(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Option<Var>, String> {
+        if !self.case.tensors.contains_key(&format!("in/{name}")) {
+            return Ok(None);
+        }
+        self.input(name, letters, layout).map(Some)
+    }
+
+    /// An input of any shape, the same for all such inputs of a case.
+    pub fn any(&mut self, name: &'static str, graded: bool) -> Result<Var, String> {
+        let rank = self.shape(name)?.len();
+        let letters = &"abcd"[..*self.rank.get_or_insert(rank)];
+        self.feed(name, letters, Layout::Same, graded)
+    }
+
+    /// Indices below the extent `below`.
+    pub fn index(&mut self, name: &'static str, letters: &str, below: char) -> Result<Var, String> {
+        let tensor = self.tensor(&format!("in/{name}"))?;
+        let Values::U32(indices) = &tensor.values else {
+            return Err(format!("its input {name} must be I64"));
+        };
+        let limit = self.extent(below);
+        if let Some(large) = indices.iter().find(|i| **i as usize >= limit) {
+            return Err(format!("its input {name} holds {large}, but there are only {limit} classes"));
+        }
+        self.bind(&format!("in/{name}"), letters, &tensor.shape)?;
+        let v = self.tape.input(name, Meta::u32(Layout::Same.shape(&tensor.shape)));
+        self.feeds.push(tensor.values.clone());
+        Ok(v)
+    }
+
+    fn feed(&mut self, name: &'static str, letters: &str, layout: Layout, graded: bool) -> Result<Var, String> {
+        let tensor = self.tensor(&format!("in/{name}"))?;
+        let values = self.placed(&format!("in/{name}"), tensor, letters, layout)?;
+        let v = self.tape.input(name, Meta::f32(layout.shape(&tensor.shape)));
+        self.fed.push(Fed { name, v, torch: tensor.shape.clone(), layout, graded });
+        self.feeds.push(values);
+        Ok(v)
+    }
+
+    /// The extent that a letter stands for, once an input has bound it.
+    pub fn extent(&self, letter: char) -> usize {
+        self.extents.get(&letter).copied().unwrap_or(0)
+    }
+
+    /// PyTorch's shape of an input.
+    pub fn shape(&self, input: &str) -> Result<&'a [usize], String> {
+        let tensor = self.case.tensors.get(&format!("in/{input}"));
+        tensor.map(|t| t.shape.as_slice()).ok_or_else(|| format!("its tensor in/{input} is missing"))
+    }
+
+    /// `v` is the output `name`. Its expected value must have its shape.
+    pub fn output(&mut self, name: &'static str, v: Var, layout: Layout) -> Result<(), String> {
+        let (key, meta) = (format!("out/{name}"), self.tape.meta(v));
+        let want = self.tensor(&key)?;
+        self.must_be(&key, want, meta, layout)?;
+        self.read(key, v, want, layout, false);
+        let cotangent = format!("cot/{name}");
+        if self.case.tensors.contains_key(&cotangent) {
+            let tensor = self.tensor(&cotangent)?;
+            self.must_be(&cotangent, tensor, Meta::f32(meta.shape), layout)?;
+            let Values::F32(values) = &tensor.values else { return Err(format!("its tensor {cotangent} must be F32")) };
+            let dy = self.tape.input(&cotangent, Meta::f32(meta.shape));
+            self.feeds.push(Values::F32(layout.to_ours(&tensor.shape, values)));
+            self.projections.push((v, dy));
+        }
+        Ok(())
+    }
+
+    /// Records the gradients of every input that has one.
+    fn gradients(&mut self) -> Result<(), String> {
+        let is = |role: &str| self.case.tensors.keys().any(|name| name.starts_with(role));
+        if !is("grad/") && !is("cot/") {
+            return Ok(());
+        }
+        let missing = self.reads.iter().map(|r| r.name.replace("out/", "cot/"));
+        if let Some(name) = missing.into_iter().find(|name| !self.case.tensors.contains_key(name)) {
+            return Err(format!("it has gradients, but its tensor {name} is missing"));
+        }
+        let graded: Vec<Fed> = std::mem::take(&mut self.fed).into_iter().filter(|fed| fed.graded).collect();
+        let xs: Vec<Var> = graded.iter().map(|fed| fed.v).collect();
+        let gradients = self.tape.grad_from(&self.projections, &xs);
+        for (fed, g) in graded.into_iter().zip(gradients) {
+            let key = format!("grad/{}", fed.name);
+            let want = self.tensor(&key)?;
+            if want.shape != fed.torch {
+                return Err(format!("its tensor {key} has the shape {:?}, its input {:?}", want.shape, fed.torch));
+            }
+            self.read(key, g, want, fed.layout, true);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, name: String, v: Var, want: &Tensor, layout: Layout, is_gradient: bool) {
+        self.tape.output(&name, v);
+        self.reads.push(Read { name, want: want.clone(), layout, is_gradient });
+    }
+
+    fn tensor(&mut self, name: &str) -> Result<&'a Tensor, String> {
+        let tensor = self.case.tensors.get(name).ok_or_else(|| format!("its tensor {name} is missing"))?;
+        self.used.insert(name.to_string());
+        Ok(tensor)
+    }
+
+    /// A float tensor in our order.
+    fn placed(&mut self, name: &str, tensor: &Tensor, letters: &str, layout: Layout) -> Result<Values, String> {
+        let Values::F32(values) = &tensor.values else { return Err(format!("its tensor {name} must be F32")) };
+        self.bind(name, letters, &tensor.shape)?;
+        Ok(Values::F32(layout.to_ours(&tensor.shape, values)))
+    }
+
+    /// Holds a shape against its letters.
+    fn bind(&mut self, name: &str, letters: &str, shape: &[usize]) -> Result<(), String> {
+        if shape.contains(&0) {
+            return Err(format!("its tensor {name} is empty (shape {shape:?})"));
+        }
+        let known = |letter: char| match letter.to_digit(10) {
+            Some(digit) => Some(digit as usize),
+            None => self.extents.get(&letter).copied(),
+        };
+        let fits = letters.chars().count() == shape.len()
+            && letters.chars().zip(shape).all(|(letter, extent)| known(letter).is_none_or(|k| k == *extent));
+        if !fits {
+            let spelled = |letter: char| known(letter).map_or(letter.to_string(), |extent| extent.to_string());
+            let want = letters.chars().map(spelled).collect::<Vec<_>>().join(", ");
+            return Err(format!("its tensor {name} has the shape {shape:?}, not [{want}]"));
+        }
+        self.extents.extend(letters.chars().filter(|l| !l.is_ascii_digit()).zip(shape.iter().copied()));
+        Ok(())
+    }
+
+    fn must_be(&self, name: &str, tensor: &Tensor, meta: Meta, layout: Layout) -> Result<(), String> {
+        let fits = tensor.shape.len() == meta.shape.rank() && layout.shape(&tensor.shape) == meta.shape;
+        if !fits {
+            let (got, want) = (&tensor.shape, meta.shape);
+            return Err(format!("its tensor {name} has the shape {got:?}, the op gives {want} (channels last)"));
+        }
+        if tensor.dtype() != meta.dtype {
+            let want = if meta.dtype == DType::U32 { "I64" } else { "F32" };
+            return Err(format!("its tensor {name} must be {want}"));
+        }
+        Ok(())
+    }
+}
+
+/// Attributes.
+impl Recorder<'_> {
+    fn attr(&self, name: &str) -> Option<&Value> {
+        self.case.attrs.get(name)
+    }
+
+    /// A number, which must be there and finite.
+    pub fn number(&self, name: &str) -> Result<f32, String> {
+        let number = self.attr(name).and_then(Value::as_f64).map(|x| x as f32).filter(|x| x.is_finite());
+        number.ok_or_else(|| format!("its attribute {name} must be a number"))
+    }
+
+    /// A device scalar from an attribute.
+    pub fn scalar(&mut self, name: &str, scalar: Scalar) -> Result<Var, String> {
+        let value = self.number(name)?;
+        self.scalars.set(scalar, value);
+        Ok(self.tape.scalar(scalar))
+    }
+
+    /// True or false; false where it is absent.
+    pub fn flag(&self, name: &str) -> Result<bool, String> {
+        let value = self.attr(name).map_or(Some(false), Value::as_bool);
+        value.ok_or_else(|| format!("its attribute {name} must be true or false"))
+    }
+
+    /// One of some words; `default` where it is absent.
+    pub fn word(&self, name: &str, default: &'static str) -> Result<&str, String> {
+        let value = self.attr(name).map_or(Some(default), Value::as_str);
+        value.ok_or_else(|| format!("its attribute {name} must be a word"))
+    }
+
+    /// A whole number; `default` where it is absent.
+    pub fn whole(&self, name: &str, default: u64) -> Result<usize, String> {
+        let value = self.attr(name).map_or(Some(default), Value::as_u64);
+        extent(value).ok_or_else(|| format!("its attribute {name} must be a whole number up to {MAX_EXTENT}"))
+    }
+
+    /// A whole number for both axes, or `[h, w]`; `default` where it is absent.
+    pub fn pair(&self, name: &str, default: u64) -> Result<[usize; 2], String> {
+        let both = |value: Option<u64>| extent(value).map(|v| [v, v]);
+        let value = match self.attr(name) {
+            None => both(Some(default)),
+            Some(Value::Array(two)) => match two.as_slice() {
+                [h, w] => extent(h.as_u64()).zip(extent(w.as_u64())).map(|(h, w)| [h, w]),
+                _ => None,
+            },
+            Some(one) => both(one.as_u64()),
+        };
+        value.ok_or_else(|| format!("its attribute {name} must be one or two whole numbers up to {MAX_EXTENT}"))
+    }
+}
+
+fn extent(value: Option<u64>) -> Option<usize> {
+    value.filter(|v| *v <= MAX_EXTENT).map(|v| v as usize)
+}
+
+impl Recorded {
+    /// Runs the case and puts every result beside what it should be. The error is a sentence.
+    pub fn run(self, backend: &mut dyn Backend) -> Result<Vec<Compared>, String> {
+        let plan = Plan::new("reference case", &self.tape);
+        let feeds: Vec<_> = self.feeds.iter().map(Values::feed).collect();
+        let compiled = backend.compile(&plan).map_err(|e| e.to_string())?;
+        backend.run(compiled, &feeds, &self.scalars).map_err(|e| e.to_string())?;
+        let mut results = vec![];
+        for (i, read) in self.reads.into_iter().enumerate() {
+            let want = read.want.values.to_f64();
+            let mut words = vec![0; want.len()];
+            backend.read_words(compiled, i, &mut words).map_err(|e| e.to_string())?;
+            let dtype = read.want.dtype();
+            let number = |w: u32| if dtype == DType::U32 { f64::from(w) } else { f64::from(f32::from_bits(w)) };
+            let got: Vec<f64> = words.into_iter().map(number).collect();
+            let got = read.layout.to_torch(&read.want.shape, &got);
+            results.push(Compared { name: read.name, is_gradient: read.is_gradient, dtype, got, want });
+        }
+        Ok(results)
+    }
+}
