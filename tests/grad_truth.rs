@@ -2,8 +2,8 @@
 
 mod common;
 
+use common::cases::{for_each_case, given, truth_of};
 use common::truth::Given;
-use common::{for_each_case, given, truth_of};
 use pixtape::check::case::{Case, Order};
 use pixtape::rng::{self, Stream};
 use pixtape::tape::cost::cost;
@@ -21,7 +21,7 @@ const STEP: f64 = 1e-4;
 const ELEMENTS: usize = 12;
 
 /// The same for a case that takes more than so many operations.
-const ELEMENTS_OF_LARGE: usize = 2;
+const ELEMENTS_OF_LARGE: usize = 1;
 const LARGE: u64 = 1_000_000;
 
 /// Compares the gradients of order `order` with finite differences of the order below.

@@ -4,14 +4,19 @@
 
 mod common;
 
-use common::{for_each_case, given, truth_of};
+use common::cases::{for_each_case, given, truth_of};
+use pixtape::backend::Backend;
 use pixtape::backend::cpu::{Cpu, Options};
-use pixtape::check::case::{Case, Order};
+use pixtape::check::bench::prepare;
+use pixtape::check::case::{Case, CaseInput, Order};
 use pixtape::check::cases::{cases, masked_geometries};
 use pixtape::check::compare::{error_of, within, worst_element};
+use pixtape::check::draw::Draw;
 use pixtape::check::problem::Problem;
+use pixtape::shape::Meta;
 use pixtape::tape::plan::Fused;
 use pixtape::tape::text;
+use pixtape::tape::{Tape, Var};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -121,4 +126,31 @@ fn every_epilogue_is_reached_behind_every_op_that_takes_it() {
     }
     let missing: Vec<&String> = wanted.iter().filter(|w| !reached.contains(*w)).collect();
     assert!(missing.is_empty(), "never fused in a case: {missing:?}");
+}
+
+/// The bench table is recorded whole, and what is small of it is run.
+#[test]
+fn bench_cases_can_be_prepared() {
+    let mut ran = 0;
+    for case in pixtape::check::bench::cases() {
+        let elements: usize = case.inputs.iter().map(|i| i.shape.len()).sum();
+        if elements > 2_000_000 {
+            let t = Tape::new();
+            let meta = |i: &CaseInput| match i.draw {
+                Draw::Index(_) => Meta::u32(i.shape),
+                _ => Meta::f32(i.shape),
+            };
+            let inputs: Vec<Var> = case.inputs.iter().map(|i| t.input(i.name, meta(i))).collect();
+            assert!(!(case.record)(&t, &inputs).is_empty(), "{}", case.name);
+            continue;
+        }
+        let mut cpu = Cpu::new(Options { threads: 2, poison: true, ..Default::default() }).unwrap();
+        let prepared = prepare(&case, 0, &mut cpu).unwrap();
+        cpu.run(prepared.compiled, &prepared.problem.feeds(), &prepared.problem.scalars).unwrap();
+        let results = prepared.problem.read(prepared.compiled, &mut cpu).unwrap();
+        assert!(results.iter().flatten().all(|x| x.is_finite()), "{}", case.name);
+        assert!(prepared.cost.bytes > 0 && !prepared.plan.steps.is_empty(), "{}", case.name);
+        ran += 1;
+    }
+    assert!(ran > 10, "{ran} cases were run");
 }

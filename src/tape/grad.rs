@@ -41,9 +41,13 @@ impl Tape {
             if dys.iter().all(Option::is_none) {
                 continue;
             }
-            self.gradient_of.set(Some(node.at));
             let wanted: Vec<bool> =
                 node.inputs.iter().map(|v| on_path[v.node as usize] && self.meta(*v).dtype == DType::F32).collect();
+            // An x that nothing else leads to: what made it need not have a derivative.
+            if !wanted.contains(&true) {
+                continue;
+            }
+            self.gradient_of.set(Some(node.at));
             let grads = self.scope_of(&node, || Rule { tape: self, node: &node, index, dys }.apply(&wanted));
             for (input, g) in node.inputs.iter().zip(grads) {
                 if let Some(g) = g

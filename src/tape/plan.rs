@@ -95,7 +95,7 @@ impl Plan {
         let alias = Aliases::new(&nodes);
         let folded = fuse::fold(&nodes, &live, &alias, &outputs);
         let mut lowering = Lowering { nodes: &nodes, alias, homes: HashMap::new(), slots: vec![], free: vec![] };
-        lowering.place_stores(&live, &folded);
+        lowering.place_stores(&live, &folded, &outputs);
         let last_use = lowering.last_uses(&live, &folded, &outputs);
         let mut steps = vec![];
         for (index, live) in live.iter().enumerate() {
@@ -103,10 +103,11 @@ impl Plan {
                 steps.push(lowering.step(index, &folded, &last_use, &outputs));
             }
         }
-        steps.extend(lowering.late_stores(&live));
-        // A parameter may be stored without being read.
         let stores = nodes.iter().filter_map(|n| if let Op::Store(id) = n.op { Some(id) } else { None });
         let stored: HashSet<ParamId> = stores.collect();
+        steps.extend(lowering.save_old_values(&stored, &outputs));
+        steps.extend(lowering.late_stores(&live));
+        // A parameter may be stored without being read.
         let params = nodes.iter().zip(&live).filter_map(|(n, live)| match n.op {
             Op::Param(id) if *live || stored.contains(&id) => Some((id, n.outs[0], tape.param_name(id))),
             _ => None,
@@ -199,6 +200,18 @@ fn in_place(op: &Op) -> &'static [(usize, usize)] {
     }
 }
 
+/// A step that copies a value, on behalf of a node.
+fn copy(op: Op, node: &super::Node, value: Operand, buffer: Buffer) -> Step {
+    Step {
+        op,
+        inputs: vec![value],
+        outputs: vec![Operand { buffer, meta: value.meta }],
+        epilogue: vec![],
+        at: node.at,
+        scope: node.scope.clone(),
+    }
+}
+
 struct Lowering<'a> {
     nodes: &'a [super::Node],
     alias: Aliases,
@@ -211,7 +224,7 @@ struct Lowering<'a> {
 impl Lowering<'_> {
     /// Gives each stored value its parameter's buffer where every reader of the old value runs before the new one is
     /// written; what remains is copied at the end by `late_stores`.
-    fn place_stores(&mut self, live: &[bool], folded: &Folded) {
+    fn place_stores(&mut self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) {
         for (index, node) in self.nodes.iter().enumerate() {
             if let (true, Op::Param(id)) = (live[index], &node.op) {
                 self.homes.insert(Var { node: index as u32, out: 0 }, Buffer::Param(*id));
@@ -222,7 +235,7 @@ impl Lowering<'_> {
                 _ => None,
             };
         }
-        let readers = self.readers(live, folded);
+        let readers = self.readers(live, folded, outputs);
         for node in self.nodes {
             let Op::Store(id) = node.op else { continue };
             let value = self.alias.resolve(node.inputs[0]);
@@ -243,9 +256,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// The positions at which each parameter's old value is read.
-    fn readers(&self, live: &[bool], folded: &Folded) -> HashMap<Buffer, Vec<usize>> {
+    /// The positions at which each parameter's old value is read; outputs read after everything else.
+    fn readers(&self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) -> HashMap<Buffer, Vec<usize>> {
         let mut readers: HashMap<Buffer, Vec<usize>> = HashMap::new();
+        for home in outputs.iter().filter_map(|o| self.homes.get(&self.alias.resolve(o.var))) {
+            readers.entry(*home).or_default().push(self.nodes.len());
+        }
         for (index, node) in self.nodes.iter().enumerate() {
             if !live[index] || is_leaf(&node.op) {
                 continue;
@@ -366,6 +382,27 @@ impl Lowering<'_> {
         }
     }
 
+    /// Copies of the old values that are still wanted once the parameters change: by an output, or by the store of another
+    /// parameter.
+    fn save_old_values(&mut self, stored: &HashSet<ParamId>, outputs: &[OutputSpec]) -> Vec<Step> {
+        let stores = self.nodes.iter().filter(|n| matches!(n.op, Op::Store(_))).map(|n| n.inputs[0]);
+        let wanted: Vec<Var> = stores.chain(outputs.iter().map(|o| o.var)).map(|v| self.alias.resolve(v)).collect();
+        let mut steps = vec![];
+        for v in wanted {
+            let node = &self.nodes[v.node as usize];
+            let old = self.operand(v);
+            if let Op::Param(id) = node.op
+                && stored.contains(&id)
+                && old.buffer == Buffer::Param(id)
+            {
+                let buffer = Buffer::Slot(self.take_slot(old.meta.shape.len(), false));
+                self.homes.insert(v, buffer);
+                steps.push(copy(Op::Store(id), node, old, buffer));
+            }
+        }
+        steps
+    }
+
     /// Copies of stored values that could not be computed in place.
     fn late_stores(&self, live: &[bool]) -> Vec<Step> {
         let stores = self.nodes.iter().zip(live).filter_map(|(node, live)| match node.op {
@@ -375,14 +412,7 @@ impl Lowering<'_> {
         stores
             .map(|(node, id)| (node, self.operand(node.inputs[0]), Buffer::Param(id)))
             .filter(|(_, value, home)| value.buffer != *home)
-            .map(|(node, value, buffer)| Step {
-                op: node.op.clone(),
-                inputs: vec![value],
-                outputs: vec![Operand { buffer, meta: value.meta }],
-                epilogue: vec![],
-                at: node.at,
-                scope: node.scope.clone(),
-            })
+            .map(|(node, value, buffer)| copy(node.op.clone(), node, value, buffer))
             .collect()
     }
 }
