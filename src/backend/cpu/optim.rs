@@ -114,7 +114,8 @@ mod tests {
             let (param, rest) = all.split_at_mut(len);
             let (m, v) = rest.split_at_mut(len);
             param.copy_from_slice(&start);
-            (m.fill(0.0), v.fill(0.0));
+            m.fill(0.0);
+            v.fill(0.0);
             (1..=50).for_each(|t| adam(isa, [0.9, 0.999, eps], [lr, t as f32], &grad(t), [param, m, v]));
         });
         let mut want: Vec<[f64; 3]> = start.iter().map(|p| [f64::from(*p), 0.0, 0.0]).collect();
