@@ -18,6 +18,7 @@ mod panels;
 mod patches;
 mod pool;
 mod rows;
+mod scatter;
 mod simd;
 mod tile;
 
@@ -27,6 +28,7 @@ pub(super) use panels::Panels;
 use super::epilogue::EpilogueOp;
 use crate::tape::geometry::{ConvGeom, Mask};
 use gather::{Direction, Gather};
+use scatter::Scatter;
 
 /// A matrix product `c[m, n] = op(a) op(b)`, row-major and dense; `op(a)` is `[m, k]`, `op(b)` is `[k, n]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,12 +105,12 @@ pub fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
 pub fn conv(isa: Isa, g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
     check_conv("conv", g, x.len(), w.len(), y.len());
     check_epilogue("conv", epi, y.len(), g.cout);
-    rows::run(isa, &Gather::new(g, Direction::Forward, true), x, w, y, epi, scratch);
+    convolve(isa, Gather::new(g, Direction::Forward, true), x, w, y, epi, scratch);
 }
 
 /// Floats of scratch that [`conv`] needs in a pool of `threads` threads.
 pub fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
-    rows::scratch_len(&Gather::new(g, Direction::Forward, true), threads)
+    convolve_scratch_len(Gather::new(g, Direction::Forward, true), threads)
 }
 
 /// `dx` of a convolution from `dy`, or the transposed convolution of `dy`, then the epilogue.
@@ -119,12 +121,12 @@ pub fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 pub fn conv_dx(isa: Isa, g: &ConvGeom, dy: &[f32], w: &[f32], dx: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
     check_conv("conv_dx", g, dx.len(), w.len(), dy.len());
     check_epilogue("conv_dx", epi, dx.len(), g.cin);
-    rows::run(isa, &Gather::new(g, Direction::Backward, true), dy, w, dx, epi, scratch);
+    convolve(isa, Gather::new(g, Direction::Backward, true), dy, w, dx, epi, scratch);
 }
 
 /// Floats of scratch that [`conv_dx`] needs in a pool of `threads` threads.
 pub fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
-    rows::scratch_len(&Gather::new(g, Direction::Backward, true), threads)
+    convolve_scratch_len(Gather::new(g, Direction::Backward, true), threads)
 }
 
 /// `dw` of a convolution from `x` and `dy`; exactly zero for closed weights.
@@ -140,6 +142,30 @@ pub fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32], sc
 /// Floats of scratch that [`conv_dw`] needs in a pool of `threads` threads.
 pub fn conv_dw_scratch_len(g: &ConvGeom, threads: usize) -> usize {
     outer::scratch_len(&Gather::new(g, Direction::Forward, false), threads)
+}
+
+/// `conv` or `conv_dx`, by the better of two ways; which one depends on the geometry of one image alone.
+#[track_caller]
+fn convolve(
+    isa: Isa,
+    gather: Gather,
+    source: &[f32],
+    w: &[f32],
+    out: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    match Scatter::choose(&gather) {
+        Some(plan) => scatter::run(isa, plan, source, w, out, epi, scratch),
+        None => rows::run(isa, &gather, source, w, out, epi, scratch),
+    }
+}
+
+fn convolve_scratch_len(gather: Gather, threads: usize) -> usize {
+    match Scatter::choose(&gather) {
+        Some(plan) => plan.scratch_len(threads),
+        None => rows::scratch_len(&gather, threads),
+    }
 }
 
 #[track_caller]

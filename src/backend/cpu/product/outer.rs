@@ -26,8 +26,9 @@ const CHUNK: usize = 1024;
 const SUMS: usize = 1 << 20;
 /// Most chunks.
 const MAX_CHUNKS: usize = 16;
-/// Most rows of a register tile on any instruction set.
+/// Most rows of a register tile, and narrowest panel, on any instruction set.
 const MAX_MR: usize = 14;
+const MIN_WIDTH: usize = 8;
 /// Tasks for each thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 
@@ -134,7 +135,7 @@ impl Job for Outer<'_> {
         let Context { phase, x, chunks, ranges, patches, .. } = *self.context;
         let first = phase.pixels() * self.chunk / chunks;
         let end = phase.pixels() * (self.chunk + 1) / chunks;
-        let n = phase.gather.geom.cout;
+        let (k, n, width) = (phase.k(), phase.gather.geom.cout, 2 * S::LANES);
         // K in tiles: no tile spans two taps.
         let (taps, channels) = patches.taps(&phase);
         let by_tap = channels.div_ceil(S::MR);
@@ -146,21 +147,26 @@ impl Job for Outer<'_> {
             let right = self.context.buffers.add(thread() * BUFFER);
             let copy = right.add(PIXELS * COLUMNS);
             let table = copy.add(PATCHES).cast::<*const f32>();
-            for start in (first..end).step_by(PIXELS) {
-                let pixels = start..end.min(start + PIXELS);
-                match patches {
-                    Patches::InPlace { offset, step } => {
-                        patches::point_at_rows(table, x.as_ptr().add(offset + start * step), step, pixels.len());
-                    }
-                    Patches::Copied => {
-                        let ld = padded(copied.len());
-                        patches::im2col::<S>(&phase, x.as_ptr(), pixels.clone(), copied.clone(), copy, ld);
-                        patches::point_at_rows(table, copy.wrapping_sub(copied.start), ld, pixels.len());
-                    }
-                    Patches::Taps => {}
+            for group in (0..n).step_by(COLUMNS) {
+                let group = group..n.min(group + COLUMNS);
+                // Closed channels are the last that a panel sees: where K ends for it.
+                let mut ends = [0; COLUMNS / MIN_WIDTH];
+                for (end, column) in ends.iter_mut().zip(group.clone().step_by(width)) {
+                    *end = phase.segments(column..n.min(column + width)).0.end();
                 }
-                for group in (0..n).step_by(COLUMNS) {
-                    let group = group..n.min(group + COLUMNS);
+                for start in (first..end).step_by(PIXELS) {
+                    let pixels = start..end.min(start + PIXELS);
+                    match patches {
+                        Patches::InPlace { offset, step } => {
+                            patches::point_at_rows(table, x.as_ptr().add(offset + start * step), step, pixels.len());
+                        }
+                        Patches::Copied => {
+                            let ld = padded(copied.len());
+                            patches::im2col::<S>(&phase, x.as_ptr(), pixels.clone(), copied.clone(), copy, ld);
+                            patches::point_at_rows(table, copy.wrapping_sub(copied.start), ld, pixels.len());
+                        }
+                        Patches::Taps => {}
+                    }
                     let right = self.right::<S>(pixels.clone(), group.clone(), right);
                     for tap in tiles.start / by_tap..tiles.end.div_ceil(by_tap) {
                         if patches == Patches::Taps {
@@ -168,19 +174,29 @@ impl Job for Outer<'_> {
                             let tap = tap..tap + 1;
                             patches::point_at_taps(&phase, x.as_ptr(), zeros, pixels.clone(), tap, table, PIXELS);
                         }
-                        let of_tap = (tap * by_tap).max(tiles.start)..((tap + 1) * by_tap).min(tiles.end);
-                        for tile in of_tap {
+                        for tile in (tap * by_tap).max(tiles.start)..((tap + 1) * by_tap).min(tiles.end) {
                             let tile = tile - tap * by_tap;
                             let rows = channels * tile / by_tap..channels * (tile + 1) / by_tap;
-                            self.tile::<S>(
-                                table,
-                                pixels.clone(),
-                                tap * channels,
-                                rows,
-                                group.clone(),
-                                right,
-                                start > first,
-                            );
+                            let row = tap * channels + rows.start;
+                            let offsets: [usize; MAX_MR] = std::array::from_fn(|i| (self.chunk * k + row + i) * n);
+                            for (panel, column) in group.clone().step_by(width).enumerate() {
+                                if row >= ends[panel] {
+                                    continue;
+                                }
+                                let cols = width.min(group.end - column);
+                                S::across(rows.len(), cols.div_ceil(S::LANES))(&Across {
+                                    a: table,
+                                    first: rows.start,
+                                    steps: pixels.len(),
+                                    b: Right { b: right.first.b.add(panel * right.step), ldb: right.first.ldb },
+                                    out: Out {
+                                        c: self.context.sums.add(column),
+                                        rows: &offsets[..rows.len()],
+                                        cols,
+                                        add: start > first,
+                                    },
+                                });
+                            }
                         }
                     }
                 }
@@ -219,44 +235,6 @@ impl Outer<'_> {
                 }
             }
             Panels { first: Right { b: buffer, ldb: width }, step: PIXELS * width }
-        }
-    }
-
-    /// Adds the products of some pixels to the rows `rows` of a tap that begins at `k`, and the columns `group`.
-    ///
-    /// # Safety
-    /// As for the job; `table` has a pointer for each pixel.
-    #[inline(always)]
-    unsafe fn tile<S: Tiles>(
-        &self,
-        table: *const *const f32,
-        pixels: Range<usize>,
-        k: usize,
-        rows: Range<usize>,
-        group: Range<usize>,
-        right: Panels,
-        add: bool,
-    ) {
-        let Context { phase, sums, .. } = self.context;
-        let (n, width) = (phase.gather.geom.cout, 2 * S::LANES);
-        let row = self.chunk * phase.k() + k + rows.start;
-        let offsets: [usize; MAX_MR] = std::array::from_fn(|i| (row + i) * n);
-        for (panel, column) in group.clone().step_by(width).enumerate() {
-            let cols = width.min(group.end - column);
-            // Closed channels are the last that these columns see.
-            if k + rows.start >= phase.segments(column..column + cols).0.end() {
-                continue;
-            }
-            // SAFETY: a row of sums for each row of K; the right side has these panels.
-            unsafe {
-                S::across(rows.len(), cols.div_ceil(S::LANES))(&Across {
-                    a: table,
-                    first: rows.start,
-                    steps: pixels.len(),
-                    b: Right { b: right.first.b.add(panel * right.step), ldb: right.first.ldb },
-                    out: Out { c: sums.add(column), rows: &offsets[..rows.len()], cols, add },
-                });
-            }
         }
     }
 }

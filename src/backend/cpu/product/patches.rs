@@ -109,7 +109,7 @@ pub(super) unsafe fn point_at_taps(
 
 /// Which of `count` windows of `len` columns lie inside an image of width `w`, if the first begins at `x` and each next
 /// one `step` further.
-fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) -> Range<usize> {
+pub(super) fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) -> Range<usize> {
     let low = ((-x).max(0) as usize).div_ceil(step).min(count);
     let room = w as isize - len as isize - x;
     let high = if room < 0 { low } else { (room as usize / step + 1).clamp(low, count) };

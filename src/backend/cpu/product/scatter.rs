@@ -1,0 +1,315 @@
+//! `conv` and `conv_dx` to few channels (an image of one or three): every source pixel's share of every tap in one
+//! product, then the shares of each output pixel are added up.
+//!
+//! Shapes: source `[pixels, C]` times weights `[C, taps * N]` gives shares `[pixels, taps * N]`; output pixel `p` is the
+//! sum over taps of the share of the source pixel that the tap leads to. With N channels alone a vector would be mostly
+//! empty (`rows.rs` would need `taps * C` steps for each output pixel); taps times N fill it.
+//!
+//! Tasks are bands of output rows of one image. The shares of a band stay in the L2 cache. Bound by the product (C steps)
+//! for many channels, by adding up for few.
+
+use super::gather::{Direction, Gather};
+use super::isa::{Isa, Job, dispatch};
+use super::pack;
+use super::patches;
+use super::pool::{LINE, Shared, aligned, parallel, thread};
+use super::simd::clear;
+use super::tile::{Along, Out, Right, Run, Tiles};
+use crate::backend::cpu::epilogue::{self, EpilogueOp};
+use crate::tape::geometry::{ConvGeom, Mask};
+use std::ops::Range;
+
+/// Floats of shares that a band may have.
+const SHARES: usize = 64 * 1024;
+/// Output pixels whose epilogue is applied at a time.
+const PIXELS: usize = 64;
+/// Most rows of a register tile, and widest panel, on any instruction set.
+const MAX_MR: usize = 14;
+const MAX_WIDTH: usize = 32;
+
+/// A convolution by shares, seen from the end that is computed.
+#[derive(Clone, Copy)]
+pub(super) struct Scatter {
+    geom: ConvGeom,
+    direction: Direction,
+    /// Open taps: the first ones of the kernel, row by row.
+    taps: usize,
+    /// Output rows of a band.
+    band: usize,
+}
+
+impl Scatter {
+    /// The plan for this convolution if it is the better one.
+    pub(super) fn choose(gather: &Gather) -> Option<Scatter> {
+        let (g, direction) = (gather.geom, gather.direction);
+        let centre = g.kh / 2 * g.kw + g.kw / 2;
+        let open = (0..g.cout).any(|co| g.open_channels(g.kh / 2, g.kw / 2, co) > 0);
+        let taps = if g.mask == Mask::None { g.kh * g.kw } else { centre + usize::from(open) };
+        let (n, channels) = (gather.out_channels(), gather.source_channels());
+        let plan = Scatter { geom: g, direction, taps, band: 1 };
+        // Every share must be of use: forwards, a stride would leave most of them out.
+        let useful = direction == Direction::Backward || g.stride == [1, 1];
+        let columns = taps * n;
+        if !useful || taps < 2 || n == 0 || channels == 0 || plan.shares_len(1) > SHARES {
+            return None;
+        }
+        // In steps of the register tile with 16 lanes; a share that is added costs about one.
+        let [h, w] = gather.source_size();
+        let shares = h * w * (channels * columns.div_ceil(16) + columns);
+        let phases = (0..gather.phases()).map(|i| gather.phase(i));
+        let rows: usize = phases.map(|p| p.axes[0].count * p.axes[1].count * p.k() * n.div_ceil(16)).sum();
+        let band = (1..=plan.out_size()[0]).rev().find(|&band| plan.shares_len(band) <= SHARES)?;
+        (shares < rows).then_some(Scatter { band, ..plan })
+    }
+
+    fn source_size(&self) -> [usize; 2] {
+        let g = &self.geom;
+        if self.direction == Direction::Forward { [g.h, g.w] } else { [g.oh, g.ow] }
+    }
+
+    fn out_size(&self) -> [usize; 2] {
+        let g = &self.geom;
+        if self.direction == Direction::Forward { [g.oh, g.ow] } else { [g.h, g.w] }
+    }
+
+    /// Channels of source and output.
+    fn channels(&self) -> [usize; 2] {
+        let g = &self.geom;
+        if self.direction == Direction::Forward { [g.cin, g.cout] } else { [g.cout, g.cin] }
+    }
+
+    /// Columns of the shares, and how far their rows are apart.
+    fn columns(&self) -> (usize, usize) {
+        let columns = self.taps * self.channels()[1];
+        (columns, columns.next_multiple_of(LINE))
+    }
+
+    /// Floats of the shares of a band of so many output rows.
+    fn shares_len(&self, band: usize) -> usize {
+        let [h, w] = self.source_size();
+        let rows = if self.direction == Direction::Forward {
+            band + self.geom.kh
+        } else {
+            band.div_ceil(self.geom.stride[0]) + self.geom.kh
+        };
+        rows.min(h) * w * self.columns().1
+    }
+
+    fn packed_len(&self) -> usize {
+        self.channels()[0] * self.columns().0.next_multiple_of(MAX_WIDTH)
+    }
+
+    /// Floats of scratch that [`run`] needs on `threads` threads, whatever the instruction set.
+    pub(super) fn scratch_len(&self, threads: usize) -> usize {
+        LINE + self.packed_len() + threads * self.shares_len(self.band).next_multiple_of(LINE)
+    }
+
+    /// Source rows that the output rows `out` meet.
+    fn source_rows(&self, out: Range<usize>) -> Range<usize> {
+        let g = &self.geom;
+        let [h, _] = self.source_size();
+        let (start, end) = (out.start + g.pad[0], out.end - 1 + g.pad[0]);
+        let rows = match self.direction {
+            Direction::Forward => out.start.saturating_sub(g.pad[0])..(out.end - 1 + g.kh).saturating_sub(g.pad[0]),
+            Direction::Backward => (start + 1).saturating_sub(g.kh).div_ceil(g.stride[0])..end / g.stride[0] + 1,
+        };
+        rows.start.min(h)..rows.end.min(h)
+    }
+}
+
+/// What the tasks of one call share.
+struct Context<'a> {
+    plan: Scatter,
+    source: &'a [f32],
+    packed: Shared,
+    buffers: Shared,
+    out: Shared,
+    epi: &'a [EpilogueOp<'a>],
+}
+
+/// Computes all output pixels. Slices have the sizes of the geometry.
+///
+/// # Panics
+/// If the scratch is too small.
+#[track_caller]
+pub(super) fn run(
+    isa: Isa,
+    plan: Scatter,
+    source: &[f32],
+    w: &[f32],
+    out: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    if out.is_empty() {
+        return;
+    }
+    let packed = aligned(scratch, plan.scratch_len(rayon::current_num_threads()) - LINE);
+    // SAFETY: the buffers follow the packed weights, within the length that was checked.
+    let buffers = Shared(unsafe { packed.add(plan.packed_len()) });
+    // SAFETY: the weights have the size of the geometry, and the packed ones have room.
+    unsafe { dispatch(isa, Pack { plan, w, packed }) };
+    let context = &Context { plan, source, packed, buffers, out: Shared(out.as_mut_ptr()), epi };
+    let bands = plan.out_size()[0].div_ceil(plan.band);
+    parallel(plan.geom.n * bands, |i| {
+        // SAFETY: every task writes output rows of its own.
+        unsafe { dispatch(isa, Band { context, image: i / bands, band: i % bands }) }
+    });
+}
+
+/// Packs the weights as panels of `[channels, columns]`.
+struct Pack<'a> {
+    plan: Scatter,
+    w: &'a [f32],
+    packed: Shared,
+}
+
+impl Job for Pack<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let Pack { plan, w, packed } = self;
+        let g = &plan.geom;
+        let ([channels, n], width) = (plan.channels(), 2 * S::LANES);
+        let columns = plan.columns().0;
+        let centre = g.kh / 2 * g.kw + g.kw / 2;
+        for start in (0..columns).step_by(width) {
+            let cols = width.min(columns - start);
+            // SAFETY: panels of `channels * width` floats, one after another.
+            unsafe {
+                let panel = packed.add(start * channels);
+                if plan.direction == Direction::Backward {
+                    // Rows of the weights are (tap, ci): the columns.
+                    pack::transpose::<S>(w.as_ptr().add(start * channels), channels, cols, channels, panel, width);
+                }
+                for c in 0..channels {
+                    for column in start..start + cols {
+                        let (tap, channel) = (column / n, column % n);
+                        let at = panel.add(c * width + column - start);
+                        let (ci, co) = if plan.direction == Direction::Forward { (c, channel) } else { (channel, c) };
+                        if plan.direction == Direction::Forward {
+                            *at = w[(tap * channels + c) * n + channel];
+                        }
+                        if g.mask != Mask::None && tap == centre && ci >= g.open_channels(g.kh / 2, g.kw / 2, co) {
+                            *at = 0.0;
+                        }
+                    }
+                    clear::<S>(panel.add(c * width + cols), width - cols);
+                }
+            }
+        }
+    }
+}
+
+/// Computes a band of output rows of one image.
+struct Band<'a> {
+    context: &'a Context<'a>,
+    image: usize,
+    band: usize,
+}
+
+impl Job for Band<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let Context { plan, source, buffers, out, epi, .. } = *self.context;
+        let ([h, w], [oh, ow]) = (plan.source_size(), plan.out_size());
+        let [channels, n] = plan.channels();
+        let rows = self.band * plan.band..oh.min((self.band + 1) * plan.band);
+        let source_rows = plan.source_rows(rows.clone());
+        // SAFETY: source and output have the sizes of the geometry; this thread's buffer holds the shares of a band.
+        unsafe {
+            let shares = buffers.add(thread() * plan.shares_len(plan.band).next_multiple_of(LINE));
+            let pixels = source_rows.len() * w;
+            let first = source.as_ptr().add((self.image * h + source_rows.start) * w * channels);
+            self.shares::<S>(first, pixels, shares);
+            for row in rows {
+                let at = (self.image * oh + row) * ow * n;
+                let line = out.add(at);
+                clear::<S>(line, ow * n);
+                match n {
+                    1 => self.add_up(row, source_rows.clone(), shares, line, 1),
+                    3 => self.add_up(row, source_rows.clone(), shares, line, 3),
+                    n => self.add_up(row, source_rows.clone(), shares, line, n),
+                }
+                for start in (0..ow).step_by(PIXELS) {
+                    let offsets: [usize; PIXELS] = std::array::from_fn(|i| at + (start + i) * n);
+                    epilogue::apply(epi, out.0, &offsets[..PIXELS.min(ow - start)], 0..n, n);
+                }
+            }
+        }
+    }
+}
+
+impl Band<'_> {
+    /// The shares of `pixels` source pixels from `first` on.
+    ///
+    /// # Safety
+    /// As for the job.
+    #[inline(always)]
+    unsafe fn shares<S: Tiles>(&self, first: *const f32, pixels: usize, shares: *mut f32) {
+        let Context { plan, packed, .. } = self.context;
+        let ([channels, _], width) = (plan.channels(), 2 * S::LANES);
+        let (columns, ld) = plan.columns();
+        let tiles = pixels.div_ceil(S::MR);
+        for start in (0..columns).step_by(width) {
+            let cols = width.min(columns - start);
+            for t in 0..tiles {
+                let rows = pixels * t / tiles..pixels * (t + 1) / tiles;
+                let a: [_; MAX_MR] = std::array::from_fn(|i| first.wrapping_add((rows.start + i) * channels));
+                let offsets: [_; MAX_MR] = std::array::from_fn(|i| (rows.start + i) * ld + start);
+                // SAFETY: rows of the source, panels of the packed weights, rows of the shares.
+                unsafe {
+                    S::along(rows.len(), cols.div_ceil(S::LANES))(&Along {
+                        a: a.as_ptr(),
+                        stride: MAX_MR,
+                        channels,
+                        runs: &[Run { tap: 0, from: 0, to: channels }],
+                        b: Right { b: packed.add(start * channels), ldb: width },
+                        out: Out { c: shares, rows: &offsets[..rows.len()], cols, add: false },
+                    });
+                }
+            }
+        }
+    }
+
+    /// Adds the shares of the source rows `source_rows` to the output row `row`, tap by tap.
+    ///
+    /// # Safety
+    /// `shares` holds those of the source rows, `line` is the output row.
+    #[inline(always)]
+    unsafe fn add_up(&self, row: usize, source_rows: Range<usize>, shares: *const f32, line: *mut f32, n: usize) {
+        let plan = &self.context.plan;
+        let g = &plan.geom;
+        let ([_, w], [_, ow], (_, ld)) = (plan.source_size(), plan.out_size(), plan.columns());
+        for (i, j) in (0..plan.taps).map(|tap| (tap / g.kw, tap % g.kw)) {
+            // The source row under tap row i, and the columns whose source or output column is inside.
+            let shift = j as isize - g.pad[1] as isize;
+            let (y, inside) = match plan.direction {
+                Direction::Forward => ((row + i).checked_sub(g.pad[0]), patches::fits(shift, 1, 1, w, ow)),
+                Direction::Backward => {
+                    let y = (row + g.pad[0]).checked_sub(i).filter(|y| y % g.stride[0] == 0);
+                    (y.map(|y| y / g.stride[0]), patches::fits(shift, g.stride[1], 1, ow, w))
+                }
+            };
+            let Some(y) = y.filter(|y| source_rows.contains(y)) else { continue };
+            let (to, from, step) = match plan.direction {
+                Direction::Forward => (inside.start, inside.start.wrapping_add_signed(shift), 1),
+                Direction::Backward => {
+                    ((inside.start * g.stride[1]).wrapping_add_signed(shift), inside.start, g.stride[1])
+                }
+            };
+            let from = (y - source_rows.start) * w + from;
+            for q in 0..inside.len() {
+                for c in 0..n {
+                    // SAFETY: columns inside source and output.
+                    unsafe {
+                        *line.add((to + q * step) * n + c) += *shares.add((from + q) * ld + (i * g.kw + j) * n + c)
+                    };
+                }
+            }
+        }
+    }
+}
