@@ -14,9 +14,10 @@ use crate::report::text::text_table;
 use crate::rng::{self, Stream};
 use crate::tape::cost::{Cost, total};
 use crate::tape::op::Scalar;
-use crate::tape::plan::Plan;
+use crate::tape::plan::{Buffer, Plan};
 use crate::train::weights;
 use serde::Serialize;
+use std::collections::HashSet;
 
 /// The presets that are reference workloads.
 const FROM_PRESETS: [&str; 4] = ["pixelcnn-mnist", "vae-mnist", "vae-mlp-mnist", "dcgan-cifar"];
@@ -149,7 +150,7 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
         })
     })?;
     let Running { mut device, workload, .. } = running;
-    validate(name, &workload.set, &mut *device, loss)?;
+    validate(name, &workload, &mut *device, loss)?;
     let cost: Cost = workload.plans.iter().map(total).sum();
     let shape = workload.plans[0].inputs.iter().map(|i| i.meta.shape.to_string()).collect::<Vec<_>>().join(" ");
     let peak_bytes = peak.bytes().unwrap_or(device.memory_bytes() as u64);
@@ -213,14 +214,17 @@ pub fn profile_table(launches: &[Launch]) -> String {
     text_table(&["layer", "launch", "ms", "%", "floor ms"], &rows)
 }
 
-/// Proves that what was timed has trained: the loss and every weight are finite, and every weight has moved.
-fn validate(name: &str, set: &ParamSet, device: &mut dyn Backend, loss: f32) -> Result<()> {
+/// Proves that what was timed has trained: the loss is finite, every weight that the step writes too, and it has moved.
+fn validate(name: &str, workload: &Workload, device: &mut dyn Backend, loss: f32) -> Result<()> {
     let fail =
         |what: String| Err(Error::Failed(format!("{name}: {what} after the timed steps; its times mean nothing")));
     if !loss.is_finite() {
         return fail(format!("the loss is {loss}"));
     }
-    for spec in set.specs().iter().filter(|s| s.param.path.starts_with("params/")) {
+    let steps = workload.plans.iter().flat_map(|plan| &plan.steps);
+    let written: HashSet<Buffer> = steps.flat_map(|step| &step.outputs).map(|o| o.buffer).collect();
+    let specs = workload.set.specs().iter().filter(|s| s.param.path.starts_with("params/"));
+    for spec in specs.filter(|s| written.contains(&Buffer::Param(s.param.id))) {
         let mut value = vec![0.0; spec.param.shape.len()];
         device.read_param(spec.param.id, &mut value)?;
         if value.iter().any(|v| !v.is_finite()) {
