@@ -1,5 +1,7 @@
 //! The tape and the planner.
 
+use pixtape::backend::cpu::{Cpu, Options};
+use pixtape::backend::{self, Backend, Feed, Scalars};
 use pixtape::nn::{Init, Layout, ParamSet};
 use pixtape::shape::Meta;
 use pixtape::tape::Tape;
@@ -42,4 +44,41 @@ fn wrong_shapes_panic_with_the_line() {
     let t = Tape::new();
     let (a, b) = (t.input("a", Meta::f32([2, 3])), t.input("b", Meta::f32([4, 5])));
     t.matmul(a, b, false, false);
+}
+
+#[test]
+fn the_first_entries_of_a_value_are_no_copy() {
+    let mut set = ParamSet::new();
+    let part = set.weight("part", [1, 2], Init::Fill(0.0), Layout::Same);
+    let t = Tape::new();
+    let x = t.input("x", Meta::f32([3, 4]));
+    let y = t.scale(x, 2.0);
+    t.output("rows", t.slice(y, [0; 4], [0, 0, 1, 0]));
+    t.output("corner", t.slice(y, [0; 4], [0, 0, 2, 1]));
+    // Neither of these is a prefix.
+    t.output("columns", t.slice(y, [0; 4], [0, 0, 0, 1]));
+    t.output("later rows", t.slice(y, [0, 0, 1, 0], [0; 4]));
+    // A part of a value cannot be computed in the parameter's own buffer: that would be too short for the whole.
+    t.store(&part, t.slice(y, [0; 4], [0, 0, 2, 2]));
+    let plan = Plan::new("prefix", &t);
+    plan.check().unwrap();
+    let slices = plan.steps.iter().filter(|s| s.label().starts_with("slice")).count();
+    assert_eq!(slices, 2, "{plan}");
+    let mut cpu = Cpu::new(Options { poison: true, ..Options::default() }).unwrap();
+    cpu.write_param(part.id, &[9.0; 2]).unwrap();
+    let compiled = cpu.compile(&plan).unwrap();
+    let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    cpu.run(compiled, &[Feed::F32(&values)], &Scalars::default()).unwrap();
+    let mut read = |output: usize, len: usize| {
+        let mut got = vec![f32::NAN; len];
+        backend::read(&mut cpu, compiled, output, &mut got).unwrap();
+        got
+    };
+    assert_eq!(read(0, 8), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]);
+    assert_eq!(read(1, 3), [0.0, 2.0, 4.0]);
+    assert_eq!(read(2, 9), [0.0, 2.0, 4.0, 8.0, 10.0, 12.0, 16.0, 18.0, 20.0]);
+    assert_eq!(read(3, 8), [8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0, 22.0]);
+    let mut stored = [f32::NAN; 2];
+    cpu.read_param(part.id, &mut stored).unwrap();
+    assert_eq!(stored, [0.0, 2.0]);
 }

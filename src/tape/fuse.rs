@@ -64,7 +64,7 @@ pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[Ou
     let mut swallowed = vec![false; nodes.len()];
     let mut bias_reads: HashMap<usize, usize> = HashMap::new();
     for root in (0..nodes.len()).filter(|i| live[*i]) {
-        if swallowed[root] || is_leaf(&nodes[root].op) || matches!(nodes[root].op, Op::Store(_)) {
+        if swallowed[root] || is_leaf(&nodes[root]) || matches!(nodes[root].op, Op::Store(_)) {
             continue;
         }
         let mut chain = vec![];
@@ -156,7 +156,7 @@ impl Uses {
     fn new(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[OutputSpec]) -> Self {
         let mut users: HashMap<usize, Vec<usize>> = HashMap::new();
         for (index, node) in nodes.iter().enumerate() {
-            if !live[index] || is_alias(&node.op) {
+            if !live[index] || is_alias(node) {
                 continue;
             }
             for v in node.inputs.iter().map(|v| alias.resolve(*v)) {

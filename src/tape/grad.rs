@@ -258,19 +258,19 @@ impl Rule<'_> {
         vec![wanted[0].then(da), wanted[1].then(db)]
     }
 
-    /// z_t = .. + h_{t-1} w_hh: d w_hh = sum over t of h_{t-1}^T dz_t, with h0 in front of the shifted y.
+    /// z_t = .. + h_{t-1} w_hh: d w_hh = sum over t of h_{t-1}^T dz_t. Without h0 that is one product of all dz with y
+    /// moved on by a step, zeros in front: y is the smallest of what could be moved.
     fn lstm_dw_hh(&self, dz: Var) -> Var {
         let (t, y, h0) = (self.tape, self.y(0), self.x(1));
         let (&[steps, n, h], gates) = (t.shape(y).dims(), t.shape(dz).last()) else { unreachable!("inferred") };
-        let later = (steps - 1) * n;
         let first_dz = t.reshape(t.slice(dz, [0; 4], [0, steps - 1, 0, 0]), [n, gates]);
         let first = t.matmul(h0, first_dz, true, false);
-        if later == 0 {
+        if steps == 1 {
             return first;
         }
-        let earlier_y = t.reshape(t.slice(y, [0; 4], [0, 1, 0, 0]), [later, h]);
-        let later_dz = t.reshape(t.slice(dz, [0, 1, 0, 0], [0; 4]), [later, gates]);
-        t.add(t.matmul(earlier_y, later_dz, true, false), first)
+        let earlier = t.pad(t.slice(y, [0; 4], [0, 1, 0, 0]), [0, 1, 0, 0], [0; 4]);
+        let rows = |v, columns| t.reshape(v, [steps * n, columns]);
+        t.add(t.matmul(rows(earlier, h), rows(dz, gates), true, false), first)
     }
 
     /// dw = conv_dw(x, dy), with cotangent g of dw: d x = conv_dx(dy, g); d dy = conv(x, g).

@@ -145,14 +145,23 @@ impl Plan {
     }
 }
 
-/// Whether a node is an alias of its first input.
-pub(super) fn is_alias(op: &Op) -> bool {
-    matches!(op, Op::Reshape(_) | Op::Detach)
+/// Whether a node is an alias of its first input: the same elements, or the first of them.
+pub(super) fn is_alias(node: &super::Node) -> bool {
+    match &node.op {
+        Op::Reshape(_) | Op::Detach => true,
+        // What is left is a prefix if nothing is dropped in front, and only the last of the axes that are cut has
+        // more than one entry left.
+        Op::Slice { before, after } => {
+            let cut = after.iter().rposition(|n| *n > 0).unwrap_or(0);
+            before.iter().all(|n| *n == 0) && node.outs[0].shape.padded()[..cut].iter().all(|n| *n == 1)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a node makes no step: its value is there before the plan runs, or is another's.
-pub(super) fn is_leaf(op: &Op) -> bool {
-    is_alias(op) || matches!(op, Op::Input(_) | Op::Param(_) | Op::Scalar(_))
+pub(super) fn is_leaf(node: &super::Node) -> bool {
+    is_alias(node) || matches!(node.op, Op::Input(_) | Op::Param(_) | Op::Scalar(_))
 }
 
 /// For every node, the value that it really is once reshapes and detaches are looked through.
@@ -162,7 +171,7 @@ impl Aliases {
     fn new(nodes: &[super::Node]) -> Self {
         let mut base: Vec<Option<Var>> = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let of = is_alias(&node.op).then(|| node.inputs[0]);
+            let of = is_alias(node).then(|| node.inputs[0]);
             base.push(of.map(|v| base[v.node as usize].unwrap_or(v)));
         }
         Aliases(base)
@@ -240,7 +249,9 @@ impl Lowering<'_> {
             let Op::Store(id) = node.op else { continue };
             let value = self.alias.resolve(node.inputs[0]);
             let producer = &self.nodes[value.node as usize];
-            if is_leaf(&producer.op) || self.homes.contains_key(&value) {
+            let whole = self.nodes[node.inputs[0].node as usize].outs[node.inputs[0].out as usize];
+            let is_part = whole.shape.len() < producer.outs[value.out as usize].shape.len();
+            if is_leaf(producer) || is_part || self.homes.contains_key(&value) {
                 continue;
             }
             let runs_at = folded.position(value.node as usize);
@@ -263,7 +274,7 @@ impl Lowering<'_> {
             readers.entry(*home).or_default().push(self.nodes.len());
         }
         for (index, node) in self.nodes.iter().enumerate() {
-            if !live[index] || is_leaf(&node.op) {
+            if !live[index] || is_leaf(node) {
                 continue;
             }
             let at = self.read_at(index, folded);
@@ -280,7 +291,7 @@ impl Lowering<'_> {
     fn last_uses(&self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) -> HashMap<Var, usize> {
         let mut last: HashMap<Var, usize> = HashMap::new();
         for (index, node) in self.nodes.iter().enumerate() {
-            if !live[index] || is_leaf(&node.op) {
+            if !live[index] || is_leaf(node) {
                 continue;
             }
             let at = self.read_at(index, folded);
