@@ -36,7 +36,14 @@ enum Body {
     /// Two convolutions 4x4 with stride 2 and a hidden layer, mirrored with transposed convolutions.
     Convolutional(Box<Convolutional>),
     /// One hidden layer each way (appendix C.1 of the paper).
-    Dense { fc1: Linear, fc3: Linear, fc4: Linear },
+    Dense(Box<Dense>),
+}
+
+#[derive(Clone, Debug)]
+struct Dense {
+    fc1: Linear,
+    fc3: Linear,
+    fc4: Linear,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +73,7 @@ impl Latent {
             let (mu, logvar) = halves(set);
             let fc3 = Linear::new(set, "fc3", dims, hidden);
             let fc4 = Linear::new(set, "fc4", hidden, SIDE * SIDE);
-            (Body::Dense { fc1, fc3, fc4 }, mu, logvar)
+            (Body::Dense(Box::new(Dense { fc1, fc3, fc4 })), mu, logvar)
         } else {
             let c = size(config.model.channels, "channels")?;
             let (map, halve) = ([SIDE / 4, SIDE / 4, 2 * c], ConvAttrs::new(2, 1));
@@ -101,7 +108,7 @@ impl Latent {
                 let flat = t.reshape(y, [n, net.map.iter().product()]);
                 t.scope("ef", || t.relu(net.ef.forward(env, flat)))
             }
-            Body::Dense { fc1, .. } => t.scope("fc1", || t.relu(fc1.forward(env, t.reshape(x, [n, SIDE * SIDE])))),
+            Body::Dense(net) => t.scope("fc1", || t.relu(net.fc1.forward(env, t.reshape(x, [n, SIDE * SIDE])))),
         };
         let mu = t.scope("mu", || self.mu.forward(env, h));
         (mu, self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))))
@@ -119,9 +126,9 @@ impl Latent {
                 let y = t.scope("t1", || t.relu(net.t1.forward(env, t.reshape(y, [n, h, w, c]))));
                 t.scope("t2", || net.t2.forward(env, y))
             }
-            Body::Dense { fc3, fc4, .. } => {
-                let y = t.scope("fc3", || t.relu(fc3.forward(env, z)));
-                let y = t.scope("fc4", || fc4.forward(env, y));
+            Body::Dense(net) => {
+                let y = t.scope("fc3", || t.relu(net.fc3.forward(env, z)));
+                let y = t.scope("fc4", || net.fc4.forward(env, y));
                 t.reshape(y, [n, SIDE, SIDE, 1])
             }
         }

@@ -209,12 +209,12 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(acc: [[S::V; NV]; MR
     // SAFETY: the caller vouches for C; `rows` has MR entries.
     unsafe {
         each_row!(MR, i, {
-            for j in 0..NV {
+            for (j, sum) in acc[i].into_iter().enumerate() {
                 let p = out.c.add(out.rows[i] + j * S::LANES);
                 if tail == S::LANES || j + 1 < NV {
-                    S::store(p, if out.add { S::add(S::load(p), acc[i][j]) } else { acc[i][j] });
+                    S::store(p, if out.add { S::add(S::load(p), sum) } else { sum });
                 } else {
-                    let sum = if out.add { S::add(S::load_first(p, tail), acc[i][j]) } else { acc[i][j] };
+                    let sum = if out.add { S::add(S::load_first(p, tail), sum) } else { sum };
                     S::store_first(p, sum, tail);
                 }
             }
