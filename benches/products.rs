@@ -9,6 +9,9 @@ use pixtape::backend::cpu::product::{self, Gemm, Isa};
 use pixtape::tape::geometry::{ConvGeom, Mask};
 use std::time::Instant;
 
+/// Runs a product on a set of operands: inputs, output, scratch.
+type Launch = dyn Fn(&Set, &mut [f32], &mut [f32]) + Sync + Send;
+
 /// Buffers of one turn.
 struct Set {
     a: Vec<f32>,
@@ -22,7 +25,7 @@ struct Case {
     flops: u64,
     lengths: [usize; 3],
     scratch: usize,
-    run: Box<dyn Fn(&Set, &mut [f32], &mut [f32]) + Sync + Send>,
+    run: Box<Launch>,
 }
 
 fn conv_cases(cases: &mut Vec<Case>, isa: Isa, threads: usize, name: &str, g: ConvGeom) {

@@ -3,9 +3,9 @@
 //! f32, NHWC, weights `[kh, kw, cin, cout]`. Call them inside the rayon pool that is to do the work; nothing is allocated:
 //! scratch memory is given, [`gemm_scratch_len`] and its like say how much.
 //!
-//! Read on in this order: [`gather`] says what a convolution multiplies and [`patches`] how it is read; [`rows`],
-//! [`scatter`] (few output channels) and [`outer`] (weight gradients) cut the work; [`tile`] says what the registers do,
-//! [`simd`] and [`isa`] how one source serves three instruction sets.
+//! Read on in this order: `gather` says what a convolution multiplies and `patches` how it is read; `rows`,
+//! `scatter` (few output channels) and `outer` (weight gradients) cut the work; `tile` says what the registers do,
+//! `simd` and `isa` how one source serves three instruction sets.
 //!
 //! Contract: the order in which one output element is summed depends on the op's geometry alone, never on the number of
 //! threads, the tile, or how many images are in the batch (sums over the batch use chunks fixed by the geometry). Closed
