@@ -1,7 +1,7 @@
 //! `pixtape demo`: all three families learn the built-in glyphs, and one page shows how.
 
 use crate::backend;
-use crate::config::{Config, preset};
+use crate::config::{Config, ScheduleKind, preset};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval;
@@ -34,8 +34,8 @@ const ACTS: [Act; 3] = [
     Act {
         family: "Autoregressive: PixelCNN",
         preset: "pixelcnn-mnist",
-        settings: &["model.blocks=6", "model.head=32", "steps=1200", "batch=32", "optimizer.lr=0.002"],
-        samples: 32,
+        settings: &["model.blocks=6", "model.head=32", "steps=1000", "batch=32", "optimizer.lr=0.002"],
+        samples: 25,
     },
     Act {
         family: "Latent: variational autoencoder",
@@ -85,7 +85,7 @@ pub fn run(
         for setting in act.settings {
             config.set(setting)?;
         }
-        config.set("schedule.kind=cosine")?;
+        (config.schedule.kind, config.schedule.final_lr) = (ScheduleKind::Cosine, 0.0);
         let steps = (config.steps.unwrap_or(1) / divide.max(1)).max(2);
         config.steps = Some(steps);
         (config.sample_every, config.checkpoint_every) = ((steps / 2).max(1), 0);

@@ -2,7 +2,7 @@
 //! the same batch with the same noise; its losses are in `tests/reference/parity.json`.
 
 use pixtape::backend;
-use pixtape::config::preset;
+use pixtape::config::{ScheduleKind, preset};
 use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
 use pixtape::train::trainer::Trainer;
@@ -62,6 +62,7 @@ fn batch(model: &Model) -> Vec<f32> {
 fn train(name: &str, steps: usize) -> Losses {
     let mut config = preset(name).unwrap();
     config.seed = SEED;
+    config.schedule.kind = ScheduleKind::Constant;
     let model = Model::new(&config).unwrap();
     let x = batch(&model);
     let mut trainer = Trainer::new(model, backend::open("cpu", 0).unwrap(), steps as u64).unwrap();
