@@ -34,7 +34,15 @@ const ACTS: [Act; 3] = [
     Act {
         family: "Autoregressive: PixelCNN",
         preset: "pixelcnn-mnist",
-        settings: &["model.blocks=6", "model.head=32", "steps=1000", "batch=32", "optimizer.lr=0.002"],
+        // Narrow but deep: a pixel has to see most of the digit above it.
+        settings: &[
+            "model.hidden=16",
+            "model.blocks=12",
+            "model.head=32",
+            "steps=2500",
+            "batch=32",
+            "optimizer.lr=0.003",
+        ],
         samples: 25,
     },
     Act {
