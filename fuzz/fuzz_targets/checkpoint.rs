@@ -1,0 +1,6 @@
+//! A checkpoint: any bytes are a checkpoint or a sentence, never a panic.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| pixtape::train::checkpoint::fuzz_parse(bytes));
