@@ -19,6 +19,9 @@ const MAX_BATCH: usize = 1 << 20;
 /// The largest model size (channels, units, blocks), so that the product of four fits into 64 bits.
 const MAX_SIZE: usize = 1 << 14;
 
+/// The levels of a byte; labels are bytes too.
+const MAX_LEVELS: usize = 256;
+
 /// Everything that decides what a training run computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,6 +190,21 @@ pub struct ModelSizes {
     /// Dimensions of the latent vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent: Option<usize>,
+    /// Rows of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<usize>,
+    /// Columns of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    /// Channels of an image: 1 is grey, 3 is RGB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub colours: Option<usize>,
+    /// Classes that images are drawn by; 0 asks for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// Levels that a colour of a pixel can take: 2 is binary, 256 is a byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub levels: Option<usize>,
 }
 
 impl Config {
@@ -208,8 +226,13 @@ impl Config {
             ("model.layers", model.layers),
             ("model.head", model.head),
             ("model.latent", model.latent),
+            ("model.height", model.height),
+            ("model.width", model.width),
+            ("model.colours", model.colours),
         ];
         within("batch", Some(self.batch), 1, MAX_BATCH)?;
+        within("model.classes", model.classes, 0, MAX_LEVELS)?;
+        within("model.levels", model.levels, 2, MAX_LEVELS)?;
         for (key, size) in sizes {
             within(key, size, 1, MAX_SIZE)?;
         }

@@ -20,7 +20,8 @@ use serde::Serialize;
 use std::collections::HashSet;
 
 /// The presets that are reference workloads.
-const FROM_PRESETS: [&str; 4] = ["pixelcnn-mnist", "vae-mnist", "vae-mlp-mnist", "dcgan-cifar"];
+const FROM_PRESETS: [&str; 6] =
+    ["pixelcnn-mnist", "pixelcnn-cifar", "gated-pixelcnn-mnist", "vae-mnist", "vae-mlp-mnist", "dcgan-cifar"];
 const LSTM: &str = "lstm-784";
 const WGAN_GP: &str = "wgan-gp-critic";
 
@@ -49,6 +50,8 @@ struct Workload {
 enum Pixels {
     /// 1 in three of ten places, else 0.
     Binary,
+    /// Uniform in [0, 1).
+    Unit,
     /// Uniform in [-1, 1).
     Symmetric,
 }
@@ -72,7 +75,11 @@ impl Workload {
         }
         let config = preset(name)?;
         let model = Model::new(&config)?;
-        let pixels = if matches!(model.family, Family::Adversarial(_)) { Pixels::Symmetric } else { Pixels::Binary };
+        let pixels = match &model.family {
+            Family::Adversarial(_) => Pixels::Symmetric,
+            Family::Autoregressive(net) if net.pixels().levels > 2 => Pixels::Unit,
+            Family::Autoregressive(_) | Family::Latent(_) => Pixels::Binary,
+        };
         Ok(Workload { plans: model.training(), set: model.set, images: config.batch, pixels })
     }
 
@@ -83,6 +90,7 @@ impl Workload {
             next += 1;
             let value = |i| match (self.pixels, rng::uniform(1, Stream::Test, [next, i])) {
                 (Pixels::Binary, u) => f32::from(u < 0.3),
+                (Pixels::Unit, u) => u,
                 (Pixels::Symmetric, u) => 2.0 * u - 1.0,
             };
             (0..len as u32).map(value).collect()
@@ -249,6 +257,8 @@ mod tests {
         // Useful GFLOP a step of the reference page; ours differ by elementwise work and by skipped padding.
         let agreed = [
             ("pixelcnn-mnist", 20.9),
+            ("pixelcnn-cifar", 84.3),
+            ("gated-pixelcnn-mnist", 189.0),
             ("vae-mnist", 3.85),
             ("vae-mlp-mnist", 0.42),
             ("dcgan-cifar", 26.9),

@@ -13,6 +13,8 @@ pub const PRESETS: &[Entry] = &[
     ("vae-mnist", "convolutional variational autoencoder", vae_mnist),
     ("vae-mlp-mnist", "variational autoencoder 784-400-20 (Kingma & Welling 2014)", vae_mlp_mnist),
     ("pixelcnn-mnist", "PixelCNN with 7 residual blocks (van den Oord et al. 2016)", pixelcnn_mnist),
+    ("pixelcnn-cifar", "PixelCNN in colour with 8 residual blocks (van den Oord et al. 2016)", pixelcnn_cifar),
+    ("gated-pixelcnn-mnist", "Gated PixelCNN with 8 layers (van den Oord et al. 2016b)", gated_pixelcnn_mnist),
     ("gan-mnist", "DCGAN on digits padded to 32x32 (Radford et al. 2016)", gan_mnist),
     ("dcgan-cifar", "DCGAN on colour images (Radford et al. 2016)", dcgan_cifar),
 ];
@@ -96,8 +98,38 @@ fn vae_mlp_mnist(name: &str) -> Config {
 }
 
 fn pixelcnn_mnist(name: &str) -> Config {
-    let model = ModelSizes { hidden: Some(32), blocks: Some(7), head: Some(64), ..ModelSizes::default() };
+    let model = ModelSizes { hidden: Some(32), blocks: Some(7), head: Some(64), ..binary_digits() };
     Config { binarize: Binarize::Static, model, ..base(name, "binarized-mnist", 64, 10) }
+}
+
+fn pixelcnn_cifar(name: &str) -> Config {
+    let model = ModelSizes { hidden: Some(64), blocks: Some(8), head: Some(1024), ..photographs() };
+    Config { model, ..base(name, "cifar-10", 16, 10) }
+}
+
+fn gated_pixelcnn_mnist(name: &str) -> Config {
+    let sizes = ModelSizes { hidden: Some(64), layers: Some(8), head: Some(64), classes: Some(0), ..binary_digits() };
+    Config { binarize: Binarize::Static, model: sizes, ..base(name, "binarized-mnist", 64, 10) }
+}
+
+/// The images of an autoregressive model of binarised MNIST.
+fn binary_digits() -> ModelSizes {
+    images([28, 28, 1], 2)
+}
+
+/// The images of an autoregressive model of CIFAR-10.
+fn photographs() -> ModelSizes {
+    images([32, 32, 3], 256)
+}
+
+fn images([height, width, colours]: [usize; 3], levels: usize) -> ModelSizes {
+    ModelSizes {
+        height: Some(height),
+        width: Some(width),
+        colours: Some(colours),
+        levels: Some(levels),
+        ..ModelSizes::default()
+    }
 }
 
 /// Rates of Radford et al. 2016, section 4: Adam with 0.0002 and the first decay lowered to 0.5.
@@ -141,6 +173,8 @@ mod tests {
         let facts = |c: &Config| (c.data.clone(), c.binarize, c.batch, c.optimizer.lr, c.optimizer.beta1);
         let binarized = |batch| ("binarized-mnist".to_string(), Binarize::Static, batch, 1e-3, 0.9);
         assert_eq!(facts(&of("pixelcnn-mnist")), binarized(64));
+        assert_eq!(facts(&of("pixelcnn-cifar")), ("cifar-10".to_string(), Binarize::None, 16, 1e-3, 0.9));
+        assert_eq!(facts(&of("gated-pixelcnn-mnist")), binarized(64));
         assert_eq!(facts(&of("vae-mnist")), binarized(128));
         assert_eq!(facts(&of("vae-mlp-mnist")), binarized(128));
         assert_eq!(facts(&of("autoencoder-mnist")), ("mnist".to_string(), Binarize::None, 128, 1e-3, 0.9));

@@ -5,7 +5,7 @@ mod autoregressive;
 mod latent;
 
 pub use adversarial::Gan;
-pub use autoregressive::PixelCnn;
+pub use autoregressive::{Autoregressive, Given, Network, Pixels};
 pub use latent::Latent;
 
 use crate::config::Config;
@@ -31,7 +31,7 @@ pub struct Model {
 #[derive(Clone, Debug)]
 pub enum Family {
     /// Explicit and exact: a product of conditional densities over the pixels.
-    Autoregressive(PixelCnn),
+    Autoregressive(Autoregressive),
     /// Explicit and approximate: a latent vector and a bound on the density; or a plain autoencoder.
     Latent(Latent),
     /// Implicit: a generator that a critic teaches.
@@ -46,7 +46,10 @@ impl Model {
     pub fn new(config: &Config) -> Result<Model> {
         let mut set = ParamSet::new();
         let (image, family) = match config.preset.as_str() {
-            "pixelcnn-mnist" => ([28, 28, 1], Family::Autoregressive(PixelCnn::new(&mut set, config)?)),
+            "pixelcnn-mnist" | "pixelcnn-cifar" | "gated-pixelcnn-mnist" => {
+                let net = Autoregressive::new(&mut set, config)?;
+                (net.pixels().size, Family::Autoregressive(net))
+            }
             "vae-mnist" | "vae-mlp-mnist" | "autoencoder-mnist" => {
                 ([28, 28, 1], Family::Latent(Latent::new(&mut set, config)?))
             }

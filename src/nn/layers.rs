@@ -1,4 +1,4 @@
-//! Linear, convolution, transposed convolution and batch norm, with PyTorch's default initial values.
+//! Linear, embedding, convolution, transposed convolution and batch norm, with PyTorch's default initial values.
 
 use super::env::{Env, Mode};
 use super::params::{Init, Layout, Param, ParamSet};
@@ -59,6 +59,26 @@ impl Linear {
     }
 }
 
+/// A table with a row for each class: a linear layer without bias that reads one-hot vectors.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// `[classes, d]`
+    pub table: Param,
+}
+
+impl Embedding {
+    /// A table under `<path>.weight`, drawn as a linear layer's weights are.
+    pub fn new(set: &mut ParamSet, path: &str, classes: usize, d: usize) -> Self {
+        let table = set.weight(&format!("{path}.weight"), [classes, d], by_fan_in(classes), Layout::Same);
+        Embedding { table }
+    }
+
+    /// `index[n] (u32) -> [n, d]`
+    pub fn forward(&self, env: &Env, index: Var) -> Var {
+        env.t.gather(env.get(&self.table), index)
+    }
+}
+
 /// A convolution, masked or not, with or without a bias.
 #[derive(Clone, Debug)]
 pub struct Conv {
@@ -71,9 +91,20 @@ pub struct Conv {
 
 impl Conv {
     /// A square kernel with PyTorch's default initial values.
-    pub fn new(set: &mut ParamSet, path: &str, [cin, cout]: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
-        let init = by_fan_in(kernel * kernel * cin);
-        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cin, cout], init, Layout::Conv);
+    pub fn new(set: &mut ParamSet, path: &str, channels: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
+        Conv::rectangular(set, path, channels, [kernel, kernel], attrs)
+    }
+
+    /// A kernel of any height and width with PyTorch's default initial values.
+    pub fn rectangular(
+        set: &mut ParamSet,
+        path: &str,
+        [cin, cout]: [usize; 2],
+        [kh, kw]: [usize; 2],
+        attrs: ConvAttrs,
+    ) -> Self {
+        let init = by_fan_in(kh * kw * cin);
+        let weight = set.weight(&format!("{path}.weight"), [kh, kw, cin, cout], init, Layout::Conv);
         let bias = Some(set.weight(&format!("{path}.bias"), [cout], init, Layout::Same));
         Conv { weight, bias, attrs }
     }
@@ -147,7 +178,7 @@ impl ConvTranspose {
         let (x_shape, kernel) = (env.t.shape(x), self.weight.shape.dims()[0]);
         let size = |axis: usize| {
             let extent = (x_shape.dims()[1 + axis] - 1) * self.attrs.stride[axis] + kernel;
-            extent - self.attrs.pad[axis] - self.attrs.pad_end[axis]
+            (extent - self.attrs.pad[axis]).saturating_add_signed(-self.attrs.pad_end[axis])
         };
         let y = env.t.conv_transpose(x, env.get(&self.weight), self.attrs, [size(0), size(1)]);
         match &self.bias {

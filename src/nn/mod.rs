@@ -5,5 +5,5 @@ pub mod layers;
 pub mod params;
 
 pub use env::{Env, Mode};
-pub use layers::{BatchNorm, Conv, ConvTranspose, Linear};
+pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};
 pub use params::{Init, Layout, Param, ParamSet, ParamSpec};

@@ -53,6 +53,8 @@ pub fn cost(step: &Step) -> Cost {
         | Op::Binary(_)
         | Op::Affine { .. }
         | Op::Clamp { .. }
+        | Op::Quantize { .. }
+        | Op::Dequantize { .. }
         | Op::Mse
         | Op::BatchNormInfer { .. }
         | Op::Bernoulli => 2 * out,

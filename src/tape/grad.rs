@@ -43,8 +43,10 @@ impl Tape {
             }
             let wanted: Vec<bool> =
                 node.inputs.iter().map(|v| on_path[v.node as usize] && self.meta(*v).dtype == DType::F32).collect();
-            // An x that nothing else leads to: what made it need not have a derivative.
-            if !wanted.contains(&true) {
+            // An x that nothing else leads to: what made it need not have a derivative. An index has no gradient, but
+            // pixels made of one must not lose theirs silently.
+            let leads_on = node.inputs.iter().any(|v| on_path[v.node as usize]);
+            if !wanted.contains(&true) && !(leads_on && matches!(node.op, Op::Dequantize { .. })) {
                 continue;
             }
             self.gradient_of.set(Some(node.at));
@@ -235,7 +237,7 @@ impl Rule<'_> {
             | Op::LstmCellBwd
             | Op::LstmBwd => self.no_derivative("has no derivative: its forward op can be differentiated only once"),
             Op::BatchNormInfer { .. } => self.no_derivative("has no derivative: train with batch_norm"),
-            Op::Clamp { .. } | Op::Categorical | Op::Bernoulli => {
+            Op::Clamp { .. } | Op::Quantize { .. } | Op::Dequantize { .. } | Op::Categorical | Op::Bernoulli => {
                 self.no_derivative("has no derivative: detach its result where none is meant")
             }
             Op::Adam { .. } | Op::RmsProp { .. } | Op::Sgd { .. } | Op::Store(_) => {

@@ -41,6 +41,13 @@ pub fn infer(
             same(&[shape(0), shape(1), shape(2)])?;
             one(shape(0))
         }
+        Op::Quantize { levels } | Op::Dequantize { levels } => {
+            if *levels < 2 {
+                return Err(format!("needs at least 2 levels, got {levels}"));
+            }
+            let dtype = if matches!(op, Op::Quantize { .. }) { DType::U32 } else { DType::F32 };
+            Ok(vec![Meta { shape: shape(0), dtype }])
+        }
         Op::Reshape(to) => {
             if to.len() != shape(0).len() {
                 return Err(format!("cannot become {to}: the number of elements differs"));
@@ -204,6 +211,8 @@ fn arity(op: &Op) -> usize {
         Op::Unary(_)
         | Op::Affine { .. }
         | Op::Clamp { .. }
+        | Op::Quantize { .. }
+        | Op::Dequantize { .. }
         | Op::Gated
         | Op::Reshape(_)
         | Op::Detach
@@ -244,7 +253,7 @@ fn arity(op: &Op) -> usize {
 fn takes_index(op: &Op, i: usize) -> bool {
     matches!(
         (op, i),
-        (Op::Random { .. }, _)
+        (Op::Random { .. } | Op::Dequantize { .. }, _)
             | (Op::Gather | Op::Scatter { .. } | Op::SoftmaxCrossEntropy, 1)
             | (Op::SoftmaxCrossEntropyBwd, 2)
     )

@@ -151,6 +151,11 @@ pub enum Op {
     GatedBwd,
     /// `mu, logvar, eps -> mu + exp(logvar / 2) * eps` (Kingma & Welling 2014, eq. 10)
     Reparameterize,
+    /// `x -> index (u32)`: the nearest of `levels` levels from 0 to 1, `floor(x * (levels - 1) + 1/2)`; what lies outside
+    /// becomes the level at that end.
+    Quantize { levels: usize },
+    /// `index (u32) -> index / (levels - 1)`: what a level is worth as a pixel.
+    Dequantize { levels: usize },
 
     // ---- 3. shape --------------------------------------------------------------------------------------------
     /// The same elements under another shape. An alias, no step.

@@ -13,8 +13,8 @@ pub struct ConvAttrs {
     pub stride: [usize; 2],
     /// Zero rows above, zero columns left.
     pub pad: [usize; 2],
-    /// Zero rows below, zero columns right.
-    pub pad_end: [usize; 2],
+    /// Zero rows below, zero columns right; a negative number leaves out that many outputs at the end.
+    pub pad_end: [isize; 2],
     /// Mask, colour groups and output blocks.
     pub mask: Mask,
     pub groups: usize,
@@ -30,7 +30,7 @@ impl Default for ConvAttrs {
 impl ConvAttrs {
     /// Symmetric stride and padding, no mask.
     pub fn new(stride: usize, pad: usize) -> Self {
-        ConvAttrs { stride: [stride; 2], pad: [pad; 2], pad_end: [pad; 2], ..Default::default() }
+        ConvAttrs { stride: [stride; 2], pad: [pad; 2], pad_end: [pad as isize; 2], ..Default::default() }
     }
 
     /// A masked convolution that keeps height and width; `groups` colours.
@@ -50,7 +50,8 @@ impl ConvAttrs {
             return Err("strides must be at least 1".into());
         }
         let out = |extent: usize, k: usize, axis: usize| {
-            let room = (extent + self.pad[axis] + self.pad_end[axis]).checked_sub(k);
+            let padded = (extent + self.pad[axis]).checked_add_signed(self.pad_end[axis]);
+            let room = padded.and_then(|padded| padded.checked_sub(k));
             room.map(|r| r / self.stride[axis] + 1)
                 .ok_or(format!("the kernel {kh}x{kw} is larger than the padded x {x}"))
         };
@@ -181,6 +182,18 @@ impl Tape {
         self.record(Op::Reparameterize, &[mu, logvar, eps])
     }
 
+    /// The index of the nearest of `levels` levels from 0 to 1.
+    #[track_caller]
+    pub fn quantize(&self, x: Var, levels: usize) -> Var {
+        self.record(Op::Quantize { levels }, &[x])
+    }
+
+    /// `index / (levels - 1)`: a level as a pixel in 0 to 1.
+    #[track_caller]
+    pub fn dequantize(&self, index: Var, levels: usize) -> Var {
+        self.record(Op::Dequantize { levels }, &[index])
+    }
+
     /// The same elements under another shape.
     #[track_caller]
     pub fn reshape(&self, x: Var, to: impl Into<Shape>) -> Var {
@@ -295,9 +308,8 @@ impl Tape {
     }
 
     /// The transposed convolution: the x-gradient of the convolution with `attrs` and `weight[kh, kw, cin, cout]`, where
-    /// y `[n, oh, ow, cout]` is the input here and `[n, h, w, cin]` the output. `attrs.pad_end` may be smaller than
-    /// `attrs.pad`: PyTorch's `output_padding` is `pad - pad_end`, where `pad_end` may be negative there and is given
-    /// here by the output's extents `size`.
+    /// y `[n, oh, ow, cout]` is the input here and `[n, h, w, cin]` the output. Its extents `size` are given in the place of
+    /// `attrs.pad_end`; PyTorch's `output_padding` is `pad - pad_end`.
     #[track_caller]
     pub fn conv_transpose(&self, y: Var, weight: Var, attrs: ConvAttrs, size: [usize; 2]) -> Var {
         let (ys, ws) = (self.shape(y), self.shape(weight));

@@ -88,18 +88,27 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
             text(model.image)
         )));
     }
-    let needs_binary = match &model.family {
-        Family::Autoregressive(_) => true,
-        Family::Latent(net) => net.is_variational(),
-        Family::Adversarial(_) => false,
+    let preset = &model.config.preset;
+    let wanted = match &model.family {
+        Family::Autoregressive(net) => Some(net.pixels().levels),
+        Family::Latent(net) => net.is_variational().then_some(2),
+        Family::Adversarial(_) => None,
     };
-    if needs_binary && model.config.binarize.levels(images)? != Levels::Binary {
-        return Err(Error::Usage(format!(
-            "{} models binary pixels; set binarize to static, dynamic or threshold",
-            model.config.preset
-        )));
+    let (Some(wanted), have) = (wanted, model.config.binarize.levels(images)?) else { return Ok(()) };
+    match (wanted, have) {
+        (2, Levels::Binary) | (256, Levels::Grey256) => Ok(()),
+        (2, Levels::Grey256) => {
+            Err(Error::Usage(format!("{preset} models binary pixels; set binarize to static, dynamic or threshold")))
+        }
+        (256, Levels::Binary) => Err(Error::Usage(format!(
+            "{preset} models 256 levels, but the pixels of {} are binary here; set binarize to none with a grey or colour \
+             data set, or model.levels to 2",
+            images.name()
+        ))),
+        (levels, _) => {
+            Err(Error::Usage(format!("no data set has pixels of {levels} levels; set model.levels to 2 or 256")))
+        }
     }
-    Ok(())
 }
 
 /// Trains to the configured step and reports each event. `stop` asks to save and end early.

@@ -15,11 +15,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The presets with sizes that train in a moment.
-const TINY: [(&str, &str); 6] = [
+const TINY: [(&str, &str); 8] = [
     ("autoencoder-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
     ("pixelcnn-mnist", "--set model.hidden=2 --set model.blocks=1 --set model.head=4"),
+    ("pixelcnn-cifar", "--set model.hidden=3 --set model.blocks=1 --set model.head=6"),
+    ("gated-pixelcnn-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4 --set model.classes=10"),
     ("gan-mnist", "--set model.channels=2 --set model.latent=4 --set critic_steps=2 --set ema=0.5"),
     ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
 ];
@@ -107,7 +109,7 @@ fn words(line: &str) -> Vec<&str> {
 /// The arguments that train a tiny model of this preset for some steps into `out`.
 fn tiny(preset: &str, steps: u32, out: &str) -> String {
     let (_, sizes) = TINY.into_iter().find(|(name, _)| *name == preset).unwrap();
-    let data = if preset == "dcgan-cifar" { "colour" } else { "glyphs" };
+    let data = if preset.ends_with("-cifar") { "colour" } else { "glyphs" };
     format!(
         "train {preset} --data {data} --batch 8 --steps {steps} --seed 3 --out {out} --no-eval --set sample_every=0 {sizes}"
     )

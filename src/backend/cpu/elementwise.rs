@@ -139,6 +139,36 @@ vectorized! {
     }
 }
 
+/// `index = floor(x * (levels - 1) + 1/2)`, at most `levels - 1`; below 0, and for NaN, the lowest level.
+pub(super) fn quantize(isa: Isa, levels: usize, x: &[f32], index: &mut [u32]) {
+    let (len, top) = (x.len(), (levels - 1) as f32);
+    spread(index.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)), len)
+        .for_each(|(index, x)| quantize_chunk(isa, top, x, index));
+}
+
+vectorized! {
+    fn quantize_chunk(top: f32, x: &[f32], index: &mut [u32]) {
+        map!(index <- x: {
+            let level = x * top + 0.5;
+            // The cast drops the fraction and stops at 0.
+            (if level > top { top } else { level }) as u32
+        })
+    }
+}
+
+/// `y = index / (levels - 1)`
+pub(super) fn dequantize(isa: Isa, levels: usize, index: &[u32], y: &mut [f32]) {
+    let (len, top) = (y.len(), (levels - 1) as f32);
+    spread(y.par_chunks_mut(CHUNK).zip(index.par_chunks(CHUNK)), len)
+        .for_each(|(y, index)| dequantize_chunk(isa, top, index, y));
+}
+
+vectorized! {
+    fn dequantize_chunk(top: f32, index: &[u32], y: &mut [f32]) {
+        map!(y <- index: index as f32 / top)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{numbers, same_bits};
@@ -185,5 +215,18 @@ mod tests {
                 assert!((f64::from(dx[b]) - f64::from(dy[i]) * t * s * (1.0 - s)).abs() < 1e-6);
             }
         }
+    }
+    #[test]
+    fn every_level_comes_back_and_ends_hold() {
+        for levels in [2, 3, 16, 256, 1000] {
+            let index: Vec<u32> = (0..levels as u32).collect();
+            let y = same_bits(levels, 0, |isa, y, _| dequantize(isa, levels, &index, y));
+            let back = same_bits(levels, 0, |isa, back, _| quantize(isa, levels, &y, bytemuck::cast_slice_mut(back)));
+            assert_eq!(bytemuck::cast_slice::<f32, u32>(&back), index);
+            assert_eq!((y[0], y[levels - 1]), (0.0, 1.0));
+        }
+        let x = [-1.0, -0.1, 0.0, 0.249, 0.251, 0.74, 0.76, 1.0, 1e30, f32::INFINITY];
+        let index = same_bits(x.len(), 0, |isa, y, _| quantize(isa, 3, &x, bytemuck::cast_slice_mut(y)));
+        assert_eq!(bytemuck::cast_slice::<f32, u32>(&index), [0, 0, 0, 0, 1, 1, 2, 2, 2, 2]);
     }
 }

@@ -35,6 +35,8 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
         | Op::Binary(_)
         | Op::Affine { .. }
         | Op::Clamp { .. }
+        | Op::Quantize { .. }
+        | Op::Dequantize { .. }
         | Op::Gated
         | Op::GatedBwd
         | Op::Reparameterize
@@ -86,6 +88,8 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         Op::Gated => elementwise::gated(isa, last(0) / 2, x(0), y(0)),
         Op::GatedBwd => elementwise::gated_bwd(isa, last(0), x(0), x(1), y(0)),
         Op::Reparameterize => elementwise::reparameterize(isa, x(0), x(1), x(2), y(0)),
+        Op::Quantize { levels } => elementwise::quantize(isa, *levels, x(0), access.output_index(0)),
+        Op::Dequantize { levels } => elementwise::dequantize(isa, *levels, access.index(0), y(0)),
 
         Op::Pad { before, .. } => {
             shape_ops::pad(Block::new(written(step).padded(), shape(0).padded(), *before), x(0), y(0));

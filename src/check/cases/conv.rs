@@ -22,7 +22,7 @@ fn geometry(x: [usize; 4], w: [usize; 4], attrs: ConvAttrs) -> ConvGeom {
 /// Strides, paddings, sizes.
 fn plain() -> Vec<ConvGeom> {
     let attrs = ConvAttrs::new;
-    let rectangular = |stride: [usize; 2], pad: [usize; 2], pad_end: [usize; 2]| ConvAttrs {
+    let rectangular = |stride: [usize; 2], pad: [usize; 2], pad_end: [isize; 2]| ConvAttrs {
         stride,
         pad,
         pad_end,
@@ -51,6 +51,10 @@ fn plain() -> Vec<ConvGeom> {
         // A vertical stack: rows above only.
         geometry([2, 6, 7, 3], [2, 3, 3, 6], rectangular([1, 1], [2, 1], [0, 1])),
         geometry([2, 1, 40, 3], [1, 5, 3, 3], rectangular([1, 1], [0, 2], [0, 2])),
+        // A shift by a row, and by two columns: the last ones of x are seen by no output.
+        geometry([2, 5, 6, 8], [1, 1, 8, 7], rectangular([1, 1], [1, 0], [-1, 0])),
+        geometry([2, 1, 3, 4], [1, 1, 4, 4], rectangular([1, 1], [1, 0], [-1, 0])),
+        geometry([2, 4, 7, 3], [2, 2, 3, 5], rectangular([1, 1], [0, 3], [1, -2])),
         geometry([0, 5, 5, 3], [3, 3, 3, 4], attrs(1, 1)),
         // Padding wider than the kernel: outputs that see nothing.
         geometry([1, 3, 3, 2], [2, 2, 2, 3], attrs(1, 3)),
@@ -65,7 +69,7 @@ pub fn masked() -> Vec<ConvGeom> {
     };
     let row = |x: [usize; 4], kernel: usize, cout: usize, mask: Mask, groups: usize, blocks: usize| {
         let pad = [0, kernel / 2];
-        let attrs = ConvAttrs { pad, pad_end: pad, mask, groups, blocks, ..ConvAttrs::default() };
+        let attrs = ConvAttrs { pad, pad_end: pad.map(|p| p as isize), mask, groups, blocks, ..ConvAttrs::default() };
         geometry(x, [1, kernel, x[3], cout], attrs)
     };
     vec![

@@ -139,3 +139,30 @@ pub fn reparameterize() -> Vec<Case> {
     };
     sizes().map(case).into()
 }
+
+/// Binary, odd, and the levels of a byte; pixels between the levels and beyond both ends.
+pub fn quantize() -> Vec<Case> {
+    let mut all = vec![];
+    for levels in [2, 3, 256] {
+        for (draw, detail) in [(Draw::Uniform(0.0, 1.0), ""), (Draw::Saturated, " saturated")] {
+            for size in sizes() {
+                let name = format!("{size} {levels} levels{detail}");
+                let x = vec![drawn("x", size, draw)];
+                all.push(Case::new("quantize", name, x, move |t, v| vec![t.quantize(v[0], levels)]));
+            }
+        }
+    }
+    all
+}
+
+pub fn dequantize() -> Vec<Case> {
+    let mut all = vec![];
+    for levels in [2, 3, 256] {
+        for size in sizes() {
+            let index = vec![drawn("index", size, Draw::Index(levels as u32))];
+            let name = format!("{size} {levels} levels");
+            all.push(Case::new("dequantize", name, index, move |t, v| vec![t.dequantize(v[0], levels)]));
+        }
+    }
+    all
+}

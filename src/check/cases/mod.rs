@@ -45,6 +45,8 @@ table! {
     Op::Gated => elementwise::gated(),
     Op::GatedBwd => elementwise::gated_bwd(),
     Op::Reparameterize => elementwise::reparameterize(),
+    Op::Quantize { .. } => elementwise::quantize(),
+    Op::Dequantize { .. } => elementwise::dequantize(),
     Op::Reshape(_) => shape::reshape(),
     Op::Detach => shape::detach(),
     Op::Pad { .. } => shape::pad(),

@@ -59,7 +59,7 @@ fn conv_attrs(r: &Recorder) -> Result<ConvAttrs, String> {
     if stride.contains(&0) {
         return Err("its attribute stride must be at least 1".to_string());
     }
-    Ok(ConvAttrs { stride, pad, pad_end: pad, ..ConvAttrs::default() })
+    Ok(ConvAttrs { stride, pad, pad_end: pad.map(|p| p as isize), ..ConvAttrs::default() })
 }
 
 /// Mask, with the colour groups and blocks that mean something only to one.

@@ -99,6 +99,11 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
         Op::Gated => vec![pointwise::gated(x[0])],
         Op::GatedBwd => vec![pointwise::gated_bwd(x[0], x[1])],
         Op::Reparameterize => vec![pointwise::reparameterize(x[0], x[1], x[2])],
+        Op::Quantize { levels } => {
+            let top = (*levels - 1) as f64;
+            vec![x[0].map(|x| (x * top + 0.5).floor().clamp(0.0, top))]
+        }
+        Op::Dequantize { levels } => vec![x[0].map(|index| index / (*levels - 1) as f64)],
         Op::Reshape(_) | Op::Detach => vec![x[0].data.to_vec()],
         Op::Pad { before, .. } => vec![image::pad(x[0], *before, node.outs[0].shape)],
         Op::Slice { before, .. } => vec![image::slice(x[0], *before, node.outs[0].shape)],

@@ -1,0 +1,126 @@
+//! Gated PixelCNN (van den Oord et al., "Conditional image generation with PixelCNN decoders", NIPS 2016, figure 2).
+//!
+//! A masked convolution cannot reach some pixels that come before: its context grows to the upper right by one column a
+//! row only, which leaves a blind spot. Two stacks have none: the vertical one sees all rows above in full width, the
+//! horizontal one what lies to the left in the row itself and, through a 1x1 convolution, the vertical stack one row up.
+//!
+//! Colours come one after another within a pixel, so only the horizontal stack needs masks: what the vertical stack hands over
+//! lies in earlier rows.
+
+use super::{Given, Pixels};
+use crate::config::Config;
+use crate::error::Result;
+use crate::models::size;
+use crate::nn::{Conv, Embedding, Env, ParamSet};
+use crate::tape::geometry::Mask;
+use crate::tape::record::ConvAttrs;
+use crate::tape::{Tape, Var};
+
+/// Columns that the first layer's kernels span, and those of every later layer.
+const KERNELS: [usize; 2] = [7, 3];
+
+/// A vertical and a horizontal stack of gated layers.
+#[derive(Clone, Debug)]
+pub struct GatedPixelCnn {
+    pixels: Pixels,
+    layers: Vec<Layer>,
+    head1: Conv,
+    head2: Conv,
+}
+
+/// One layer of both stacks, p channels wide; convolutions in front of a gate have 2p.
+#[derive(Clone, Debug)]
+struct Layer {
+    /// Rows above and the row itself, in full width.
+    vertical: Conv,
+    /// 1x1 from the vertical stack, one row up.
+    down: Conv,
+    /// What lies to the left, and from the second layer on the pixel itself.
+    horizontal: Conv,
+    /// 1x1 behind the gate.
+    out: Conv,
+    /// What the class adds in front of the vertical and the horizontal gate (eq. 4).
+    classes: Option<[Embedding; 2]>,
+    /// Whether the horizontal stack is added to its input: in all layers but the first, whose input is the image.
+    residual: bool,
+}
+
+impl GatedPixelCnn {
+    /// Declares the parameters: `layers.N.{v,v2h,h,ho}`, with classes also `layers.N.{class_v,class_h}`, `h1`, `h2`.
+    pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
+        let (p, head) = (size(config.model.hidden, "hidden")?, size(config.model.head, "head")?);
+        let colours = pixels.colours();
+        let masked = ConvAttrs::masked(Mask::B, 1, colours);
+        let layers = (0..size(config.model.layers, "layers")?).map(|i| Layer::new(set, i, p, pixels)).collect();
+        let head1 = Conv::new(set, "h1", [p, head], 1, masked);
+        let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, masked);
+        Ok(GatedPixelCnn { pixels, layers, head1, head2 })
+    }
+
+    /// `x[n, h, w, c] -> logits[n, h, w, c * k]`
+    pub fn logits(&self, env: &Env, x: Var, given: Given) -> Var {
+        let t = env.t;
+        let x = self.pixels.centred(t, x);
+        let mut stacks = [x, x];
+        for (i, layer) in self.layers.iter().enumerate() {
+            stacks = t.scope(&format!("layers.{i}"), || layer.forward(env, stacks, given));
+        }
+        let [_, y] = stacks;
+        let y = t.scope("h1", || self.head1.forward(env, t.relu(y)));
+        t.scope("h2", || self.head2.forward(env, t.relu(y)))
+    }
+}
+
+impl Layer {
+    fn new(set: &mut ParamSet, i: usize, p: usize, pixels: Pixels) -> Self {
+        let (first, colours) = (i == 0, pixels.colours());
+        let (cin, k) = if first { (colours, KERNELS[0]) } else { (p, KERNELS[1]) };
+        let r = k / 2;
+        let mut conv = |name: &str, channels: [usize; 2], kernel: [usize; 2], attrs: ConvAttrs| {
+            Conv::rectangular(set, &format!("layers.{i}.{name}"), channels, kernel, attrs)
+        };
+        // Output row y reads rows y - r ..= y.
+        let above = ConvAttrs { pad: [r, r], pad_end: [0, r as isize], ..ConvAttrs::default() };
+        // Output row y reads row y - 1, the first one zeros.
+        let shifted = ConvAttrs { pad: [1, 0], pad_end: [-1, 0], ..ConvAttrs::default() };
+        let mask = if first { Mask::A } else { Mask::B };
+        let left = ConvAttrs {
+            pad: [0, r],
+            pad_end: [0, r as isize],
+            mask,
+            groups: colours,
+            blocks: 2,
+            ..ConvAttrs::default()
+        };
+        let vertical = conv("v", [cin, 2 * p], [r + 1, k], above);
+        let down = conv("v2h", [2 * p, 2 * p], [1, 1], shifted);
+        let horizontal = conv("h", [cin, 2 * p], [1, k], left);
+        let out = conv("ho", [p, p], [1, 1], ConvAttrs::masked(Mask::B, 1, colours));
+        let classes = (pixels.classes > 0).then(|| {
+            ["class_v", "class_h"].map(|name| Embedding::new(set, &format!("layers.{i}.{name}"), pixels.classes, 2 * p))
+        });
+        Layer { vertical, down, horizontal, out, classes, residual: !first }
+    }
+
+    /// `[v, h][n, rows, columns, c] -> [v, h][n, rows, columns, p]`
+    fn forward(&self, env: &Env, [v, h]: [Var; 2], given: Given) -> [Var; 2] {
+        let t = env.t;
+        let [class_v, class_h] = match (&self.classes, given.class) {
+            (Some(tables), Some(class)) => tables.each_ref().map(|table| Some(table.forward(env, class))),
+            _ => [None, None],
+        };
+        let v = add_everywhere(t, self.vertical.forward(env, v), class_v);
+        let beside = t.add(self.horizontal.forward(env, h), self.down.forward(env, v));
+        let gated = t.gated(add_everywhere(t, beside, class_h));
+        let out = self.out.forward(env, gated);
+        [t.gated(v), if self.residual { t.add(out, h) } else { out }]
+    }
+}
+
+/// `x[n, h, w, c] + each[n, c]`, the same at every pixel.
+fn add_everywhere(t: &Tape, x: Var, each: Option<Var>) -> Var {
+    let Some(each) = each else { return x };
+    let (shape, c) = (t.shape(x), t.shape(x).last());
+    let one = t.reshape(each, [shape.dims()[0], 1, 1, c]);
+    t.add(x, t.expand(one, shape))
+}

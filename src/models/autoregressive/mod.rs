@@ -1,0 +1,148 @@
+//! Autoregressive models: p(x) is the product of p(x_i | x_1 .. x_{i-1}) over all dimensions of an image, pixels in raster
+//! order and the colours of a pixel one after another (van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel recurrent neural
+//! networks", ICML 2016, eq. 1 and 2).
+//!
+//! A network gives the logits of all conditionals at once, as it is built so that none of them sees its own dimension or a
+//! later one. What is made of the logits is written here once: training, exact likelihoods, and draws.
+
+mod gated;
+mod pixelcnn;
+mod pixels;
+
+pub use gated::GatedPixelCnn;
+pub use pixelcnn::PixelCnn;
+pub use pixels::Pixels;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::nn::{Env, Mode, ParamSet};
+use crate::optim::Learner;
+use crate::rng::Stream;
+use crate::shape::Meta;
+use crate::tape::op::{Dist, Scalar};
+use crate::tape::plan::Plan;
+use crate::tape::{Tape, Var};
+
+/// A network with what its images are and how it learns.
+#[derive(Clone, Debug)]
+pub struct Autoregressive {
+    set: ParamSet,
+    network: Network,
+    pixels: Pixels,
+    learner: Learner,
+}
+
+/// The networks.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// Masked convolutions.
+    PixelCnn(PixelCnn),
+    /// Gated convolutions in two stacks.
+    Gated(GatedPixelCnn),
+}
+
+/// What a network knows of an image before its first pixel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// The class of each image, `[n]` (u32), where the model has classes.
+    pub class: Option<Var>,
+}
+
+impl Network {
+    /// Declares the parameters of the preset's network.
+    fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
+        match config.preset.as_str() {
+            "pixelcnn-mnist" | "pixelcnn-cifar" => Ok(Network::PixelCnn(PixelCnn::new(set, config, pixels)?)),
+            "gated-pixelcnn-mnist" => Ok(Network::Gated(GatedPixelCnn::new(set, config, pixels)?)),
+            other => Err(Error::Usage(format!("preset {other:?} has no autoregressive network"))),
+        }
+    }
+
+    /// The first part of the names of its plans.
+    fn name(&self) -> &'static str {
+        match self {
+            Network::PixelCnn(_) => "pixelcnn",
+            Network::Gated(_) => "gated-pixelcnn",
+        }
+    }
+
+    /// `x[n, h, w, c] -> logits[n, h, w, c * k]`, see [`Pixels::outputs`] for k. The logits of dimension i depend on what
+    /// comes before it in x, and on nothing else of x.
+    pub fn logits(&self, env: &Env, x: Var, given: Given) -> Var {
+        match self {
+            Network::PixelCnn(net) => net.logits(env, x),
+            Network::Gated(net) => net.logits(env, x, given),
+        }
+    }
+}
+
+impl Autoregressive {
+    /// Declares the parameters of the preset's network, and what its optimiser remembers.
+    pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
+        let pixels = Pixels::new(config)?;
+        let network = Network::new(set, config, pixels)?;
+        let weights = set.weights().cloned().collect();
+        let learner = Learner::new(set, weights, config, Scalar::Step);
+        Ok(Autoregressive { set: set.clone(), network, pixels, learner })
+    }
+
+    /// What its images are.
+    pub fn pixels(&self) -> Pixels {
+        self.pixels
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Declares what its plans are fed: images `x[n, h, w, c]` and, where the model has classes, `label[n]` (u32).
+    #[track_caller]
+    pub fn inputs(&self, t: &Tape, batch: usize) -> (Var, Given) {
+        let x = self.pixels.input(t, "x", batch);
+        let class = (self.pixels.classes > 0).then(|| t.input("label", Meta::u32([batch])));
+        (x, Given { class })
+    }
+
+    /// One step: losses `nll` in nats an image and, for more than two levels, `bits_per_dim`.
+    pub(super) fn training(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::new(&t, Mode::Train);
+        let (x, given) = self.inputs(&t, batch);
+        let loss = t.mean(self.pixels.nll(&t, self.network.logits(&env, x, given), x));
+        t.output("nll", t.scale(loss, self.pixels.dims() as f32));
+        if self.pixels.levels > 2 {
+            t.output("bits_per_dim", t.scale(loss, std::f32::consts::LOG2_E));
+        }
+        if let Some(norm) = self.learner.minimize(&env, loss) {
+            t.output("grad_norm", norm);
+        }
+        env.commit();
+        self.plan("train", &t)
+    }
+
+    /// `x, [label] -> nll[n]`: the exact negative log-likelihood of each image in nats.
+    pub fn likelihood(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::infer(&t, &self.set);
+        let (x, given) = self.inputs(&t, batch);
+        t.output("nll", t.sum_rows(self.pixels.nll(&t, self.network.logits(&env, x, given), x)));
+        self.plan("likelihood", &t)
+    }
+
+    /// `x, [label] -> draw[n, h, w, c]`: a draw of every dimension given what comes before it in x. Drawing an image replays this
+    /// once a dimension; a draw depends on the seed, the image's index and the dimension's index alone.
+    pub fn draw(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::infer(&t, &self.set);
+        let (x, given) = self.inputs(&t, batch);
+        let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(x));
+        let logits = self.network.logits(&env, x, given);
+        t.output("draw", self.pixels.draw(&t, logits, u, t.scalar(Scalar::Temperature)));
+        self.plan("draw", &t)
+    }
+
+    fn plan(&self, purpose: &str, t: &Tape) -> Plan {
+        Plan::new(&format!("{}.{purpose}", self.network.name()), t)
+    }
+}

@@ -1,0 +1,69 @@
+//! PixelCNN: masked convolutions (van den Oord et al. 2016, section 3.4) let every conditional be computed at once in
+//! training; the residual block is the one of figure 5, left.
+
+use super::Pixels;
+use crate::config::Config;
+use crate::error::Result;
+use crate::models::size;
+use crate::nn::{Conv, Env, ParamSet};
+use crate::tape::Var;
+use crate::tape::geometry::Mask;
+use crate::tape::record::ConvAttrs;
+
+/// A stack of masked convolutions.
+#[derive(Clone, Debug)]
+pub struct PixelCnn {
+    pixels: Pixels,
+    first: Conv,
+    blocks: Vec<Block>,
+    head1: Conv,
+    head2: Conv,
+}
+
+/// Relu, 1x1 to h; relu, 3x3; relu, 1x1 back to 2h; added to the input.
+#[derive(Clone, Debug)]
+struct Block {
+    narrow: Conv,
+    spatial: Conv,
+    widen: Conv,
+}
+
+impl PixelCnn {
+    /// Declares the parameters: `first`, `blocks.N.{c1,c2,c3}`, `h1`, `h2`.
+    pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
+        let (h, head) = (size(config.model.hidden, "hidden")?, size(config.model.head, "head")?);
+        let colours = pixels.colours();
+        let masked = |kind, kernel| ConvAttrs::masked(kind, kernel, colours);
+        let first = Conv::new(set, "first", [colours, 2 * h], 7, masked(Mask::A, 7));
+        let blocks = (0..size(config.model.blocks, "blocks")?)
+            .map(|i| Block {
+                narrow: Conv::new(set, &format!("blocks.{i}.c1"), [2 * h, h], 1, masked(Mask::B, 1)),
+                spatial: Conv::new(set, &format!("blocks.{i}.c2"), [h, h], 3, masked(Mask::B, 3)),
+                widen: Conv::new(set, &format!("blocks.{i}.c3"), [h, 2 * h], 1, masked(Mask::B, 1)),
+            })
+            .collect();
+        let head1 = Conv::new(set, "h1", [2 * h, head], 1, masked(Mask::B, 1));
+        let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, masked(Mask::B, 1));
+        Ok(PixelCnn { pixels, first, blocks, head1, head2 })
+    }
+
+    /// `x[n, h, w, c] -> logits[n, h, w, c * k]`
+    pub fn logits(&self, env: &Env, x: Var) -> Var {
+        let t = env.t;
+        let mut y = t.scope("first", || self.first.forward(env, self.pixels.centred(t, x)));
+        for (i, block) in self.blocks.iter().enumerate() {
+            y = t.scope(&format!("blocks.{i}"), || block.forward(env, y));
+        }
+        let y = t.scope("h1", || self.head1.forward(env, t.relu(y)));
+        t.scope("h2", || self.head2.forward(env, t.relu(y)))
+    }
+}
+
+impl Block {
+    fn forward(&self, env: &Env, x: Var) -> Var {
+        let t = env.t;
+        let y = self.narrow.forward(env, t.relu(x));
+        let y = self.spatial.forward(env, t.relu(y));
+        t.add(self.widen.forward(env, t.relu(y)), x)
+    }
+}

@@ -1,0 +1,90 @@
+//! What an autoregressive model predicts: the level of each colour of each pixel.
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::models::size;
+use crate::shape::Meta;
+use crate::tape::{Tape, Var};
+
+/// The images of a model: their extents, and how many levels a colour of a pixel can take.
+///
+/// Images hold values in 0 to 1, of which there are `levels` at equal distances. Binary pixels (two levels) have one logit,
+/// of p(1); with more levels each has a logit, and the logits of colour g are channels `g * levels .. (g + 1) * levels`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    /// Height, width and colours.
+    pub size: [usize; 3],
+    /// Levels, at least 2.
+    pub levels: usize,
+    /// Classes that the images are told apart by, 0 where the model does not ask for any.
+    pub classes: usize,
+}
+
+impl Pixels {
+    /// The images that `config` describes by `model.height`, `model.width`, `model.colours`, `model.levels` and, where the preset has
+    /// it, `model.classes`.
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let m = &config.model;
+        let extents = [(m.height, "height"), (m.width, "width"), (m.colours, "colours"), (m.levels, "levels")];
+        let [height, width, colours, levels] = extents.map(|(value, key)| size(value, key));
+        Ok(Pixels { size: [height?, width?, colours?], levels: levels?, classes: m.classes.unwrap_or(0) })
+    }
+
+    /// Colour groups of the masks.
+    pub fn colours(&self) -> usize {
+        self.size[2]
+    }
+
+    /// Dimensions of an image.
+    pub fn dims(&self) -> usize {
+        self.size.iter().product()
+    }
+
+    /// Logits of one dimension.
+    pub fn outputs(&self) -> usize {
+        if self.levels == 2 { 1 } else { self.levels }
+    }
+
+    /// Logits of one pixel: the channels that a network ends with.
+    pub fn logits(&self) -> usize {
+        self.colours() * self.outputs()
+    }
+
+    /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
+    #[track_caller]
+    pub fn input(&self, t: &Tape, name: &str, batch: usize) -> Var {
+        let [h, w, c] = self.size;
+        t.input(name, Meta::f32([batch, h, w, c]))
+    }
+
+    /// What the first layer reads: binary pixels as they are, others in -1 to 1.
+    #[track_caller]
+    pub fn centred(&self, t: &Tape, x: Var) -> Var {
+        if self.levels == 2 { x } else { t.affine(x, 2.0, -1.0) }
+    }
+
+    /// `logits[n, h, w, c * k], x[n, h, w, c] -> -log p` of each dimension of x, `[n, h, w, c]`.
+    #[track_caller]
+    pub fn nll(&self, t: &Tape, logits: Var, x: Var) -> Var {
+        if self.levels == 2 {
+            return t.bce_with_logits(logits, x);
+        }
+        let shape = t.shape(x);
+        // Every dimension is a row of k logits.
+        let target = t.reshape(t.quantize(x, self.levels), [shape.len()]);
+        let nll = t.softmax_cross_entropy(t.reshape(logits, [shape.len(), self.levels]), target);
+        t.reshape(nll, shape)
+    }
+
+    /// `logits[n, h, w, c * k], u[n, h, w, c], temperature[] -> a draw of each dimension`, `[n, h, w, c]` in 0 to 1.
+    #[track_caller]
+    pub fn draw(&self, t: &Tape, logits: Var, u: Var, temperature: Var) -> Var {
+        if self.levels == 2 {
+            return t.bernoulli(logits, u, temperature);
+        }
+        let shape = t.shape(u);
+        let (logits, u) = (t.reshape(logits, [shape.len(), self.levels]), t.reshape(u, [shape.len()]));
+        let level = t.categorical(logits, u, temperature);
+        t.reshape(t.dequantize(level, self.levels), shape)
+    }
+}
