@@ -39,6 +39,22 @@ fn a_missing_second_derivative_names_op_and_line() {
 }
 
 #[test]
+#[should_panic(expected = "diagonal_lstm_bwd recorded at tests/tape.rs")]
+fn a_scan_has_no_second_derivative() {
+    let t = Tape::new();
+    let (z, w) = (t.input("z", Meta::f32([1, 2, 3, 8])), t.input("w_ss", Meta::f32([2, 1, 2, 8])));
+    let dz = t.grad(t.sum(t.square(t.diagonal_lstm(z, w, true))), &[z])[0];
+    t.grad(t.sum(t.square(dz)), &[w]);
+}
+
+#[test]
+#[should_panic(expected = "must be [1, k, d, 4d] with an odd k")]
+fn a_row_lstm_reads_an_odd_number_of_states() {
+    let t = Tape::new();
+    t.row_lstm(t.input("z", Meta::f32([1, 2, 3, 8])), t.input("w_ss", Meta::f32([1, 2, 2, 8])));
+}
+
+#[test]
 #[should_panic(expected = "matmul([2x3], [4x5]) recorded at tests/tape.rs")]
 fn wrong_shapes_panic_with_the_line() {
     let t = Tape::new();

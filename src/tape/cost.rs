@@ -38,6 +38,9 @@ pub fn cost(step: &Step) -> Cost {
         Op::Lstm => 2 * len(0) * step.inputs[3].meta.shape.dims()[0] as u64 + 20 * out,
         // dz w_hh^T, then about 40 elementwise operations a unit.
         Op::LstmBwd => 8 * len(0) * step.inputs[3].meta.shape.dims()[0] as u64 + 40 * len(0),
+        // Each gate of a pixel: the products with k or two states (w_ss has as many rows), then as above.
+        Op::RowLstm | Op::DiagonalLstm { .. } => 2 * len(0) * step.inputs[1].meta.shape.rows() as u64 + 20 * out,
+        Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => 2 * out * step.inputs[1].meta.shape.rows() as u64 + 40 * len(0),
         Op::Sum(_) | Op::Scatter { .. } => len(0),
         Op::BatchNorm { .. } | Op::LayerNorm { .. } => 7 * out,
         Op::BatchNormBwd | Op::LayerNormBwd => 10 * out,

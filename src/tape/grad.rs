@@ -1,6 +1,6 @@
 //! Reverse mode: `grad` appends ordinary nodes, one exhaustive match, each rule with its formula.
 
-use super::geometry::ConvGeom;
+use super::geometry::{ConvGeom, Mask};
 use super::op::{Binary, Op, Unary};
 use super::{Node, Tape, Var, text};
 use crate::shape::DType;
@@ -226,6 +226,10 @@ impl Rule<'_> {
                 let dw_hh = wanted[3].then(|| self.lstm_dw_hh(dz));
                 vec![Some(dz), Some(t.output_of(dz, 1)), Some(t.output_of(dz, 2)), dw_hh]
             }
+            Op::RowLstm => self.scan(Op::RowLstmBwd, wanted, |dz| self.row_dw_ss(dz)),
+            Op::DiagonalLstm { reverse } => {
+                self.scan(Op::DiagonalLstmBwd { reverse: *reverse }, wanted, |dz| self.diagonal_dw_ss(dz, *reverse))
+            }
             // decay average + (1 - decay) value
             Op::Ema { decay } => {
                 vec![want(0, &|| t.scale(self.dy(0), *decay)), want(1, &|| t.scale(self.dy(0), 1.0 - *decay))]
@@ -235,7 +239,11 @@ impl Rule<'_> {
             | Op::LayerNormBwd
             | Op::SoftmaxCrossEntropyBwd
             | Op::LstmCellBwd
-            | Op::LstmBwd => self.no_derivative("has no derivative: its forward op can be differentiated only once"),
+            | Op::LstmBwd
+            | Op::RowLstmBwd
+            | Op::DiagonalLstmBwd { .. } => {
+                self.no_derivative("has no derivative: its forward op can be differentiated only once")
+            }
             Op::BatchNormInfer { .. } => self.no_derivative("has no derivative: train with batch_norm"),
             Op::Clamp { .. } | Op::Quantize { .. } | Op::Dequantize { .. } | Op::Categorical | Op::Bernoulli => {
                 self.no_derivative("has no derivative: detach its result where none is meant")
@@ -273,6 +281,40 @@ impl Rule<'_> {
         let earlier = t.pad(t.slice(y, [0; 4], [0, 1, 0, 0]), [0, 1, 0, 0], [0; 4]);
         let rows = |v, columns| t.reshape(v, [steps * n, columns]);
         t.add(t.matmul(rows(earlier, h), rows(dz, gates), true, false), first)
+    }
+
+    /// The gradients of z and w_ss of a scan over an image.
+    fn scan(&self, bwd: Op, wanted: &[bool], dw_ss: impl FnOnce(Var) -> Var) -> Vec<Option<Var>> {
+        self.only_outputs_below(1);
+        let dz = self.tape.record(bwd, &[self.dy(0), self.x(1), self.y(1)]);
+        vec![Some(dz), wanted[1].then(|| dw_ss(dz))]
+    }
+
+    /// z(r, c) = .. + sum over j of y(r - 1, c + j - k/2) w_ss[j]: a convolution of y whose window lies a row higher.
+    fn row_dw_ss(&self, dz: Var) -> Var {
+        let k = self.tape.shape(self.x(1)).dims()[1];
+        self.dw_of_window(dz, k, [1, k / 2])
+    }
+
+    /// z(r, c) = .. + y(r - 1, c) w_ss[0] + y(r, c - 1) w_ss[1]. In reverse it is y(r, c + 1): the second of two taps.
+    fn diagonal_dw_ss(&self, dz: Var, reverse: bool) -> Var {
+        let (t, one_tap) = (self.tape, [1, 0, 0, 0]);
+        let above = self.dw_of_window(dz, 1, [1, 0]);
+        let beside = match reverse {
+            false => self.dw_of_window(dz, 1, [0, 1]),
+            true => t.slice(self.dw_of_window(dz, 2, [0, 0]), [0, 1, 0, 0], [0; 4]),
+        };
+        t.add(t.pad(above, [0; 4], one_tap), t.pad(beside, one_tap, [0; 4]))
+    }
+
+    /// The weight gradient of the convolution of y to z with k taps in a row, `pad` zero rows above and columns left. No
+    /// copy of y is moved: the window is.
+    fn dw_of_window(&self, dz: Var, k: usize, pad: [usize; 2]) -> Var {
+        let (t, y) = (self.tape, self.y(0));
+        let (&[n, h, w, cin], cout) = (t.shape(y).dims(), t.shape(dz).last()) else { unreachable!("inferred") };
+        let (mask, groups, blocks) = (Mask::None, 1, 1);
+        let g = ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh: 1, kw: k, stride: [1, 1], pad, mask, groups, blocks };
+        t.record(Op::ConvDw(g), &[y, dz])
     }
 
     /// dw = conv_dw(x, dy), with cotangent g of dw: d x = conv_dx(dy, g); d dy = conv(x, g).

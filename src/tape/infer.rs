@@ -172,6 +172,19 @@ pub fn infer(
             same(&[[t, n, 5 * h].into(), shape(4)])?;
             Ok(vec![Meta::f32([t, n, 4 * h]), Meta::f32([n, h]), Meta::f32([n, h])])
         }
+        Op::RowLstm | Op::DiagonalLstm { .. } => {
+            let d = scan_units(op, shape(1))?;
+            rank(shape(0), 4)?;
+            same(&[shape(0), with_last(shape(0), 4 * d)])?;
+            Ok([d, 5 * d].map(|last| Meta::f32(with_last(shape(0), last))).into())
+        }
+        Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => {
+            let d = scan_units(op, shape(1))?;
+            rank(shape(0), 4)?;
+            same(&[shape(0), with_last(shape(0), d)])?;
+            same(&[shape(2), with_last(shape(0), 5 * d)])?;
+            one(with_last(shape(0), 4 * d))
+        }
         Op::Random { shape: drawn, .. } => {
             same(&[[].into(), shape(0), shape(1)])?;
             one(*drawn)
@@ -235,12 +248,16 @@ fn arity(op: &Op) -> usize {
         | Op::SoftmaxCrossEntropy
         | Op::GaussianKl
         | Op::LstmCell
+        | Op::RowLstm
+        | Op::DiagonalLstm { .. }
         | Op::Random { .. }
         | Op::Ema { .. } => 2,
         Op::Reparameterize
         | Op::BatchNorm { .. }
         | Op::LayerNorm { .. }
         | Op::SoftmaxCrossEntropyBwd
+        | Op::RowLstmBwd
+        | Op::DiagonalLstmBwd { .. }
         | Op::Categorical
         | Op::Bernoulli => 3,
         Op::Lstm | Op::RmsProp { .. } | Op::Sgd { .. } => 4,
@@ -282,6 +299,19 @@ fn lstm_dims(z: Shape, w_hh: Shape) -> Result<(usize, usize, usize), String> {
         return Err(format!("gates {z} and recurrent weights {w_hh} do not fit"));
     }
     Ok((z.dims()[0], z.dims()[1], h))
+}
+
+/// Units of a scan over an image, from its recurrent weights.
+fn scan_units(op: &Op, w_ss: Shape) -> Result<usize, String> {
+    let is_row = matches!(op, Op::RowLstm | Op::RowLstmBwd);
+    match *w_ss.dims() {
+        [1, k, d, gates] if is_row && k % 2 == 1 && gates == 4 * d => Ok(d),
+        [2, 1, d, gates] if !is_row && gates == 4 * d => Ok(d),
+        _ => {
+            let want = if is_row { "[1, k, d, 4d] with an odd k" } else { "[2, 1, d, 4d]" };
+            Err(format!("recurrent weights {w_ss} must be {want}"))
+        }
+    }
 }
 
 fn halves(s: Shape) -> Result<usize, String> {

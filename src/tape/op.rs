@@ -222,6 +222,19 @@ pub enum Op {
     /// `dy[t, n, h], dc_n[n, h], c0[n, h], w_hh[h, 4h], kept[t, n, 5h] -> dz[t, n, 4h], dh0[n, h], dc0[n, h]`;
     /// the gradient of `w_hh` is a matmul of the shifted y with dz, recorded by `grad`.
     LstmBwd,
+    /// `z[n, h, w, 4d] (input part of the gates), w_ss[1, k, d, 4d] -> y[n, h, w, d], kept[n, h, w, 5d]`, k odd: every pixel
+    /// of a row adds to its gates those k states of the row above that are around its column, and takes the cell above;
+    /// zero outside (van den Oord et al. 2016, section 3.1, eq. 3). `kept` as for [`Op::Lstm`].
+    RowLstm,
+    /// `dy[n, h, w, d], w_ss[1, k, d, 4d], kept[n, h, w, 5d] -> dz[n, h, w, 4d]`; the gradient of `w_ss` is a `conv_dw` of y and
+    /// dz, recorded by `grad`.
+    RowLstmBwd,
+    /// `z[n, h, w, 4d] (input part of the gates), w_ss[2, 1, d, 4d] -> y[n, h, w, d], kept[n, h, w, 5d]`: a pixel reads the state
+    /// above through `w_ss[0]` and the state to its left through `w_ss[1]`, and takes the cell to its left; zero outside
+    /// (van den Oord et al. 2016, section 3.2). With `reverse` it is the state and cell to its right.
+    DiagonalLstm { reverse: bool },
+    /// `dy[n, h, w, d], w_ss[2, 1, d, 4d], kept[n, h, w, 5d] -> dz[n, h, w, 4d]`; the gradient of `w_ss` as for `RowLstmBwd`.
+    DiagonalLstmBwd { reverse: bool },
 
     // ---- 9. randomness ---------------------------------------------------------------------------------------
     /// `seed, counter -> draws` of the given shape; indexed by element, never by thread.

@@ -379,6 +379,25 @@ impl Tape {
         [y, self.output_of(y, 1)]
     }
 
+    /// A Row LSTM on the gates before activation: `z[n, h, w, 4d], w_ss[1, k, d, 4d] -> y[n, h, w, d]`.
+    #[track_caller]
+    pub fn row_lstm(&self, z: Var, w_ss: Var) -> Var {
+        self.record(Op::RowLstm, &[z, w_ss])
+    }
+
+    /// A Diagonal LSTM from left to right, or from right to left where `reverse`, on the gates before activation:
+    /// `z[n, h, w, 4d], w_ss[2, 1, d, 4d] -> y[n, h, w, d]`.
+    #[track_caller]
+    pub fn diagonal_lstm(&self, z: Var, w_ss: Var, reverse: bool) -> Var {
+        self.record(Op::DiagonalLstm { reverse }, &[z, w_ss])
+    }
+
+    /// Every row of x `[n, h, w, c]` moved down by one, zeros in the first: what a pixel sees of the row above its own.
+    #[track_caller]
+    pub fn shift_down(&self, x: Var) -> Var {
+        self.pad(self.slice(x, [0; 4], [0, 1, 0, 0]), [0, 1, 0, 0], [0; 4])
+    }
+
     /// Draws of a training plan: another set at every replay.
     #[track_caller]
     pub fn random(&self, dist: Dist, stream: Stream, shape: impl Into<Shape>) -> Var {

@@ -46,6 +46,10 @@ pub fn name(op: &Op) -> &'static str {
         Op::LstmCellBwd => "lstm_cell_bwd",
         Op::Lstm => "lstm",
         Op::LstmBwd => "lstm_bwd",
+        Op::RowLstm => "row_lstm",
+        Op::RowLstmBwd => "row_lstm_bwd",
+        Op::DiagonalLstm { .. } => "diagonal_lstm",
+        Op::DiagonalLstmBwd { .. } => "diagonal_lstm_bwd",
         Op::Random { .. } => "random",
         Op::Categorical => "categorical",
         Op::Bernoulli => "bernoulli",
@@ -69,6 +73,7 @@ pub fn attributes(op: &Op) -> String {
         Op::Pad { before, after } | Op::Slice { before, after } => format!(" {before:?} {after:?}"),
         Op::Matmul { ta, tb } => format!(" {}{}", if *ta { 't' } else { 'n' }, if *tb { 't' } else { 'n' }),
         Op::Conv(g) | Op::ConvDx(g) | Op::ConvDw(g) => format!(" {g}"),
+        Op::DiagonalLstm { reverse: true } | Op::DiagonalLstmBwd { reverse: true } => " reverse".to_string(),
         Op::Random { dist, stream, counter, .. } => {
             let dist = match dist {
                 Dist::Uniform => "uniform",

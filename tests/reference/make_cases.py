@@ -256,6 +256,81 @@ def penalty():
     case("gradient_penalty", "gradient_penalty", function, inputs, {"slope": 0.2}, ("conv1", "conv2", "fc"), ("penalty",), 2e-5, 2e-4)
 
 
+def scan_step(z, states, cell):
+    """One row or anti-diagonal: gates of the input and of the states, through the cell."""
+    i, f, g, o = (z + states).chunk(4, dim=1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+def row_scan(z, w_ss):
+    """z[N,4d,H,W]: each row reads the row above through w_ss[4d,d,1,k]."""
+    n, d, width = len(z), w_ss.shape[1], z.shape[3]
+    h = c = z.new_zeros(n, d, width)
+    rows = []
+    for r in range(z.shape[2]):
+        h, c = scan_step(z[:, :, r], F.conv1d(h, w_ss[:, :, 0], padding=w_ss.shape[3] // 2), c)
+        rows.append(h)
+    return torch.stack(rows, 2)
+
+
+def diagonal_scan(z, w_ss):
+    """z[N,4d,H,W]: each pixel reads the one above through w_ss[:,:,0,0] and the one to its left through w_ss[:,:,1,0]."""
+    n, d = len(z), w_ss.shape[1]
+    zero = z.new_zeros(n, d)
+    h, c = {}, {}
+    for r in range(z.shape[2]):
+        for q in range(z.shape[3]):
+            states = h.get((r - 1, q), zero) @ w_ss[:, :, 0, 0].T + h.get((r, q - 1), zero) @ w_ss[:, :, 1, 0].T
+            h[r, q], c[r, q] = scan_step(z[:, :, r, q], states, c.get((r, q - 1), zero))
+    return torch.stack([torch.stack([h[r, q] for q in range(z.shape[3])], 2) for r in range(z.shape[2])], 2)
+
+
+def scans():
+    def gates(x, w_is, b, mask, groups):
+        if mask != "none":
+            w_is = w_is * mask_of(w_is, mask, groups, 4)
+        return F.conv2d(x, w_is, b, padding=(0, w_is.shape[3] // 2))
+
+    def weights(c, d, taps, window):
+        scale = 1 / (taps[0] * taps[1] * d) ** 0.5
+        w_ss = normal(4 * d, d, *taps, scale=scale)
+        return {"w_is": normal(4 * d, c, 1, window, scale=0.5), "w_ss": w_ss, "b": normal(4 * d)}
+
+    for name, (n, c, h, w), d, k, window, mask, groups in [
+        ("row_lstm", (2, 4, 5, 7), 5, 3, 3, "B", 1),
+        ("row_lstm_rgb", (1, 6, 4, 5), 6, 3, 3, "B", 3),
+        ("row_lstm_first_rgb", (2, 3, 3, 4), 3, 1, 3, "A", 3),
+        ("row_lstm_one_column", (2, 2, 6, 1), 3, 5, 1, "none", 1),
+    ]:
+        function = lambda x, w_is, w_ss, b: row_scan(gates(x, w_is, b, mask, groups), w_ss)
+        inputs = {"x": normal(n, c, h, w), **weights(c, d, (1, k), window)}
+        case(name, "row_lstm", function, inputs, {"mask": mask, "groups_c": groups}, tuple(inputs), grad_tol=2e-4)
+    for name, (n, c, h, w), d, mask, groups in [
+        ("diagonal_lstm", (2, 4, 5, 7), 5, "B", 1),
+        ("diagonal_lstm_rgb", (1, 6, 6, 4), 6, "B", 3),
+        ("diagonal_lstm_one_row", (3, 2, 1, 9), 3, "none", 1),
+    ]:
+        function = lambda x, w_is, w_ss, b: diagonal_scan(gates(x, w_is, b, mask, groups), w_ss)
+        inputs = {"x": normal(n, c, h, w), **weights(c, d, (2, 1), 1)}
+        case(name, "diagonal_lstm", function, inputs, {"mask": mask, "groups_c": groups}, tuple(inputs), grad_tol=2e-4)
+    for name, (n, c, h, w), d, mask, groups in [
+        ("diagonal_bilstm", (2, 4, 5, 6), 3, "B", 1),
+        ("diagonal_bilstm_rgb", (1, 6, 4, 4), 6, "B", 3),
+        ("diagonal_bilstm_one_column", (2, 3, 7, 1), 4, "B", 1),
+    ]:
+
+        def function(x, *weights):
+            (l_is, l_ss, l_b), (r_is, r_ss, r_b) = weights[:3], weights[3:]
+            right = diagonal_scan(gates(x.flip(3), r_is, r_b, mask, groups), r_ss).flip(3)
+            left = diagonal_scan(gates(x, l_is, l_b, mask, groups), l_ss)
+            return left + F.pad(right, (0, 0, 1, 0))[:, :, :-1]
+
+        sides = {f"{side}_{k}": v for side in "lr" for k, v in weights(c, d, (2, 1), 1).items()}
+        inputs = {"x": normal(n, c, h, w), **sides}
+        case(name, "diagonal_bilstm", function, inputs, {"mask": mask, "groups_c": groups}, tuple(inputs), grad_tol=2e-4)
+
+
 def write(path):
     header = {"__metadata__": {"format": "pixtape-cases", "version": "1", "cases": json.dumps(CASES, separators=(",", ":"))}}
     data = b""
@@ -274,7 +349,7 @@ def write(path):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    for group in (convolutions, products, recurrences, norms, pointwise, losses, optimisers, draws, penalty):
+    for group in (convolutions, products, recurrences, norms, pointwise, losses, optimisers, draws, penalty, scans):
         group()
     write(sys.argv[1])
     print(f"{len(CASES)} cases, {len(TENSORS)} tensors")

@@ -5,8 +5,9 @@ use super::epilogue::EpilogueOp;
 use super::lstm::Sequence;
 use super::product::{self, Gemm, Isa};
 use super::reduce::Axes;
+use super::scan::{Line, Sweep};
 use super::shape_ops::Block;
-use super::{elementwise, loss, lstm, norm, optim, random, reduce, shape_ops};
+use super::{elementwise, loss, lstm, norm, optim, random, reduce, scan, shape_ops};
 use crate::shape::Shape;
 use crate::tape::op::{Counter, Op, Unary};
 use crate::tape::plan::{Fused, Step};
@@ -22,6 +23,8 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
         Op::LayerNormBwd => norm::layer_norm_scratch(shape(1).rows(), shape(1).last()),
         Op::Lstm => sequence(shape(0), shape(1).last()).scratch_len(),
         Op::LstmBwd => sequence(shape(0), shape(1).last()).scratch_bwd_len(),
+        Op::RowLstm | Op::DiagonalLstm { .. } => sweep(step).scratch_len(),
+        Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => sweep(step).scratch_bwd_len(),
         Op::Matmul { ta, tb } => product::gemm_scratch_len(gemm(step, *ta, *tb), threads),
         Op::Conv(g) => product::conv_scratch_len(g, threads),
         Op::ConvDx(g) => product::conv_dx_scratch_len(g, threads),
@@ -153,6 +156,13 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
             lstm::lstm_bwd(isa, extents, inputs, [y(0), y(1), y(2)], access.scratch());
         }
 
+        Op::RowLstm | Op::DiagonalLstm { .. } => {
+            scan::scan(isa, sweep(step), [x(0), x(1)], [y(0), y(1)], access.scratch());
+        }
+        Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => {
+            scan::scan_bwd(isa, sweep(step), [x(0), x(1), x(2)], y(0), access.scratch());
+        }
+
         Op::Random { dist, stream, counter, shape } => {
             let per_image = match counter {
                 Counter::Replay => shape.len(),
@@ -191,6 +201,18 @@ fn written(step: &Step) -> Shape {
 /// Extents of a sequence `[t, n, ..]` with `h` units.
 fn sequence(shape: Shape, h: usize) -> Sequence {
     Sequence { steps: shape.dims()[0], rows: shape.dims()[1], h }
+}
+
+/// How a scan moves over images, from its first input `[n, h, w, ..]` and its weights.
+fn sweep(step: &Step) -> Sweep {
+    let (&[n, h, w, _], &[_, k, d, _]) = (step.inputs[0].meta.shape.dims(), step.inputs[1].meta.shape.dims()) else {
+        unreachable!("inferred")
+    };
+    let line = match step.op {
+        Op::DiagonalLstm { reverse } | Op::DiagonalLstmBwd { reverse } => Line::Diagonal { reverse },
+        _ => Line::Row { taps: k },
+    };
+    Sweep { n, h, w, d, line }
 }
 
 /// Extents of a matrix product.

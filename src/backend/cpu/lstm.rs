@@ -32,7 +32,7 @@ vectorized! {
 
 /// Activates the gates of one row and steps its cell.
 #[inline(always)]
-fn cell(gates: &mut [f32], c: &[f32], c_next: &mut [f32], h_next: &mut [f32]) {
+pub(super) fn cell(gates: &mut [f32], c: &[f32], c_next: &mut [f32], h_next: &mut [f32]) {
     let h = c.len();
     // One slice is written at a time: nothing that a vector loop would have to prove disjoint.
     gates[..2 * h].iter_mut().for_each(|v| *v = math::sigmoid(*v));
@@ -75,7 +75,7 @@ vectorized! {
 
 /// The gradients of one row; `dc` comes in as the gradient of the new cell and leaves as that of the old one.
 #[inline(always)]
-fn cell_bwd(dh: &[f32], c: &[f32], c_next: &[f32], gates: &[f32], dz: &mut [f32], dc: &mut [f32]) {
+pub(super) fn cell_bwd(dh: &[f32], c: &[f32], c_next: &[f32], gates: &[f32], dz: &mut [f32], dc: &mut [f32]) {
     let h = c.len();
     let ((i, f), (g, o)) = (gates[..2 * h].split_at(h), gates[2 * h..].split_at(h));
     let (dif, dgo) = dz.split_at_mut(2 * h);
@@ -154,7 +154,7 @@ pub(super) fn lstm(
     scratch: &mut [f32],
 ) {
     let Sequence { steps, rows, h } = sequence;
-    let weights = Panels::pack(isa, w_hh, [h, 4 * h], false, scratch);
+    let weights = Panels::pack(isa, w_hh, [h, 4 * h], scratch);
     let (y, kept) = (Rows::new(y, h), Rows::new(kept, 5 * h));
     spread(c_n.par_chunks_mut(BLOCK * h).enumerate(), z.len() * h).for_each(|(block, c_n)| {
         let (first, count) = (block * BLOCK, c_n.len() / h);
@@ -168,7 +168,7 @@ pub(super) fn lstm(
             for (kept, z) in kept.chunks_exact_mut(5 * h).zip(z[at * 4 * h..].chunks_exact(4 * h)) {
                 kept[..4 * h].copy_from_slice(z);
             }
-            weights.multiply(h_before, kept, 5 * h, true);
+            weights.multiply(count, (h_before, h), (kept, 5 * h), true);
             sequence_rows(isa, h, kept, c_n, h_now);
             h_before = h_now;
         }
@@ -197,7 +197,7 @@ pub(super) fn lstm_bwd(
 ) {
     let Sequence { steps, rows, h } = sequence;
     let (packed, scratch) = scratch.split_at_mut(Panels::packed_len(4 * h, h));
-    let weights = Panels::pack(isa, w_hh, [4 * h, h], true, packed);
+    let weights = Panels::pack_transposed(isa, w_hh, 1, [4 * h, h], packed);
     let elements = dz.len() * h;
     let dz = Rows::new(dz, 4 * h);
     let states = dh0.par_chunks_mut(BLOCK * h).zip(dc0.par_chunks_mut(BLOCK * h));
@@ -218,7 +218,7 @@ pub(super) fn lstm_bwd(
             // SAFETY: the rows of this block are this task's alone.
             let dz = unsafe { dz.range(at, count) };
             sequence_bwd_rows(isa, h, [dh, now, before], stride, dz, dc);
-            weights.multiply(dz, later, h, false);
+            weights.multiply(count, (dz, 4 * h), (later, h), false);
         }
     });
 }

@@ -14,6 +14,7 @@ mod optim;
 pub mod product;
 mod random;
 mod reduce;
+mod scan;
 mod shape_ops;
 #[cfg(test)]
 mod testing;

@@ -75,3 +75,91 @@ pub fn lstm_bwd() -> Vec<Case> {
     };
     SCANS.map(one).into()
 }
+
+/// Images `[n, h, w]`, units and taps of a Row LSTM: one row, one column, a window wider than the row.
+const ROWS: [([usize; 3], usize, usize); 8] = [
+    ([2, 3, 17], 5, 3),
+    ([1, 1, 1], 1, 1),
+    ([1, 1, 17], 3, 3),
+    ([3, 17, 1], 4, 3),
+    ([2, 5, 3], 33, 5),
+    ([1, 33, 3], 2, 1),
+    ([17, 2, 2], 16, 5),
+    ([0, 3, 3], 4, 3),
+];
+
+/// Recurrent weights of a scan over images.
+fn w_ss(taps: [usize; 2], d: usize) -> CaseInput {
+    let bound = 1.0 / ((taps[0] * taps[1] * d) as f32).sqrt();
+    drawn("w_ss", [taps[0], taps[1], d, 4 * d], Draw::Uniform(-bound, bound))
+}
+
+/// Gate inputs of a scan and its weights.
+fn scan_inputs([n, h, w]: [usize; 3], d: usize, taps: [usize; 2]) -> Vec<CaseInput> {
+    vec![normal("z", [n, h, w, 4 * d]), w_ss(taps, d)]
+}
+
+/// What the backward pass of a scan takes.
+fn scan_bwd_inputs([n, h, w]: [usize; 3], d: usize, taps: [usize; 2]) -> Vec<CaseInput> {
+    vec![normal("dy", [n, h, w, d]), w_ss(taps, d), gates("kept", [n, h, w, 5 * d])]
+}
+
+pub fn row_lstm() -> Vec<Case> {
+    let one = |(image, d, k): ([usize; 3], usize, usize)| {
+        let [n, h, w] = image;
+        let case = Case::new("row_lstm", format!("[{n}x{h}x{w}x{d}] k={k}"), scan_inputs(image, d, [1, k]), |t, v| {
+            let y = t.row_lstm(v[0], v[1]);
+            vec![y, t.output_of(y, 1)]
+        });
+        case.once().graded_outputs(1)
+    };
+    ROWS.map(one).into()
+}
+
+pub fn row_lstm_bwd() -> Vec<Case> {
+    let one = |(image, d, k): ([usize; 3], usize, usize)| {
+        let [n, h, w] = image;
+        let inputs = scan_bwd_inputs(image, d, [1, k]);
+        Case::new("row_lstm_bwd", format!("[{n}x{h}x{w}x{d}] k={k}"), inputs, |t, v| vec![t.record(Op::RowLstmBwd, v)])
+    };
+    ROWS.map(one).into()
+}
+
+/// Images `[n, h, w]` and units of a Diagonal LSTM: one row, one column, higher than wide and wider than high.
+const DIAGONALS: [([usize; 3], usize); 8] = [
+    ([2, 3, 17], 5),
+    ([1, 1, 1], 1),
+    ([1, 1, 17], 3),
+    ([3, 17, 1], 4),
+    ([2, 5, 3], 33),
+    ([1, 33, 3], 2),
+    ([17, 2, 2], 16),
+    ([0, 3, 3], 4),
+];
+
+/// Every size in both directions.
+fn diagonals(one: impl Fn([usize; 3], usize, bool, String) -> Case) -> Vec<Case> {
+    let directions = [(false, ""), (true, " reverse")];
+    let named = |([n, h, w], d): ([usize; 3], usize)| {
+        directions.map(|(reverse, word)| one([n, h, w], d, reverse, format!("[{n}x{h}x{w}x{d}]{word}")))
+    };
+    DIAGONALS.into_iter().flat_map(named).collect()
+}
+
+pub fn diagonal_lstm() -> Vec<Case> {
+    diagonals(|image, d, reverse, detail| {
+        let case = Case::new("diagonal_lstm", detail, scan_inputs(image, d, [2, 1]), move |t, v| {
+            let y = t.diagonal_lstm(v[0], v[1], reverse);
+            vec![y, t.output_of(y, 1)]
+        });
+        case.once().graded_outputs(1)
+    })
+}
+
+pub fn diagonal_lstm_bwd() -> Vec<Case> {
+    diagonals(|image, d, reverse, detail| {
+        Case::new("diagonal_lstm_bwd", detail, scan_bwd_inputs(image, d, [2, 1]), move |t, v| {
+            vec![t.record(Op::DiagonalLstmBwd { reverse }, v)]
+        })
+    })
+}

@@ -11,13 +11,16 @@ use crate::tape::record::ConvAttrs;
 type Rule = fn(&mut Recorder) -> Result<(), String>;
 
 /// The op table of the format.
-const TABLE: [(&str, Rule); 20] = [
+const TABLE: [(&str, Rule); 23] = [
     ("conv2d", conv2d),
     ("conv_transpose2d", conv_transpose2d),
     ("linear", linear),
     ("matmul", matmul),
     ("lstm_cell", lstm_cell),
     ("lstm", lstm),
+    ("row_lstm", row_lstm),
+    ("diagonal_lstm", diagonal_lstm),
+    ("diagonal_bilstm", diagonal_bilstm),
     ("batch_norm", batch_norm),
     ("layer_norm", layer_norm),
     ("unary", unary),
@@ -165,6 +168,59 @@ fn lstm(r: &mut Recorder) -> Result<(), String> {
     r.output("y", y, Layout::Same)?;
     r.output("h_n", h_n, Layout::Same)?;
     r.output("c_n", c_n, Layout::Same)
+}
+
+/// Names of the weights of a scan over images: input to state, state to state, bias.
+type ScanNames = [&'static str; 3];
+
+/// The weights of one scan: input to state `[4d, c, 1, k]`, state to state, bias, whose letters are g = 4d. Gives the gates
+/// of every pixel that come from its input, and the recurrent weights.
+fn scan_gates(r: &mut Recorder, x: Var, names: ScanNames, [w_is, w_ss]: [&str; 2]) -> Result<[Var; 2], String> {
+    let w_is = r.input(names[0], w_is, Layout::Conv)?;
+    let w_ss = r.input(names[1], w_ss, Layout::Conv)?;
+    let bias = r.input(names[2], "g", Layout::Same)?;
+    if r.extent('g') != 4 * r.extent('d') {
+        return Err(format!("its weights have {} gates for {} units, not four a unit", r.extent('g'), r.extent('d')));
+    }
+    let taps = r.tape.shape(w_is).dims()[1];
+    if taps.is_multiple_of(2) {
+        return Err(format!("its weights have {taps} taps, an even number"));
+    }
+    let (pad, pad_end) = ([0, taps / 2], [0, (taps / 2) as isize]);
+    let attrs = mask_attrs(r, ConvAttrs { pad, pad_end, ..ConvAttrs::default() })?;
+    // Every gate has all colour groups.
+    let blocks = if attrs.mask == Mask::None { 1 } else { 4 };
+    let attrs = ConvAttrs { blocks, ..attrs };
+    attrs.geometry(r.tape.shape(x), r.tape.shape(w_is))?;
+    Ok([r.tape.add_bias(r.tape.conv(x, w_is, attrs), bias), w_ss])
+}
+
+fn row_lstm(r: &mut Recorder) -> Result<(), String> {
+    let x = r.input("x", "nchw", Layout::Image)?;
+    let [z, w_ss] = scan_gates(r, x, ["w_is", "w_ss", "b"], ["gc1i", "gd1k"])?;
+    let y = r.tape.row_lstm(z, w_ss);
+    r.output("y", y, Layout::Image)
+}
+
+/// One direction of a Diagonal LSTM.
+fn diagonal(r: &mut Recorder, x: Var, names: ScanNames, reverse: bool) -> Result<Var, String> {
+    let [z, w_ss] = scan_gates(r, x, names, ["gc11", "gd21"])?;
+    Ok(r.tape.diagonal_lstm(z, w_ss, reverse))
+}
+
+fn diagonal_lstm(r: &mut Recorder) -> Result<(), String> {
+    let x = r.input("x", "nchw", Layout::Image)?;
+    let y = diagonal(r, x, ["w_is", "w_ss", "b"], false)?;
+    r.output("y", y, Layout::Image)
+}
+
+/// The scan from the right is moved down by a row, or a pixel would see those to its right.
+fn diagonal_bilstm(r: &mut Recorder) -> Result<(), String> {
+    let x = r.input("x", "nchw", Layout::Image)?;
+    let left = diagonal(r, x, ["l_w_is", "l_w_ss", "l_b"], false)?;
+    let right = diagonal(r, x, ["r_w_is", "r_w_ss", "r_b"], true)?;
+    let y = r.tape.add(left, r.tape.shift_down(right));
+    r.output("y", y, Layout::Image)
 }
 
 /// `[n, c, h, w]` or `[n, c]`.

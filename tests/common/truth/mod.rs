@@ -14,6 +14,7 @@ use pixtape::backend::Scalars;
 use pixtape::shape::{Meta, Shape};
 use pixtape::tape::op::{Binary, Op, ParamId, Scalar};
 use pixtape::tape::{Node, Tape, Var};
+use recurrence::Scan;
 use std::collections::HashMap;
 
 /// What a replay is given.
@@ -129,6 +130,10 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
         Op::LstmCellBwd => recurrence::lstm_cell_bwd(x),
         Op::Lstm => recurrence::lstm(x),
         Op::LstmBwd => recurrence::lstm_bwd(x),
+        Op::RowLstm => recurrence::scan(Scan::row(x[1]), x),
+        Op::RowLstmBwd => vec![recurrence::scan_bwd(Scan::row(x[1]), x)],
+        Op::DiagonalLstm { reverse } => recurrence::scan(Scan::diagonal(*reverse), x),
+        Op::DiagonalLstmBwd { reverse } => vec![recurrence::scan_bwd(Scan::diagonal(*reverse), x)],
         Op::Random { dist, stream, counter, shape } => {
             vec![sampling::random(*dist, *stream, *counter, *shape, x[0].data[0] as u32, x[1].data[0] as u32)]
         }

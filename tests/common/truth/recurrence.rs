@@ -1,7 +1,7 @@
 //! LSTM: gates in the order i f g o.
 
-use super::Tensor;
 use super::pointwise::sigmoid;
+use super::{Tensor, flat};
 
 pub fn lstm_cell(z: Tensor, c: Tensor) -> Vec<Vec<f64>> {
     let (n, h) = (c.shape.dims()[0], c.shape.dims()[1]);
@@ -104,4 +104,104 @@ pub fn lstm_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
         }
     }
     vec![dz, dh, dc]
+}
+
+/// A scan over an image: which neighbours a pixel depends on, as (rows, columns) from its own place.
+pub struct Scan {
+    /// Whose state goes through each tap of w_ss.
+    taps: Vec<[isize; 2]>,
+    /// Whose cell it takes.
+    cell: [isize; 2],
+}
+
+impl Scan {
+    /// The k pixels around its column, and the cell, of the row above.
+    pub fn row(w_ss: Tensor) -> Scan {
+        let k = w_ss.shape.dims()[1] as isize;
+        Scan { taps: (0..k).map(|j| [-1, j - k / 2]).collect(), cell: [-1, 0] }
+    }
+
+    /// The pixel above and the one before it in its row.
+    pub fn diagonal(reverse: bool) -> Scan {
+        let before = [0, if reverse { 1 } else { -1 }];
+        Scan { taps: vec![[-1, 0], before], cell: before }
+    }
+
+    /// The pixels `[image, row, column]` of an image in an order in which each comes after those it depends on.
+    fn pixels(&self, [n, h, w]: [usize; 3]) -> Vec<[usize; 3]> {
+        let column = |c: usize| if self.cell == [0, 1] { w - 1 - c } else { c };
+        (0..n * h * w).map(|i| [i / w / h, i / w % h, column(i % w)]).collect()
+    }
+}
+
+/// Extents of an image tensor but for its channels.
+fn extents(x: Tensor) -> [usize; 3] {
+    std::array::from_fn(|i| x.shape.dims()[i])
+}
+
+/// Where the first of `channels` channels of the pixel at this distance lies, if the pixel exists.
+fn neighbour(
+    [n, h, w]: [usize; 3],
+    [image, r, c]: [usize; 3],
+    [down, right]: [isize; 2],
+    channels: usize,
+) -> Option<usize> {
+    let (r, c) = (r.checked_add_signed(down)?, c.checked_add_signed(right)?);
+    (r < h && c < w).then(|| flat([n, h, w, channels], [image, r, c, 0]))
+}
+
+/// z and the states of the neighbours through their taps, then the cell.
+pub fn scan(scan: Scan, x: &[Tensor]) -> Vec<Vec<f64>> {
+    let (z, w_ss, d) = (x[0], x[1], x[1].shape.dims()[2]);
+    let size = extents(z);
+    let pixels: usize = size.iter().product();
+    let (mut y, mut kept) = (vec![0.0; pixels * d], vec![0.0; pixels * 5 * d]);
+    for at in scan.pixels(size) {
+        let own = |channels| neighbour(size, at, [0, 0], channels).unwrap();
+        let mut gates = z.data[own(4 * d)..][..4 * d].to_vec();
+        for (tap, from) in scan.taps.iter().enumerate() {
+            let Some(state) = neighbour(size, at, *from, d) else { continue };
+            for (gate, sum) in gates.iter_mut().enumerate() {
+                *sum += (0..d).map(|k| y[state + k] * w_ss.data[(tap * d + k) * 4 * d + gate]).sum::<f64>();
+            }
+        }
+        let cell = neighbour(size, at, scan.cell, 5 * d).map_or(vec![0.0; d], |c| kept[c + 4 * d..][..d].to_vec());
+        let z = Tensor { shape: [1, 4 * d].into(), data: &gates };
+        let outs = lstm_cell(z, Tensor { shape: [1, d].into(), data: &cell });
+        y[own(d)..][..d].copy_from_slice(&outs[0]);
+        kept[own(5 * d)..][..4 * d].copy_from_slice(&outs[2]);
+        kept[own(5 * d) + 4 * d..][..d].copy_from_slice(&outs[1]);
+    }
+    vec![y, kept]
+}
+
+/// Backpropagation from what `scan` kept, against its order.
+pub fn scan_bwd(scan: Scan, x: &[Tensor]) -> Vec<f64> {
+    let ([dy, w_ss, kept], d) = ([x[0], x[1], x[2]], x[1].shape.dims()[2]);
+    let size = extents(dy);
+    let (mut dh, mut dc) = (dy.data.to_vec(), vec![0.0; dy.data.len()]);
+    let mut dz = vec![0.0; 4 * dy.data.len()];
+    for at in scan.pixels(size).into_iter().rev() {
+        let own = |channels| neighbour(size, at, [0, 0], channels).unwrap();
+        let before = |channels| neighbour(size, at, scan.cell, channels);
+        for k in 0..d {
+            let cell = before(5 * d).map_or(0.0, |c| kept.data[c + 4 * d + k]);
+            let of = |part: usize| kept.data[own(5 * d) + part * d + k];
+            let (unit, dc_before) = unit_bwd(dh[own(d) + k], dc[own(d) + k], cell, of(4), std::array::from_fn(of));
+            if let Some(c) = before(d) {
+                dc[c + k] += dc_before;
+            }
+            for (gate, value) in unit.into_iter().enumerate() {
+                dz[own(4 * d) + gate * d + k] = value;
+            }
+        }
+        for (tap, from) in scan.taps.iter().enumerate() {
+            let Some(state) = neighbour(size, at, *from, d) else { continue };
+            for k in 0..d {
+                let w = &w_ss.data[(tap * d + k) * 4 * d..][..4 * d];
+                dh[state + k] += w.iter().zip(&dz[own(4 * d)..]).map(|(w, dz)| w * dz).sum::<f64>();
+            }
+        }
+    }
+    dz
 }

@@ -27,39 +27,71 @@ impl<'a> Panels<'a> {
         k * n.next_multiple_of(WIDEST)
     }
 
-    /// Packs `w`, stored `[k, n]` or, transposed, `[n, k]`, into the front of `packed`.
+    /// Packs `w`, stored `[k, n]`, into the front of `packed`.
     ///
     /// # Panics
     /// If `w` has not the extents or `packed` is too short.
-    pub(in crate::backend::cpu) fn pack(
+    pub(in crate::backend::cpu) fn pack(isa: Isa, w: &[f32], extents: [usize; 2], packed: &'a mut [f32]) -> Self {
+        Panels::pack_from(isa, w, extents, Source::Rows, packed)
+    }
+
+    /// Packs the transposes of the `taps` matrices in `w`, stored `[taps][n, k / taps]`, one below the other and the last
+    /// one first, as the `[k, n]` matrix that a gradient goes back through.
+    ///
+    /// # Panics
+    /// If `w` has not the extents or `packed` is too short.
+    pub(in crate::backend::cpu) fn pack_transposed(
         isa: Isa,
         w: &[f32],
-        [k, n]: [usize; 2],
-        transposed: bool,
+        taps: usize,
+        extents: [usize; 2],
         packed: &'a mut [f32],
     ) -> Self {
+        assert!(extents[0].is_multiple_of(taps), "{taps} taps share {} rows", extents[0]);
+        Panels::pack_from(isa, w, extents, Source::Transposed { taps }, packed)
+    }
+
+    fn pack_from(isa: Isa, w: &[f32], [k, n]: [usize; 2], source: Source, packed: &'a mut [f32]) -> Self {
         assert!(w.len() == k * n, "a {k}x{n} matrix has {} elements", w.len());
         let packed = &mut packed[..Panels::packed_len(k, n)];
         let to = Shared(packed.as_mut_ptr());
         parallel(n.div_ceil(WIDEST), |i| {
             let columns = i * WIDEST..n.min((i + 1) * WIDEST);
             // SAFETY: the lengths are right, and these panels are this task's alone.
-            unsafe { dispatch(isa, Pack { w, k, n, transposed, packed: to, columns }) };
+            unsafe { dispatch(isa, Pack { w, k, n, source, packed: to, columns }) };
         });
         Panels { isa, packed, k, n }
     }
 
-    /// `c = a w`, or `c += a w` to `add`, on the calling thread: a is `[rows, k]`, dense, the rows of c begin `ldc`
-    /// apart. Each sum is one chain in the order of k.
+    /// `c = a w`, or `c += a w` to `add`, on the calling thread: a is `[rows, k]`, c is `[rows, n]`. The rows of a, which
+    /// may overlap, begin `lda` apart, those of c `ldc`. Each sum is one chain in the order of k.
     ///
     /// # Panics
-    /// If a slice is too short.
-    pub(in crate::backend::cpu) fn multiply(&self, a: &[f32], c: &mut [f32], ldc: usize, add: bool) {
-        let rows = a.len().checked_div(self.k).unwrap_or(0);
-        assert!(rows == 0 || c.len() >= (rows - 1) * ldc + self.n && ldc >= self.n, "c holds {rows} rows");
+    /// If a slice is too short, or rows of c overlap.
+    pub(in crate::backend::cpu) fn multiply(
+        &self,
+        rows: usize,
+        (a, lda): (&[f32], usize),
+        (c, ldc): (&mut [f32], usize),
+        add: bool,
+    ) {
+        if rows == 0 {
+            return;
+        }
+        assert!(a.len() >= (rows - 1) * lda + self.k, "a holds {rows} rows");
+        assert!(c.len() >= (rows - 1) * ldc + self.n && (rows == 1 || ldc >= self.n), "c holds {rows} rows");
         // SAFETY: the slices hold the rows.
-        unsafe { dispatch(self.isa, Multiply { panels: *self, a, c, ldc, rows, add }) };
+        unsafe { dispatch(self.isa, Multiply { panels: *self, a, lda, c, ldc, rows, add }) };
     }
+}
+
+/// How a matrix is stored.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// `[k, n]`
+    Rows,
+    /// `[taps][n, k / taps]`, the last tap first.
+    Transposed { taps: usize },
 }
 
 /// Packs the panels of some columns; they begin at a panel's first.
@@ -67,7 +99,7 @@ struct Pack<'a> {
     w: &'a [f32],
     k: usize,
     n: usize,
-    transposed: bool,
+    source: Source,
     packed: Shared,
     columns: Range<usize>,
 }
@@ -77,19 +109,26 @@ impl Job for Pack<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) {
-        let Pack { w, k, n, transposed, packed, columns } = self;
+        let Pack { w, k, n, source, packed, columns } = self;
         let width = 2 * S::LANES;
         for column in columns.clone().step_by(width) {
             let cols = width.min(columns.end - column);
             // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, as `width` divides `WIDEST`; w has k * n.
             unsafe {
                 let dst = packed.add(column * k);
-                if transposed {
-                    transpose::<S>(w.as_ptr().add(column * k), k, cols, k, dst, width);
-                } else {
-                    for row in 0..k {
-                        copy::<S>(dst.add(row * width), w.as_ptr().add(row * n + column), cols);
-                        clear::<S>(dst.add(row * width + cols), width - cols);
+                match source {
+                    Source::Transposed { taps } => {
+                        let k = k / taps;
+                        for tap in 0..taps {
+                            let from = w.as_ptr().add(((taps - 1 - tap) * n + column) * k);
+                            transpose::<S>(from, k, cols, k, dst.add(tap * k * width), width);
+                        }
+                    }
+                    Source::Rows => {
+                        for row in 0..k {
+                            copy::<S>(dst.add(row * width), w.as_ptr().add(row * n + column), cols);
+                            clear::<S>(dst.add(row * width + cols), width - cols);
+                        }
                     }
                 }
             }
@@ -100,6 +139,7 @@ impl Job for Pack<'_> {
 struct Multiply<'a> {
     panels: Panels<'a>,
     a: &'a [f32],
+    lda: usize,
     c: &'a mut [f32],
     ldc: usize,
     rows: usize,
@@ -111,17 +151,17 @@ impl Job for Multiply<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) {
-        let Multiply { panels: Panels { packed, k, n, .. }, a, c, ldc, rows, add } = self;
+        let Multiply { panels: Panels { packed, k, n, .. }, a, lda, c, ldc, rows, add } = self;
         let width = 2 * S::LANES;
         // Tiles of equal height rather than a full one and a sliver.
-        let height = rows.div_ceil(rows.div_ceil(S::MR).max(1)).max(1);
+        let height = rows.div_ceil(rows.div_ceil(S::MR));
         let offsets: [usize; MOST_ROWS] = std::array::from_fn(|i| i * ldc);
         let runs = [Run { tap: 0, from: 0, to: k }];
         for column in (0..n).step_by(width) {
             let cols = width.min(n - column);
             for row in (0..rows).step_by(height) {
                 let count = height.min(rows - row);
-                let a: [*const f32; MOST_ROWS] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * k));
+                let a: [*const f32; MOST_ROWS] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * lda));
                 // SAFETY: rows `row..row + count` of a and c; the panel of `column` with all its zeros.
                 unsafe {
                     let b = Right { b: packed.as_ptr().add(column * k), ldb: width };
