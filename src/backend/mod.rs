@@ -1,5 +1,6 @@
 //! Devices that run plans. A whole plan is handed over; nothing above this module knows what runs below it.
 
+pub mod args;
 pub mod cpu;
 
 use crate::error::{Error, Result};

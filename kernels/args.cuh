@@ -1,0 +1,102 @@
+// The argument structs of src/backend/args.rs, word for word: what a kernel is told beside its buffers. Passed by value.
+#pragma once
+typedef unsigned int u32;
+
+// fill, unary, unary_bwd, binary, affine, clamp, reparameterize, bce_with_logits, mse, bernoulli
+struct Map {
+    u32 len, f;  // elements; code of a function
+    float a, b;  // slope, value, scale or lower bound; shift or upper bound
+};
+static_assert(sizeof(Map) == 16, "as in args.rs");
+
+// gated, gather, scatter, softmax_cross_entropy, gaussian_kl, categorical, lstm_cell, layer_norm, batch_norm_infer
+struct Rows {
+    u32 rows, width, others;  // rows of the output; elements of a row; rows of the other operand
+    float eps;
+};
+static_assert(sizeof(Rows) == 16, "as in args.rs");
+
+// pad, slice: a block of `inner` extents that lies `before` elements from the start of a tensor of `outer` extents
+struct Block {
+    u32 outer[4], inner[4], before[4];
+};
+static_assert(sizeof(Block) == 48, "as in args.rs");
+
+// sum, expand: large [kept0, folded0, kept1, folded1, kept2], small [kept0, kept1, kept2]
+struct Axes {
+    u32 kept0, folded0, kept1, folded1, kept2;
+    u32 part_rows, parts, lanes;  // rows of a partial sum; partial sums of a sum; threads that add up a column
+};
+static_assert(sizeof(Axes) == 32, "as in args.rs");
+
+// x [n, h, w, cin], weights [kh, kw, cin, cout], y [n, oh, ow, cout]
+struct Conv {
+    u32 n, h, w, cin, oh, ow, cout, kh, kw, sh, sw, ph, pw;
+    u32 mask;  // 0 none, 1 A, 2 B
+    u32 groups, blocks;
+};
+static_assert(sizeof(Conv) == 64, "as in args.rs");
+
+// Up to four operations in order: 0 nothing more, 1 bias, 2 add, 3 activation, 4 activation gradient
+struct Epilogue {
+    u32 kinds[4];
+    u32 act;
+    float act_slope;
+    u32 act_bwd;
+    float act_bwd_slope;
+};
+static_assert(sizeof(Epilogue) == 32, "as in args.rs");
+
+// conv, conv_dx
+struct Product {
+    Conv conv;
+    Epilogue epilogue;
+};
+static_assert(sizeof(Product) == 96, "as in args.rs");
+
+// conv_dw
+struct ConvDw {
+    Conv conv;
+    u32 chunk, chunks;  // pixels of a chunk; chunks
+    u32 unused[2];
+};
+static_assert(sizeof(ConvDw) == 80, "as in args.rs");
+
+// matmul: c[m, n] = op(a) op(b)
+struct Matmul {
+    u32 m, n, k;
+    u32 chunk;  // elements of k that one block adds up, where k is cut; else 0
+    Epilogue epilogue;
+};
+static_assert(sizeof(Matmul) == 48, "as in args.rs");
+
+// batch_norm, batch_norm_bwd, layer_norm_bwd
+struct Norm {
+    u32 rows, c, chunk, chunks;  // rows of c channels, in chunks of rows
+    float eps;
+    u32 act;  // code of an activation plus 1; 0 for none
+    float act_slope;
+    u32 unused;
+};
+static_assert(sizeof(Norm) == 32, "as in args.rs");
+
+// lstm, lstm_bwd
+struct Sequence {
+    u32 steps, rows, h;
+    u32 held;  // leading rows of the recurrent weights that lie in shared memory
+};
+static_assert(sizeof(Sequence) == 16, "as in args.rs");
+
+// random
+struct Random {
+    u32 len, per_image;  // elements; elements of an image, 0 where the replay counts
+    u32 stream, normal;
+};
+static_assert(sizeof(Random) == 16, "as in args.rs");
+
+// adam, rmsprop, sgd, ema
+struct Optim {
+    float beta1, beta2, eps;  // beta1, alpha, momentum or decay; beta2; what keeps a quotient finite
+    u32 len;
+};
+static_assert(sizeof(Optim) == 16, "as in args.rs");

@@ -1,0 +1,162 @@
+// Elementary functions as our own polynomials: src/backend/cpu/math.rs, line by line, so that every device computes the same
+// thing. Plain multiplications and additions; the compiler may fuse them, which changes the last bit at most.
+#pragma once
+
+#define INFINITY_F __int_as_float(0x7f800000)
+#define NAN_F __int_as_float(0x7fc00000)
+
+// Adding and subtracting it rounds |x| < 2^22 to an integer, which then lies in the low bits of the sum.
+#define ROUND 12582912.0f
+// log 2 as a part of 9 bits, so that its multiples by exponents are exact, and the rest.
+#define LN2_HI 0.6933594f
+#define LN2_LO -2.1219444e-4f
+
+// 2^k for -126 <= k <= 127.
+__device__ __forceinline__ float pow2(int k) { return __int_as_float((k + 127) << 23); }
+
+// x = k log 2 + r with |r| <= log(2) / 2; `rest` is exp(r) - 1 - r.
+struct ReducedExp {
+    int k;
+    float r, rest;
+};
+__device__ __forceinline__ ReducedExp reduced_exp(float x) {
+    // Never contracted: the low bits of the sum are the integer.
+    const float shifted = __fadd_rn(__fmul_rn(x, 1.44269504f), ROUND);
+    const float n = shifted - ROUND;
+    const float r = (x - n * LN2_HI) - n * LN2_LO;
+    const float q = ((1.3950492e-3f * r + 8.36889e-3f) * r + 4.1666206e-2f) * r + 0.16666518f;
+    // As unsigned numbers: NaN may be any.
+    const int k = (int)(__float_as_uint(shifted) - __float_as_uint(ROUND));
+    return {k, r, r * r * (q * r + 0.5f)};
+}
+
+// exp(x). Overflows to infinity above 88.72, underflows through the subnormals to 0 at -104.
+__device__ __forceinline__ float exp_(float x) {
+    // Comparisons that are false for NaN, so that it passes.
+    x = x < -104.0f ? -104.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    const ReducedExp e = reduced_exp(x);
+    // Two factors, because 2^k alone leaves the range of normal numbers at both ends.
+    const int k = x == x ? e.k : 0, half = k >> 1;
+    return (1.0f + (e.r + e.rest)) * pow2(half) * pow2(k - half);
+}
+
+// exp(x) - 1 for x <= 0, accurate near 0.
+__device__ __forceinline__ float expm1_nonpositive(float x) {
+    x = x < -30.0f ? -30.0f : x;
+    const ReducedExp e = reduced_exp(x);
+    const float scale = pow2(x == x ? e.k : 0);
+    return scale * (e.r + e.rest) + (scale - 1.0f);
+}
+
+// k log 2 + log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2).
+__device__ __forceinline__ float log_of_reduced(float k, float f) {
+    float q = ((-7.6345146e-2f * f + 0.12761594f) * f - 0.13160184f) * f + 0.14201756f;
+    q = (((q * f - 0.16623357f) * f + 0.20001227f) * f - 0.2500082f) * f + 0.3333333f;
+    const float square = f * f;
+    const float tail = f * square * q + k * LN2_LO - 0.5f * square;
+    return (f + tail) + k * LN2_HI;
+}
+
+// Natural logarithm: -infinity at 0, NaN below.
+__device__ __forceinline__ float log_(float x) {
+    const bool subnormal = x < 1.17549435e-38f;
+    const u32 bits = __float_as_uint(subnormal ? x * 8388608.0f : x);
+    // The exponent that leaves the fraction in [sqrt(1/2), sqrt(2)).
+    const int k = (int)(bits - 0x3f3504f3u) >> 23;
+    const float fraction = __uint_as_float(bits - ((u32)k << 23));
+    float y = log_of_reduced((float)(k - (subnormal ? 23 : 0)), fraction - 1.0f);
+    y = x < INFINITY_F ? y : x;
+    return x > 0.0f ? y : (x == 0.0f ? -INFINITY_F : NAN_F);
+}
+
+// log(1 + u) for 0 <= u <= 1, accurate near 0.
+__device__ __forceinline__ float log1p_unit(float u) {
+    const bool upper = u > 0.4142135f;
+    return log_of_reduced(upper ? 1.0f : 0.0f, upper ? 0.5f * u - 0.5f : u);
+}
+
+// exp(x) - 1 - x, accurate near 0: what the KL divergence of a log variance x adds up.
+__device__ __forceinline__ float exp_minus_1_minus(float x) {
+    const ReducedExp e = reduced_exp(x);
+    // For k = 0 nothing was reduced: r is x.
+    return e.k == 0 ? e.rest : (exp_(x) - 1.0f) - x;
+}
+
+// tanh(x), accurate near 0.
+__device__ __forceinline__ float tanh_(float x) {
+    const float e = expm1_nonpositive(-2.0f * fabsf(x));
+    return copysignf(-e / (2.0f + e), x);
+}
+
+// 1 / (1 + exp(-x)), accurate down to where it underflows.
+__device__ __forceinline__ float sigmoid(float x) {
+    const float e = exp_(-fabsf(x));
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
+// max(x, 0); NaN passes.
+__device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
+
+// log(1 + exp(-|x|)): what softplus and the binary cross entropy add to a maximum.
+__device__ __forceinline__ float softplus_of_minus_abs(float x) { return log1p_unit(exp_(-fabsf(x))); }
+
+// log(1 + exp(x)) without overflow.
+__device__ __forceinline__ float softplus(float x) { return relu(x) + softplus_of_minus_abs(x); }
+
+// cos(2 pi u), for |u| < 2^20. The reduction happens in turns, where it is exact.
+__device__ __forceinline__ float cos_turns(float u) {
+    const float shifted = __fadd_rn(__fmul_rn(4.0f, u), ROUND);
+    const u32 quarter = __float_as_uint(shifted);
+    const float f = u - 0.25f * (shifted - ROUND);
+    const float z = f * f;
+    const float sin = f * 6.2831853f + f * (-1.7484555e-7f + z * ((-75.45327f * z + 81.59393f) * z - 41.341675f));
+    const float cos = 1.0f + z * (((59.245865f * z - 85.44374f) * z + 64.93932f) * z - 19.739208f);
+    const float y = (quarter & 1) == 0 ? cos : sin;
+    return ((quarter + 1) & 2) == 0 ? y : -y;
+}
+
+// Codes of elementwise functions, see `unary_code` in args.rs.
+enum { RELU, LEAKY_RELU, ELU, TANH, SIGMOID, SOFTPLUS, SILU, EXP, LOG, SQRT, SQUARE, RECIP };
+
+// f(x). `f` is the same for all threads of a launch: the branch costs no divergence.
+__device__ __forceinline__ float unary_of(u32 f, float slope, float x) {
+    switch (f) {
+        case RELU: return relu(x);
+        case LEAKY_RELU: return (x > 0.0f ? 1.0f : slope) * x;
+        case ELU: {
+            const float below = expm1_nonpositive(x > 0.0f ? 0.0f : x);
+            return x > 0.0f ? x : below;
+        }
+        case TANH: return tanh_(x);
+        case SIGMOID: return sigmoid(x);
+        case SOFTPLUS: return softplus(x);
+        case SILU: return x * sigmoid(x);
+        case EXP: return exp_(x);
+        case LOG: return log_(x);
+        case SQRT: return sqrtf(x);
+        case SQUARE: return x * x;
+        default: return 1.0f / x;
+    }
+}
+
+// dy f', from y or x as `Unary::saves_output` says.
+__device__ __forceinline__ float unary_bwd_of(u32 f, float slope, float dy, float saved) {
+    switch (f) {
+        case RELU: return saved > 0.0f ? dy : 0.0f;
+        case LEAKY_RELU: return dy * (saved > 0.0f ? 1.0f : slope);
+        case ELU: return dy * (saved > 0.0f ? 1.0f : saved + 1.0f);
+        case TANH: return dy * (1.0f - saved * saved);
+        case SIGMOID: return dy * (saved * (1.0f - saved));
+        case SOFTPLUS: return dy * sigmoid(saved);
+        case SILU: {
+            const float p = sigmoid(saved);
+            return dy * (p * (1.0f + saved * (1.0f - p)));
+        }
+        case EXP: return dy * saved;
+        case LOG: return dy / saved;
+        case SQRT: return 0.5f * dy / saved;
+        case SQUARE: return 2.0f * dy * saved;
+        default: return -dy * (saved * saved);
+    }
+}

@@ -1,0 +1,257 @@
+// Batch and layer normalisation.
+//
+// Statistics are two-pass within a chunk of rows, and the chunks are joined in double precision (Chan et al. 1979): a large mean does
+// not swallow a small variance. The mean as a float may be a coarse number against such a deviation, so its rounding error travels
+// along, forwards and backwards.
+//
+// Shapes: x, y, dy, dx [rows, c]; gamma, beta, mean, inv_std, dgamma, dbeta [c] (mean and inv_std [rows] for layer norm).
+// Cost: 7 to 10 FLOPs and 8 to 12 bytes an element: bound by memory. Batch norm reads x twice (a chunk's second pass finds it in
+// the cache), its gradient dy and x twice.
+#include "common.cuh"
+
+// A block of the kernels over chunks: 32 columns by 8 lanes of rows.
+#define COLUMNS 32
+#define LANES 8
+
+// Adds up what the lanes of a column hold, in order; every lane gets it. All threads of the block call it.
+__device__ __forceinline__ float column_sum(float v, float (*lanes)[COLUMNS]) {
+    const u32 column = threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
+    __syncthreads();
+    lanes[lane][column] = v;
+    __syncthreads();
+    float sum = 0.0f;
+#pragma unroll
+    for (u32 l = 0; l < LANES; l++) sum += lanes[l][column];
+    return sum;
+}
+
+// parts[chunks, 3, c]: of each column of a chunk the mean, then the sum and the sum of squares of the deviations from it.
+// Launch: THREADS threads, grid (chunks, groups of 32 columns).
+KERNEL(THREADS, batch_norm_statistics)(Norm p, const float* __restrict__ x, float* __restrict__ parts) {
+    __shared__ float lanes[LANES][COLUMNS];
+    const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
+    const u32 first = blockIdx.x * p.chunk, end = first + p.chunk < p.rows ? first + p.chunk : p.rows;
+    const bool real = column < p.c;
+    float sum = 0.0f;
+    if (real)
+        for (u32 r = first + lane; r < end; r += LANES) sum += x[r * p.c + column];
+    const float mean = column_sum(sum, lanes) / (float)(end - first);
+    float deviations = 0.0f, squares = 0.0f;
+    if (real)
+        for (u32 r = first + lane; r < end; r += LANES) {
+            const float d = x[r * p.c + column] - mean;
+            deviations += d;
+            squares += d * d;
+        }
+    deviations = column_sum(deviations, lanes);
+    squares = column_sum(squares, lanes);
+    if (real && lane == 0) {
+        float* part = parts + blockIdx.x * 3 * p.c + column;
+        part[0] = mean;
+        part[p.c] = deviations;
+        part[2 * p.c] = squares;
+    }
+}
+
+// mean[c] and inv_std[c] over all rows from the parts of all chunks; factors[2, c]: y = (x - mean) factors[0] + factors[1].
+// Launch: as the elementwise kernels, over the columns.
+KERNEL(THREADS, batch_norm_join)
+(Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ beta,
+ float* __restrict__ mean, float* __restrict__ inv_std, float* __restrict__ factors) {
+    FOR_EACH(j, p.c) {
+        const double all = p.rows == 0 ? 1.0 : (double)p.rows;
+        double total = 0.0;
+        for (u32 chunk = 0; chunk < p.chunks; chunk++) {
+            const float* part = parts + chunk * 3 * p.c + j;
+            const u32 left = p.rows - chunk * p.chunk;
+            const double n = left < p.chunk ? left : p.chunk;
+            total += n * ((double)part[0] + (double)part[p.c] / n);
+        }
+        const double exact = total / all;
+        double squares = 0.0;
+        for (u32 chunk = 0; chunk < p.chunks; chunk++) {
+            const float* part = parts + chunk * 3 * p.c + j;
+            const u32 left = p.rows - chunk * p.chunk;
+            const double n = left < p.chunk ? left : p.chunk;
+            const double sum = part[p.c], of = (double)part[0] + sum / n;
+            squares += ((double)part[2 * p.c] - sum * sum / n) + n * (of - exact) * (of - exact);
+        }
+        const double variance = squares / all;
+        // NaN stays.
+        const float inv = (float)(1.0 / sqrt((variance < 0.0 ? 0.0 : variance) + (double)p.eps)), scale = gamma[j] * inv;
+        mean[j] = (float)exact;
+        inv_std[j] = inv;
+        factors[j] = scale;
+        factors[p.c + j] = beta[j] - (float)(exact - (double)(float)exact) * scale;
+    }
+}
+
+// y = act((x - mean) factors[0] + factors[1]), act by its code plus 1. Launch: as the elementwise kernels, over y.
+KERNEL(THREADS, batch_norm_apply)
+(Norm p, const float* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ factors, float* __restrict__ y) {
+    FOR_EACH(i, p.rows * p.c) {
+        const u32 j = i % p.c;
+        const float v = (x[i] - mean[j]) * factors[j] + factors[p.c + j];
+        y[i] = p.act == 0 ? v : unary_of(p.act - 1, p.act_slope, v);
+    }
+}
+
+// parts[chunks, 3, c]: the sums over each column of a chunk of dy, of dy (x - mean) and of x - mean. Launch: as the statistics.
+KERNEL(THREADS, batch_norm_bwd_sums)
+(Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean, float* __restrict__ parts) {
+    __shared__ float lanes[LANES][COLUMNS];
+    const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
+    const u32 first = blockIdx.x * p.chunk, end = first + p.chunk < p.rows ? first + p.chunk : p.rows;
+    const bool real = column < p.c;
+    float sum = 0.0f, products = 0.0f, deviations = 0.0f;
+    if (real) {
+        const float m = mean[column];
+        for (u32 r = first + lane; r < end; r += LANES) {
+            const float d = x[r * p.c + column] - m, g = dy[r * p.c + column];
+            sum += g;
+            products += g * d;
+            deviations += d;
+        }
+    }
+    sum = column_sum(sum, lanes);
+    products = column_sum(products, lanes);
+    deviations = column_sum(deviations, lanes);
+    if (real && lane == 0) {
+        float* part = parts + blockIdx.x * 3 * p.c + column;
+        part[0] = sum;
+        part[p.c] = products;
+        part[2 * p.c] = deviations;
+    }
+}
+
+// dgamma[c], dbeta[c] and factors[3, c]: dx = factors[0] dy + (factors[1] (x - mean) + factors[2]). With xhat = (x - mean) inv_std:
+// dbeta = sum dy, dgamma = sum dy xhat, dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n). Launch: as the elementwise kernels.
+KERNEL(THREADS, batch_norm_bwd_join)
+(Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ inv_std,
+ float* __restrict__ dgamma, float* __restrict__ dbeta, float* __restrict__ factors) {
+    FOR_EACH(j, p.c) {
+        double sum = 0.0, products = 0.0, deviations = 0.0;
+        for (u32 chunk = 0; chunk < p.chunks; chunk++) {
+            const float* part = parts + chunk * 3 * p.c + j;
+            sum += (double)part[0];
+            products += (double)part[p.c];
+            deviations += (double)part[2 * p.c];
+        }
+        const double n = p.rows == 0 ? 1.0 : (double)p.rows;
+        // `off` is how far the rounded mean lies from the exact one.
+        const double off = deviations / n, product = products - sum * off, inv = inv_std[j];
+        const double a = (double)gamma[j] * inv, b = -a * inv * inv * product / n;
+        dbeta[j] = (float)sum;
+        dgamma[j] = (float)(product * inv);
+        factors[j] = (float)a;
+        factors[p.c + j] = (float)b;
+        factors[2 * p.c + j] = (float)(-a * sum / n - b * off);
+    }
+}
+
+// dx from the factors. Launch: as the elementwise kernels, over dx.
+KERNEL(THREADS, batch_norm_bwd_apply)
+(Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean,
+ const float* __restrict__ factors, float* __restrict__ dx) {
+    FOR_EACH(i, p.rows * p.c) {
+        const u32 j = i % p.c;
+        dx[i] = factors[j] * dy[i] + (factors[p.c + j] * (x[i] - mean[j]) + factors[2 * p.c + j]);
+    }
+}
+
+// y = (x - mean) / sqrt(var + eps) gamma + beta. Launch: as the elementwise kernels, over y[rows, width].
+KERNEL(THREADS, batch_norm_infer)
+(Rows p, const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
+ const float* __restrict__ mean, const float* __restrict__ var, float* __restrict__ y) {
+    FOR_EACH(i, p.rows * p.width) {
+        const u32 j = i % p.width;
+        y[i] = (x[i] - mean[j]) * (gamma[j] / sqrtf(var[j] + p.eps)) + beta[j];
+    }
+}
+
+// y = (x - mean) inv_std gamma + beta with mean and biased variance of each row of width. Launch: THREADS threads, a warp a row.
+// The second and third pass find the row in the cache.
+KERNEL(THREADS, layer_norm)
+(Rows p, const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta, float* __restrict__ y,
+ float* __restrict__ mean, float* __restrict__ inv_std) {
+    const u32 row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, d = p.width;
+    // The whole warp leaves.
+    if (row >= p.rows) return;
+    const float* of = x + row * d;
+    const float n = d == 0 ? 1.0f : (float)d;
+    float sum = 0.0f;
+    for (u32 i = lane; i < d; i += 32) sum += of[i];
+    const float m = warp_sum(sum) / n;
+    float deviations = 0.0f, squares = 0.0f;
+    for (u32 i = lane; i < d; i += 32) {
+        deviations += of[i] - m;
+        squares += (of[i] - m) * (of[i] - m);
+    }
+    const float off = warp_sum(deviations) / n;
+    // A variance is never negative, whatever rounding says; NaN stays.
+    const float inv = 1.0f / sqrtf(relu(warp_sum(squares) / n - off * off) + p.eps);
+    if (lane == 0) {
+        mean[row] = m + off;
+        inv_std[row] = inv;
+    }
+    for (u32 i = lane; i < d; i += 32) y[row * d + i] = ((of[i] - m) - off) * inv * gamma[i] + beta[i];
+}
+
+// dx within each row of c; offs[rows] takes how far the rounded means lie from the exact ones. Launch: THREADS threads, a warp a row.
+KERNEL(THREADS, layer_norm_bwd_rows)
+(Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ gamma,
+ const float* __restrict__ mean, const float* __restrict__ inv_std, float* __restrict__ dx, float* __restrict__ offs) {
+    const u32 row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, d = p.c;
+    if (row >= p.rows) return;
+    const float *of = x + row * d, *g = dy + row * d;
+    const float n = (float)d, m = mean[row], inv = inv_std[row];
+    float deviations = 0.0f, gradients = 0.0f;
+    for (u32 i = lane; i < d; i += 32) {
+        deviations += of[i] - m;
+        gradients += g[i] * gamma[i];
+    }
+    const float off = warp_sum(deviations) / n, average = warp_sum(gradients) / n;
+    float products = 0.0f;
+    for (u32 i = lane; i < d; i += 32) products += g[i] * gamma[i] * ((of[i] - m) - off);
+    const float k = inv * inv * (warp_sum(products) / n);
+    for (u32 i = lane; i < d; i += 32) dx[row * d + i] = inv * ((g[i] * gamma[i] - average) - ((of[i] - m) - off) * k);
+    if (lane == 0) offs[row] = off;
+}
+
+// parts[chunks, 2, c]: the sums over each column of a chunk of rows of dy xhat and of dy. Launch: as the statistics of batch norm.
+KERNEL(THREADS, layer_norm_bwd_sums)
+(Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean,
+ const float* __restrict__ inv_std, const float* __restrict__ offs, float* __restrict__ parts) {
+    __shared__ float lanes[LANES][COLUMNS];
+    const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
+    const u32 first = blockIdx.x * p.chunk, end = first + p.chunk < p.rows ? first + p.chunk : p.rows;
+    const bool real = column < p.c;
+    float products = 0.0f, sum = 0.0f;
+    if (real)
+        for (u32 r = first + lane; r < end; r += LANES) {
+            const float g = dy[r * p.c + column];
+            products += g * (((x[r * p.c + column] - mean[r]) - offs[r]) * inv_std[r]);
+            sum += g;
+        }
+    products = column_sum(products, lanes);
+    sum = column_sum(sum, lanes);
+    if (real && lane == 0) {
+        float* part = parts + blockIdx.x * 2 * p.c + column;
+        part[0] = products;
+        part[p.c] = sum;
+    }
+}
+
+// dgamma[c] and dbeta[c]: the parts added up in order. Launch: as the elementwise kernels, over the columns.
+KERNEL(THREADS, layer_norm_bwd_join)
+(Norm p, const float* __restrict__ parts, float* __restrict__ dgamma, float* __restrict__ dbeta) {
+    FOR_EACH(j, p.c) {
+        float products = 0.0f, sum = 0.0f;
+        for (u32 chunk = 0; chunk < p.chunks; chunk++) {
+            products += parts[chunk * 2 * p.c + j];
+            sum += parts[(chunk * 2 + 1) * p.c + j];
+        }
+        dgamma[j] = products;
+        dbeta[j] = sum;
+    }
+}

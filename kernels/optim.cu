@@ -1,0 +1,90 @@
+// Optimisers and averages: all parameters of a plan in one launch.
+//
+// A launch is given a table of updates. Blocks take pieces of PIECE elements; a block finds its update by the number of its first
+// piece, which ascends. Old and new values may be the same memory (the planner replaces parameters in place).
+// Launch: THREADS threads, a block a piece. lr[1] and step[1] are device scalars, so that a captured plan never holds a stale one.
+// Cost: 6 to 12 FLOPs and 12 to 28 bytes an element: bound by memory.
+#include "common.cuh"
+
+// One parameter: its gradient and state before and after; src/backend/cuda/optim.rs writes it.
+struct Update {
+    const float *param, *grad, *m, *v;
+    float *param_out, *m_out, *v_out;
+    u32 len, first_piece;
+};
+static_assert(sizeof(Update) == 64, "as in cuda/optim.rs");
+
+// Elements of a piece.
+#define PIECE 4096
+
+// The decimal number of up to seven digits that was meant by a float: 0.999 rather than 0.99900001.
+__device__ __forceinline__ double decimal(float x) { return rint((double)x * 1e7) / 1e7; }
+
+// The update that this block works on, and the range of its elements.
+struct Piece {
+    Update of;
+    u32 first, end;
+};
+__device__ __forceinline__ Piece piece_of(const Update* updates, u32 count) {
+    u32 low = 0;
+    for (u32 high = count; high - low > 1;) {
+        const u32 middle = (low + high) / 2;
+        if (updates[middle].first_piece <= blockIdx.x) low = middle;
+        else high = middle;
+    }
+    const Update of = updates[low];
+    const u32 first = (blockIdx.x - of.first_piece) * PIECE;
+    return {of, first, first + PIECE < of.len ? first + PIECE : of.len};
+}
+
+// m += (1 - beta1) (grad - m), v = beta2 v + (1 - beta2) grad^2,
+// param -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps) (Kingma & Ba 2015, algorithm 1); p.len updates.
+KERNEL(THREADS, adam)(Optim p, const Update* updates, const float* lr, const float* step) {
+    __shared__ float constants[4];
+    if (threadIdx.x == 0) {
+        const double b1 = decimal(p.beta1), b2 = decimal(p.beta2), t = step[0];
+        constants[0] = (float)(1.0 - b1);
+        constants[1] = (float)(1.0 - b2);
+        constants[2] = (float)((double)lr[0] / (1.0 - pow(b1, t)));
+        constants[3] = (float)(1.0 / sqrt(1.0 - pow(b2, t)));
+    }
+    __syncthreads();
+    const float to_m = constants[0], to_v = constants[1], step_size = constants[2], root_scale = constants[3];
+    const Piece piece = piece_of(updates, p.len);
+    for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS) {
+        const float g = piece.of.grad[i], m = piece.of.m[i] + to_m * (g - piece.of.m[i]);
+        const float v = p.beta2 * piece.of.v[i] + to_v * (g * g);
+        piece.of.param_out[i] = piece.of.param[i] - step_size * (m / (sqrtf(v) * root_scale + p.eps));
+        piece.of.m_out[i] = m;
+        piece.of.v_out[i] = v;
+    }
+}
+
+// v = alpha v + (1 - alpha) grad^2, param -= lr grad / (sqrt(v) + eps), with v in m; p.len updates.
+KERNEL(THREADS, rmsprop)(Optim p, const Update* updates, const float* lr) {
+    const float to_v = (float)(1.0 - decimal(p.beta1));
+    const Piece piece = piece_of(updates, p.len);
+    for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS) {
+        const float g = piece.of.grad[i], v = p.beta1 * piece.of.m[i] + to_v * (g * g);
+        piece.of.param_out[i] = piece.of.param[i] - lr[0] * (g / (sqrtf(v) + p.eps));
+        piece.of.m_out[i] = v;
+    }
+}
+
+// buf = momentum buf + grad, param -= lr buf, with buf in m; p.len updates.
+KERNEL(THREADS, sgd)(Optim p, const Update* updates, const float* lr) {
+    const Piece piece = piece_of(updates, p.len);
+    for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS) {
+        const float buf = p.beta1 * piece.of.m[i] + piece.of.grad[i];
+        piece.of.param_out[i] = piece.of.param[i] - lr[0] * buf;
+        piece.of.m_out[i] = buf;
+    }
+}
+
+// average = decay average + (1 - decay) value, with the value in grad; p.len updates.
+KERNEL(THREADS, ema)(Optim p, const Update* updates) {
+    const float weight = (float)(1.0 - decimal(p.beta1));
+    const Piece piece = piece_of(updates, p.len);
+    for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS)
+        piece.of.param_out[i] = p.beta1 * piece.of.param[i] + weight * piece.of.grad[i];
+}

@@ -1,0 +1,331 @@
+//! What a kernel is told beside its buffers: one `#[repr(C)]` struct a kernel family, the same words in `kernels/args.cuh` and in
+//! the shaders.
+//!
+//! Every field is a word (u32 or f32); arrays are four words long and lie at multiples of 16 bytes, so that C, CUDA and WGSL
+//! uniforms agree on every offset. Sizes are asserted here and in `args.cuh`. Lengths count elements of four bytes.
+
+use crate::error::{Error, Result};
+use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::op::{Binary, Unary};
+use crate::tape::plan::Fused;
+use bytemuck::{Pod, Zeroable};
+
+/// Elementwise kernels: `fill`, `unary`, `unary_bwd`, `binary`, `affine`, `clamp`, `reparameterize`, `bce_with_logits`, `mse`,
+/// `bernoulli`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Map {
+    /// Elements.
+    pub len: u32,
+    /// Code of a [`Unary`] or [`Binary`] function.
+    pub f: u32,
+    /// Slope, value, scale or lower bound.
+    pub a: f32,
+    /// Shift or upper bound.
+    pub b: f32,
+}
+
+/// Kernels over rows of one width: `gated`, `gather`, `scatter`, `softmax_cross_entropy`, `gaussian_kl`, `categorical`,
+/// `lstm_cell`, `layer_norm`, `batch_norm_infer`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Rows {
+    /// Rows of the output.
+    pub rows: u32,
+    /// Elements of a row; of one gate, of one half.
+    pub width: u32,
+    /// Rows of the other operand: of the table of `gather`, of the indices of `scatter`.
+    pub others: u32,
+    /// What keeps a root away from zero.
+    pub eps: f32,
+}
+
+/// `pad` and `slice`: where a block of `inner` extents lies in a tensor of `outer` extents.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Block {
+    /// Extents of the larger tensor, outermost first.
+    pub outer: [u32; 4],
+    /// Extents of the block.
+    pub inner: [u32; 4],
+    /// Where the block begins.
+    pub before: [u32; 4],
+}
+
+/// `sum` and `expand`: the large tensor is `[kept0, folded0, kept1, folded1, kept2]`, the small one
+/// `[kept0, kept1, kept2]`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Axes {
+    /// Extents.
+    pub kept0: u32,
+    pub folded0: u32,
+    pub kept1: u32,
+    pub folded1: u32,
+    pub kept2: u32,
+    /// Rows (of `folded0 * folded1`) of one partial sum.
+    pub part_rows: u32,
+    /// Partial sums of each sum.
+    pub parts: u32,
+    /// Threads that add up one column, a power of two.
+    pub lanes: u32,
+}
+
+/// Extents and mask of a convolution, see [`ConvGeom`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Conv {
+    /// Images, rows and columns of x, its channels.
+    pub n: u32,
+    pub h: u32,
+    pub w: u32,
+    pub cin: u32,
+    /// Rows, columns and channels of y.
+    pub oh: u32,
+    pub ow: u32,
+    pub cout: u32,
+    /// Taps.
+    pub kh: u32,
+    pub kw: u32,
+    /// Strides of rows and columns.
+    pub sh: u32,
+    pub sw: u32,
+    /// Padding above and to the left.
+    pub ph: u32,
+    pub pw: u32,
+    /// 0 none, 1 A, 2 B.
+    pub mask: u32,
+    /// Colour groups, and blocks of the output channels.
+    pub groups: u32,
+    pub blocks: u32,
+}
+
+/// What is folded into the end of a product: up to four operations in order, at most one of each kind.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Epilogue {
+    /// 0 nothing more, 1 bias, 2 add, 3 activation, 4 activation gradient.
+    pub kinds: [u32; 4],
+    /// Code and slope of the activation.
+    pub act: u32,
+    pub act_slope: f32,
+    /// Code and slope of the activation whose gradient is taken.
+    pub act_bwd: u32,
+    pub act_bwd_slope: f32,
+}
+
+/// `conv` and `conv_dx`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Product {
+    /// The convolution.
+    pub conv: Conv,
+    /// What follows it.
+    pub epilogue: Epilogue,
+}
+
+/// `conv_dw`: the sum over pixels is cut into chunks, whose sums are then added up in order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct ConvDw {
+    /// The convolution.
+    pub conv: Conv,
+    /// Pixels of a chunk, and how many chunks there are.
+    pub chunk: u32,
+    pub chunks: u32,
+    /// Makes the size a multiple of 16 bytes.
+    pub unused: [u32; 2],
+}
+
+/// `matmul`: `c[m, n] = op(a) op(b)`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Matmul {
+    /// Rows and columns of c, and what is summed over.
+    pub m: u32,
+    pub n: u32,
+    pub k: u32,
+    /// Where k is cut into chunks: elements of one; 0 where it is not cut.
+    pub chunk: u32,
+    /// What follows it.
+    pub epilogue: Epilogue,
+}
+
+/// `batch_norm`, `batch_norm_bwd`, `layer_norm_bwd`: rows of `c` channels in chunks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Norm {
+    /// Rows (pixels), and elements of each (channels).
+    pub rows: u32,
+    pub c: u32,
+    /// Rows of a chunk, and how many chunks there are.
+    pub chunk: u32,
+    pub chunks: u32,
+    /// What keeps the root away from zero.
+    pub eps: f32,
+    /// Code of the activation plus 1, 0 for none, and its slope.
+    pub act: u32,
+    pub act_slope: f32,
+    /// Makes the size a multiple of 16 bytes.
+    pub unused: u32,
+}
+
+/// `lstm` and `lstm_bwd`: extents of a sequence.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Sequence {
+    /// Steps, rows of the batch, hidden units.
+    pub steps: u32,
+    pub rows: u32,
+    pub h: u32,
+    /// Leading rows of the recurrent weights that are held in shared memory (CUDA).
+    pub held: u32,
+}
+
+/// `random`: `len` draws.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Random {
+    /// Elements.
+    pub len: u32,
+    /// Elements of an image; 0 where the replay counts and not the image.
+    pub per_image: u32,
+    /// Number of the stream.
+    pub stream: u32,
+    /// 0 uniform, 1 normal.
+    pub normal: u32,
+}
+
+/// `adam`, `rmsprop`, `sgd`, `ema`: constants of an optimiser.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Optim {
+    /// beta1, alpha, momentum or decay.
+    pub beta1: f32,
+    /// beta2.
+    pub beta2: f32,
+    /// What keeps a quotient finite.
+    pub eps: f32,
+    /// Elements, where a launch updates one parameter.
+    pub len: u32,
+}
+
+const _: () = assert!(size_of::<Map>() == 16 && size_of::<Rows>() == 16 && size_of::<Block>() == 48);
+const _: () = assert!(size_of::<Axes>() == 32 && size_of::<Conv>() == 64 && size_of::<Epilogue>() == 32);
+const _: () = assert!(size_of::<Product>() == 96 && size_of::<ConvDw>() == 80 && size_of::<Matmul>() == 48);
+const _: () = assert!(size_of::<Norm>() == 32 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
+const _: () = assert!(size_of::<Optim>() == 16);
+
+/// A length or extent as a word.
+///
+/// # Errors
+/// [`Error::Device`] above 2^31 - 1: kernels count in 32 bits.
+pub fn word(x: usize) -> Result<u32> {
+    i32::try_from(x).map(|x| x as u32).map_err(|_| {
+        Error::Device(format!("an operand of {x} elements is more than a GPU kernel counts; choose a smaller batch"))
+    })
+}
+
+/// Code and slope of an elementwise function. The codes are the order of the variants.
+pub fn unary_code(f: Unary) -> (u32, f32) {
+    match f {
+        Unary::Relu => (0, 0.0),
+        Unary::LeakyRelu(slope) => (1, slope),
+        Unary::Elu => (2, 0.0),
+        Unary::Tanh => (3, 0.0),
+        Unary::Sigmoid => (4, 0.0),
+        Unary::Softplus => (5, 0.0),
+        Unary::Silu => (6, 0.0),
+        Unary::Exp => (7, 0.0),
+        Unary::Log => (8, 0.0),
+        Unary::Sqrt => (9, 0.0),
+        Unary::Square => (10, 0.0),
+        Unary::Recip => (11, 0.0),
+    }
+}
+
+/// Code of a function of two arguments.
+pub fn binary_code(f: Binary) -> u32 {
+    match f {
+        Binary::Add => 0,
+        Binary::Sub => 1,
+        Binary::Mul => 2,
+        Binary::Div => 3,
+    }
+}
+
+impl Conv {
+    /// The words of a geometry.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where an operand is too large, see [`word`].
+    pub fn new(g: &ConvGeom) -> Result<Conv> {
+        for shape in [g.x_shape(), g.w_shape(), g.y_shape()] {
+            word(shape.len())?;
+        }
+        let [sh, sw] = g.stride.map(|s| s as u32);
+        let [ph, pw] = g.pad.map(|p| p as u32);
+        let mask = match g.mask {
+            Mask::None => 0,
+            Mask::A => 1,
+            Mask::B => 2,
+        };
+        Ok(Conv {
+            n: g.n as u32,
+            h: g.h as u32,
+            w: g.w as u32,
+            cin: g.cin as u32,
+            oh: g.oh as u32,
+            ow: g.ow as u32,
+            cout: g.cout as u32,
+            kh: g.kh as u32,
+            kw: g.kw as u32,
+            sh,
+            sw,
+            ph,
+            pw,
+            mask,
+            groups: g.groups as u32,
+            blocks: g.blocks as u32,
+        })
+    }
+}
+
+impl Epilogue {
+    /// The words of an epilogue. Fusion folds at most one operation of each kind.
+    pub fn new(fused: &[Fused]) -> Epilogue {
+        let mut epilogue = Epilogue::default();
+        for (kind, fused) in epilogue.kinds.iter_mut().zip(fused) {
+            *kind = match fused {
+                Fused::Bias(_) => 1,
+                Fused::Add(_) => 2,
+                Fused::Act(f) => {
+                    (epilogue.act, epilogue.act_slope) = unary_code(*f);
+                    3
+                }
+                Fused::ActBwd(f, _) => {
+                    (epilogue.act_bwd, epilogue.act_bwd_slope) = unary_code(*f);
+                    4
+                }
+            };
+        }
+        epilogue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epilogue_keeps_its_order() {
+        let e = Epilogue::new(&[Fused::Act(Unary::LeakyRelu(0.2))]);
+        assert_eq!((e.kinds, e.act, e.act_slope), ([3, 0, 0, 0], 1, 0.2));
+    }
+
+    #[test]
+    fn what_a_kernel_cannot_count_is_refused() {
+        assert_eq!(word((1 << 31) - 1).unwrap(), (1 << 31) - 1);
+        assert!(word(1 << 31).unwrap_err().to_string().contains("smaller batch"));
+    }
+}
