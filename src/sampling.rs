@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::tape::cost::{self, Cost};
 use crate::tape::op::Scalar;
+use crate::tape::plan::Plan;
+use crate::tape::window::SamplingPlan;
 
 /// How images are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,9 +28,27 @@ impl Draw {
     }
 }
 
+/// Told now and then, from any thread, how much has been drawn since the last call, in images.
+pub type Drawn<'a> = dyn Fn(f64) + Sync + 'a;
+
+/// How a plan gives images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// One replay draws a batch.
+    AtOnce,
+    /// Position by position, window by window: about one forward pass an image.
+    Windows,
+    /// Position by position, the whole network for each: the plain way, and the truth in tests.
+    Naive,
+}
+
+/// Bytes of activations that a batch drawn by windows may have: all layers of all its images are kept.
+const BATCH_BYTES: usize = 1 << 30;
+
 /// A plan that gives images, compiled for one batch size.
 pub struct Sampler {
     plan: Compiled,
+    way: Way,
     batch: usize,
     /// Height, width and channels of what the plan gives.
     size: [usize; 3],
@@ -36,24 +56,51 @@ pub struct Sampler {
     image: [usize; 3],
     /// The smallest and the largest value of a pixel.
     range: [f32; 2],
-    /// Whether the plan gives one pixel at a time.
-    pixelwise: bool,
     cost: Cost,
 }
 
 impl Sampler {
-    /// Compiles the sampling plan of `model` for `batch` images at a time.
+    /// Compiles the sampling plan of `model` for at most `batch` images at a time, fewer where they would need much memory.
+    ///
+    /// # Errors
+    /// Whatever the device reports; a plan that cannot be scheduled.
     pub fn new(backend: &mut dyn Backend, model: &Model, batch: usize) -> Result<Self> {
+        let Family::Autoregressive(net) = &model.family else { return Sampler::naive(backend, model, batch) };
+        let mut plan = SamplingPlan::new(&net.draw(batch.max(1)))?;
+        let fitting = (BATCH_BYTES / plan.bytes_per_image().max(1)).max(1);
+        if fitting < plan.images {
+            plan = SamplingPlan::new(&net.draw(fitting))?;
+        }
+        match backend.compile_sampling(&plan)? {
+            Some(compiled) => Ok(Sampler::of(model, &plan.plan, compiled, Way::Windows, [0.0, 1.0])),
+            None => Sampler::naive(backend, model, batch),
+        }
+    }
+
+    /// The same without windows: an autoregressive model replays the whole network for every position.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn naive(backend: &mut dyn Backend, model: &Model, batch: usize) -> Result<Self> {
         let batch = batch.max(1);
-        let (plan, range, pixelwise) = match &model.family {
-            Family::Autoregressive(net) => (net.draw(batch), [0.0, 1.0], true),
-            Family::Latent(net) => (net.sampling(batch), [0.0, 1.0], false),
-            Family::Adversarial(net) => (net.sampling(batch), [-1.0, 1.0], false),
+        let (plan, way, range) = match &model.family {
+            Family::Autoregressive(net) => (net.draw(batch), Way::Naive, [0.0, 1.0]),
+            Family::Latent(net) => (net.sampling(batch), Way::AtOnce, [0.0, 1.0]),
+            Family::Adversarial(net) => (net.sampling(batch), Way::AtOnce, [-1.0, 1.0]),
         };
+        let compiled = backend.compile(&plan)?;
+        Ok(Sampler::of(model, &plan, compiled, way, range))
+    }
+
+    fn of(model: &Model, plan: &Plan, compiled: Compiled, way: Way, range: [f32; 2]) -> Self {
         let dims = plan.outputs[0].1.meta.shape;
-        let size = [dims.dims()[1], dims.dims()[2], dims.dims()[3]];
-        let cost = cost::total(&plan);
-        Ok(Sampler { plan: backend.compile(&plan)?, batch, size, image: model.image, range, pixelwise, cost })
+        let (batch, size) = (dims.dims()[0], [dims.dims()[1], dims.dims()[2], dims.dims()[3]]);
+        Sampler { plan: compiled, way, batch, size, image: model.image, range, cost: cost::total(plan) }
+    }
+
+    /// Images in a batch.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// What a batch costs at least: one pass through the network.
@@ -63,30 +110,44 @@ impl Sampler {
 
     /// Draws `n` images, NHWC bytes. Image `i` depends on the seed and on `i` alone, not on `n` or the batch size.
     pub fn draw(&self, backend: &mut dyn Backend, n: usize, how: Draw) -> Result<Vec<u8>> {
+        self.draw_with(backend, n, how, &|_| {})
+    }
+
+    /// Like [`Sampler::draw`]; `progress` is told which part of an image (1 is a whole one) has been drawn since the last call.
+    pub fn draw_with(&self, backend: &mut dyn Backend, n: usize, how: Draw, progress: &Drawn) -> Result<Vec<u8>> {
         let mut out = vec![];
         let len: usize = self.size.iter().product();
         let mut values = vec![0.0; self.batch * len];
         for first in (0..n).step_by(self.batch) {
-            if self.pixelwise {
-                values.fill(0.0);
-                self.pixel_by_pixel(backend, &mut values, 0, first, how)?;
-            } else {
+            let images = self.batch.min(n - first);
+            if self.way == Way::AtOnce {
                 backend.run(self.plan, &[], &how.scalars(first))?;
                 backend::read(backend, self.plan, 0, &mut values)?;
+                progress(images as f64);
+            } else {
+                values.fill(0.0);
+                let part = images as f64 / self.batch as f64;
+                self.by_position(backend, &mut values, 0, &how.scalars(first), &|drawn| progress(part * drawn))?;
             }
-            let images = self.batch.min(n - first);
             out.extend(values[..images * len].chunks(len).flat_map(|image| self.bytes(image)));
         }
         Ok(out)
     }
 
-    /// Draws what lies at or behind pixel `from` (in raster order) of each image, given what lies before it; `images`
-    /// are NHWC values in 0 to 1.
+    /// Draws what lies at or behind position `from` (rows, columns, colours) of each image, given what lies before it;
+    /// `images` are NHWC values in 0 to 1. `progress` as for [`Sampler::draw_with`].
     ///
     /// # Errors
     /// When the model does not draw pixel by pixel.
-    pub fn complete(&self, backend: &mut dyn Backend, images: &mut [f32], from: usize, how: Draw) -> Result<()> {
-        if !self.pixelwise {
+    pub fn complete(
+        &self,
+        backend: &mut dyn Backend,
+        images: &mut [f32],
+        from: usize,
+        how: Draw,
+        progress: &Drawn,
+    ) -> Result<()> {
+        if self.way == Way::AtOnce {
             return Err(Error::Failed(
                 "only an autoregressive model completes images; give a checkpoint of pixelcnn-mnist".into(),
             ));
@@ -95,30 +156,36 @@ impl Sampler {
         let mut values = vec![0.0; self.batch * len];
         for (i, part) in images.chunks_mut(self.batch * len).enumerate() {
             values[..part.len()].copy_from_slice(part);
-            self.pixel_by_pixel(backend, &mut values, from, i * self.batch, how)?;
+            let share = part.len() as f64 / values.len() as f64;
+            let scalars = how.scalars(i * self.batch);
+            self.by_position(backend, &mut values, from, &scalars, &|drawn| progress(share * drawn))?;
             part.copy_from_slice(&values[..part.len()]);
         }
         Ok(())
     }
 
-    /// The plain way: the whole network once a pixel.
-    fn pixel_by_pixel(
+    fn by_position(
         &self,
         backend: &mut dyn Backend,
         values: &mut [f32],
         from: usize,
-        first: usize,
-        how: Draw,
+        scalars: &Scalars,
+        progress: &Drawn,
     ) -> Result<()> {
         let len: usize = self.size.iter().product();
+        if self.way == Way::Windows {
+            let progress = |positions: usize| progress(positions as f64 / len as f64);
+            backend.sample(self.plan, &[Feed::F32(values)], from, scalars, &progress)?;
+            return backend::read(backend, self.plan, SamplingPlan::IMAGES, values);
+        }
         let mut draws = vec![0.0; values.len()];
-        let scalars = how.scalars(first);
-        for pixel in from..len {
-            backend.run(self.plan, &[Feed::F32(values)], &scalars)?;
-            backend::read(backend, self.plan, 0, &mut draws)?;
-            for at in (pixel..values.len()).step_by(len) {
+        for position in from..len {
+            backend.run(self.plan, &[Feed::F32(values)], scalars)?;
+            backend::read(backend, self.plan, SamplingPlan::DRAWS, &mut draws)?;
+            for at in (position..values.len()).step_by(len) {
                 values[at] = draws[at];
             }
+            progress(self.batch as f64 / len as f64);
         }
         Ok(())
     }

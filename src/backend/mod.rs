@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::tape::cost::Cost;
 use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::Plan;
+use crate::tape::window::SamplingPlan;
 use serde::Serialize;
 
 /// A plan that a backend has compiled.
@@ -98,6 +99,9 @@ pub struct StepTime {
     pub cost: Cost,
 }
 
+/// Told now and then, from any thread, how many positions (of any image of the batch) have been drawn since the last call.
+pub type Progress<'a> = dyn Fn(usize) + Sync + 'a;
+
 /// A device. Called once a plan, never once an op.
 pub trait Backend {
     /// What the device is.
@@ -120,6 +124,34 @@ pub trait Backend {
 
     /// Replays a plan, timing each step.
     fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>>;
+
+    /// Prepares a plan to be sampled window by window: all memory is allocated here. `None` where the device cannot: it then
+    /// replays the whole plan for each position, with [`Backend::run`].
+    ///
+    /// # Errors
+    /// When a parameter has no value, or a step meets a limit of the device; the error names them.
+    fn compile_sampling(&mut self, _plan: &SamplingPlan) -> Result<Option<Compiled>> {
+        Ok(None)
+    }
+
+    /// Draws a batch of images, position by position, with no read-back in between. `feeds` are the plan's inputs in the
+    /// order of declaration; x holds what is given: the positions before `from` (in the order of the draws: rows, columns,
+    /// colours); what lies behind it does not matter. Afterwards [`SamplingPlan::IMAGES`] is the output to read, with every
+    /// position at or behind `from` drawn. Everything that changes from batch to batch is in `feeds` and `scalars`;
+    /// parameters are read anew.
+    ///
+    /// # Errors
+    /// When the feeds do not fit, or the plan was not compiled for sampling.
+    fn sample(
+        &mut self,
+        _plan: Compiled,
+        _feeds: &[Feed],
+        _from: usize,
+        _scalars: &Scalars,
+        _progress: &Progress,
+    ) -> Result<()> {
+        Err(Error::Device(format!("{} cannot sample window by window", self.describe().name)))
+    }
 
     /// Bytes of all buffers that the device holds for this program.
     fn memory_bytes(&self) -> usize;

@@ -2,7 +2,7 @@
 
 use super::args::{DataArgs, DeviceArgs, above_zero, count, split};
 use super::output;
-use super::progress::Busy;
+use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -76,9 +76,10 @@ pub(super) fn run(args: Args) -> Result<()> {
     let values = seen_by(model, images)?;
     // All completions of an image stand together, so that each draw has an index of its own.
     let mut drawn: Vec<f32> = values.chunks(len).flat_map(|image| image.repeat(args.draws)).collect();
-    let busy = Busy::new(&format!("completing {n} images"));
+    let busy = Drawing::new(&format!("completing {n} images"), n * args.draws);
     let sampler = Sampler::new(&mut *backend, model, (n * args.draws).min(BATCH))?;
-    sampler.complete(&mut *backend, &mut drawn, given, Draw { seed: args.seed, temperature: args.temperature })?;
+    let how = Draw { seed: args.seed, temperature: args.temperature };
+    sampler.complete(&mut *backend, &mut drawn, given, how, &|images| busy.advance(images))?;
     drop(busy);
     let bytes = |image: &[f32]| crop_to_bytes(image, model.image, model.image, [0.0, 1.0]);
     let original: Vec<u8> = values.chunks(len).flat_map(bytes).collect();

@@ -109,3 +109,37 @@ impl Drop for Busy {
         }
     }
 }
+
+/// Shows on a terminal how many images have been drawn, until it is dropped.
+pub(super) struct Drawing(Option<ProgressBar>);
+
+impl Drawing {
+    /// The bar counts in thousandths of an image.
+    const PARTS: f64 = 1000.0;
+
+    pub fn new(doing: &str, images: usize) -> Self {
+        Drawing(std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new((images as f64 * Self::PARTS) as u64);
+            let style = ProgressStyle::with_template("{msg} {bar:30} {percent} % ({elapsed}, {eta} left)");
+            bar.set_style(style.expect("the template is a constant"));
+            bar.set_message(doing.to_string());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        }))
+    }
+
+    /// That many more, or parts of them, from any thread.
+    pub fn advance(&self, images: f64) {
+        if let Some(bar) = &self.0 {
+            bar.inc((images * Self::PARTS).round() as u64);
+        }
+    }
+}
+
+impl Drop for Drawing {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::args::{DeviceArgs, above_zero, count};
 use super::output;
-use super::progress::Busy;
+use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::Result;
 use crate::report::grid::{Pictures, grid_png};
@@ -42,10 +42,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
     let start = Instant::now();
-    let busy = Busy::new(&format!("drawing {} images", args.n));
+    let busy = Drawing::new(&format!("drawing {} images", args.n), args.n);
     let sampler = Sampler::new(&mut *backend, &stored.model, args.n.min(BATCH))?;
     let how = Draw { seed: args.seed, temperature: args.temperature };
-    let images = sampler.draw(&mut *backend, args.n, how)?;
+    let images = sampler.draw_with(&mut *backend, args.n, how, &|images| busy.advance(images))?;
     drop(busy);
     let seconds = start.elapsed().as_secs_f64();
     output::write(&args.out, &grid_png(Pictures::new(&images, stored.model.image), None)?)?;

@@ -9,11 +9,7 @@ use std::fmt;
 impl Step {
     /// Every operand that is read: inputs, then those of the epilogue.
     pub fn reads(&self) -> Vec<Operand> {
-        let fused = self.epilogue.iter().filter_map(|f| match f {
-            Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(*o),
-            Fused::Act(_) => None,
-        });
-        self.inputs.iter().copied().chain(fused).collect()
+        self.inputs.iter().chain(self.epilogue.iter().filter_map(Fused::operand)).copied().collect()
     }
 
     /// The step's op as it stands in a plan, with attributes and epilogue.

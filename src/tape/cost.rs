@@ -65,10 +65,7 @@ pub fn cost(step: &Step) -> Cost {
         Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => 0,
     };
     let epilogue = out * step.epilogue.len() as u64;
-    let fused = step.epilogue.iter().filter_map(|f| match f {
-        Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(o),
-        Fused::Act(_) => None,
-    });
+    let fused = step.epilogue.iter().filter_map(Fused::operand);
     let operands = step.inputs.iter().chain(&step.outputs).chain(fused);
     Cost { flops: flops + epilogue, bytes: 4 * operands.map(|o| o.meta.shape.len() as u64).sum::<u64>() }
 }

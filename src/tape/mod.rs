@@ -13,6 +13,8 @@ pub mod op;
 pub mod plan;
 pub mod record;
 pub mod text;
+pub mod times;
+pub mod window;
 
 use crate::nn::Param;
 use crate::shape::{DType, Meta, Shape};

@@ -6,7 +6,7 @@ use super::{InputSpec, OutputSpec, Tape, Var, text};
 use crate::shape::Meta;
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Where a value lives while the plan runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +43,24 @@ pub enum Fused {
     ActBwd(Unary, Operand),
 }
 
+impl Fused {
+    /// The value that it reads.
+    pub fn operand(&self) -> Option<&Operand> {
+        match self {
+            Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(o),
+            Fused::Act(_) => None,
+        }
+    }
+
+    /// The value that it reads, to be changed.
+    pub(super) fn operand_mut(&mut self) -> Option<&mut Operand> {
+        match self {
+            Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(o),
+            Fused::Act(_) => None,
+        }
+    }
+}
+
 /// One launch of a backend: an op, its operands and an epilogue.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -57,7 +75,7 @@ pub struct Step {
     /// The line that recorded the op.
     pub at: &'static Location<'static>,
     /// Layer, and `'` where it is part of a gradient.
-    pub scope: Rc<str>,
+    pub scope: Arc<str>,
 }
 
 /// A buffer of the plan.
@@ -217,7 +235,7 @@ fn copy(op: Op, node: &super::Node, value: Operand, buffer: Buffer) -> Step {
         outputs: vec![Operand { buffer, meta: value.meta }],
         epilogue: vec![],
         at: node.at,
-        scope: node.scope.clone(),
+        scope: node.scope.as_ref().into(),
     }
 }
 

@@ -14,8 +14,12 @@ pub struct Places {
     pub scalars: *mut u32,
 }
 
+// SAFETY: the pointers are used only as `Access::new` and `Share::new` say, by the thread pool of the backend that owns the buffers.
+unsafe impl Sync for Places {}
+
 impl Places {
-    fn of(&self, buffer: Buffer) -> *mut u32 {
+    /// Where a buffer lies.
+    pub fn of(&self, buffer: Buffer) -> *mut u32 {
         let at = match buffer {
             Buffer::Slot(s) => self.slots[s as usize],
             Buffer::Input(i) => self.inputs[i.0 as usize],

@@ -25,7 +25,7 @@ pub(super) fn unary(isa: Isa, f: Unary, x: &[f32], y: &mut [f32]) {
 }
 
 vectorized! {
-    fn unary_chunk(f: Unary, x: &[f32], y: &mut [f32]) {
+    pub(super) fn unary_chunk(f: Unary, x: &[f32], y: &mut [f32]) {
         math::specialize_unary!(f, f => map!(y <- x: math::unary(f, x)))
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn binary(isa: Isa, op: Binary, a: &[f32], b: &[f32], y: &mut [f32]) 
 }
 
 vectorized! {
-    fn binary_chunk(op: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
+    pub(super) fn binary_chunk(op: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
         match op {
             Binary::Add => map!(y <- a, b: a + b),
             Binary::Sub => map!(y <- a, b: a - b),
@@ -69,7 +69,7 @@ pub(super) fn affine(isa: Isa, [scale, shift]: [f32; 2], x: &[f32], y: &mut [f32
 }
 
 vectorized! {
-    fn affine_chunk(scale: f32, shift: f32, x: &[f32], y: &mut [f32]) {
+    pub(super) fn affine_chunk(scale: f32, shift: f32, x: &[f32], y: &mut [f32]) {
         map!(y <- x: scale * x + shift)
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn clamp(isa: Isa, [lo, hi]: [f32; 2], x: &[f32], y: &mut [f32]) {
 }
 
 vectorized! {
-    fn clamp_chunk(lo: f32, hi: f32, x: &[f32], y: &mut [f32]) {
+    pub(super) fn clamp_chunk(lo: f32, hi: f32, x: &[f32], y: &mut [f32]) {
         map!(y <- x: {
             let above = if x < lo { lo } else { x };
             if above > hi { hi } else { above }
@@ -100,9 +100,22 @@ vectorized! {
     fn gated_rows(c: usize, x: &[f32], y: &mut [f32]) {
         for (x, y) in x.chunks_exact(2 * c).zip(y.chunks_exact_mut(c)) {
             let (a, b) = x.split_at(c);
-            map!(y <- a, b: math::tanh(a) * math::sigmoid(b));
+            gate(a, b, y);
         }
     }
+}
+
+vectorized! {
+    /// `y = tanh(a) * sigmoid(b)`
+    pub(super) fn gated_run(a: &[f32], b: &[f32], y: &mut [f32]) {
+        gate(a, b, y);
+    }
+}
+
+/// Inlined, so that it is compiled for the caller's instruction set.
+#[inline(always)]
+fn gate(a: &[f32], b: &[f32], y: &mut [f32]) {
+    map!(y <- a, b: math::tanh(a) * math::sigmoid(b));
 }
 
 /// With t = tanh(a), s = sigmoid(b): `da = dy s (1 - t^2)`, `db = dy t s (1 - s)`
@@ -147,7 +160,7 @@ pub(super) fn quantize(isa: Isa, levels: usize, x: &[f32], index: &mut [u32]) {
 }
 
 vectorized! {
-    fn quantize_chunk(top: f32, x: &[f32], index: &mut [u32]) {
+    pub(super) fn quantize_chunk(top: f32, x: &[f32], index: &mut [u32]) {
         map!(index <- x: {
             let level = x * top + 0.5;
             // The cast drops the fraction and stops at 0.
@@ -164,7 +177,7 @@ pub(super) fn dequantize(isa: Isa, levels: usize, index: &[u32], y: &mut [f32]) 
 }
 
 vectorized! {
-    fn dequantize_chunk(top: f32, index: &[u32], y: &mut [f32]) {
+    pub(super) fn dequantize_chunk(top: f32, index: &[u32], y: &mut [f32]) {
         map!(y <- index: index as f32 / top)
     }
 }

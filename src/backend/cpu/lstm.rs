@@ -7,6 +7,7 @@ use super::math;
 use super::product::{Isa, Panels};
 use super::vector::{chunk_rows, map, spread, vectorized};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// `h' = o tanh(c')`, `c' = f c + i g` with gates = activated z, each row of `4h`.
 pub(super) fn lstm_cell(isa: Isa, h: usize, [z, c]: [&[f32]; 2], [h_next, c_next, gates]: [&mut [f32]; 3]) {
@@ -33,15 +34,32 @@ vectorized! {
 /// Activates the gates of one row and steps its cell.
 #[inline(always)]
 pub(super) fn cell(gates: &mut [f32], c: &[f32], c_next: &mut [f32], h_next: &mut [f32]) {
-    let h = c.len();
+    c_next.copy_from_slice(c);
+    step_units(gates, 0..c.len(), c_next, h_next);
+}
+
+/// Activates the gates of some units of one row and steps their cells in place.
+#[inline(always)]
+fn step_units(gates: &mut [f32], units: Range<usize>, c: &mut [f32], h_next: &mut [f32]) {
+    let (if_gates, go_gates) = gates.split_at_mut(2 * c.len());
+    let ((i, f), (g, o)) = (if_gates.split_at_mut(c.len()), go_gates.split_at_mut(c.len()));
+    let [i, f, g, o] = [i, f, g, o].map(|gate| &mut gate[units.clone()]);
     // One slice is written at a time: nothing that a vector loop would have to prove disjoint.
-    gates[..2 * h].iter_mut().for_each(|v| *v = math::sigmoid(*v));
-    gates[2 * h..3 * h].iter_mut().for_each(|v| *v = math::tanh(*v));
-    gates[3 * h..].iter_mut().for_each(|v| *v = math::sigmoid(*v));
-    let ((i, f), (g, o)) = (gates[..2 * h].split_at(h), gates[2 * h..].split_at(h));
-    map!(c_next <- i, f, g, c: f * c + i * g);
-    let c_next = &*c_next;
-    map!(h_next <- o, c_next: o * math::tanh(c_next));
+    i.iter_mut().for_each(|v| *v = math::sigmoid(*v));
+    f.iter_mut().for_each(|v| *v = math::sigmoid(*v));
+    g.iter_mut().for_each(|v| *v = math::tanh(*v));
+    o.iter_mut().for_each(|v| *v = math::sigmoid(*v));
+    let ([i, f, g, o], c, h_next) = ([&*i, &*f, &*g, &*o], &mut c[units.clone()], &mut h_next[units]);
+    map!(c <- i, f, g: f * *c + i * g);
+    let c = &*c;
+    map!(h_next <- o, c: o * math::tanh(c));
+}
+
+vectorized! {
+    /// Activates the gates of some units of a pixel and steps their cells, in place: `gates[4h]`, `c[h]`, `h_next[h]`.
+    pub(super) fn cell_of_units(gates: &mut [f32], units: Range<usize>, c: &mut [f32], h_next: &mut [f32]) {
+        step_units(gates, units, c, h_next);
+    }
 }
 
 /// The gradients of z and c.

@@ -20,18 +20,21 @@ mod shape_ops;
 mod testing;
 mod trace;
 mod vector;
+mod window;
 
-use super::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};
+use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan, Step};
+use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use access::{Access, Places};
 use buffer::WordBuffer;
 use product::Isa;
 use std::collections::HashMap;
 use std::time::Instant;
+use window::Sampling;
 
 /// How the CPU backend runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +66,8 @@ struct CompiledPlan {
     scalars: WordBuffer,
     scratch: WordBuffer,
     places: Places,
+    /// Where it is sampled.
+    sampling: Option<Sampling>,
 }
 
 // SAFETY: the pointers in `places` lead into buffers that the backend owns and that never move; they are used only
@@ -86,6 +91,37 @@ impl Cpu {
             .build()
             .map_err(|e| Error::Device(format!("could not start the worker threads ({e}); lower --threads")))?;
         Ok(Cpu { pool, options, isa, params: HashMap::new(), plans: vec![] })
+    }
+
+    /// Makes the buffers of a plan; `whole` are the steps that run whole and need scratch.
+    fn allocate<'a>(
+        &mut self,
+        plan: &Plan,
+        whole: impl Iterator<Item = &'a Step>,
+        sampling: Option<Sampling>,
+    ) -> Result<Compiled> {
+        let threads = self.pool.current_num_threads();
+        let scratch = whole.map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
+        let packed = sampling.as_ref().map_or(0, Sampling::packed_len);
+        memory::check((plan.slot_bytes() + 4 * (scratch + packed)) as u64, &format!("the plan {}", plan.name))?;
+        let mut slots: Vec<WordBuffer> = plan.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
+        let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
+        let mut scalars = WordBuffer::new(Scalar::ALL.len());
+        let mut places = Places {
+            slots: slots.iter_mut().map(WordBuffer::as_ptr).collect(),
+            inputs: inputs.iter_mut().map(WordBuffer::as_ptr).collect(),
+            params: vec![std::ptr::null_mut(); plan.params.iter().map(|(id, ..)| id.0 as usize + 1).max().unwrap_or(0)],
+            scalars: scalars.as_ptr(),
+        };
+        for (id, meta, name) in &plan.params {
+            let buffer = self.params.get_mut(id).filter(|b| b.len() == meta.shape.len());
+            let buffer = buffer
+                .ok_or_else(|| Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)))?;
+            places.params[id.0 as usize] = buffer.as_ptr();
+        }
+        let scratch = WordBuffer::new(scratch);
+        self.plans.push(CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, places, sampling });
+        Ok(Compiled(self.plans.len() - 1))
     }
 
     fn feed(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
@@ -185,27 +221,23 @@ impl Backend for Cpu {
     }
 
     fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
-        let threads = self.pool.current_num_threads();
-        let scratch = plan.steps.iter().map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
-        memory::check((plan.slot_bytes() + 4 * scratch) as u64, &format!("the plan {}", plan.name))?;
-        let mut slots: Vec<WordBuffer> = plan.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
-        let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
-        let mut scalars = WordBuffer::new(Scalar::ALL.len());
-        let mut places = Places {
-            slots: slots.iter_mut().map(WordBuffer::as_ptr).collect(),
-            inputs: inputs.iter_mut().map(WordBuffer::as_ptr).collect(),
-            params: vec![std::ptr::null_mut(); plan.params.iter().map(|(id, ..)| id.0 as usize + 1).max().unwrap_or(0)],
-            scalars: scalars.as_ptr(),
-        };
-        for (id, meta, name) in &plan.params {
-            let buffer = self.params.get_mut(id).filter(|b| b.len() == meta.shape.len());
-            let buffer = buffer
-                .ok_or_else(|| Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)))?;
-            places.params[id.0 as usize] = buffer.as_ptr();
-        }
-        let scratch = WordBuffer::new(scratch);
-        self.plans.push(CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, places });
-        Ok(Compiled(self.plans.len() - 1))
+        self.allocate(plan, plan.steps.iter(), None)
+    }
+
+    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
+        let sampling = Sampling::new(plan, self.isa)?;
+        self.allocate(&plan.plan, plan.before(), Some(sampling)).map(Some)
+    }
+
+    fn sample(
+        &mut self,
+        plan: Compiled,
+        feeds: &[Feed],
+        from: usize,
+        scalars: &Scalars,
+        progress: &Progress,
+    ) -> Result<()> {
+        self.draw_windows(plan, feeds, from, scalars, progress)
     }
 
     fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
@@ -251,7 +283,7 @@ impl Backend for Cpu {
     fn memory_bytes(&self) -> usize {
         let of = |p: &CompiledPlan| {
             let buffers = p.slots.iter().chain(&p.inputs).chain([&p.scalars, &p.scratch]);
-            buffers.map(WordBuffer::len).sum::<usize>()
+            buffers.map(WordBuffer::len).sum::<usize>() + p.sampling.as_ref().map_or(0, Sampling::packed_len)
         };
         let params: usize = self.params.values().map(WordBuffer::len).sum();
         4 * (params + self.plans.iter().map(of).sum::<usize>())

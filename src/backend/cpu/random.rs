@@ -65,7 +65,7 @@ pub(super) fn categorical(isa: Isa, k: usize, logits: &[f32], u: &[f32], tempera
 const BLOCK: usize = 64;
 
 vectorized! {
-    fn categorical_rows(k: usize, logits: &[f32], u: &[f32], temperature: f32, index: &mut [u32]) {
+    pub(super) fn categorical_rows(k: usize, logits: &[f32], u: &[f32], temperature: f32, index: &mut [u32]) {
         for ((index, l), &u) in index.iter_mut().zip(logits.chunks_exact(k)).zip(u) {
             let max = largest(l);
             if temperature == 0.0 {
@@ -104,7 +104,7 @@ pub(super) fn bernoulli(isa: Isa, logits: &[f32], u: &[f32], temperature: f32, y
 }
 
 vectorized! {
-    fn bernoulli_chunk(l: &[f32], u: &[f32], temperature: f32, y: &mut [f32]) {
+    pub(super) fn bernoulli_chunk(l: &[f32], u: &[f32], temperature: f32, y: &mut [f32]) {
         if temperature == 0.0 {
             map!(y <- l: if l > 0.0 { 1.0 } else { 0.0 })
         } else {

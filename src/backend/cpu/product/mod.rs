@@ -5,7 +5,7 @@
 //!
 //! Read on in this order: `gather` says what a convolution multiplies and `patches` how it is read; `rows`,
 //! `scatter` (few output channels) and `outer` (weight gradients) cut the work; `tile` says what the registers do,
-//! `simd` and `isa` how one source serves three instruction sets.
+//! `simd` and `isa` how one source serves three instruction sets. `window` computes a few pixels of a convolution at a time.
 //!
 //! Contract: the order in which one output element is summed depends on the op's geometry alone, never on the number of
 //! threads, the tile, or how many images are in the batch (sums over the batch use chunks fixed by the geometry). Closed
@@ -22,9 +22,11 @@ mod rows;
 mod scatter;
 mod simd;
 mod tile;
+mod window;
 
 pub use isa::{Isa, peak_gflops};
 pub(super) use panels::Panels;
+pub(super) use window::{Part, WindowConv};
 
 use super::epilogue::EpilogueOp;
 use crate::tape::geometry::{ConvGeom, Mask};

@@ -1,0 +1,290 @@
+//! A convolution (or rows times a matrix) computed window by window: a few pixels of every image of a share at a time,
+//! while images are drawn pixel by pixel.
+//!
+//! Shapes: `[images x columns, K]` times `[K, channels]`; the rows are the patches under one pixel, or neighbours in a row,
+//! of all images, read in place through a pointer for each row of taps (taps of a row lie side by side in NHWC, so the
+//! channels under them are one run of floats). Taps in the padding and closed channels are left out. Weights are packed once
+//! a batch of images, by the runs of output channels that see the same colours. Bound by the FMA units for 8 images and
+//! more, by the latency of the sums for one.
+//!
+//! Contract: an output element is the same chain of sums as in the whole convolution, to the bit: `rows.rs` sums taps
+//! and channels in one chain, `scatter.rs` a chain for each tap and adds those up; zeros that are added there and left out
+//! here change nothing.
+
+use super::gather::{Direction, Gather};
+use super::isa::{Isa, Job, dispatch};
+use super::scatter::Scatter;
+use super::simd::clear;
+use super::tile::{Along, Out, Right, Run, Tiles};
+use crate::backend::cpu::epilogue::{self, EpilogueOp};
+use crate::tape::geometry::{ConvGeom, Mask};
+use std::ops::Range;
+
+/// Most rows of a register tile, and widest panel, on any instruction set.
+const MAX_MR: usize = 14;
+const MAX_WIDTH: usize = 32;
+/// Most rows of taps.
+const MAX_TAP_ROWS: usize = 16;
+
+/// Output channels that see the same channels under the centre tap.
+#[derive(Clone, Debug)]
+struct Group {
+    channels: Range<usize>,
+    /// Leading channels that are open under the centre tap of a mask.
+    open: usize,
+    /// Rows of weights: all taps above, those on the left, the open channels.
+    k: usize,
+    /// Where its panels begin.
+    at: usize,
+}
+
+/// Rows, columns and channels of the output.
+#[derive(Clone, Debug)]
+pub(in crate::backend::cpu) struct Part {
+    pub(in crate::backend::cpu) rows: Range<usize>,
+    pub(in crate::backend::cpu) columns: Range<usize>,
+    pub(in crate::backend::cpu) channels: Range<usize>,
+}
+
+/// A convolution that is computed window by window.
+#[derive(Clone, Debug)]
+pub(in crate::backend::cpu) struct WindowConv {
+    isa: Isa,
+    geom: ConvGeom,
+    /// Whether the weights are stored `[cout, cin]` (of a matrix product).
+    transposed: bool,
+    groups: Vec<Group>,
+    packed_len: usize,
+    /// Whether each tap has a sum of its own, as in `scatter.rs`.
+    by_taps: bool,
+    /// Source column under the first tap of each row of taps, from that of the output.
+    first: [isize; MAX_TAP_ROWS],
+    /// Floats from an output pixel to the next, and whether sums are added to what is there.
+    into: (usize, bool),
+}
+
+impl WindowConv {
+    /// The convolution with this geometry.
+    ///
+    /// # Errors
+    /// A clause where the kernel has too many rows.
+    pub(in crate::backend::cpu) fn new(isa: Isa, geom: ConvGeom, transposed: bool) -> Result<Self, String> {
+        if geom.kh > MAX_TAP_ROWS {
+            return Err(format!("its kernel has {} rows; windows take {MAX_TAP_ROWS}", geom.kh));
+        }
+        let (ci, cj) = (geom.kh / 2, geom.kw / 2);
+        let (mut groups, mut at): (Vec<Group>, usize) = (vec![], 0);
+        let open = |co| geom.open_channels(ci, cj, co);
+        let begins = |co: &usize| *co == 0 || (geom.mask != Mask::None && open(*co) != open(co - 1));
+        let starts: Vec<usize> = (0..geom.cout).filter(begins).chain([geom.cout]).collect();
+        for bounds in starts.windows(2) {
+            let (channels, open) = (bounds[0]..bounds[1], open(bounds[0]));
+            let taps = if geom.mask == Mask::None { geom.kh * geom.kw } else { ci * geom.kw + cj };
+            let k = taps * geom.cin + if geom.mask == Mask::None { 0 } else { open };
+            at += k * channels.len().next_multiple_of(MAX_WIDTH);
+            groups.push(Group { k, open, at: at - k * channels.len().next_multiple_of(MAX_WIDTH), channels });
+        }
+        let by_taps = Scatter::choose(&Gather::new(&geom, Direction::Forward, true)).is_some();
+        let (first, into) = ([-(geom.pad[1] as isize); MAX_TAP_ROWS], (geom.cout, false));
+        // The last row of the last panel may be read from its middle on.
+        Ok(WindowConv { isa, geom, transposed, groups, packed_len: at + MAX_WIDTH, by_taps, first, into })
+    }
+
+    /// The same with sums added to the first channels of output pixels of `width` floats, with row `i` of the taps beginning
+    /// `first[i]` columns from the output's: what a scan reads of the states before.
+    pub(in crate::backend::cpu) fn added_to(mut self, width: usize, first: &[isize]) -> Self {
+        self.first[..first.len()].copy_from_slice(first);
+        self.into = (width, true);
+        self.by_taps = false;
+        self
+    }
+
+    /// Floats of the packed weights.
+    pub(in crate::backend::cpu) fn packed_len(&self) -> usize {
+        self.packed_len
+    }
+
+    /// Packs the weights `[kh, kw, cin, cout]`, or `[cout, cin]` if they are transposed.
+    ///
+    /// # Panics
+    /// If `w` has not the size of the geometry or `packed` is too short.
+    pub(in crate::backend::cpu) fn pack(&self, w: &[f32], packed: &mut [f32]) {
+        let ConvGeom { kh, kw, cin, cout, .. } = self.geom;
+        assert!(w.len() == kh * kw * cin * cout, "the weights have {} elements", w.len());
+        let (packed, width) = (&mut packed[..self.packed_len], self.isa.width());
+        packed.fill(0.0);
+        for Group { channels, k, at, .. } in &self.groups {
+            for first in (0..channels.len()).step_by(width) {
+                let columns = channels.start + first..channels.end.min(channels.start + first + width);
+                for row in 0..*k {
+                    let to = &mut packed[at + first * k + row * width..][..columns.len()];
+                    if self.transposed {
+                        to.iter_mut().zip(columns.clone()).for_each(|(to, co)| *to = w[co * cin + row]);
+                    } else {
+                        to.copy_from_slice(&w[row * cout..][columns.clone()]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Computes a part of the output of each of `images` images, then the epilogue, on the calling thread; what the part
+    /// reads of `source` has been computed. `source`, `out` and the slices of the epilogue hold these images alone.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub(in crate::backend::cpu) fn run(
+        &self,
+        packed: &[f32],
+        part: &Part,
+        images: usize,
+        source: &[f32],
+        out: &mut [f32],
+        epi: &[EpilogueOp],
+    ) {
+        let ConvGeom { h, w, cin, oh, ow, cout, .. } = self.geom;
+        assert!(
+            source.len() >= images * h * w * cin && out.len() >= images * oh * ow * self.into.0,
+            "images are missing"
+        );
+        assert!(packed.len() >= self.packed_len, "the weights are not packed");
+        assert!(part.rows.end <= oh && part.columns.end <= ow && part.channels.end <= cout, "{part:?} is outside");
+        let out = out.as_mut_ptr();
+        // SAFETY: the slices hold the images and the packed weights, and the part lies inside them.
+        unsafe { dispatch(self.isa, Compute { conv: self, packed, part, images, source, out, epi }) };
+    }
+
+    /// The rows of taps that are open and, for an output row, inside the image.
+    fn tap_rows(&self, row: usize) -> Range<usize> {
+        let g = &self.geom;
+        let open = if g.mask == Mask::None { g.kh } else { g.kh / 2 + 1 };
+        inside(row * g.stride[0], g.pad[0], g.h, open)
+    }
+
+    /// The taps of row `i` that are, for an output column, inside the image.
+    fn tap_columns(&self, i: usize, column: usize) -> Range<usize> {
+        let at = (column * self.geom.stride[1]) as isize + self.first[i];
+        inside(at.max(0) as usize, (-at).max(0) as usize, self.geom.w, self.geom.kw)
+    }
+
+    /// The floats under the taps `columns` of the tap row `i` that are open to a group.
+    fn open(&self, i: usize, columns: &Range<usize>, group: &Group) -> Range<usize> {
+        let g = &self.geom;
+        let (start, end) = (columns.start * g.cin, columns.end * g.cin);
+        let open = if g.mask != Mask::None && i == g.kh / 2 { g.kw / 2 * g.cin + group.open } else { g.kw * g.cin };
+        start..end.min(open).max(start)
+    }
+}
+
+/// Which of `taps` lie inside an axis of `len`, if the first is at `at - pad`.
+fn inside(at: usize, pad: usize, len: usize, taps: usize) -> Range<usize> {
+    let start = pad.saturating_sub(at).min(taps);
+    start..(len + pad).saturating_sub(at).clamp(start, taps)
+}
+
+/// Computes a part.
+struct Compute<'a> {
+    conv: &'a WindowConv,
+    packed: &'a [f32],
+    part: &'a Part,
+    images: usize,
+    source: &'a [f32],
+    out: *mut f32,
+    epi: &'a [EpilogueOp<'a>],
+}
+
+impl Job for Compute<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Tiles>(self) {
+        let Part { rows, columns, .. } = self.part;
+        for row in rows.clone() {
+            let taps = self.conv.tap_rows(row);
+            let mut start = columns.start;
+            while start < columns.end {
+                // Neighbours whose taps lie inside the image alike are rows of one product.
+                let within = |i: usize, column: usize| self.conv.tap_columns(i, column);
+                let alike = |end: &usize| taps.clone().all(|i| within(i, *end) == within(i, start));
+                let end = (start + 1..columns.end).take_while(alike).last().unwrap_or(start) + 1;
+                let pixels = self.images * (end - start);
+                let tiles = pixels.div_ceil(S::MR);
+                for t in 0..tiles {
+                    let pixels = pixels * t / tiles..pixels * (t + 1) / tiles;
+                    // SAFETY: passed on.
+                    unsafe { self.tile::<S>(row, start..end, pixels, &taps) };
+                }
+                start = end;
+            }
+        }
+    }
+}
+
+impl Compute<'_> {
+    /// The output pixels `pixels` of (image, column), whose taps inside the image are alike and in the rows `tap_rows`.
+    ///
+    /// # Safety
+    /// As for [`WindowConv::run`]; the features of `S` are there; at most `MR` pixels.
+    #[inline(always)]
+    unsafe fn tile<S: Tiles>(&self, row: usize, columns: Range<usize>, pixels: Range<usize>, tap_rows: &Range<usize>) {
+        let Compute { conv, packed, part, source, out, epi, .. } = *self;
+        let ConvGeom { h, w, cin, oh, ow, kw, stride, pad, .. } = conv.geom;
+        let (total, add) = conv.into;
+        let mut table = [std::ptr::null(); MAX_TAP_ROWS * MAX_MR];
+        let mut offsets = [0; MAX_MR];
+        let offsets = &mut offsets[..pixels.len()];
+        for (p, (pixel, offset)) in pixels.zip(offsets.iter_mut()).enumerate() {
+            let (image, column) = (pixel / columns.len(), columns.start + pixel % columns.len());
+            *offset = ((image * oh + row) * ow + column) * total;
+            for i in tap_rows.clone() {
+                // Under the first tap of the row, wherever that is; only taps inside are read.
+                let x = (column * stride[1]).wrapping_add_signed(conv.first[i]);
+                let y = image * h + row * stride[0] + i - pad[0];
+                table[i * MAX_MR + p] = source.as_ptr().wrapping_add((y * w).wrapping_add(x).wrapping_mul(cin));
+            }
+        }
+        let width = 2 * S::LANES;
+        for group in &conv.groups {
+            let start = part.channels.start.max(group.channels.start);
+            let end = part.channels.end.min(group.channels.end);
+            let mut next = start;
+            while next < end {
+                let in_panel = (next - group.channels.start) % width;
+                let panel = next - group.channels.start - in_panel;
+                let cols = (width - in_panel).min(end - next);
+                // SAFETY: panels of `k * width` floats, behind the last of which as many floats as a row follow; rows of
+                // source and output inside the images.
+                unsafe {
+                    let right = Right { b: packed.as_ptr().add(group.at + panel * group.k + in_panel), ldb: width };
+                    let tile = |runs: &[Run], add: bool| {
+                        let out = Out { c: out.add(next), rows: offsets, cols, add };
+                        let (a, channels) = (table.as_ptr(), kw * cin);
+                        let tile = Along { a, stride: MAX_MR, channels, runs, b: right, out };
+                        S::along(offsets.len(), cols.div_ceil(S::LANES))(&tile);
+                    };
+                    if conv.by_taps {
+                        for offset in offsets.iter() {
+                            clear::<S>(out.add(offset + next), cols);
+                        }
+                        for i in tap_rows.clone() {
+                            for j in conv.tap_columns(i, columns.start) {
+                                let open = conv.open(i, &(j..j + 1), group);
+                                tile(&[Run { tap: i, from: open.start, to: open.end }], true);
+                            }
+                        }
+                    } else {
+                        let mut runs = [Run::default(); MAX_TAP_ROWS];
+                        for (run, i) in runs.iter_mut().zip(tap_rows.clone()) {
+                            let open = conv.open(i, &conv.tap_columns(i, columns.start), group);
+                            *run = Run { tap: i, from: open.start, to: open.end };
+                        }
+                        tile(&runs[..tap_rows.len()], add);
+                    }
+                }
+                next += cols;
+            }
+        }
+        // SAFETY: these elements have just been written, by this thread.
+        unsafe { epilogue::apply(epi, out, offsets, part.channels.clone(), total) };
+    }
+}

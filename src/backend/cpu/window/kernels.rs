@@ -1,0 +1,227 @@
+//! A window of a step for all images of a share: one exhaustive match, a few lines an op.
+//!
+//! Each element is computed by the expression of the whole kernel, so that both ways give the same bits. Elements of a window
+//! are visited in runs that lie side by side in memory.
+
+use super::scan;
+use super::share::Share;
+use crate::backend::cpu::access::Access;
+use crate::backend::cpu::epilogue::EpilogueOp;
+use crate::backend::cpu::product::{Isa, Part, WindowConv};
+use crate::backend::cpu::{elementwise, random};
+use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::op::Op;
+use crate::tape::plan::{Fused, Step};
+use crate::tape::window::Window;
+use std::ops::Range;
+
+/// How the windows of a step are computed.
+pub(super) struct Kernel {
+    isa: Isa,
+    product: Option<Product>,
+}
+
+/// A convolution, and where its weights lie among the packed ones.
+struct Product {
+    conv: WindowConv,
+    packed: Range<usize>,
+}
+
+impl Kernel {
+    /// The kernel of a step that writes images of `size`; packed weights are appended after `packed` floats.
+    ///
+    /// # Errors
+    /// A clause that says why there are no windows for this step.
+    pub(super) fn new(step: &Step, size: [usize; 3], isa: Isa, packed: &mut usize) -> Result<Kernel, String> {
+        let conv = match &step.op {
+            Op::Conv(g) => Some(WindowConv::new(isa, *g, false)?),
+            Op::Matmul { tb, .. } => Some(WindowConv::new(isa, rows_times_matrix(step, size), *tb)?),
+            Op::RowLstm | Op::DiagonalLstm { .. } => Some(scan::states(step, isa)?),
+            Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Affine { .. }
+            | Op::Clamp { .. }
+            | Op::Quantize { .. }
+            | Op::Dequantize { .. }
+            | Op::Gated
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Categorical
+            | Op::Bernoulli => None,
+            _ => return Err("the CPU has no windows for this op".into()),
+        };
+        let product = conv.map(|conv| {
+            let start = *packed;
+            *packed += conv.packed_len();
+            Product { conv, packed: start..*packed }
+        });
+        Ok(Kernel { isa, product })
+    }
+
+    /// Packs the weights, which may have changed since the last batch.
+    pub(super) fn pack(&self, access: &Access, packed: &mut [f32]) {
+        if let Some(Product { conv, packed: at }) = &self.product {
+            conv.pack(access.input(1), &mut packed[at.clone()]);
+        }
+    }
+
+    /// Computes a window of the step, which writes images of `size`.
+    pub(super) fn run(&self, share: &Share, step: &Step, size: [usize; 3], window: &Window, packed: &[f32]) {
+        let (isa, images) = (self.isa, share.count());
+        let x = |i: usize| share.read(&step.inputs[i]);
+        let y = share.write(&step.outputs[0]);
+        match &step.op {
+            Op::Conv(_) | Op::Matmul { .. } => {
+                let Some(Product { conv, packed: at }) = &self.product else { return };
+                with_epilogue(share, step, |epilogue| {
+                    conv.run(&packed[at.clone()], &part(window), images, x(0), y, epilogue);
+                });
+            }
+            Op::Unary(f) => {
+                each_run(size, window, images, |at| elementwise::unary_chunk(isa, *f, &x(0)[at.clone()], &mut y[at]));
+            }
+            Op::Binary(f) => each_run(size, window, images, |at| {
+                elementwise::binary_chunk(isa, *f, &x(0)[at.clone()], &x(1)[at.clone()], &mut y[at]);
+            }),
+            Op::Affine { scale, shift } => each_run(size, window, images, |at| {
+                elementwise::affine_chunk(isa, *scale, *shift, &x(0)[at.clone()], &mut y[at]);
+            }),
+            Op::Clamp { lo, hi } => each_run(size, window, images, |at| {
+                elementwise::clamp_chunk(isa, *lo, *hi, &x(0)[at.clone()], &mut y[at]);
+            }),
+            Op::Quantize { levels } => each_run(size, window, images, |at| {
+                let index = bytemuck::cast_slice_mut(&mut y[at.clone()]);
+                elementwise::quantize_chunk(isa, (*levels - 1) as f32, &x(0)[at], index);
+            }),
+            Op::Dequantize { levels } => each_run(size, window, images, |at| {
+                let index = bytemuck::cast_slice(&x(0)[at.clone()]);
+                elementwise::dequantize_chunk(isa, (*levels - 1) as f32, index, &mut y[at]);
+            }),
+            Op::RowLstm | Op::DiagonalLstm { .. } => {
+                let Some(Product { conv, packed: at }) = &self.product else { return };
+                let kept = share.write(&step.outputs[1]);
+                scan::run(step, isa, (conv, &packed[at.clone()]), window, images, x(0), [y, kept]);
+            }
+            Op::Gated => each_pixel(size, window, images, |pixel, channels| {
+                let (c, at) = (size[2], pixel.index * size[2]);
+                let (a, b) = x(0)[2 * at..2 * (at + c)].split_at(c);
+                let y = &mut y[at..at + c][channels.clone()];
+                elementwise::gated_run(isa, &a[channels.clone()], &b[channels], y);
+            }),
+            Op::Pad { before, .. } => {
+                let inner = image_size(step);
+                each_pixel(size, window, images, |pixel, channels| {
+                    let y = &mut y[pixel.index * size[2]..][channels.clone()];
+                    let row = pixel.row.checked_sub(before[1]).filter(|r| *r < inner[0]);
+                    let column = pixel.column.checked_sub(before[2]).filter(|c| *c < inner[1]);
+                    y.fill(0.0);
+                    if let (Some(row), Some(column)) = (row, column) {
+                        let from = ((pixel.image * inner[0] + row) * inner[1] + column) * inner[2];
+                        let inside = channels.start.max(before[3])..channels.end.min(before[3] + inner[2]);
+                        if !inside.is_empty() {
+                            let from = &x(0)[from + inside.start - before[3]..][..inside.len()];
+                            y[inside.start - channels.start..][..inside.len()].copy_from_slice(from);
+                        }
+                    }
+                });
+            }
+            Op::Slice { before, .. } => {
+                let outer = image_size(step);
+                each_pixel(size, window, images, |pixel, channels| {
+                    let (row, column) = (pixel.row + before[1], pixel.column + before[2]);
+                    let from = ((pixel.image * outer[0] + row) * outer[1] + column) * outer[2] + before[3];
+                    let from = &x(0)[from..][channels.clone()];
+                    y[pixel.index * size[2]..][channels].copy_from_slice(from);
+                });
+            }
+            Op::Categorical => {
+                let (k, temperature) = (step.inputs[0].meta.shape.last(), share.whole(&step.inputs[2])[0]);
+                each_run(size, window, images, |at| {
+                    let index = bytemuck::cast_slice_mut(&mut y[at.clone()]);
+                    let logits = &x(0)[at.start * k..at.end * k];
+                    random::categorical_rows(isa, k, logits, &x(1)[at], temperature, index);
+                });
+            }
+            Op::Bernoulli => {
+                let temperature = share.whole(&step.inputs[2])[0];
+                each_run(size, window, images, |at| {
+                    random::bernoulli_chunk(isa, &x(0)[at.clone()], &x(1)[at.clone()], temperature, &mut y[at]);
+                });
+            }
+            // `new` has no kernel for it.
+            other => unreachable!("no windows for {other:?}"),
+        }
+    }
+}
+
+/// Rows of channels times a matrix, as a 1x1 convolution.
+fn rows_times_matrix(step: &Step, [h, w, cout]: [usize; 3]) -> ConvGeom {
+    let (cin, n) = (step.inputs[0].meta.shape.last(), step.outputs[0].meta.shape.rows() / (h * w).max(1));
+    let (kh, kw, stride, pad, mask, groups, blocks) = (1, 1, [1, 1], [0, 0], Mask::None, 1, 1);
+    ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
+}
+
+/// Height, width and channels of the step's input, which has the shape of images.
+fn image_size(step: &Step) -> [usize; 3] {
+    let dims = step.inputs[0].meta.shape.padded();
+    [dims[1], dims[2], dims[3]]
+}
+
+/// A window as a part of a convolution's output.
+fn part(window: &Window) -> Part {
+    Part { rows: range(window.rows), columns: range(window.columns), channels: range(window.channels) }
+}
+
+pub(super) fn range([start, end]: [u32; 2]) -> Range<usize> {
+    start as usize..end as usize
+}
+
+/// A pixel of an image of the share.
+struct Pixel {
+    image: usize,
+    row: usize,
+    column: usize,
+    /// Counted over all images.
+    index: usize,
+}
+
+/// Calls `f` with each pixel of a window and its channels.
+#[inline(always)]
+fn each_pixel([h, w, _]: [usize; 3], window: &Window, images: usize, mut f: impl FnMut(Pixel, Range<usize>)) {
+    for (image, row) in (0..images).flat_map(|image| range(window.rows).map(move |row| (image, row))) {
+        for column in range(window.columns) {
+            f(Pixel { image, row, column, index: (image * h + row) * w + column }, range(window.channels));
+        }
+    }
+}
+
+/// Calls `f` with each range of elements of a window that lie side by side.
+#[inline(always)]
+fn each_run(size: [usize; 3], window: &Window, images: usize, mut f: impl FnMut(Range<usize>)) {
+    let [h, w, c] = size;
+    if range(window.channels) == (0..c) {
+        for (image, row) in (0..images).flat_map(|image| range(window.rows).map(move |row| (image, row))) {
+            let start = (image * h + row) * w;
+            f((start + window.columns[0] as usize) * c..(start + window.columns[1] as usize) * c);
+        }
+    } else {
+        each_pixel(size, window, images, |pixel, channels| {
+            f(pixel.index * c + channels.start..pixel.index * c + channels.end);
+        });
+    }
+}
+
+/// Calls `launch` with what was folded into the end of a product. Fusion folds at most one operation of each kind.
+fn with_epilogue(share: &Share, step: &Step, launch: impl FnOnce(&[EpilogueOp])) {
+    const KINDS: usize = 4;
+    let mut ops = [EpilogueOp::Add(&[]); KINDS];
+    for (op, fused) in ops.iter_mut().zip(&step.epilogue) {
+        *op = match fused {
+            Fused::Bias(bias) => EpilogueOp::Bias(share.whole(bias)),
+            Fused::Add(other) => EpilogueOp::Add(share.read(other)),
+            Fused::Act(f) => EpilogueOp::Act(*f),
+            Fused::ActBwd(f, saved) => EpilogueOp::ActBwd(*f, share.read(saved)),
+        };
+    }
+    launch(&ops[..step.epilogue.len()]);
+}

@@ -1,0 +1,83 @@
+//! Windows of LSTM scans: a pixel of every image of a share, from the states that earlier windows left in y and the cells
+//! that they left in `kept`.
+//!
+//! What a pixel reads of the states before it is a convolution of y: the row above through `k` taps, or the pixel above and
+//! the one before. It is added to the gates in one chain of sums, as in the whole scan.
+
+use super::kernels::range;
+use crate::backend::cpu::lstm;
+use crate::backend::cpu::product::{Isa, Part, WindowConv};
+use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::op::Op;
+use crate::tape::plan::Step;
+use crate::tape::window::Window;
+
+/// Height, width, units.
+fn size(step: &Step) -> [usize; 3] {
+    let dims = step.outputs[0].meta.shape.padded();
+    [dims[1], dims[2], dims[3]]
+}
+
+/// The convolution of the states y `[n, h, w, d]` whose sums are added to the gates in `kept` `[n, h, w, 5d]`.
+///
+/// # Errors
+/// A clause where the weights have too many rows.
+pub(super) fn states(step: &Step, isa: Isa) -> Result<WindowConv, String> {
+    let ([h, w, d], [kh, kw, ..]) = (size(step), step.inputs[1].meta.shape.padded());
+    let (n, pad, stride, mask) = (step.outputs[0].meta.shape.padded()[0], [1, kw / 2], [1, 1], Mask::None);
+    let geom = ConvGeom { n, h, w, cin: d, oh: h, ow: w, cout: 4 * d, kh, kw, stride, pad, mask, groups: 1, blocks: 1 };
+    let first: &[isize] = match step.op {
+        Op::DiagonalLstm { reverse: false } => &[0, -1],
+        Op::DiagonalLstm { reverse: true } => &[0, 1],
+        _ => &[-(geom.pad[1] as isize)],
+    };
+    Ok(WindowConv::new(isa, geom, false)?.added_to(5 * d, first))
+}
+
+/// Gates from z and the states, through the cell, for the units of a window.
+pub(super) fn run(
+    step: &Step,
+    isa: Isa,
+    (conv, packed): (&WindowConv, &[f32]),
+    window: &Window,
+    images: usize,
+    z: &[f32],
+    [y, kept]: [&mut [f32]; 2],
+) {
+    let [h, w, d] = size(step);
+    // Windows of scans are pixels, in the order in which they are read.
+    let (row, column, units) = (window.rows[0] as usize, window.columns[0] as usize, range(window.channels));
+    let pixel = |image: usize, row: usize, column: usize| (image * h + row) * w + column;
+    for image in 0..images {
+        let at = pixel(image, row, column);
+        for gate in (0..4).map(|gate| gate * d) {
+            let units = gate + units.start..gate + units.end;
+            kept[at * 5 * d..][units.clone()].copy_from_slice(&z[at * 4 * d..][units]);
+        }
+    }
+    // All gates lie side by side if all units are computed.
+    let parts = if units == (0..d) { 1 } else { 4 };
+    for gate in (0..parts).map(|gate| gate * d) {
+        let channels = gate + units.start..gate + units.start + 4 / parts * units.len();
+        let part = Part { rows: row..row + 1, columns: column..column + 1, channels };
+        conv.run(packed, &part, images, y, kept, &[]);
+    }
+    let before = match step.op {
+        Op::DiagonalLstm { reverse: false } => column.checked_sub(1).map(|column| (row, column)),
+        Op::DiagonalLstm { reverse: true } => Some((row, column + 1)).filter(|(_, column)| *column < w),
+        _ => row.checked_sub(1).map(|row| (row, column)),
+    };
+    for image in 0..images {
+        let at = pixel(image, row, column);
+        let cells = at * 5 * d + 4 * d + units.start..at * 5 * d + 4 * d + units.end;
+        match before {
+            Some((row, column)) => {
+                let from = pixel(image, row, column) * 5 * d + 4 * d;
+                kept.copy_within(from + units.start..from + units.end, cells.start);
+            }
+            None => kept[cells].fill(0.0),
+        }
+        let (gates, c) = kept[at * 5 * d..][..5 * d].split_at_mut(4 * d);
+        lstm::cell_of_units(isa, gates, units.clone(), c, &mut y[at * d..][..d]);
+    }
+}

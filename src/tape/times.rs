@@ -1,0 +1,300 @@
+//! When each position of a value becomes computable while an image is drawn position by position.
+//!
+//! A *position* is a pixel in one channel; those of the image x are drawn in order: rows, columns, colours. The *time* of a
+//! position is how many positions of x have to be drawn before it can be computed: 0 before anything is, `i + 1` for what
+//! depends on position `i` and on nothing later. Times are propagated through the steps of a plan exactly, tap by tap and
+//! colour group by colour group; one rule an op. All images of a batch have the same times.
+
+use super::geometry::{ConvGeom, Mask};
+use super::op::Op;
+use super::plan::Step;
+use std::ops::Range;
+
+/// Times of all positions of one image of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times {
+    /// Height, width and channels as the convolutions see them; a value reshaped to rows of channels keeps them.
+    pub size: [usize; 3],
+    /// Where runs of channels that always have equal times begin, and the number of channels.
+    bounds: Vec<usize>,
+    /// `[height, width, runs]`
+    at: Vec<u32>,
+}
+
+impl Times {
+    /// Times of the image itself: each position is known once it is drawn.
+    pub fn of_image(size: [usize; 3]) -> Times {
+        Times::build(size, (0..size[2]).collect(), |r, c, k| ((r * size[1] + c) * size[2] + k.start + 1) as u32)
+    }
+
+    /// `at(row, column, run of channels)` of every position. `cuts` are the channels where a run may begin; runs that
+    /// turn out equal everywhere are joined.
+    fn build(size: [usize; 3], mut cuts: Vec<usize>, at: impl Fn(usize, usize, Range<usize>) -> u32) -> Times {
+        let [h, w, channels] = size;
+        cuts.extend([0, channels]);
+        cuts.retain(|cut| *cut <= channels);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let runs = cuts.len() - 1;
+        let pixels = (0..h).flat_map(|r| (0..w).map(move |c| (r, c)));
+        let all: Vec<u32> = pixels
+            .flat_map(|(r, c)| cuts.windows(2).map(move |k| (r, c, k[0]..k[1])))
+            .map(|(r, c, run)| at(r, c, run))
+            .collect();
+        let differs = |run: usize| all.chunks(runs.max(1)).any(|pixel| pixel[run] != pixel[run - 1]);
+        let kept: Vec<usize> = (0..runs).filter(|run| *run == 0 || differs(*run)).collect();
+        let bounds = kept.iter().map(|run| cuts[*run]).chain([channels]).collect();
+        let at = all.chunks(runs.max(1)).flat_map(|pixel| kept.iter().map(|run| pixel[*run])).collect();
+        Times { size, bounds, at }
+    }
+
+    /// The runs of channels.
+    pub fn runs(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
+        self.bounds.windows(2).map(|b| b[0]..b[1])
+    }
+
+    /// Times of a pixel, one for each run.
+    pub fn pixel(&self, row: usize, column: usize) -> &[u32] {
+        let runs = self.bounds.len() - 1;
+        &self.at[(row * self.size[1] + column) * runs..][..runs]
+    }
+
+    /// When all `channels` of a pixel are there; 0 for none.
+    pub fn of(&self, row: usize, column: usize, channels: Range<usize>) -> u32 {
+        let overlap = |run: &Range<usize>| run.start < channels.end && channels.start < run.end;
+        let times = self.runs().zip(self.pixel(row, column)).filter(|(run, _)| overlap(run));
+        times.map(|(_, at)| *at).max().unwrap_or(0)
+    }
+
+    /// The first rows alone.
+    pub fn rows(&self, rows: usize) -> Times {
+        let [_, w, channels] = self.size;
+        Times::build([rows, w, channels], self.bounds.clone(), |r, c, run| self.of(r, c, run))
+    }
+}
+
+/// What a step reads: its times, or `None` where it does not depend on the image.
+pub type Read<'a> = Option<&'a Times>;
+
+/// Times of what `step` writes, from those of its inputs and of the operands of its epilogue. At least one of them depends
+/// on the image.
+///
+/// # Errors
+/// A clause that says why windows cannot be propagated through this step.
+pub fn propagate(step: &Step, inputs: &[Read], fused: &[Read]) -> Result<Times, String> {
+    let only = |i: usize| inputs[i].ok_or(format!("its input {i} does not depend on the image but another one does"));
+    let last = |i: usize| step.inputs[i].meta.shape.last();
+    let times = match &step.op {
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Affine { .. }
+        | Op::Clamp { .. }
+        | Op::Quantize { .. }
+        | Op::Dequantize { .. }
+        | Op::Bernoulli => elementwise(inputs)?,
+        Op::Gated => gated(only(0)?),
+        Op::Pad { before, after } => pad(image(step, only(0)?)?, *before, *after)?,
+        Op::Slice { before, after } => slice(image(step, only(0)?)?, *before, *after)?,
+        Op::Conv(g) => conv(g, only(0)?)?,
+        Op::Matmul { ta: false, .. } => {
+            let (a, columns) = (only(0)?, step.outputs[0].meta.shape.last());
+            if a.size[2] != last(0) {
+                return Err(format!("its rows have {} of the {} channels of a pixel", last(0), a.size[2]));
+            }
+            let [h, w, channels] = a.size;
+            Times::build([h, w, columns], vec![], |r, c, _| a.of(r, c, 0..channels))
+        }
+        Op::RowLstm => {
+            let taps = step.inputs[1].meta.shape.dims()[1];
+            scan(only(0)?, Sweep { before: [-1, 0], taps, reverse: false })
+        }
+        Op::DiagonalLstm { reverse } => {
+            let before = [0, if *reverse { 1 } else { -1 }];
+            scan(only(0)?, Sweep { before, taps: 1, reverse: *reverse })
+        }
+        Op::Categorical => categorical(only(0)?, inputs[1], last(0)),
+        Op::Matmul { ta: true, .. }
+        | Op::Input(_)
+        | Op::Param(_)
+        | Op::Scalar(_)
+        | Op::Fill { .. }
+        | Op::UnaryBwd(_)
+        | Op::GatedBwd
+        | Op::Reparameterize
+        | Op::Reshape(_)
+        | Op::Detach
+        | Op::Gather
+        | Op::Scatter { .. }
+        | Op::Sum(_)
+        | Op::Expand(_)
+        | Op::ConvDx(_)
+        | Op::ConvDw(_)
+        | Op::BatchNorm { .. }
+        | Op::BatchNormBwd
+        | Op::BatchNormInfer { .. }
+        | Op::LayerNorm { .. }
+        | Op::LayerNormBwd
+        | Op::BceWithLogits
+        | Op::Mse
+        | Op::SoftmaxCrossEntropy
+        | Op::SoftmaxCrossEntropyBwd
+        | Op::GaussianKl
+        | Op::LstmCell
+        | Op::LstmCellBwd
+        | Op::Lstm
+        | Op::LstmBwd
+        | Op::RowLstmBwd
+        | Op::DiagonalLstmBwd { .. }
+        | Op::Random { .. }
+        | Op::Adam { .. }
+        | Op::RmsProp { .. }
+        | Op::Sgd { .. }
+        | Op::Ema { .. }
+        | Op::Store(_) => return Err("there is no rule for this op".into()),
+    };
+    // Weights are read whole, at any time.
+    let is_product = matches!(step.op, Op::Conv(_) | Op::Matmul { .. } | Op::RowLstm | Op::DiagonalLstm { .. });
+    let weights = if is_product { &inputs[1..] } else { &[] };
+    if weights.iter().any(Option::is_some) {
+        return Err("its weights depend on the image".into());
+    }
+    let mut all = vec![Some(&times)];
+    all.extend(fused);
+    elementwise(&all)
+}
+
+/// The later one of all inputs, position by position.
+fn elementwise(inputs: &[Read]) -> Result<Times, String> {
+    let all: Vec<&Times> = inputs.iter().copied().flatten().collect();
+    let first = all.first().ok_or("nothing that it reads depends on the image")?;
+    if let Some(other) = all.iter().find(|t| t.size != first.size) {
+        let [[h, w, c], [h2, w2, c2]] = [first.size, other.size];
+        return Err(format!("it reads images of {h}x{w}x{c} and of {h2}x{w2}x{c2}"));
+    }
+    let cuts = all.iter().flat_map(|t| t.bounds.iter().copied()).collect();
+    let latest = |r, c, run: Range<usize>| all.iter().map(|t| t.of(r, c, run.clone())).max().unwrap_or(0);
+    Ok(Times::build(first.size, cuts, latest))
+}
+
+/// Channel `j` of `c` reads the channels `j` and `c + j`.
+fn gated(x: &Times) -> Times {
+    let [h, w, channels] = x.size;
+    let half = channels / 2;
+    let cuts = x.bounds.iter().flat_map(|b| [*b, b.saturating_sub(half)]).collect();
+    Times::build([h, w, half], cuts, |r, c, run| {
+        x.of(r, c, run.clone()).max(x.of(r, c, run.start + half..run.end + half))
+    })
+}
+
+/// Taps that are open and inside the image; every output channel reads a prefix of the channels under the centre tap.
+fn conv(g: &ConvGeom, x: &Times) -> Result<Times, String> {
+    if x.size != [g.h, g.w, g.cin] {
+        let [h, w, c] = x.size;
+        return Err(format!("it reads {}x{}x{} of an image that has {h}x{w}x{c}", g.h, g.w, g.cin));
+    }
+    let (ci, cj) = (g.kh / 2, g.kw / 2);
+    let open = |co| g.open_channels(ci, cj, co);
+    let cuts = (1..g.cout).filter(|co| g.mask != Mask::None && open(*co) != open(co - 1)).collect();
+    let whole: Vec<u32> =
+        x.at.chunks(x.bounds.len() - 1).map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
+    Ok(Times::build([g.oh, g.ow, g.cout], cuts, |r, c, run| {
+        let mut latest = 0;
+        for (i, j) in (0..g.kh).flat_map(|i| (0..g.kw).map(move |j| (i, j))) {
+            let channels = g.open_channels(i, j, run.start);
+            let y = (r * g.stride[0] + i).checked_sub(g.pad[0]).filter(|y| *y < g.h);
+            let x_at = (c * g.stride[1] + j).checked_sub(g.pad[1]).filter(|x| *x < g.w);
+            let (Some(y), Some(x_at), true) = (y, x_at, channels > 0) else { continue };
+            let time = if channels == g.cin { whole[y * g.w + x_at] } else { x.of(y, x_at, 0..channels) };
+            latest = latest.max(time);
+        }
+        latest
+    }))
+}
+
+/// The first input, whose shape must be that of the images.
+fn image<'a>(step: &Step, x: &'a Times) -> Result<&'a Times, String> {
+    match step.inputs[0].meta.shape.dims() {
+        [_, dims @ ..] if dims == x.size => Ok(x),
+        _ => Err(format!("its input {} is not cut like the images, {:?}", step.inputs[0].meta.shape, x.size)),
+    }
+}
+
+/// Padding is there from the beginning.
+fn pad(x: &Times, before: [usize; 4], after: [usize; 4]) -> Result<Times, String> {
+    if before[0] + after[0] > 0 {
+        return Err("it pads the batch".into());
+    }
+    let [h, w, channels] = x.size;
+    let size = [before[1] + h + after[1], before[2] + w + after[2], before[3] + channels + after[3]];
+    let cuts = x.bounds.iter().map(|b| b + before[3]).collect();
+    Ok(Times::build(size, cuts, |r, c, run| {
+        let inside = |at: usize, axis: usize| at.checked_sub(before[axis]).filter(|at| *at < x.size[axis - 1]);
+        match (inside(r, 1), inside(c, 2), inside(run.start, 3)) {
+            (Some(r), Some(c), Some(k)) => x.of(r, c, k..k + run.len()),
+            _ => 0,
+        }
+    }))
+}
+
+fn slice(x: &Times, before: [usize; 4], after: [usize; 4]) -> Result<Times, String> {
+    if before[0] + after[0] > 0 {
+        return Err("it slices the batch".into());
+    }
+    let size = std::array::from_fn(|i| x.size[i] - before[i + 1] - after[i + 1]);
+    let cuts = x.bounds.iter().map(|b| b.saturating_sub(before[3])).collect();
+    Ok(Times::build(size, cuts, |r, c, run| {
+        x.of(r + before[1], c + before[2], run.start + before[3]..run.end + before[3])
+    }))
+}
+
+/// How a scan moves over an image.
+#[derive(Clone, Copy)]
+struct Sweep {
+    /// Row and column of the pixel whose cell a pixel takes, from its own.
+    before: [isize; 2],
+    /// States of the row above that a pixel reads, centred.
+    taps: usize,
+    /// From right to left.
+    reverse: bool,
+}
+
+/// Unit `j` of `d` reads the gates `j`, `d + j`, `2d + j` and `3d + j`, all units of the states that its pixel reads, and
+/// its own cell, which is there when the state is.
+fn scan(z: &Times, sweep: Sweep) -> Times {
+    let [h, w, gates] = z.size;
+    let d = gates / 4;
+    let mut cuts: Vec<usize> = z.bounds.iter().map(|b| b % d).chain([0, d]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let runs = cuts.len() - 1;
+    let mut at = vec![0; h * w * runs];
+    for (r, i) in (0..h).flat_map(|r| (0..w).map(move |i| (r, i))) {
+        let c = if sweep.reverse { w - 1 - i } else { i };
+        let half = (sweep.taps / 2) as isize;
+        let above = (-half..=half).map(|j| [-1, j]);
+        let read = above.chain([sweep.before]).filter_map(|[dr, dc]| {
+            let (r, c) = (r.checked_add_signed(dr)?, c.checked_add_signed(dc).filter(|c| *c < w)?);
+            at[(r * w + c) * runs..][..runs].iter().copied().max()
+        });
+        let read = read.max().unwrap_or(0);
+        for run in 0..runs {
+            let of = |gate: usize| z.of(r, c, gate * d + cuts[run]..gate * d + cuts[run + 1]);
+            at[(r * w + c) * runs + run] = (0..4).map(of).max().unwrap_or(0).max(read);
+        }
+    }
+    let position = cuts.clone();
+    Times::build([h, w, d], cuts, |r, c, run| {
+        at[(r * w + c) * runs + position.partition_point(|cut| *cut <= run.start) - 1]
+    })
+}
+
+/// A draw reads the `k` logits of its position.
+fn categorical(logits: &Times, u: Read, k: usize) -> Times {
+    let [h, w, channels] = logits.size;
+    let cuts = logits.bounds.iter().flat_map(|b| [b / k, b.div_ceil(k)]);
+    let cuts = cuts.chain(u.iter().flat_map(|u| u.bounds.iter().copied())).collect();
+    Times::build([h, w, channels / k], cuts, |r, c, run| {
+        let uniform = u.map_or(0, |u| u.of(r, c, run.clone()));
+        logits.of(r, c, run.start * k..run.end * k).max(uniform)
+    })
+}

@@ -1,0 +1,284 @@
+//! Sampling pixel by pixel without repeating work: which positions of which step become computable when.
+//!
+//! Drawing an image position by position needs, for each draw, only what has changed since the one before. A
+//! [`SamplingPlan`] is a plan for one draw of every position given the ones before it (input `x`, output `draw`), with every
+//! value in a slot of its own, and a schedule: *rounds*, one for each position of x, of *windows*, rectangles of
+//! positions of one step. Round `t` computes what becomes computable once `t` positions are drawn, and ends with the draw
+//! of position `t`, which becomes part of x. Every position of every step is computed exactly once, so an image costs one
+//! forward pass; what was computed in earlier rounds lies where it was left.
+//!
+//! It falls out of the plan: nothing here knows a network. See [`times`](super::times) for what each op needs.
+
+use super::op::{InputId, Op};
+use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
+use super::times::{self, Read, Times};
+use crate::error::{Error, Result};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// Name of the input that holds the image, and of the output with a draw for each of its positions.
+pub const IMAGE: &str = "x";
+/// A draw of every position of x given those before it.
+pub const DRAW: &str = "draw";
+
+/// Positions of one step that are computed together, in all images; half-open ranges of rows, columns and channels of what
+/// the step writes first, whose height, width and channels are in [`SamplingPlan::sizes`]. As words, so that a device can
+/// interpret a table of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C)]
+pub struct Window {
+    /// Index of the step.
+    pub step: u32,
+    /// First row and the one after the last.
+    pub rows: [u32; 2],
+    /// First column and the one after the last.
+    pub columns: [u32; 2],
+    /// First channel and the one after the last.
+    pub channels: [u32; 2],
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// A plan with a schedule of windows.
+#[derive(Clone, Debug)]
+pub struct SamplingPlan {
+    /// The plan, every value in a slot of its own. Its outputs are `draw` and, at [`SamplingPlan::IMAGES`], the images.
+    pub plan: Plan,
+    /// The input that holds the images.
+    pub x: InputId,
+    /// Height, width and channels of an image.
+    pub image: [usize; 3],
+    /// Images in a batch.
+    pub images: usize,
+    /// Height, width and channels of what each step writes first; `None` for a step that does not depend on x. Those run
+    /// whole, in order, before the first round.
+    pub sizes: Vec<Option<[usize; 3]>>,
+    /// In order of rounds; within a round in the order of the steps, within a step in an order in which none reads a later one.
+    windows: Vec<Window>,
+    /// Where the windows of each round begin, and their number.
+    starts: Vec<usize>,
+}
+
+impl SamplingPlan {
+    /// Index of the draws among the outputs: after sampling, the last draw of each position that was drawn.
+    pub const DRAWS: usize = 0;
+    /// Index of the finished images among the outputs.
+    pub const IMAGES: usize = 1;
+
+    /// Schedules `plan`, which has the input [`IMAGE`] `[n, h, w, c]` and the output [`DRAW`] of as many elements.
+    ///
+    /// # Errors
+    /// When a step has no rule, or a draw depends on its own position or a later one; the error names the step.
+    pub fn new(plan: &Plan) -> Result<SamplingPlan> {
+        let fail = |why: String| Error::Failed(format!("plan {} cannot be sampled window by window: {why}", plan.name));
+        let x = plan.inputs.iter().position(|input| input.name == IMAGE);
+        let draw = plan.outputs.iter().position(|(name, _)| name == DRAW);
+        let (Some(x), Some(draw)) = (x, draw) else {
+            return Err(fail(format!("it needs the input {IMAGE:?} and the output {DRAW:?}")));
+        };
+        let shape = plan.inputs[x].meta.shape;
+        let (&[images, h, w, c], true) = (shape.dims(), shape.len() == plan.outputs[draw].1.meta.shape.len()) else {
+            return Err(fail(format!("{IMAGE} is {shape} and {DRAW} {}", plan.outputs[draw].1.meta.shape)));
+        };
+        let mut plan = unshared(plan);
+        let x = InputId(x as u32);
+        let x_operand = Operand { buffer: Buffer::Input(x), meta: plan.inputs[x.0 as usize].meta };
+        plan.outputs = vec![plan.outputs.swap_remove(draw), (IMAGE.into(), x_operand)];
+        let mut known = Known::new(&plan, x, images, [h, w, c]);
+        let sizes = known.propagate().map_err(fail)?;
+        let drawn = known.of(&plan.outputs[Self::DRAWS].1).map_err(fail)?;
+        let drawn = drawn.ok_or_else(|| fail(format!("{DRAW} does not depend on {IMAGE}")))?;
+        check_causal(&drawn, [h, w, c]).map_err(fail)?;
+        let mut rounds: Vec<(u32, Window)> = vec![];
+        for (i, step) in plan.steps.iter().enumerate().filter(|(i, _)| sizes[*i].is_some()) {
+            let times = &known.times[&step.outputs[0].buffer];
+            rounds.extend(match step.op {
+                Op::RowLstm => cells(i as u32, times, false),
+                Op::DiagonalLstm { reverse } => cells(i as u32, times, reverse),
+                _ => rectangles(i as u32, times),
+            });
+        }
+        // What depends on the last position is computed by nobody: no draw is left.
+        let len = h * w * c;
+        rounds.retain(|(round, _)| (*round as usize) < len);
+        rounds.sort_by_key(|(round, window)| (*round, window.step));
+        let starts = (0..=len).map(|round| rounds.partition_point(|(at, _)| (*at as usize) < round)).collect();
+        let windows = rounds.into_iter().map(|(_, window)| window).collect();
+        Ok(SamplingPlan { plan, x, image: [h, w, c], images, sizes, windows, starts })
+    }
+
+    /// How many rounds there are: positions of an image.
+    pub fn rounds(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    /// What becomes computable once the first `round` positions are drawn.
+    pub fn windows(&self, round: usize) -> &[Window] {
+        &self.windows[self.starts[round]..self.starts[round + 1]]
+    }
+
+    /// All windows, and where those of each round begin; the last entry is their number. For a device's tables.
+    pub fn table(&self) -> (&[Window], &[usize]) {
+        (&self.windows, &self.starts)
+    }
+
+    /// Steps that run whole before the first round.
+    pub fn before(&self) -> impl Iterator<Item = &Step> {
+        self.plan.steps.iter().zip(&self.sizes).filter(|(_, size)| size.is_none()).map(|(step, _)| step)
+    }
+
+    /// Bytes of all values of one image.
+    pub fn bytes_per_image(&self) -> usize {
+        self.plan.slot_bytes() / self.images.max(1)
+    }
+}
+
+/// The same plan with every value in a slot of its own, which is kept.
+fn unshared(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    let mut now: HashMap<u32, u32> = HashMap::new();
+    let mut slots = vec![];
+    let rename = |operand: &mut Operand, now: &HashMap<u32, u32>| {
+        if let Buffer::Slot(slot) = &mut operand.buffer {
+            *slot = now[slot];
+        }
+    };
+    for step in &mut plan.steps {
+        step.inputs.iter_mut().for_each(|o| rename(o, &now));
+        step.epilogue.iter_mut().filter_map(Fused::operand_mut).for_each(|o| rename(o, &now));
+        for out in &mut step.outputs {
+            if let Buffer::Slot(slot) = &mut out.buffer {
+                now.insert(*slot, slots.len() as u32);
+                *slot = slots.len() as u32;
+                slots.push(Slot { len: out.meta.shape.len(), kept: true });
+            }
+        }
+    }
+    plan.outputs.iter_mut().for_each(|(_, o)| rename(o, &now));
+    plan.slots = slots;
+    plan
+}
+
+/// Times of the values of a plan.
+struct Known<'a> {
+    plan: &'a Plan,
+    images: usize,
+    /// Of the image and of what steps write first; what is not there does not depend on the image.
+    times: HashMap<Buffer, Times>,
+    /// What steps that depend on the image write besides.
+    others: HashSet<Buffer>,
+}
+
+impl Known<'_> {
+    fn new(plan: &Plan, x: InputId, images: usize, image: [usize; 3]) -> Known<'_> {
+        let times = HashMap::from([(Buffer::Input(x), Times::of_image(image))]);
+        Known { plan, images, times, others: HashSet::new() }
+    }
+
+    /// Times of a value; `None` where it does not depend on the image.
+    fn of(&self, value: &Operand) -> Result<Option<Cow<'_, Times>>, String> {
+        if self.others.contains(&value.buffer) {
+            return Err(format!("{} is not the first value that its step writes", value.buffer));
+        }
+        let Some(times) = self.times.get(&value.buffer) else { return Ok(None) };
+        let [h, w, c] = times.size;
+        match value.meta.shape.dims() {
+            _ if value.meta.shape.len() == self.images * h * w * c => Ok(Some(Cow::Borrowed(times))),
+            // Of a single image, a slice that keeps the first rows is no step.
+            &[1, rows, w2, c2] if [w2, c2] == [w, c] && rows < h => Ok(Some(Cow::Owned(times.rows(rows)))),
+            _ => Err(format!("{} of images of {h}x{w}x{c} is read", value.meta.shape)),
+        }
+    }
+
+    /// Propagates through every step; gives the size of what each writes first.
+    fn propagate(&mut self) -> Result<Vec<Option<[usize; 3]>>, String> {
+        let mut sizes = vec![];
+        for step in &self.plan.steps {
+            let times = self
+                .step(step)
+                .map_err(|why| format!("{} in {}, recorded at {}: {why}", step.label(), step.scope, step.at))?;
+            sizes.push(times.as_ref().map(|t| t.size));
+            if let Some(times) = times {
+                self.times.insert(step.outputs[0].buffer, times);
+                self.others.extend(step.outputs[1..].iter().map(|o| o.buffer));
+            }
+        }
+        Ok(sizes)
+    }
+
+    fn step(&self, step: &Step) -> Result<Option<Times>, String> {
+        let inputs = step.inputs.iter().map(|o| self.of(o)).collect::<Result<Vec<_>, _>>()?;
+        let fused =
+            step.epilogue.iter().filter_map(Fused::operand).map(|o| self.of(o)).collect::<Result<Vec<_>, _>>()?;
+        if inputs.iter().chain(&fused).all(Option::is_none) {
+            return Ok(None);
+        }
+        let inputs: Vec<Read> = inputs.iter().map(Option::as_deref).collect();
+        let fused: Vec<Read> = fused.iter().map(Option::as_deref).collect();
+        times::propagate(step, &inputs, &fused).map(Some)
+    }
+}
+
+/// Whether every draw can be made before its own position is.
+fn check_causal(draw: &Times, image: [usize; 3]) -> Result<(), String> {
+    if draw.size != image {
+        return Err(format!("{DRAW} has images of {:?}, {IMAGE} of {image:?}", draw.size));
+    }
+    let [h, w, c] = image;
+    for (position, (row, column, channel)) in
+        (0..h).flat_map(|r| (0..w).flat_map(move |col| (0..c).map(move |k| (r, col, k)))).enumerate()
+    {
+        let time = draw.of(row, column, channel..channel + 1) as usize;
+        if time > position {
+            return Err(format!(
+                "the draw of row {row}, column {column}, channel {channel} depends on position {} of the image, which \
+                 is drawn no earlier than its own, {position}; mask the convolutions before it",
+                time - 1
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every position of a step's output exactly once, as rectangles of equal time: (round, window).
+fn rectangles(step: u32, times: &Times) -> Vec<(u32, Window)> {
+    let mut all = cells(step, times, false);
+    // Neighbours in columns, then in rows, of the same time.
+    join(&mut all, |w| (w.rows, w.channels), |w| &mut w.columns);
+    join(&mut all, |w| (w.columns, w.channels), |w| &mut w.rows);
+    all
+}
+
+/// The same pixel by pixel, in the order in which a scan walks: a pixel may read its neighbours of the same time.
+fn cells(step: u32, times: &Times, reverse: bool) -> Vec<(u32, Window)> {
+    let [h, w, _] = times.size;
+    let mut all: Vec<(u32, Window)> = vec![];
+    for (r, i) in (0..h).flat_map(|r| (0..w).map(move |i| (r, i))) {
+        let c = if reverse { w - 1 - i } else { i };
+        let (rows, columns) = ([r as u32, r as u32 + 1], [c as u32, c as u32 + 1]);
+        let mut pixel: Vec<(u32, Window)> = vec![];
+        for (run, time) in times.runs().zip(times.pixel(r, c)) {
+            let channels = [run.start as u32, run.end as u32];
+            pixel.push((*time, Window { step, rows, columns, channels, padding: 0 }));
+        }
+        join(&mut pixel, |_| (), |w| &mut w.channels);
+        all.extend(pixel);
+    }
+    all
+}
+
+/// Joins windows of equal time that agree in `same` and touch in `range`.
+fn join<K: Ord>(
+    all: &mut Vec<(u32, Window)>,
+    same: impl Fn(&Window) -> K,
+    range: impl Fn(&mut Window) -> &mut [u32; 2],
+) {
+    all.sort_by_cached_key(|(time, window)| (*time, same(window), *range(&mut window.clone())));
+    all.dedup_by(|(time, next), (time_before, before)| {
+        let touches = time == time_before && same(next) == same(before) && range(next)[0] == range(before)[1];
+        if touches {
+            range(before)[1] = range(next)[1];
+        }
+        touches
+    });
+}
