@@ -3,6 +3,7 @@
 
 use pixtape::backend;
 use pixtape::config::preset;
+use pixtape::data::Batch;
 use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
 use pixtape::train::trainer::Trainer;
@@ -65,11 +66,11 @@ fn train(name: &str, steps: usize) -> Losses {
     // The script weighs the KL fully from the first step.
     config.kl_warmup = config.kl_warmup.map(|_| 0);
     let model = Model::new(&config).unwrap();
-    let x = batch(&model);
+    let batch = Batch { pixels: batch(&model), ..Batch::default() };
     let mut trainer = Trainer::new(model, backend::open("cpu", 0).unwrap(), steps as u64).unwrap();
     let mut losses = Losses::new();
     for _ in 0..steps {
-        trainer.advance(|run| run(&x)).unwrap();
+        trainer.advance(|run| run(&batch)).unwrap();
         for (name, value) in trainer.losses().unwrap() {
             losses.entry(name).or_default().push(value);
         }

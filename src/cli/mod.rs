@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod causality;
 mod check;
 mod compare;
 mod complete;
@@ -49,6 +50,7 @@ enum Command {
     Interpolate(interpolate::Args),
     Encode(encode::Args),
     Compare(compare::Args),
+    Causality(causality::Args),
     Export(export::Args),
     Bench(bench::Args),
     Check(check::Args),
@@ -92,6 +94,7 @@ fn run(command: Command) -> Result<()> {
         Command::Interpolate(args) => interpolate::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Causality(args) => causality::run(args),
         Command::Export(args) => export::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),

@@ -94,11 +94,20 @@ impl Busy {
     pub fn new(doing: &str) -> Self {
         Busy(std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("a constant template"));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {prefix}{msg} ({elapsed})").expect("a constant template"),
+            );
             bar.set_message(doing.to_string());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         }))
+    }
+
+    /// Says how much of it is done.
+    pub fn at(&self, done: usize, of: usize) {
+        if let Some(bar) = &self.0 {
+            bar.set_prefix(format!("{:3.0} % ", 100.0 * done as f64 / of.max(1) as f64));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `train --trace`: the step to come, launch by launch, on the CPU.
 
+use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Options};
-use crate::backend::{Backend, Feed};
 use crate::config::Config;
 use crate::data::{Batches, Order, Split};
 use crate::error::Result;
@@ -37,7 +37,7 @@ pub(super) fn first_step(config: &Config, options: &RunOptions) -> Result<String
         let scalars = trainer::scalars(config, [step, total], [index, plans.len()]);
         let compiled = cpu.compile(plan)?;
         text += &format!("plan {}, step {}\n", plan.name, step + 1);
-        for row in cpu.trace(compiled, &[Feed::F32(&batches.next_batch().pixels)], &scalars)? {
+        for row in cpu.trace(compiled, &batches.next_batch().feeds(plan), &scalars)? {
             text += &format!("{row}\n");
         }
     }

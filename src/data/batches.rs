@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::binarize::Binarize;
 use super::images::{Images, Levels};
+use crate::backend::Feed;
 use crate::rng::{Stream, words};
+use crate::tape::InputSpec;
+use crate::tape::plan::Plan;
 use crate::{Error, Result};
 
 /// In which order an epoch visits the images, and what becomes of its last, incomplete batch.
@@ -68,6 +71,17 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// What a plan that reads images is fed: the pixels as `x`, the labels as `label`. Panics for an input of another name:
+    /// a bug in a program.
+    pub fn feeds(&self, plan: &Plan) -> Vec<Feed<'_>> {
+        let feed = |input: &InputSpec| match input.name.as_str() {
+            "x" => Feed::F32(&self.pixels),
+            "label" => Feed::U32(&self.labels),
+            other => panic!("a batch has nothing to feed the input {other:?} of plan {}", plan.name),
+        };
+        plan.inputs.iter().map(feed).collect()
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.indices.len()

@@ -82,6 +82,9 @@ fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
     (0..batches.per_epoch()).map(move |_| {
         let mut batch = batches.next_batch();
         batch.pixels.resize(BATCH * dims, 0.0);
+        if !batch.labels.is_empty() {
+            batch.labels.resize(BATCH, 0);
+        }
         batch
     })
 }
@@ -91,7 +94,7 @@ fn exact(backend: &mut dyn Backend, plan: Plan, batches: Batches) -> Result<f64>
     let compiled = backend.compile(&plan)?;
     let (mut total, mut images, mut nll) = (0.0, 0, [0.0; BATCH]);
     for batch in one_pass(batches) {
-        backend.run(compiled, &[Feed::F32(&batch.pixels)], &Scalars::default())?;
+        backend.run(compiled, &batch.feeds(&plan), &Scalars::default())?;
         backend::read(backend, compiled, plan.output("nll"), &mut nll)?;
         total += nll[..batch.len()].iter().map(|v| f64::from(*v)).sum::<f64>();
         images += batch.len();

@@ -1,5 +1,7 @@
-//! How good a model is: likelihoods with their protocol, and what a linear classifier reads from its latents.
+//! How good a model is: likelihoods with their protocol, and what a linear classifier reads from its latents. And whether
+//! an autoregressive one sees what it may, and nothing else.
 
+pub mod causality;
 mod latents;
 mod likelihood;
 mod probe;

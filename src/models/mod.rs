@@ -60,13 +60,21 @@ impl Model {
         Ok(Model { config: config.clone(), set, image, family })
     }
 
-    /// The plans of one training step, in the order in which they run; each takes a new batch of images as its only
-    /// input `x` and has scalar outputs alone, its loss terms.
+    /// The plans of one training step, in the order in which they run; each takes a new batch of images as its input `x`,
+    /// for a model with classes their labels as `label` too, and has scalar outputs alone, its loss terms.
     pub fn training(&self) -> Vec<Plan> {
         match &self.family {
             Family::Autoregressive(net) => vec![net.training(self.config.batch)],
             Family::Latent(net) => vec![net.training(self.config.batch)],
             Family::Adversarial(net) => net.training(self.config.batch),
+        }
+    }
+
+    /// Classes that it asks for to be told; 0 where it asks for none.
+    pub fn classes(&self) -> usize {
+        match &self.family {
+            Family::Autoregressive(net) => net.pixels().classes,
+            Family::Latent(_) | Family::Adversarial(_) => 0,
         }
     }
 

@@ -5,5 +5,6 @@ pub mod curves;
 pub mod grid;
 pub mod html;
 pub mod op_times;
+pub mod receptive_field;
 pub mod run;
 pub mod text;

@@ -88,6 +88,7 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
             text(model.image)
         )));
     }
+    check_labels(model, images)?;
     let preset = &model.config.preset;
     let wanted = match &model.family {
         Family::Autoregressive(net) => Some(net.pixels().levels),
@@ -108,6 +109,23 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
         (levels, _) => {
             Err(Error::Usage(format!("no data set has pixels of {levels} levels; set model.levels to 2 or 256")))
         }
+    }
+}
+
+/// Whether the images are labelled, where the model asks for their classes.
+fn check_labels(model: &Model, images: &Images) -> Result<()> {
+    let (classes, have, name) = (model.classes(), images.classes(), images.name());
+    match (classes, have) {
+        (0, _) => Ok(()),
+        (_, 0) => Err(Error::Failed(format!(
+            "{name} has no labels, but {} is conditional on {classes} classes; choose a set that has them, like mnist, or \
+             set model.classes to 0",
+            model.config.preset
+        ))),
+        _ if have > classes => Err(Error::Failed(format!(
+            "{name} has {have} classes, but the model knows {classes}; set model.classes to {have}"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -195,7 +213,7 @@ impl Run<'_> {
         while self.trainer.step() < self.total && !stop.load(Ordering::Relaxed) {
             let start = Instant::now();
             let loader = &mut self.loader;
-            self.trainer.advance(|run| run(&loader.next_batch()?.pixels))?;
+            self.trainer.advance(|run| run(loader.next_batch()?))?;
             busy += start.elapsed().as_secs_f64();
             let step = self.trainer.step();
             let due = |every: u32| every > 0 && step.is_multiple_of(u64::from(every));
@@ -226,8 +244,8 @@ impl Run<'_> {
             on(Event::Saved(&path));
         }
         let images_per_s = images_a_step * (step - first) as f64 / busy.max(1e-9);
-        let pixels = self.loader.next_batch()?.pixels.clone();
-        let profile = if step > first { self.trainer.profile(&pixels)? } else { vec![] };
+        let batch = self.loader.next_batch()?;
+        let profile = if step > first { self.trainer.profile(batch)? } else { vec![] };
         Ok(Summary { step, interrupted: step < self.total, images_per_s, profile })
     }
 

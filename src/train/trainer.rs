@@ -2,8 +2,9 @@
 
 use super::checkpoint::Checkpoint;
 use super::weights;
-use crate::backend::{self, Backend, Compiled, Feed, Scalars, StepTime};
+use crate::backend::{self, Backend, Compiled, Scalars, StepTime};
 use crate::config::Config;
+use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::optim;
@@ -53,11 +54,11 @@ impl Trainer {
         scalars(&self.model.config, [self.step, self.total], [index, self.plans.len()])
     }
 
-    /// One step; `next` gives the pixels of a new batch for each plan.
-    pub fn advance(&mut self, mut next: impl FnMut(&mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>) -> Result<()> {
+    /// One step; `next` gives a new batch for each plan.
+    pub fn advance(&mut self, mut next: impl FnMut(&mut dyn FnMut(&Batch) -> Result<()>) -> Result<()>) -> Result<()> {
         for index in 0..self.plans.len() {
-            let (scalars, compiled) = (self.scalars(index), self.plans[index].1);
-            next(&mut |pixels| self.backend.run(compiled, &[Feed::F32(pixels)], &scalars))?;
+            let (scalars, (plan, compiled)) = (self.scalars(index), &self.plans[index]);
+            next(&mut |batch| self.backend.run(*compiled, &batch.feeds(plan), &scalars))?;
         }
         self.step += 1;
         Ok(())
@@ -102,12 +103,13 @@ impl Trainer {
         })
     }
 
-    /// Time of each kernel of one step, on `pixels`; the step counts as training.
-    pub fn profile(&mut self, pixels: &[f32]) -> Result<Vec<StepTime>> {
+    /// Time of each kernel of one step, on `batch`; the step counts as training.
+    pub fn profile(&mut self, batch: &Batch) -> Result<Vec<StepTime>> {
         let mut times = vec![];
         for index in 0..self.plans.len() {
             let scalars = self.scalars(index);
-            times.extend(self.backend.profile(self.plans[index].1, &[Feed::F32(pixels)], &scalars)?);
+            let (plan, compiled) = &self.plans[index];
+            times.extend(self.backend.profile(*compiled, &batch.feeds(plan), &scalars)?);
         }
         self.step += 1;
         Ok(times)

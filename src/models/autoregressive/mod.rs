@@ -99,9 +99,13 @@ impl Autoregressive {
     /// Declares what its plans are fed: images `x[n, h, w, c]` and, where the model has classes, `label[n]` (u32).
     #[track_caller]
     pub fn inputs(&self, t: &Tape, batch: usize) -> (Var, Given) {
-        let x = self.pixels.input(t, "x", batch);
-        let class = (self.pixels.classes > 0).then(|| t.input("label", Meta::u32([batch])));
-        (x, Given { class })
+        (self.pixels.input(t, "x", batch), self.given(t, batch))
+    }
+
+    /// Declares what its plans are fed beside images.
+    #[track_caller]
+    pub fn given(&self, t: &Tape, batch: usize) -> Given {
+        Given { class: (self.pixels.classes > 0).then(|| t.input("label", Meta::u32([batch]))) }
     }
 
     /// One step: losses `nll` in nats an image and, for more than two levels, `bits_per_dim`.

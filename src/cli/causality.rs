@@ -1,0 +1,152 @@
+//! `pixtape causality`: what each output of an autoregressive model may see, as a picture; fails on a leak.
+
+use super::args::{DeviceArgs, configuration};
+use super::output;
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Stored};
+use crate::error::{Error, Result};
+use crate::eval::causality::{Support, supports};
+use crate::models::{Family, Model};
+use crate::report::receptive_field::{LEGEND, receptive_field_png};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Prove that no output of an autoregressive model sees itself or what comes later, and draw what it does see
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape causality gated-pixelcnn-mnist --pixel 14,14 --out context.png\n\n\
+    The network is run with positive weights, under which nothing that an output sees can cancel: by the gradient of every\n\
+    output, and by a change of every input. The exit code is 1 if any output sees itself or what comes later. Pixels that\n\
+    an output does not see, although they lie within the rows and columns of its context, are its blind spot.")]
+pub(super) struct Args {
+    /// Preset, configuration file, checkpoint file or run folder
+    #[arg(value_name = "CKPT|PRESET|CONFIG.toml")]
+    what: String,
+    /// Change a key of the configuration, like model.height, before anything else
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The pixel whose context is drawn: row,column from 0 (default: in the lower half)
+    #[arg(long, value_name = "ROW,COLUMN", value_parser = pixel)]
+    pixel: Option<[usize; 2]>,
+    /// Draw the context of this colour of it only, from 0 (default: of all)
+    #[arg(long, value_name = "K")]
+    colour: Option<usize>,
+    /// The picture to write
+    #[arg(long, value_name = "FILE", default_value = "causality.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// `3,4` for clap.
+fn pixel(text: &str) -> Result<[usize; 2], String> {
+    let parts: Option<Vec<usize>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+    parts.and_then(|parts| parts.try_into().ok()).ok_or("it must be a row and a column, like 3,4".to_string())
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    args.device.name()?;
+    let model = model(&args)?;
+    let preset = &model.config.preset;
+    let Family::Autoregressive(net) = &model.family else {
+        return Err(Error::Usage(format!(
+            "{preset} does not draw pixel by pixel, so that nothing in it comes later; name an autoregressive preset like \
+             pixelcnn-mnist"
+        )));
+    };
+    let [height, width, colours] = model.image;
+    let [row, column] = args.pixel.unwrap_or([height * 2 / 3, width / 2]);
+    if row >= height || column >= width {
+        return Err(Error::Usage(format!(
+            "--pixel {row},{column} lies outside; the images have {height} rows and {width} columns, counted from 0"
+        )));
+    }
+    if let Some(colour) = args.colour.filter(|colour| *colour >= colours) {
+        return Err(Error::Usage(format!("--colour {colour} is not there; the images have {colours}, counted from 0")));
+    }
+    let mut device = args.device.open()?;
+    let busy = Busy::new(&format!("examining {} outputs of {preset}", net.pixels().dims()));
+    let [by_gradient, by_perturbation] = supports(&mut *device, &model.set, net, &mut |done, of| busy.at(done, of))?;
+    drop(busy);
+    let differences = by_gradient.differences(&by_perturbation);
+    let support = by_gradient.union(&by_perturbation);
+    let first = (row * width + column) * colours;
+    let outputs: Vec<usize> = match args.colour {
+        Some(colour) => vec![first + colour],
+        None => (first..first + colours).collect(),
+    };
+    output::write(&args.out, &receptive_field_png(&support, &outputs)?)?;
+    let leaks = support.leaks();
+    if args.json {
+        let blind = |output: &usize| support.blind_spot(*output).into_iter().map(|p| [p / width, p % width]);
+        output::json(&json!({
+            "model": preset,
+            "outputs": net.pixels().dims(),
+            "leaks": leaks.len(),
+            "first_leak": leaks.first().map(|pair| pair.map(|at| name(&support, at))),
+            "ways_differ": differences.len(),
+            "blind_outputs": support.blind_outputs(),
+            "pixel": [row, column],
+            "seen": outputs.iter().map(|output| (0..*output).filter(|input| support.sees(*output, *input)).count())
+                .collect::<Vec<_>>(),
+            "blind_spot": outputs.iter().flat_map(blind).collect::<Vec<_>>(),
+            "out": args.out,
+        }))?;
+    } else {
+        output::print(&text(&args, preset, &support, &outputs))?;
+    }
+    if let Some([output, input]) = leaks.first().map(|pair| pair.map(|at| name(&support, at))) {
+        return Err(Error::Failed(format!(
+            "{preset} leaks: the output for {output} sees {input}, one of {} such pairs; mask the layer that lets it through",
+            leaks.len()
+        )));
+    }
+    match differences.first().map(|pair| pair.map(|at| name(&support, at))) {
+        None => Ok(()),
+        Some([output, input]) => Err(Error::Failed(format!(
+            "{preset}: its gradients and its outputs disagree about {} pairs, the first of them {output} and {input}; the \
+             forward and backward kernels of this device do not belong to one function, run `pixtape check`",
+            differences.len()
+        ))),
+    }
+}
+
+/// The model of a checkpoint, or of a preset or configuration file.
+fn model(args: &Args) -> Result<Model> {
+    let path = Path::new(&args.what);
+    let is_checkpoint = path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors");
+    let mut config = if is_checkpoint {
+        let checkpoint = CheckpointArgs { checkpoint: path.to_path_buf(), weights: None };
+        Stored::read(&checkpoint)?.model.config
+    } else {
+        configuration(&args.what)?
+    };
+    args.set.iter().try_for_each(|assignment| config.set(assignment))?;
+    Model::new(&config)
+}
+
+/// A dimension in words.
+fn name(support: &Support, at: usize) -> String {
+    let [_, width, colours] = support.input;
+    let pixel = format!("pixel {},{}", at / colours / width, at / colours % width);
+    if colours == 1 { pixel } else { format!("colour {} of {pixel}", at % colours) }
+}
+
+fn text(args: &Args, preset: &str, support: &Support, outputs: &[usize]) -> String {
+    let (leaks, blind) = (support.leaks().len(), support.blind_outputs());
+    let total: usize = support.input.iter().product();
+    let mut text = format!("{preset}: {leaks} leaks among all {total} outputs\n");
+    text += &match blind {
+        0 => "no output has a blind spot\n".to_string(),
+        blind => format!("{blind} outputs have a blind spot\n"),
+    };
+    for output in outputs {
+        let seen = (0..*output).filter(|input| support.sees(*output, *input)).count();
+        let blind = support.blind_spot(*output).len();
+        text += &format!("the output for {} sees {seen} of the {output} dimensions before it", name(support, *output));
+        text += &if blind == 0 { "\n".to_string() } else { format!("; {blind} pixels are in its blind spot\n") };
+    }
+    text + &format!("{}: {LEGEND}\n", args.out.display())
+}

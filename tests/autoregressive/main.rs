@@ -1,0 +1,48 @@
+//! What every autoregressive model must hold to: its likelihood is a distribution, and no output sees what comes later.
+
+mod causality;
+mod likelihoods;
+
+use pixtape::config::{Config, PRESETS, preset};
+use pixtape::models::{Autoregressive, Family, Model};
+
+/// Sizes that make any network small and leave every colour channels of its own.
+const SMALL: [(&str, usize); 4] = [("hidden", 6), ("blocks", 2), ("layers", 3), ("head", 6)];
+
+/// Sets a size of the model, where the preset has it.
+fn set(config: &mut Config, key: &str, value: usize) {
+    let key = format!("model.{key}");
+    if config.known_keys().contains_key(&key) {
+        config.set(&format!("{key}={value}")).unwrap();
+    }
+}
+
+/// Every autoregressive preset, small, for images of this size and so many levels; class-conditional ones twice, without
+/// classes and with three.
+fn models([height, width, colours]: [usize; 3], levels: usize) -> Vec<Model> {
+    let mut all = vec![];
+    for (name, ..) in PRESETS {
+        let mut config = preset(name).unwrap();
+        let is_conditional = config.model.classes.is_some();
+        for (key, value) in SMALL {
+            set(&mut config, key, value);
+        }
+        for (key, value) in [("height", height), ("width", width), ("colours", colours), ("levels", levels)] {
+            set(&mut config, key, value);
+        }
+        for classes in if is_conditional { vec![0, 3] } else { vec![0] } {
+            set(&mut config, "classes", classes);
+            let model = Model::new(&config).unwrap();
+            if matches!(model.family, Family::Autoregressive(_)) {
+                all.push(model);
+            }
+        }
+    }
+    assert!(all.len() >= 3, "there are only {} autoregressive models", all.len());
+    all
+}
+
+fn network(model: &Model) -> &Autoregressive {
+    let Family::Autoregressive(net) = &model.family else { panic!("{} is not autoregressive", model.config.preset) };
+    net
+}
