@@ -31,7 +31,7 @@ struct Layer {
 #[derive(Clone, Debug)]
 enum Scan {
     Row(RowLstm),
-    Diagonal(DiagonalLstm),
+    Diagonal(Box<DiagonalLstm>),
 }
 
 impl PixelRnn {
@@ -45,7 +45,7 @@ impl PixelRnn {
         let layers = (0..size(config.model.layers, "layers")?).map(|i| {
             let path = format!("layers.{i}");
             let scan = match config.model.directions {
-                Some(count) => Scan::Diagonal(DiagonalLstm::new(set, &path, [2 * h, h], colours, count)),
+                Some(count) => Scan::Diagonal(Box::new(DiagonalLstm::new(set, &path, [2 * h, h], colours, count))),
                 None => Scan::Row(RowLstm::new(set, &path, [2 * h, h], colours)),
             };
             Layer { scan, widen: Conv::new(set, &format!("{path}.up"), [h, 2 * h], 1, pointwise) }
