@@ -30,7 +30,7 @@ struct Layer {
 /// The scans.
 #[derive(Clone, Debug)]
 enum Scan {
-    Row(RowLstm),
+    Row(Box<RowLstm>),
     Diagonal(Box<DiagonalLstm>),
 }
 
@@ -46,7 +46,7 @@ impl PixelRnn {
             let path = format!("layers.{i}");
             let scan = match config.model.directions {
                 Some(count) => Scan::Diagonal(Box::new(DiagonalLstm::new(set, &path, [2 * h, h], colours, count))),
-                None => Scan::Row(RowLstm::new(set, &path, [2 * h, h], colours)),
+                None => Scan::Row(Box::new(RowLstm::new(set, &path, [2 * h, h], colours))),
             };
             Layer { scan, widen: Conv::new(set, &format!("{path}.up"), [h, 2 * h], 1, pointwise) }
         });
