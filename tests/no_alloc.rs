@@ -1,13 +1,16 @@
-//! A replay of a compiled plan allocates nothing.
+//! A replay of a compiled plan allocates nothing, and neither does sampling.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Feed, Scalars};
+use pixtape::config::preset;
+use pixtape::models::{Family, Model};
 use pixtape::nn::{Init, Layout, Param, ParamSet};
 use pixtape::rng::Stream;
 use pixtape::shape::Meta;
 use pixtape::tape::op::{Dist, Op, Scalar};
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
+use pixtape::tape::window::SamplingPlan;
 use pixtape::tape::{Tape, Var};
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +51,13 @@ fn adam(t: &Tape, set: &mut ParamSet, params: &[Param], loss: Var) {
     }
 }
 
+/// One test, for another one would be counted too.
 #[test]
+fn replays_and_sampling_allocate_nothing() {
+    a_training_step_allocates_nothing();
+    sampling_by_windows_allocates_nothing();
+}
+
 fn a_training_step_allocates_nothing() {
     let mut set = ParamSet::new();
     let normal = Init::Normal(0.0, 0.1);
@@ -102,4 +111,26 @@ fn a_training_step_allocates_nothing() {
     let end = (5..30).map(|i| step(&mut cpu, i)).last().unwrap();
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     assert!(end < 0.5 * start, "the step does not learn: {start} -> {end}");
+}
+
+fn sampling_by_windows_allocates_nothing() {
+    let mut config = preset("pixelcnn-cifar").unwrap();
+    (config.model.height, config.model.width, config.model.hidden) = (Some(6), Some(6), Some(8));
+    let model = Model::new(&config).unwrap();
+    let Family::Autoregressive(net) = &model.family else { panic!("a PixelCNN is autoregressive") };
+    let mut cpu = Cpu::new(Options { threads: 2, ..Default::default() }).unwrap();
+    for spec in model.set.specs() {
+        cpu.write_param(spec.param.id, &spec.initial(1)).unwrap();
+    }
+    let plan = SamplingPlan::new(&net.draw(5)).unwrap();
+    let compiled = cpu.compile_sampling(&plan).unwrap().expect("the CPU samples by windows");
+    let mut x = vec![0.0; 5 * 6 * 6 * 3];
+    let mut draw = |cpu: &mut Cpu| {
+        cpu.sample(compiled, &[Feed::F32(&x)], 0, &Scalars::default(), &|_| {}).unwrap();
+        pixtape::backend::read(cpu, compiled, SamplingPlan::IMAGES, &mut x).unwrap();
+    };
+    (0..3).for_each(|_| draw(&mut cpu));
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    (0..3).for_each(|_| draw(&mut cpu));
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
 }

@@ -4,9 +4,15 @@ use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
 use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
-use pixtape::tape::op::Scalar;
+use pixtape::nn::{Init, Layout, ParamSet};
+use pixtape::rng::Stream;
+use pixtape::shape::Meta;
+use pixtape::tape::geometry::Mask;
+use pixtape::tape::op::{Dist, Scalar};
 use pixtape::tape::plan::Plan;
+use pixtape::tape::record::ConvAttrs;
 use pixtape::tape::window::SamplingPlan;
+use pixtape::tape::{Tape, Var};
 
 fn cpu() -> Cpu {
     // Poison shows a position that is read before it is computed.
@@ -108,4 +114,154 @@ fn windows_draw_what_the_plain_way_draws() {
         let given = vec![0.0; plan.inputs[0].meta.shape.len()];
         same_draws(name, &mut cpu, &plan, &given, 0);
     }
+}
+
+#[test]
+fn whole_digits_are_the_same_too() {
+    for name in autoregressive() {
+        let mut cpu = cpu();
+        let config = preset(name).unwrap();
+        if config.model.colours != Some(1) {
+            continue;
+        }
+        // Narrow, for the plain way repeats everything 784 times.
+        let settings = [sized(28), vec!["model.hidden=8".into(), "model.head=8".into()]].concat();
+        let plan = plan(name, &settings, 3, &mut cpu).unwrap();
+        let given = vec![0.0; plan.inputs[0].meta.shape.len()];
+        same_draws(name, &mut cpu, &plan, &given, 0);
+    }
+}
+
+#[test]
+fn one_image_and_images_that_are_not_square() {
+    for (name, batch) in autoregressive().into_iter().flat_map(|name| [(name, 1), (name, 2), (name, 20)]) {
+        let mut cpu = cpu();
+        let size = vec!["model.height=3".into(), "model.width=5".into()];
+        let plan = plan(name, &size, batch, &mut cpu).unwrap();
+        let given = vec![0.0; plan.inputs[0].meta.shape.len()];
+        let (sampling, how) = (SamplingPlan::new(&plan).unwrap(), scalars(1, 0.7));
+        let want = naive(&mut cpu, &plan, &given, 0, &how);
+        assert_eq!(windowed(&mut cpu, &sampling, &given, 0, &how), want, "{name}, batch of {batch}");
+    }
+}
+
+#[test]
+fn classes_are_told_apart_in_windows_too() {
+    let settings = [sized(8), vec!["model.classes=10".into()]].concat();
+    for batch in [1, 3] {
+        let mut cpu = cpu();
+        let plan = plan("gated-pixelcnn-mnist", &settings, batch, &mut cpu).unwrap();
+        let given = vec![0.0; plan.inputs[0].meta.shape.len()];
+        let (sampling, how) = (SamplingPlan::new(&plan).unwrap(), scalars(1, 1.0));
+        let want = naive(&mut cpu, &plan, &given, 0, &how);
+        assert_eq!(windowed(&mut cpu, &sampling, &given, 0, &how), want, "batch of {batch}");
+    }
+}
+
+#[test]
+fn a_given_beginning_stays_and_what_lies_behind_it_does_not_matter() {
+    for name in autoregressive() {
+        let mut cpu = cpu();
+        let plan = plan(name, &sized(8), 3, &mut cpu).unwrap();
+        let (len, from) = (plan.inputs[0].meta.shape.len() / 3, 8 * 3 + 5);
+        let given: Vec<f32> = (0..3 * len).map(|i| (i * 7 % 3 % 2) as f32).collect();
+        same_draws(name, &mut cpu, &plan, &given, from);
+        let sampling = SamplingPlan::new(&plan).unwrap();
+        let drawn = windowed(&mut cpu, &sampling, &given, from, &scalars(7, 1.0));
+        let mut other = given.clone();
+        other.chunks_mut(len).for_each(|image| image[from..].fill(f32::NAN));
+        assert_eq!(windowed(&mut cpu, &sampling, &other, from, &scalars(7, 1.0)), drawn, "{name}");
+        assert!(drawn.chunks(len).zip(given.chunks(len)).all(|(a, b)| a[..from] == b[..from]), "{name}");
+        assert_ne!(drawn, given, "{name}");
+    }
+}
+
+/// A small PixelRNN of one layer: `x -> draw`.
+fn recurrent(layer: &str, size: [usize; 3], batch: usize, cpu: &mut Cpu) -> Plan {
+    let ([h, w, colours], t, mut set) = (size, Tape::new(), ParamSet::new());
+    let d = 4 * colours;
+    let mut conv = |name: &str, x: Var, kernel: usize, to: usize, mask: Mask, blocks: usize| {
+        let shape = [kernel, kernel, t.shape(x).last(), to];
+        let weight = set.weight(name, shape, Init::Uniform(0.7), Layout::Conv);
+        t.conv(x, t.param(&weight), ConvAttrs { blocks, ..ConvAttrs::masked(mask, kernel, colours) })
+    };
+    let x = t.input("x", Meta::f32([batch, h, w, colours]));
+    let y = conv("first", x, 3, d, Mask::A, 1);
+    let z = [conv("z", y, 1, 4 * d, Mask::B, 4), conv("z_right", y, 1, 4 * d, Mask::B, 4)];
+    let mut states = |name: &str, kernel: [usize; 2]| {
+        let shape = [kernel[0], kernel[1], d, 4 * d];
+        t.param(&set.weight(name, shape, Init::Uniform(0.5), Layout::Conv))
+    };
+    let y = match layer {
+        "row" => t.row_lstm(z[0], states("row", [1, 3])),
+        "diagonal" => t.diagonal_lstm(z[0], states("left", [2, 1]), false),
+        _ => {
+            let left = t.diagonal_lstm(z[0], states("left", [2, 1]), false);
+            let right = t.diagonal_lstm(z[1], states("right", [2, 1]), true);
+            t.add(left, t.shift_down(right))
+        }
+    };
+    let head = set.weight("head", [1, 1, d, colours], Init::Uniform(3.0), Layout::Conv);
+    let logits = t.conv(y, t.param(&head), ConvAttrs::masked(Mask::B, 1, colours));
+    let u = t.random_by_image(Dist::Uniform, Stream::Pixel, [batch, h, w, colours]);
+    t.output("draw", t.bernoulli(logits, u, t.scalar(Scalar::Temperature)));
+    for spec in set.specs() {
+        cpu.write_param(spec.param.id, &spec.initial(5)).unwrap();
+    }
+    Plan::new(layer, &t)
+}
+
+#[test]
+fn scans_go_on_from_where_they_were_left() {
+    for layer in ["row", "diagonal", "both ways"] {
+        for (size, batch) in [([6, 7, 1], 3), ([7, 5, 3], 3), ([1, 4, 2], 2), ([4, 1, 1], 2), ([5, 5, 3], 17)] {
+            let mut cpu = cpu();
+            let plan = recurrent(layer, size, batch, &mut cpu);
+            let given = vec![0.0; plan.inputs[0].meta.shape.len()];
+            same_draws(&format!("{layer}, {size:?}, {batch}"), &mut cpu, &plan, &given, 0);
+        }
+    }
+}
+
+/// Without this the other tests might compare nothing.
+#[test]
+fn a_window_that_is_wrong_is_noticed() {
+    let mut cpu = cpu();
+    let plan = plan("pixelcnn-mnist", &sized(8), 3, &mut cpu).unwrap();
+    let (given, how) = (vec![0.0; plan.inputs[0].meta.shape.len()], scalars(7, 1.0));
+    let want = naive(&mut cpu, &plan, &given, 0, &how);
+    let right = SamplingPlan::new(&plan).unwrap();
+    let half = right.starts[right.rounds() / 2];
+    for change in 0..3 {
+        let mut wrong = right.clone();
+        let window = &mut wrong.windows[half];
+        match change {
+            // Beside the pixel that became computable, without its last channels, and nothing at all.
+            0 => window.columns = if window.columns[0] > 0 { window.columns.map(|c| c - 1) } else { [1, 2] },
+            1 => window.channels[1] -= 8,
+            _ => window.rows[1] = window.rows[0],
+        }
+        assert_ne!(windowed(&mut cpu, &wrong, &given, 0, &how), want, "change {change}");
+    }
+}
+
+#[test]
+fn weights_that_have_changed_are_packed_anew() {
+    let mut cpu = cpu();
+    let plan = plan("pixelcnn-mnist", &sized(8), 3, &mut cpu).unwrap();
+    let (given, how) = (vec![0.0; plan.inputs[0].meta.shape.len()], scalars(7, 1.0));
+    let compiled = cpu.compile_sampling(&SamplingPlan::new(&plan).unwrap()).unwrap().unwrap();
+    let draw = |cpu: &mut Cpu| {
+        let mut x = vec![0.0; given.len()];
+        cpu.sample(compiled, &[Feed::F32(&given)], 0, &how, &|_| {}).unwrap();
+        backend::read(cpu, compiled, SamplingPlan::IMAGES, &mut x).unwrap();
+        x
+    };
+    let before = draw(&mut cpu);
+    for (id, meta, _) in &plan.params {
+        cpu.write_param(*id, &vec![0.02; meta.shape.len()]).unwrap();
+    }
+    assert_ne!(draw(&mut cpu), before);
+    let want = naive(&mut cpu, &plan, &given, 0, &how);
+    assert_eq!(draw(&mut cpu), want);
 }

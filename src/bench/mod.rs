@@ -46,7 +46,7 @@ pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<
     let names = match kind {
         Kind::Kernels => kernels::select(&options.names)?,
         Kind::Steps => select(&steps::names(), &options.names)?,
-        Kind::Sampling => select(&sampling::NAMES.map(String::from), &options.names)?,
+        Kind::Sampling => select(&sampling::names(), &options.names)?,
     };
     let info = crate::backend::open(&options.device, options.threads)?.describe();
     let limits = Limits::measure(info.threads);

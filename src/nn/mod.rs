@@ -3,9 +3,7 @@
 pub mod env;
 pub mod layers;
 pub mod params;
-pub mod recurrent;
 
 pub use env::{Env, Mode};
 pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};
 pub use params::{Init, Layout, Param, ParamSet, ParamSpec};
-pub use recurrent::{DiagonalLstm, RowLstm};

@@ -298,3 +298,75 @@ fn categorical(logits: &Times, u: Read, k: usize) -> Times {
         logits.of(r, c, run.start * k..run.end * k).max(uniform)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W: usize = 5;
+
+    fn geom(mask: Mask, groups: usize, blocks: usize, cin: usize, cout: usize) -> ConvGeom {
+        let (n, h, w, oh, ow, kh, kw, stride, pad) = (2, W, W, W, W, 3, 3, [1, 1], [1, 1]);
+        ConvGeom { n, h, w, cin, oh, ow, cout, kh, kw, stride, pad, mask, groups, blocks }
+    }
+
+    #[test]
+    fn masks_see_what_is_drawn_before() {
+        let x = Times::of_image([W, W, 1]);
+        let (a, b) = (conv(&geom(Mask::A, 1, 1, 1, 4), &x).unwrap(), conv(&geom(Mask::B, 1, 1, 1, 4), &x).unwrap());
+        for (r, c) in (0..W).flat_map(|r| (0..W).map(move |c| (r, c))) {
+            // At the left edge the pixel to the upper right is the last one that is seen.
+            let above = if r > 0 { (r - 1) * W + (c + 1).min(W - 1) + 1 } else { 0 };
+            let left = if c > 0 { r * W + c } else { 0 };
+            assert_eq!(a.pixel(r, c), [above.max(left) as u32]);
+            assert_eq!(b.pixel(r, c), [(r * W + c + 1) as u32]);
+        }
+        assert_eq!(a.runs().collect::<Vec<_>>(), [0..4]);
+    }
+
+    #[test]
+    fn colours_and_blocks_have_times_of_their_own() {
+        let x = Times::of_image([W, W, 3]);
+        let a = conv(&geom(Mask::A, 3, 2, 3, 12), &x).unwrap();
+        assert_eq!(a.runs().collect::<Vec<_>>(), [0..2, 2..4, 4..6, 6..8, 8..10, 10..12]);
+        let first = 3 * (2 * W + 2) as u32;
+        assert_eq!(a.pixel(2, 2), [first, first + 1, first + 2, first, first + 1, first + 2]);
+        let gate = gated(&a);
+        assert_eq!(gate.pixel(2, 2), [first, first + 1, first + 2]);
+        let b = conv(&geom(Mask::B, 3, 1, 6, 6), &gate).unwrap();
+        assert_eq!(b.pixel(2, 2), gate.pixel(2, 2));
+        // Ten logits a colour, then a draw of each colour.
+        let logits = Times::build([W, W, 30], vec![10, 20], |r, c, k| ((r * W + c) * 3 + k.start / 10) as u32);
+        let draw = categorical(&logits, None, 10);
+        assert_eq!((draw.size, draw.pixel(2, 2)), ([W, W, 3], &[first, first + 1, first + 2][..]));
+        // Without a mask the last colour of the window decides.
+        let all = conv(&geom(Mask::None, 1, 1, 3, 4), &x).unwrap();
+        assert_eq!(all.pixel(2, 2), [3 * (3 * W + 3 + 1) as u32]);
+    }
+
+    #[test]
+    fn shifts_move_times_and_padding_is_there_at_once() {
+        let x = Times::of_image([W, W, 2]);
+        let padded = pad(&x, [0, 1, 2, 3], [0, 0, 1, 1]).unwrap();
+        assert_eq!(padded.size, [W + 1, W + 3, 6]);
+        assert_eq!((padded.of(0, 3, 0..6), padded.of(1, 1, 0..6), padded.of(1, 2, 0..3)), (0, 0, 0));
+        assert_eq!((padded.of(1, 2, 3..4), padded.of(1, 2, 0..6)), (1, 2));
+        assert_eq!(slice(&padded, [0, 1, 2, 3], [0, 0, 1, 1]).unwrap(), x);
+        assert!(pad(&x, [1, 0, 0, 0], [0; 4]).is_err());
+    }
+
+    #[test]
+    fn states_are_there_with_the_last_gate_and_state_they_read() {
+        // Gates of two units in two colours.
+        let at = |r: usize, c: usize, unit: usize| (2 * (r * W + c) + unit) as u32;
+        let z = Times::build([W, W, 8], (0..8).collect(), |r, c, k| at(r, c, k.start % 2));
+        let row = scan(&z, Sweep { before: [-1, 0], taps: 3, reverse: false });
+        assert_eq!(row.pixel(2, 2), [at(2, 2, 0), at(2, 2, 1)]);
+        let forward = scan(&z, Sweep { before: [0, -1], taps: 1, reverse: false });
+        assert_eq!(forward, row);
+        // From the right, a row waits for its last pixel, and all units of it.
+        let reverse = scan(&z, Sweep { before: [0, 1], taps: 1, reverse: true });
+        assert_eq!(reverse.pixel(2, W - 1), [at(2, W - 1, 0), at(2, W - 1, 1)]);
+        assert!((0..W - 1).all(|c| reverse.pixel(2, c) == [at(2, W - 1, 1); 2]));
+    }
+}

@@ -53,10 +53,11 @@ pub struct SamplingPlan {
     /// Height, width and channels of what each step writes first; `None` for a step that does not depend on x. Those run
     /// whole, in order, before the first round.
     pub sizes: Vec<Option<[usize; 3]>>,
-    /// In order of rounds; within a round in the order of the steps, within a step in an order in which none reads a later one.
-    windows: Vec<Window>,
+    /// All windows, in order of rounds; within a round in the order of the steps, within a step in an order in which none reads
+    /// a later one.
+    pub windows: Vec<Window>,
     /// Where the windows of each round begin, and their number.
-    starts: Vec<usize>,
+    pub starts: Vec<usize>,
 }
 
 impl SamplingPlan {
@@ -113,13 +114,8 @@ impl SamplingPlan {
     }
 
     /// What becomes computable once the first `round` positions are drawn.
-    pub fn windows(&self, round: usize) -> &[Window] {
+    pub fn in_round(&self, round: usize) -> &[Window] {
         &self.windows[self.starts[round]..self.starts[round + 1]]
-    }
-
-    /// All windows, and where those of each round begin; the last entry is their number. For a device's tables.
-    pub fn table(&self) -> (&[Window], &[usize]) {
-        (&self.windows, &self.starts)
     }
 
     /// Steps that run whole before the first round.
@@ -281,4 +277,140 @@ fn join<K: Ord>(
         }
         touches
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Init, Layout, ParamSet};
+    use crate::shape::Meta;
+    use crate::tape::geometry::Mask;
+    use crate::tape::op::Scalar;
+    use crate::tape::record::ConvAttrs;
+    use crate::tape::{Tape, Var};
+
+    const SIDE: usize = 5;
+
+    /// `x[2, 5, 5, colours]` through a masked 3x3, what `body` records, and a draw.
+    fn record(colours: usize, mask: Mask, body: impl FnOnce(&Tape, &mut ParamSet, Var) -> Var) -> Plan {
+        let (t, mut set) = (Tape::new(), ParamSet::new());
+        let x = t.input(IMAGE, Meta::f32([2, SIDE, SIDE, colours]));
+        let weight = set.weight("first", [3, 3, colours, 2 * colours], Init::Fill(0.1), Layout::Conv);
+        let y = t.conv(x, t.param(&weight), ConvAttrs::masked(mask, 3, colours));
+        let y = body(&t, &mut set, y);
+        let weight = set.weight("last", [1, 1, t.shape(y).last(), colours], Init::Fill(0.1), Layout::Conv);
+        let y = t.conv(y, t.param(&weight), ConvAttrs::masked(Mask::B, 1, colours));
+        let u = t.fill(0.5, t.shape(y));
+        t.output(DRAW, t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
+        Plan::new("test", &t)
+    }
+
+    /// Every position of every step exactly once, but for those that no draw waits for.
+    fn covers(plan: &SamplingPlan) {
+        for (i, size) in plan.sizes.iter().enumerate() {
+            let Some([h, w, c]) = *size else { continue };
+            let mut count = vec![0; h * w * c];
+            for window in plan.windows.iter().filter(|window| window.step == i as u32) {
+                let range = |r: [u32; 2]| r[0] as usize..r[1] as usize;
+                for row in range(window.rows) {
+                    for column in range(window.columns) {
+                        range(window.channels).for_each(|k| count[(row * w + column) * c + k] += 1);
+                    }
+                }
+            }
+            assert!(count.iter().all(|n| *n <= 1), "{}: a position is computed twice", plan.plan.steps[i].label());
+            let left_out = count.iter().filter(|n| **n == 0).count();
+            // At most what a 3x3 sees of the last pixel.
+            assert!(left_out <= 4 * c, "{}: {left_out} positions are left out", plan.plan.steps[i].label());
+        }
+    }
+
+    #[test]
+    fn colours_of_a_pixel_become_computable_one_after_another() {
+        let plan = SamplingPlan::new(&record(3, Mask::A, |t, _, y| t.relu(y))).unwrap();
+        covers(&plan);
+        assert_eq!(plan.rounds(), 3 * SIDE * SIDE);
+        // Convolution with its activation, convolution, draw.
+        for round in 0..plan.rounds() {
+            let (pixel, colour) = ((round / 3) as u32, (round % 3) as u32);
+            let (row, column) = (pixel / SIDE as u32, pixel % SIDE as u32);
+            let expected = |step: u32, each: u32| Window {
+                step,
+                rows: [row, row + 1],
+                columns: [column, column + 1],
+                channels: [each * colour, each * (colour + 1)],
+                padding: 0,
+            };
+            let steps: Vec<u32> =
+                (0..plan.plan.steps.len() as u32).filter(|i| plan.sizes[*i as usize].is_some()).collect();
+            let expected: Vec<Window> = steps.iter().zip([2, 1, 1]).map(|(step, each)| expected(*step, each)).collect();
+            if column > 0 || colour > 0 {
+                // Others may be computable by now at the left edge of the next row.
+                assert!(expected.iter().all(|window| plan.in_round(round).contains(window)), "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn activations_are_still_folded_and_no_slot_is_shared() {
+        let plan = SamplingPlan::new(&record(1, Mask::A, |t, _, y| t.relu(y))).unwrap();
+        let labels: Vec<String> = plan.plan.steps.iter().map(Step::label).collect();
+        assert!(labels.iter().any(|label| label.starts_with("conv") && label.ends_with("relu")), "{labels:?}");
+        let outputs: Vec<Buffer> = plan.plan.steps.iter().map(|s| s.outputs[0].buffer).collect();
+        let distinct: HashSet<&Buffer> = outputs.iter().collect();
+        assert_eq!(distinct.len(), outputs.len());
+        assert_eq!(plan.plan.slots.len(), outputs.len());
+        plan.plan.check().unwrap();
+    }
+
+    #[test]
+    fn a_shift_by_a_row_turns_rows_into_windows() {
+        let plan = record(1, Mask::None, |t, _, y| {
+            // Reads the row itself, so the vertical stack hands it on one row down; twice, for the 3x3 looks down a row.
+            t.slice(t.pad(y, [0, 2, 0, 0], [0; 4]), [0; 4], [0, 2, 0, 0])
+        });
+        let plan = SamplingPlan::new(&plan).unwrap();
+        covers(&plan);
+        // The right edge of a row becomes computable together with what the last pixel completes.
+        assert!(plan.windows.iter().any(|window| window.columns[1] - window.columns[0] == 2));
+        // Two rows of zeros: known before anything is drawn.
+        let before = plan.in_round(0).iter().map(|window| (window.rows, window.columns)).max();
+        assert_eq!(before, Some(([0, 2], [0, SIDE as u32])));
+    }
+
+    #[test]
+    fn a_leak_is_refused_and_named() {
+        let error = SamplingPlan::new(&record(1, Mask::B, |t, _, y| t.relu(y))).unwrap_err().to_string();
+        assert!(error.contains("row 0, column 0") && error.contains("position 0"), "{error}");
+        let error = SamplingPlan::new(&record(3, Mask::B, |t, _, y| t.relu(y))).unwrap_err().to_string();
+        assert!(error.contains("depends on position 0"), "{error}");
+    }
+
+    #[test]
+    fn an_op_without_a_rule_is_named_with_its_line() {
+        let plan = record(1, Mask::A, |t, _, y| t.expand(t.sum_to(y, [2, 1, 1, 2]), [2, SIDE, SIDE, 2]));
+        let error = SamplingPlan::new(&plan).unwrap_err().to_string();
+        assert!(error.contains("sum") && error.contains("window.rs:") && error.contains("no rule"), "{error}");
+    }
+
+    #[test]
+    fn scans_walk_pixel_by_pixel_and_back_from_the_right() {
+        for reverse in [false, true] {
+            let plan = record(1, Mask::A, |t, set, y| {
+                let weight = set.weight("gates", [1, 1, 2, 8], Init::Fill(0.1), Layout::Conv);
+                let z = t.conv(y, t.param(&weight), ConvAttrs::masked(Mask::B, 1, 1));
+                let w_ss = set.weight("states", [2, 1, 2, 8], Init::Fill(0.1), Layout::Same);
+                let h = t.diagonal_lstm(z, t.param(&w_ss), reverse);
+                let down = |v| t.slice(t.pad(v, [0, 1, 0, 0], [0; 4]), [0; 4], [0, 1, 0, 0]);
+                if reverse { down(h) } else { h }
+            });
+            let plan = SamplingPlan::new(&plan).unwrap();
+            covers(&plan);
+            let scan = plan.plan.steps.iter().position(|s| matches!(s.op, Op::DiagonalLstm { .. })).unwrap() as u32;
+            let of = |round: usize| plan.in_round(round).iter().filter(move |window| window.step == scan);
+            // The rightmost pixel of row 1 sees the one before it.
+            let columns: Vec<u32> = of(2 * SIDE - 1).map(|window| window.columns[0]).collect();
+            assert_eq!(columns, if reverse { vec![4, 3, 2, 1, 0] } else { vec![4] });
+        }
+    }
 }

@@ -102,7 +102,7 @@ fn walk(share: &Share, kernels: &[Option<Kernel>], packed: &[f32], from: usize, 
     let plan = share.plan();
     let row = plan.image[1] * plan.image[2];
     for round in 0..plan.rounds() {
-        for window in plan.windows(round) {
+        for window in plan.in_round(round) {
             let step = window.step as usize;
             if let (Some(kernel), Some(size)) = (&kernels[step], plan.sizes[step]) {
                 kernel.run(share, &plan.plan.steps[step], size, window, packed);
