@@ -87,6 +87,16 @@ struct Sequence {
 };
 static_assert(sizeof(Sequence) == 16, "as in args.rs");
 
+// row_lstm, diagonal_lstm and their gradients: images [n, h, w] of d units
+struct Scan {
+    u32 n, h, w, d;
+    u32 taps;     // states that a pixel reads
+    u32 reverse;  // columns from right to left
+    u32 held;     // leading rows of the weights that lie in shared memory
+    u32 unused;
+};
+static_assert(sizeof(Scan) == 32, "as in args.rs");
+
 // random
 struct Random {
     u32 len, per_image;  // elements; elements of an image, 0 where the replay counts

@@ -42,6 +42,20 @@ KERNEL(THREADS, clamp)(Map p, const float* __restrict__ x, float* __restrict__ y
     }
 }
 
+// index[len] = floor(x[len] a + 1/2), at most a = levels - 1; below 0, and for NaN, the lowest level
+KERNEL(THREADS, quantize)(Map p, const float* __restrict__ x, u32* __restrict__ index) {
+    FOR_EACH(i, p.len) {
+        // Never contracted: a tie is a tie on every device.
+        const float level = __fadd_rn(__fmul_rn(x[i], p.a), 0.5f);
+        index[i] = level > p.a ? (u32)p.a : level > 0.0f ? (u32)level : 0;
+    }
+}
+
+// y[len] = index[len] / a, a = levels - 1
+KERNEL(THREADS, dequantize)(Map p, const u32* __restrict__ index, float* __restrict__ y) {
+    FOR_EACH(i, p.len) y[i] = (float)index[i] / p.a;
+}
+
 // y[rows, c] = tanh(x[rows, ..c]) sigmoid(x[rows, c..])
 KERNEL(THREADS, gated)(Rows p, const float* __restrict__ x, float* __restrict__ y) {
     const u32 c = p.width;

@@ -4,35 +4,12 @@
 // asked once a sequence rather than once a step. A thread owns a unit: its four gates in ROWS rows, its cell. States pass
 // from step to step in shared memory; as many rows of the recurrent weights as fit are held there too, the others come from L2.
 // Bound by reading the weights once a step and block, and by the barrier of each step.
-#include "common.cuh"
+#include "cell.cuh"
 
 // Rows of the batch that a block takes.
 #define ROWS 4
 // Most threads of a block: units beyond are taken in turns.
 #define MOST_UNITS 512
-
-// The activated gates and the new cell and state of one unit.
-struct Cell {
-    float i, f, g, o, c, h;
-};
-// From the gates before activation and the old cell: c' = f c + i g, h' = o tanh(c').
-__device__ __forceinline__ Cell cell(float zi, float zf, float zg, float zo, float c) {
-    const float i = sigmoid(zi), f = sigmoid(zf), g = tanh_(zg), o = sigmoid(zo);
-    const float next = f * c + i * g;
-    return {i, f, g, o, next, o * tanh_(next)};
-}
-
-// The gradients of the gates before activation and of the old cell.
-struct CellGradient {
-    float i, f, g, o, c;
-};
-// From those of the new state and cell; `now` has the activated gates and the new cell. With t = tanh(c'):
-// do = dh t o', dc' += dh o (1 - t^2).
-__device__ __forceinline__ CellGradient cell_bwd(float dh, float dc, float c, const Cell& now) {
-    const float t = tanh_(now.c), d = dc + dh * now.o * (1.0f - t * t);
-    return {d * now.g * (now.i * (1.0f - now.i)), d * c * (now.f * (1.0f - now.f)), d * now.i * (1.0f - now.g * now.g),
-            dh * t * (now.o * (1.0f - now.o)), d * now.f};
-}
 
 // z [rows, 4 width], c [rows, width] -> h_next, c_next [rows, width], gates [rows, 4 width]. Launch: as the elementwise kernels.
 KERNEL(THREADS, lstm_cell)
@@ -66,11 +43,6 @@ KERNEL(THREADS, lstm_cell_bwd)
         dz[first + 3 * h] = d.o;
         dc[at] = d.c;
     }
-}
-
-// Copies the leading floats of the weights into shared memory. A barrier follows.
-__device__ __forceinline__ void hold(const float* weights, u32 len, float* held) {
-    for (u32 i = threadIdx.x; i < len; i += blockDim.x) held[i] = weights[i];
 }
 
 // z [steps, rows, 4h], h0, c0 [rows, h], w [h, 4h] -> y [steps, rows, h], c_n [rows, h], kept [steps, rows, 5h]: the gates, then the cell.
@@ -129,12 +101,14 @@ KERNEL(MOST_UNITS, lstm)
     for (u32 i = threadIdx.x; i < rows * h; i += blockDim.x) c_n[first * h + i] = cells[i];
 }
 
-// y[width, rows] = x[rows, width]^T: the recurrent weights, so that the way back reads them along its units. Launch: 32 x 8 threads,
-// grid (tiles of 32 columns, tiles of 32 rows).
+// y[others, width, rows] = x[others, rows, width], each matrix transposed: the recurrent weights, so that the way back reads them along
+// its units. Launch: 32 x 8 threads, grid (tiles of 32 columns, tiles of 32 rows, matrices).
 KERNEL(256, transpose)(Rows p, const float* __restrict__ x, float* __restrict__ y) {
     // One float of padding keeps the columns in different banks.
     __shared__ float tile[32][33];
     const u32 left = blockIdx.x * 32, top = blockIdx.y * 32;
+    x += blockIdx.z * p.rows * p.width;
+    y += blockIdx.z * p.rows * p.width;
     for (u32 r = threadIdx.y; r < 32; r += 8)
         if (top + r < p.rows && left + threadIdx.x < p.width) tile[r][threadIdx.x] = x[(top + r) * p.width + left + threadIdx.x];
     __syncthreads();

@@ -366,7 +366,7 @@ __device__ __forceinline__ void product(const A& a, const B& b, const Steps& ste
     constexpr int HALF = T::BM / 2, PITCH = T::BN + 4;
     const bool wide = finish.columns % 4 == 0;
 #pragma unroll 1
-    for (u32 half = 0; half < 2; half++) {
+    for (int half = 0; half < 2; half++) {
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < T::TM; i++)

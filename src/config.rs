@@ -184,6 +184,10 @@ pub struct ModelSizes {
     /// Gated or recurrent layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
+    /// Directions of a diagonal scan: 2 is from the left and from the right, 1 is from the left alone, which leaves the
+    /// pixels to the upper right unseen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directions: Option<usize>,
     /// Channels of the 1x1 convolutions before the output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<usize>,
@@ -231,6 +235,7 @@ impl Config {
             ("model.colours", model.colours),
         ];
         within("batch", Some(self.batch), 1, MAX_BATCH)?;
+        within("model.directions", model.directions, 1, 2)?;
         within("model.classes", model.classes, 0, MAX_LEVELS)?;
         within("model.levels", model.levels, 2, MAX_LEVELS)?;
         for (key, size) in sizes {

@@ -182,6 +182,25 @@ pub struct Sequence {
     pub held: u32,
 }
 
+/// `row_lstm`, `diagonal_lstm` and their gradients: a scan over images.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Scan {
+    /// Images, their rows and columns, units of a pixel.
+    pub n: u32,
+    pub h: u32,
+    pub w: u32,
+    pub d: u32,
+    /// States that a pixel reads: of the row above, or 2 on a diagonal.
+    pub taps: u32,
+    /// 1 where columns run from right to left.
+    pub reverse: u32,
+    /// Leading rows of the weights that are held in shared memory (CUDA).
+    pub held: u32,
+    /// Makes the size a multiple of 16 bytes.
+    pub unused: u32,
+}
+
 /// `random`: `len` draws.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
@@ -214,7 +233,7 @@ const _: () = assert!(size_of::<Map>() == 16 && size_of::<Rows>() == 16 && size_
 const _: () = assert!(size_of::<Axes>() == 32 && size_of::<Conv>() == 64 && size_of::<Epilogue>() == 32);
 const _: () = assert!(size_of::<Product>() == 96 && size_of::<ConvDw>() == 80 && size_of::<Matmul>() == 48);
 const _: () = assert!(size_of::<Norm>() == 32 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
-const _: () = assert!(size_of::<Optim>() == 16);
+const _: () = assert!(size_of::<Optim>() == 16 && size_of::<Scan>() == 32);
 
 /// A length or extent as a word.
 ///

@@ -1,7 +1,10 @@
 //! Devices that run plans. A whole plan is handed over; nothing above this module knows what runs below it.
 
 pub mod args;
+mod axes;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 use crate::error::{Error, Result};
 use crate::tape::cost::Cost;
@@ -165,18 +168,37 @@ pub fn read(backend: &mut dyn Backend, plan: Compiled, output: usize, into: &mut
 /// The names that a device can be asked for by.
 pub const DEVICES: [&str; 4] = ["auto", "cpu", "cuda", "wgpu"];
 
-/// Opens the device called `name`: `cpu` or `auto`. `threads` 0 takes every core.
+/// Opens the device called `name`; `auto` takes the first that is there. `threads` 0 takes every core.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is none of [`DEVICES`], [`Error::Device`] for one that this build lacks.
+/// [`Error::Usage`] for a name that is none of [`DEVICES`], [`Error::Device`] for one that this build or machine lacks.
 pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
     match name {
-        "cpu" | "auto" => Ok(Box::new(cpu::Cpu::new(cpu::Options { threads, ..Default::default() })?)),
-        known if DEVICES.contains(&known) => {
-            Err(Error::Device(format!("this build has no {known} backend; use --device cpu")))
-        }
+        "cpu" => open_cpu(threads),
+        "cuda" => open_cuda(),
+        "auto" => open_cuda().or_else(|_| open_cpu(threads)),
+        known if DEVICES.contains(&known) => Err(absent(known)),
         other => {
             Err(Error::Usage(format!("there is no device \"{other}\"; name one of {} by --device", DEVICES.join(", "))))
         }
     }
+}
+
+fn open_cpu(threads: usize) -> Result<Box<dyn Backend>> {
+    Ok(Box::new(cpu::Cpu::new(cpu::Options { threads, ..Default::default() })?))
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda() -> Result<Box<dyn Backend>> {
+    Ok(Box::new(cuda::Cuda::new(cuda::Options::default())?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda() -> Result<Box<dyn Backend>> {
+    Err(absent("cuda"))
+}
+
+/// A backend that was left out by a cargo feature.
+fn absent(device: &str) -> Error {
+    Error::Device(format!("this build has no {device} backend; use --device cpu"))
 }

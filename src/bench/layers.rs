@@ -1,35 +1,64 @@
 //! Training steps of single layers, which no preset has.
 
 use crate::config::Config;
-use crate::nn::{Env, Init, Layout, Linear, Mode, ParamSet};
+use crate::nn::{DiagonalLstm, Env, Init, Layout, Linear, Mode, ParamSet, RowLstm};
 use crate::optim::Learner;
-use crate::shape::Meta;
-use crate::tape::Tape;
+use crate::shape::{Meta, Shape};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
+use crate::tape::{Tape, Var};
 
-/// Images, pixels of an image and hidden units of [`lstm`].
-pub(super) const LSTM: [usize; 3] = [64, 784, 128];
+/// Images of a batch of any of the layers.
+pub(super) const IMAGES: usize = 64;
 
-/// An LSTM that reads an image pixel by pixel, `x[784, 64, 1] -> y[784, 64, 128]`; loss mean(y^2). One bias, where
-/// PyTorch's layer has two.
+/// Extents of the images that the scans read.
+const SIDE: usize = 28;
+
+/// An LSTM that reads an image pixel by pixel, `x[784, 64, 1] -> y[784, 64, 128]`. One bias, where PyTorch's layer has two.
 pub(super) fn lstm(config: &Config) -> (ParamSet, Plan) {
-    let [batch, pixels, hidden] = LSTM;
+    let (pixels, hidden) = (784, 128);
     let mut set = ParamSet::new();
     let input = Linear::new(&mut set, "w_ih", 1, 4 * hidden);
     let bound = 1.0 / (hidden as f32).sqrt();
     let w_hh = set.weight("w_hh", [hidden, 4 * hidden], Init::Uniform(bound), Layout::Linear);
+    step("lstm.train", set, config, [pixels, IMAGES, 1].into(), |env, x| {
+        let t = env.t;
+        let z = t.scope("input", || input.forward(env, t.reshape(x, [pixels * IMAGES, 1])));
+        let zero = t.fill(0.0, [IMAGES, hidden]);
+        let [y, _] = t.lstm(t.reshape(z, [pixels, IMAGES, 4 * hidden]), zero, zero, env.get(&w_hh));
+        y
+    })
+}
+
+/// A Row LSTM, `x[64, 28, 28, 64] -> y[64, 28, 28, 64]`. One bias, where the reference has two.
+pub(super) fn row_lstm(config: &Config) -> (ParamSet, Plan) {
+    let (channels, mut set) = (64, ParamSet::new());
+    let layer = RowLstm::new(&mut set, "row", [channels; 2], 1);
+    step("row_lstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
+}
+
+/// A Diagonal BiLSTM, `x[64, 28, 28, 16] -> y[64, 28, 28, 16]`. One bias a direction, where the reference has two.
+pub(super) fn diagonal_bilstm(config: &Config) -> (ParamSet, Plan) {
+    let (channels, mut set) = (16, ParamSet::new());
+    let layer = DiagonalLstm::new(&mut set, "diagonal", [channels; 2], 1, 2);
+    step("diagonal_bilstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
+}
+
+/// One step of a layer on its input `x`; loss mean(y^2).
+fn step(
+    name: &str,
+    mut set: ParamSet,
+    config: &Config,
+    x: Shape,
+    forward: impl FnOnce(&Env, Var) -> Var,
+) -> (ParamSet, Plan) {
     let weights = set.weights().cloned().collect();
     let learner = Learner::new(&mut set, weights, config, Scalar::Step);
     let t = Tape::new();
     let env = Env::new(&t, Mode::Train);
-    let x = t.input("x", Meta::f32([pixels, batch, 1]));
-    let z = t.scope("input", || input.forward(&env, t.reshape(x, [pixels * batch, 1])));
-    let zero = t.fill(0.0, [batch, hidden]);
-    let [y, _] = t.lstm(t.reshape(z, [pixels, batch, 4 * hidden]), zero, zero, env.get(&w_hh));
-    let loss = t.mean(t.square(y));
+    let loss = t.mean(t.square(forward(&env, t.input("x", Meta::f32(x)))));
     t.output("loss", loss);
     learner.minimize(&env, loss);
     env.commit();
-    (set, Plan::new("lstm.train", &t))
+    (set, Plan::new(name, &t))
 }

@@ -15,6 +15,14 @@ pub const PRESETS: &[Entry] = &[
     ("pixelcnn-mnist", "PixelCNN with 7 residual blocks (van den Oord et al. 2016)", pixelcnn_mnist),
     ("pixelcnn-cifar", "PixelCNN in colour with 8 residual blocks (van den Oord et al. 2016)", pixelcnn_cifar),
     ("gated-pixelcnn-mnist", "Gated PixelCNN with 8 layers (van den Oord et al. 2016b)", gated_pixelcnn_mnist),
+    ("row-lstm-mnist", "PixelRNN with 7 Row LSTM layers (van den Oord et al. 2016)", row_lstm_mnist),
+    (
+        "diagonal-bilstm-mnist",
+        "PixelRNN with 7 Diagonal BiLSTM layers (van den Oord et al. 2016)",
+        diagonal_bilstm_mnist,
+    ),
+    ("row-lstm-cifar", "PixelRNN in colour with 6 Row LSTM layers (van den Oord et al. 2016)", row_lstm_cifar),
+    ("diagonal-bilstm-cifar", "PixelRNN in colour with 6 Diagonal BiLSTM layers (ibid.)", diagonal_bilstm_cifar),
     ("gan-mnist", "DCGAN on digits padded to 32x32 (Radford et al. 2016)", gan_mnist),
     ("dcgan-cifar", "DCGAN on colour images (Radford et al. 2016)", dcgan_cifar),
 ];
@@ -112,6 +120,26 @@ fn gated_pixelcnn_mnist(name: &str) -> Config {
     Config { binarize: Binarize::Static, model: sizes, ..base(name, "binarized-mnist", 64, 10) }
 }
 
+fn row_lstm_mnist(name: &str) -> Config {
+    let model = ModelSizes { hidden: Some(16), layers: Some(7), head: Some(32), ..binary_digits() };
+    Config { binarize: Binarize::Static, model, ..base(name, "binarized-mnist", 64, 10) }
+}
+
+fn diagonal_bilstm_mnist(name: &str) -> Config {
+    let row = row_lstm_mnist(name);
+    Config { model: ModelSizes { directions: Some(2), ..row.model }, ..row }
+}
+
+fn row_lstm_cifar(name: &str) -> Config {
+    let model = ModelSizes { hidden: Some(48), layers: Some(6), head: Some(512), ..photographs() };
+    Config { model, ..base(name, "cifar-10", 16, 10) }
+}
+
+fn diagonal_bilstm_cifar(name: &str) -> Config {
+    let row = row_lstm_cifar(name);
+    Config { model: ModelSizes { directions: Some(2), ..row.model }, ..row }
+}
+
 /// The images of an autoregressive model of binarised MNIST.
 fn binary_digits() -> ModelSizes {
     images([28, 28, 1], 2)
@@ -175,6 +203,11 @@ mod tests {
         assert_eq!(facts(&of("pixelcnn-mnist")), binarized(64));
         assert_eq!(facts(&of("pixelcnn-cifar")), ("cifar-10".to_string(), Binarize::None, 16, 1e-3, 0.9));
         assert_eq!(facts(&of("gated-pixelcnn-mnist")), binarized(64));
+        for (mnist, cifar) in [("row-lstm-mnist", "row-lstm-cifar"), ("diagonal-bilstm-mnist", "diagonal-bilstm-cifar")]
+        {
+            assert_eq!(facts(&of(mnist)), binarized(64));
+            assert_eq!(facts(&of(cifar)), facts(&of("pixelcnn-cifar")));
+        }
         assert_eq!(facts(&of("vae-mnist")), binarized(128));
         assert_eq!(facts(&of("vae-mlp-mnist")), binarized(128));
         assert_eq!(facts(&of("autoencoder-mnist")), ("mnist".to_string(), Binarize::None, 128, 1e-3, 0.9));

@@ -46,7 +46,13 @@ impl Model {
     pub fn new(config: &Config) -> Result<Model> {
         let mut set = ParamSet::new();
         let (image, family) = match config.preset.as_str() {
-            "pixelcnn-mnist" | "pixelcnn-cifar" | "gated-pixelcnn-mnist" => {
+            "pixelcnn-mnist"
+            | "pixelcnn-cifar"
+            | "gated-pixelcnn-mnist"
+            | "row-lstm-mnist"
+            | "row-lstm-cifar"
+            | "diagonal-bilstm-mnist"
+            | "diagonal-bilstm-cifar" => {
                 let net = Autoregressive::new(&mut set, config)?;
                 (net.pixels().size, Family::Autoregressive(net))
             }

@@ -6,7 +6,7 @@ use crate::tape::Var;
 use crate::tape::record::ConvAttrs;
 
 /// Uniform in plus or minus 1 / sqrt(fan in): what PyTorch gives linear layers and convolutions.
-fn by_fan_in(fan_in: usize) -> Init {
+pub(super) fn by_fan_in(fan_in: usize) -> Init {
     Init::Uniform(1.0 / (fan_in as f32).sqrt())
 }
 

@@ -3,7 +3,9 @@
 pub mod env;
 pub mod layers;
 pub mod params;
+pub mod recurrent;
 
 pub use env::{Env, Mode};
 pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};
 pub use params::{Init, Layout, Param, ParamSet, ParamSpec};
+pub use recurrent::{DiagonalLstm, RowLstm};

@@ -26,6 +26,8 @@ pub enum Init {
     Uniform(f32),
     /// Normal with this mean and standard deviation.
     Normal(f32, f32),
+    /// The biases of LSTM gates i f g o: this number for the forget gates, the second quarter, and 0 for the others.
+    ForgetGate(f32),
 }
 
 /// How PyTorch stores a parameter that lies channels last here.
@@ -132,6 +134,7 @@ impl ParamSpec {
         match self.init {
             Init::Fill(value) => vec![value; len],
             Init::Uniform(bound) => (0..len).map(|i| bound * (2.0 * rng::unit(draw(i)[0]) - 1.0)).collect(),
+            Init::ForgetGate(value) => (0..len).map(|i| if i * 4 / len == 1 { value } else { 0.0 }).collect(),
             Init::Normal(mean, std) => (0..len).map(|i| mean + std * math::normal(draw(i))).collect(),
         }
     }

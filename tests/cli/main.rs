@@ -15,13 +15,17 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The presets with sizes that train in a moment.
-const TINY: [(&str, &str); 8] = [
+const TINY: [(&str, &str); 12] = [
     ("autoencoder-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
     ("pixelcnn-mnist", "--set model.hidden=2 --set model.blocks=1 --set model.head=4"),
     ("pixelcnn-cifar", "--set model.hidden=3 --set model.blocks=1 --set model.head=6"),
     ("gated-pixelcnn-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4 --set model.classes=10"),
+    ("row-lstm-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4"),
+    ("diagonal-bilstm-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4"),
+    ("row-lstm-cifar", "--set model.hidden=3 --set model.layers=1 --set model.head=6"),
+    ("diagonal-bilstm-cifar", "--set model.hidden=3 --set model.layers=1 --set model.head=6"),
     ("gan-mnist", "--set model.channels=2 --set model.latent=4 --set critic_steps=2 --set ema=0.5"),
     ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
 ];

@@ -2,45 +2,10 @@
 
 use super::product::Isa;
 use super::vector::{CHUNK, add_lanes, spread, vectorized};
-use crate::shape::Shape;
+use crate::backend::axes::Axes;
 use rayon::prelude::*;
 
-/// A large and a small tensor between which axes are summed or repeated, with neighbouring axes of a kind merged: the
-/// large one is `[kept0, folded0, kept1, folded1, kept2]`, the small one `[kept0, kept1, kept2]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Axes {
-    kept0: usize,
-    folded0: usize,
-    kept1: usize,
-    folded1: usize,
-    kept2: usize,
-}
-
 impl Axes {
-    /// From the two shapes, of equal rank.
-    pub(super) fn new(large: Shape, small: Shape) -> Self {
-        let mut groups = [1; 5];
-        let mut at = 0;
-        for (&d, &s) in large.dims().iter().zip(small.dims()) {
-            if d != 1 {
-                let kept = d == s;
-                at += usize::from(kept != (at % 2 == 0));
-                groups[at] *= d;
-            }
-        }
-        let [mut kept0, mut folded0, mut kept1, mut folded1, mut kept2] = groups;
-        if folded1 == 1 {
-            (kept1, kept2) = (1, kept1 * kept2);
-        }
-        if kept1 == 1 {
-            (folded0, folded1) = (1, folded0 * folded1);
-        }
-        if folded0 == 1 {
-            (kept0, kept1) = (1, kept0 * kept1);
-        }
-        Axes { kept0, folded0, kept1, folded1, kept2 }
-    }
-
     /// Sums: how many vectors of `kept2` there are.
     fn sums(&self) -> usize {
         self.kept0 * self.kept1
@@ -190,6 +155,7 @@ pub(super) fn expand(axes: Axes, x: &[f32], y: &mut [f32]) {
 mod tests {
     use super::super::testing::{close, numbers, same_bits};
     use super::*;
+    use crate::shape::Shape;
 
     /// Position in the small tensor of element `i` of the large one.
     fn small_index(large: &[usize], small: &[usize], i: usize) -> usize {

@@ -7,10 +7,12 @@
 
 mod gated;
 mod pixelcnn;
+mod pixelrnn;
 mod pixels;
 
 pub use gated::GatedPixelCnn;
 pub use pixelcnn::PixelCnn;
+pub use pixelrnn::PixelRnn;
 pub use pixels::Pixels;
 
 use crate::config::Config;
@@ -39,6 +41,8 @@ pub enum Network {
     PixelCnn(PixelCnn),
     /// Gated convolutions in two stacks.
     Gated(GatedPixelCnn),
+    /// LSTM scans.
+    PixelRnn(PixelRnn),
 }
 
 /// What a network knows of an image before its first pixel.
@@ -54,6 +58,9 @@ impl Network {
         match config.preset.as_str() {
             "pixelcnn-mnist" | "pixelcnn-cifar" => Ok(Network::PixelCnn(PixelCnn::new(set, config, pixels)?)),
             "gated-pixelcnn-mnist" => Ok(Network::Gated(GatedPixelCnn::new(set, config, pixels)?)),
+            "row-lstm-mnist" | "row-lstm-cifar" | "diagonal-bilstm-mnist" | "diagonal-bilstm-cifar" => {
+                Ok(Network::PixelRnn(PixelRnn::new(set, config, pixels)?))
+            }
             other => Err(Error::Usage(format!("preset {other:?} has no autoregressive network"))),
         }
     }
@@ -63,6 +70,7 @@ impl Network {
         match self {
             Network::PixelCnn(_) => "pixelcnn",
             Network::Gated(_) => "gated-pixelcnn",
+            Network::PixelRnn(_) => "pixelrnn",
         }
     }
 
@@ -72,6 +80,7 @@ impl Network {
         match self {
             Network::PixelCnn(net) => net.logits(env, x),
             Network::Gated(net) => net.logits(env, x, given),
+            Network::PixelRnn(net) => net.logits(env, x),
         }
     }
 }

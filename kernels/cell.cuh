@@ -1,0 +1,31 @@
+// One LSTM cell, forwards and backwards, and what sequences and scans over images share. Gates lie in the order i f g o.
+#pragma once
+#include "common.cuh"
+
+// The activated gates and the new cell and state of one unit.
+struct Cell {
+    float i, f, g, o, c, h;
+};
+// From the gates before activation and the old cell: c' = f c + i g, h' = o tanh(c').
+__device__ __forceinline__ Cell cell(float zi, float zf, float zg, float zo, float c) {
+    const float i = sigmoid(zi), f = sigmoid(zf), g = tanh_(zg), o = sigmoid(zo);
+    const float next = f * c + i * g;
+    return {i, f, g, o, next, o * tanh_(next)};
+}
+
+// The gradients of the gates before activation and of the old cell.
+struct CellGradient {
+    float i, f, g, o, c;
+};
+// From those of the new state and cell; `now` has the activated gates and the new cell. With t = tanh(c'):
+// do = dh t o', dc' += dh o (1 - t^2).
+__device__ __forceinline__ CellGradient cell_bwd(float dh, float dc, float c, const Cell& now) {
+    const float t = tanh_(now.c), d = dc + dh * now.o * (1.0f - t * t);
+    return {d * now.g * (now.i * (1.0f - now.i)), d * c * (now.f * (1.0f - now.f)), d * now.i * (1.0f - now.g * now.g),
+            dh * t * (now.o * (1.0f - now.o)), d * now.f};
+}
+
+// Copies the leading floats of the weights into shared memory. A barrier follows.
+__device__ __forceinline__ void hold(const float* weights, u32 len, float* held) {
+    for (u32 i = threadIdx.x; i < len; i += blockDim.x) held[i] = weights[i];
+}

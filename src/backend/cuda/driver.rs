@@ -1,0 +1,415 @@
+//! The CUDA driver: what is owned is freed, and what fails says so in a sentence.
+//!
+//! Thin guards around the driver API of CUDA 12.0, so that older drivers work. The driver's library is opened when it is first
+//! asked for; nothing here is called before [`Device::open`] has found it.
+
+use crate::error::{Error, Result};
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{
+    self, CUdevice_attribute as Attribute, CUevent_flags, CUfunction_attribute, CUgraphInstantiate_flags, CUresult,
+    CUstreamCaptureMode,
+};
+use std::ffi::{CString, c_void};
+
+/// The oldest driver that knows all calls that are made: that of CUDA 12.0.
+const OLDEST_DRIVER: i32 = 12_000;
+
+/// The oldest architecture that the kernels are written for: Volta.
+const OLDEST_ARCHITECTURE: [i32; 2] = [7, 0];
+
+/// A device address.
+pub type Address = sys::CUdeviceptr;
+
+/// What the driver reports, as a sentence; `doing` says what was tried.
+pub fn failed(doing: &str, error: DriverError) -> Error {
+    let text = |name: Result<&std::ffi::CStr, DriverError>| name.map(|n| n.to_string_lossy().into_owned());
+    let name = text(error.error_name()).unwrap_or_else(|_| format!("{:?}", error.0));
+    let remedy = match error.0 {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => "choose a smaller batch or model, or end other programs on the card",
+        _ if is_sticky(error) => {
+            "the card cannot be used any more in this process; run the command again, under compute-sanitizer to see where"
+        }
+        CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+        | CUresult::CUDA_ERROR_INVALID_IMAGE
+        | CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            "NVRTC is newer than the driver; update the driver, or install the NVRTC of an older CUDA"
+        }
+        _ => "see whether nvidia-smi shows the card in order",
+    };
+    Error::Device(format!("the CUDA driver could not {doing} ({name}); {remedy}"))
+}
+
+/// Whether every later call in this process will fail as well.
+pub fn is_sticky(error: DriverError) -> bool {
+    use CUresult::*;
+    matches!(
+        error.0,
+        CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUDA_ERROR_INVALID_PC
+            | CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUDA_ERROR_LAUNCH_FAILED
+            | CUDA_ERROR_LAUNCH_TIMEOUT
+            | CUDA_ERROR_ASSERT
+            | CUDA_ERROR_ECC_UNCORRECTABLE
+    )
+}
+
+/// An open device: its primary context is current for the thread that calls [`Device::enter`].
+#[derive(Debug)]
+pub struct Device {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    /// Name of the card.
+    pub name: String,
+    /// Compute capability, major and minor.
+    pub architecture: [i32; 2],
+    /// Version of CUDA that the driver knows, as 12080 for 12.8.
+    pub driver: i32,
+    /// Streaming multiprocessors.
+    pub processors: u32,
+    /// Bytes of shared memory that a block can ask for.
+    pub shared_bytes: u32,
+}
+
+impl Device {
+    /// Opens the first device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with what to install or update where there is no driver, no card, or too old a one of either.
+    pub fn open() -> Result<Device> {
+        // SAFETY: opens a library by name and closes it again.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Error::Device(
+                "there is no CUDA driver on this machine (libcuda.so.1, nvcuda.dll); install the NVIDIA driver 525 or \
+                 newer, or use --device cpu"
+                    .into(),
+            ));
+        }
+        result::init().map_err(|e| failed("start", e))?;
+        let mut driver = 0;
+        // SAFETY: writes one integer.
+        unsafe { sys::cuDriverGetVersion(&mut driver) }.result().map_err(|e| failed("tell its version", e))?;
+        if driver < OLDEST_DRIVER {
+            return Err(Error::Device(format!(
+                "the NVIDIA driver knows CUDA {}.{} and 12.0 is needed; update it to 525 or newer",
+                driver / 1000,
+                driver % 1000 / 10
+            )));
+        }
+        let count = result::device::get_count().map_err(|e| failed("count the cards", e))?;
+        if count == 0 {
+            return Err(Error::Device("the CUDA driver finds no card; see nvidia-smi, or use --device cpu".into()));
+        }
+        let device = result::device::get(0).map_err(|e| failed("open the card", e))?;
+        let name = result::device::get_name(device).map_err(|e| failed("name the card", e))?;
+        let attribute = |which| {
+            // SAFETY: `device` came from the driver.
+            unsafe { result::device::get_attribute(device, which) }.map_err(|e| failed("describe the card", e))
+        };
+        let architecture = [
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ];
+        if architecture < OLDEST_ARCHITECTURE {
+            let [major, minor] = architecture;
+            return Err(Error::Device(format!(
+                "{name} has compute capability {major}.{minor} and 7.0 is needed (Volta, 2017); use --device cpu"
+            )));
+        }
+        let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32;
+        let shared_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32;
+        // SAFETY: `device` came from the driver; released in `drop`.
+        let context =
+            unsafe { result::primary_ctx::retain(device) }.map_err(|e| failed("open a context on the card", e))?;
+        let device = Device { device, context, name, architecture, driver, processors, shared_bytes };
+        device.enter()?;
+        Ok(device)
+    }
+
+    /// Makes the context current for this thread.
+    pub fn enter(&self) -> Result<()> {
+        // SAFETY: the context is retained as long as `self` lives.
+        unsafe { result::ctx::set_current(self.context) }.map_err(|e| failed("enter the context", e))
+    }
+
+    /// Bytes free and in all.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        result::mem_get_info().map_err(|e| failed("tell how much memory is free", e))
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: retained in `open`. A failure when the process ends helps nobody.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}
+
+/// Device memory.
+#[derive(Debug)]
+pub struct Memory {
+    address: Address,
+    words: usize,
+}
+
+impl Memory {
+    /// `words` words; at least one, so that every buffer has an address.
+    pub fn new(words: usize) -> Result<Memory> {
+        // SAFETY: freed in `drop`; read only after something was written, but for tests, which fill it.
+        let address =
+            unsafe { result::malloc_sync(4 * words.max(1)) }.map_err(|e| failed("give memory to a plan", e))?;
+        Ok(Memory { address, words })
+    }
+
+    /// Where it begins; a multiple of 256.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Its length.
+    pub fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Fills it from the host and waits.
+    pub fn write(&self, words: &[u32]) -> Result<()> {
+        assert!(words.len() <= self.words, "what is written fits");
+        // SAFETY: the memory is alive and long enough.
+        unsafe { result::memcpy_htod_sync(self.address, words) }.map_err(|e| failed("copy to the card", e))
+    }
+
+    /// Reads its first words and waits.
+    pub fn read(&self, into: &mut [u32]) -> Result<()> {
+        assert!(into.len() <= self.words, "what is read is there");
+        // SAFETY: the memory is alive and long enough.
+        unsafe { result::memcpy_dtoh_sync(into, self.address) }.map_err(|e| failed("copy from the card", e))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new`; the backend waits for the stream before it drops anything.
+        let _ = unsafe { result::free_sync(self.address) };
+    }
+}
+
+/// Host memory that the card reads while the host goes on.
+#[derive(Debug)]
+pub struct Pinned {
+    at: *mut u32,
+    words: usize,
+}
+
+impl Pinned {
+    /// `words` words.
+    pub fn new(words: usize) -> Result<Pinned> {
+        // SAFETY: freed in `drop`.
+        let at = unsafe { result::malloc_host(4 * words.max(1), 0) }.map_err(|e| failed("give pinned memory", e))?;
+        Ok(Pinned { at: at.cast(), words })
+    }
+
+    /// All of it.
+    pub fn words_mut(&mut self) -> &mut [u32] {
+        // SAFETY: allocated in `new` with this length; the backend waits for the card before it writes again.
+        unsafe { std::slice::from_raw_parts_mut(self.at, self.words) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new`; the backend waits for the stream before it drops anything.
+        let _ = unsafe { result::free_host(self.at.cast()) };
+    }
+}
+
+/// A stream of our own: work runs in order.
+#[derive(Debug)]
+pub struct Stream(sys::CUstream);
+
+impl Stream {
+    /// A stream that does not wait for the legacy one.
+    pub fn new() -> Result<Stream> {
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        Ok(Stream(stream.map_err(|e| failed("open a stream", e))?))
+    }
+
+    /// Waits until everything is done.
+    pub fn wait(&self) -> Result<(), DriverError> {
+        // SAFETY: the stream is alive.
+        unsafe { result::stream::synchronize(self.0) }
+    }
+
+    /// Enqueues a copy to the card.
+    ///
+    /// # Safety
+    /// Source and target stay alive and the source unchanged until the copy is done.
+    pub unsafe fn upload(&self, to: Address, from: &[u32]) -> Result<(), DriverError> {
+        // SAFETY: the caller's contract.
+        unsafe { result::memcpy_htod_async(to, from, self.0) }
+    }
+
+    /// Enqueues a copy on the card.
+    ///
+    /// # Safety
+    /// Both ranges are device memory that stays alive until the copy is done.
+    pub unsafe fn copy(&self, to: Address, from: Address, words: usize) -> Result<(), DriverError> {
+        // SAFETY: the caller's contract.
+        unsafe { result::memcpy_dtod_async(to, from, 4 * words, self.0) }
+    }
+
+    /// Enqueues filling memory with NaN.
+    ///
+    /// # Safety
+    /// The range is device memory that stays alive until it is done.
+    pub unsafe fn poison(&self, at: Address, words: usize) -> Result<(), DriverError> {
+        // SAFETY: the caller's contract.
+        unsafe { result::memset_d8_async(at, 0xff, 4 * words, self.0) }
+    }
+
+    /// Enqueues a kernel.
+    ///
+    /// # Safety
+    /// `params` are the kernel's parameters in number, size and order; all memory that it touches stays alive until it is done.
+    pub unsafe fn launch(
+        &self,
+        function: &Function,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        params: &mut [*mut c_void],
+    ) -> Result<(), DriverError> {
+        let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
+        // SAFETY: the caller's contract.
+        unsafe { result::launch_kernel(function.0, (gx, gy, gz), (bx, by, bz), shared, self.0, params) }
+    }
+
+    /// Records what `enqueue` enqueues as a graph instead of running it.
+    pub fn capture(&self, enqueue: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is alive.
+        unsafe { result::stream::begin_capture(self.0, mode) }.map_err(|e| failed("begin a capture", e))?;
+        let enqueued = enqueue();
+        // SAFETY: begun above; ended whatever came of it.
+        let graph = unsafe { result::stream::end_capture(self.0) };
+        enqueued?;
+        let graph = graph.map_err(|e| failed("end a capture", e))?;
+        // SAFETY: the graph was made above and is destroyed once it is instantiated.
+        let made = unsafe {
+            let made = result::graph::instantiate(graph, CUgraphInstantiate_flags(0));
+            let _ = result::graph::destroy(graph);
+            made.map_err(|e| failed("make a graph of a plan", e))?
+        };
+        let graph = Graph(made);
+        // SAFETY: both are alive.
+        unsafe { result::graph::upload(graph.0, self.0) }.map_err(|e| failed("upload a graph", e))?;
+        Ok(graph)
+    }
+
+    /// Enqueues a graph.
+    pub fn replay(&self, graph: &Graph) -> Result<(), DriverError> {
+        // SAFETY: both are alive; the backend keeps all memory that the graph touches.
+        unsafe { result::graph::launch(graph.0, self.0) }
+    }
+
+    /// Enqueues an event.
+    pub fn record(&self, event: &Event) -> Result<(), DriverError> {
+        // SAFETY: both are alive.
+        unsafe { result::event::record(event.0, self.0) }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`.
+        let _ = unsafe { result::stream::destroy(self.0) };
+    }
+}
+
+/// A recorded plan.
+#[derive(Debug)]
+pub struct Graph(sys::CUgraphExec);
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: made in `capture`.
+        let _ = unsafe { result::graph::exec_destroy(self.0) };
+    }
+}
+
+/// A moment in a stream.
+#[derive(Debug)]
+pub struct Event(sys::CUevent);
+
+impl Event {
+    /// One that keeps the time.
+    pub fn new() -> Result<Event> {
+        let event = result::event::create(CUevent_flags::CU_EVENT_DEFAULT);
+        Ok(Event(event.map_err(|e| failed("make an event", e))?))
+    }
+
+    /// Waits until it has passed.
+    pub fn wait(&self) -> Result<(), DriverError> {
+        // SAFETY: the event is alive.
+        unsafe { result::event::synchronize(self.0) }
+    }
+
+    /// Milliseconds from this one to a later one, both passed.
+    pub fn ms_to(&self, later: &Event) -> Result<f64, DriverError> {
+        // SAFETY: both are alive and were recorded.
+        unsafe { result::event::elapsed(self.0, later.0) }.map(f64::from)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`.
+        let _ = unsafe { result::event::destroy(self.0) };
+    }
+}
+
+/// Loaded machine code.
+#[derive(Debug)]
+pub struct Module(sys::CUmodule);
+
+impl Module {
+    /// From a cubin or PTX image.
+    pub fn load(image: &[u8]) -> Result<Module> {
+        // PTX is text that ends with a zero; one more hurts no cubin.
+        let image: Vec<u8> = image.iter().copied().chain([0]).collect();
+        // SAFETY: the image is alive during the call and ends with a zero.
+        let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
+        Ok(Module(module.map_err(|e| failed("load the kernels", e))?))
+    }
+
+    /// One of its kernels, which may ask for `shared` bytes of dynamic shared memory.
+    pub fn function(&self, name: &str, shared: u32) -> Result<Function> {
+        let c_name = CString::new(name).map_err(|_| Error::Failed(format!("the kernel name {name:?} holds a zero")))?;
+        // SAFETY: the module is alive; the backend keeps it as long as its functions.
+        let function = unsafe { result::module::get_function(self.0, c_name) }
+            .map_err(|e| failed(&format!("find the kernel {name}"), e))?;
+        // SAFETY: the function came from the driver.
+        unsafe {
+            result::function::set_function_attribute(
+                function,
+                CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                shared as i32,
+            )
+        }
+        .map_err(|e| failed(&format!("give the kernel {name} {shared} bytes of shared memory"), e))?;
+        Ok(Function(function))
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: loaded in `load`; the backend waits for the stream before it drops anything.
+        let _ = unsafe { result::module::unload(self.0) };
+    }
+}
+
+/// A kernel of a loaded module.
+#[derive(Clone, Copy, Debug)]
+pub struct Function(sys::CUfunction);

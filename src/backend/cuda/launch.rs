@@ -1,0 +1,388 @@
+//! Steps to kernel launches: one exhaustive match, free of the driver, so that it can be looked at without a card.
+
+use super::kernels::Kernel;
+use super::{optim, product};
+use crate::backend::args::{self, Map, Rows, unary_code, word};
+use crate::backend::axes::Axes;
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use crate::tape::op::{Counter, Dist, Op};
+use crate::tape::plan::{Buffer, Fused, Operand, Step};
+use bytemuck::Pod;
+
+/// Threads of a block of elementwise kernels: `THREADS` of `common.cuh`.
+pub(super) const THREADS: usize = 256;
+
+/// What a pointer of a kernel leads to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Ptr {
+    /// The value of an operand.
+    Buffer(Buffer),
+    /// Scratch of the step, from this word on.
+    Scratch(usize),
+    /// The table of updates of a group of optimiser steps.
+    Updates,
+    /// Nothing: the kernel does not read it.
+    Null,
+}
+
+/// One kernel launch.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    /// What runs.
+    pub(super) kernel: Kernel,
+    /// Blocks.
+    pub(super) grid: [u32; 3],
+    /// Threads of a block.
+    pub(super) block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub(super) shared: u32,
+    /// The argument struct, the first parameter.
+    pub(super) args: Vec<u8>,
+    /// The other parameters.
+    pub(super) pointers: Vec<Ptr>,
+}
+
+/// What is enqueued for a step.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// A kernel.
+    Kernel(Launch),
+    /// A copy of so many words.
+    Copy { to: Ptr, from: Ptr, words: usize },
+}
+
+/// What the launches depend on of the card: how wide a grid need be, and shared memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Card {
+    pub(super) processors: u32,
+    pub(super) shared_bytes: u32,
+}
+
+/// The launches of a step, or of a group of optimiser steps.
+#[derive(Debug, Default)]
+pub(super) struct Lowered {
+    pub(super) work: Vec<Work>,
+    /// Words of scratch.
+    pub(super) scratch: usize,
+    /// Updates of an optimiser.
+    pub(super) updates: Vec<optim::Update>,
+}
+
+/// Collects the launches of a step.
+pub(super) struct Lowering<'a> {
+    pub(super) step: &'a Step,
+    pub(super) card: Card,
+    pub(super) out: Lowered,
+}
+
+/// A kernel by file and name.
+pub(super) const fn kernel(file: &'static str, name: &'static str) -> Kernel {
+    Kernel { file, name }
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn new(step: &'a Step, card: Card) -> Self {
+        Lowering { step, card, out: Lowered::default() }
+    }
+
+    pub(super) fn x(&self, i: usize) -> Ptr {
+        Ptr::Buffer(self.step.inputs[i].buffer)
+    }
+
+    pub(super) fn y(&self, i: usize) -> Ptr {
+        Ptr::Buffer(self.step.outputs[i].buffer)
+    }
+
+    pub(super) fn shape(&self, i: usize) -> Shape {
+        self.step.inputs[i].meta.shape
+    }
+
+    /// Shape of the first output.
+    pub(super) fn written(&self) -> Shape {
+        self.step.outputs[0].meta.shape
+    }
+
+    /// Takes scratch that no other launch of the step uses.
+    pub(super) fn scratch(&mut self, words: usize) -> Result<Ptr> {
+        let at = self.out.scratch;
+        // Whole rows of 64 words, so that every part is aligned.
+        self.out.scratch += words.next_multiple_of(64);
+        word(self.out.scratch)?;
+        Ok(Ptr::Scratch(at))
+    }
+
+    /// Enqueues a kernel.
+    pub(super) fn launch<A: Pod>(
+        &mut self,
+        kernel: Kernel,
+        (grid, block, shared): ([u32; 3], [u32; 3], u32),
+        args: A,
+        pointers: &[Ptr],
+    ) -> Result<()> {
+        if shared > self.card.shared_bytes {
+            return Err(Error::Device(format!(
+                "{} (recorded at {}) needs {shared} bytes of shared memory and a block of this card has {}; \
+                 choose a smaller model",
+                self.step.label(),
+                self.step.at,
+                self.card.shared_bytes
+            )));
+        }
+        if grid[1].max(grid[2]) > 65_535 {
+            return Err(Error::Device(format!(
+                "{} (recorded at {}) needs {} x {} blocks and a card takes 65535; choose a smaller batch or model",
+                self.step.label(),
+                self.step.at,
+                grid[1],
+                grid[2]
+            )));
+        }
+        let (args, pointers) = (bytemuck::bytes_of(&args).to_vec(), pointers.to_vec());
+        self.out.work.push(Work::Kernel(Launch { kernel, grid, block, shared, args, pointers }));
+        Ok(())
+    }
+
+    /// Enqueues a kernel whose threads stride over `len` elements: as many blocks as keep the card busy at most.
+    pub(super) fn each<A: Pod>(&mut self, kernel: Kernel, len: usize, args: A, pointers: &[Ptr]) -> Result<()> {
+        let most = 16 * self.card.processors;
+        let blocks = word(len)?.div_ceil(THREADS as u32).clamp(1, most);
+        self.launch(kernel, ([blocks, 1, 1], [THREADS as u32, 1, 1], 0), args, pointers)
+    }
+
+    /// Enqueues a kernel in which a warp takes a row.
+    fn rows<A: Pod>(&mut self, kernel: Kernel, rows: usize, args: A, pointers: &[Ptr]) -> Result<()> {
+        let blocks = word(rows)?.div_ceil(THREADS as u32 / 32).max(1);
+        self.launch(kernel, ([blocks, 1, 1], [THREADS as u32, 1, 1], 0), args, pointers)
+    }
+
+    /// An elementwise kernel over the first output: function code and two constants.
+    fn map(&mut self, name: &'static str, (f, a, b): (u32, f32, f32), pointers: &[Ptr]) -> Result<()> {
+        let file = match name {
+            "bce_with_logits" | "mse" => "loss",
+            "bernoulli" => "random",
+            _ => "elementwise",
+        };
+        let len = self.written().len();
+        self.each(kernel(file, name), len, Map { len: word(len)?, f, a, b }, pointers)
+    }
+}
+
+/// Rows of a width.
+fn rows_of(rows: usize, width: usize, others: usize, eps: f32) -> Result<Rows> {
+    // All elements are counted in one word.
+    word(rows * width.max(1))?;
+    Ok(Rows { rows: word(rows)?, width: word(width)?, others: word(others)?, eps })
+}
+
+/// The pointers of an epilogue: bias, what is added, what an activation gradient is computed from.
+pub(super) fn epilogue_pointers(epilogue: &[Fused]) -> [Ptr; 3] {
+    let mut pointers = [Ptr::Null; 3];
+    for fused in epilogue {
+        let (at, operand): (usize, &Operand) = match fused {
+            Fused::Bias(operand) => (0, operand),
+            Fused::Add(operand) => (1, operand),
+            Fused::ActBwd(_, operand) => (2, operand),
+            Fused::Act(_) => continue,
+        };
+        pointers[at] = Ptr::Buffer(operand.buffer);
+    }
+    pointers
+}
+
+/// The launches of a step.
+///
+/// # Errors
+/// [`Error::Device`] where the step exceeds a limit of the card: it names both.
+pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
+    let mut l = Lowering::new(step, card);
+    // Every kernel may take it that there is something to write.
+    if step.outputs.iter().all(|o| o.meta.shape.is_empty()) {
+        return Ok(l.out);
+    }
+    for operand in step.inputs.iter().chain(&step.outputs) {
+        word(operand.meta.shape.len())?;
+    }
+    let (x, y) = (|i: usize| Ptr::Buffer(step.inputs[i].buffer), |i: usize| Ptr::Buffer(step.outputs[i].buffer));
+    let shape = |i: usize| step.inputs[i].meta.shape;
+    let last = |i: usize| shape(i).last();
+    let written = l.written();
+    match &step.op {
+        // Leaves and aliases make no step (`Plan::check`).
+        Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => {}
+        Op::Fill { value, .. } => l.map("fill", (0, *value, 0.0), &[y(0)])?,
+
+        Op::Unary(f) => {
+            let (f, slope) = unary_code(*f);
+            l.map("unary", (f, slope, 0.0), &[x(0), y(0)])?;
+        }
+        Op::UnaryBwd(f) => {
+            let (f, slope) = unary_code(*f);
+            l.map("unary_bwd", (f, slope, 0.0), &[x(0), x(1), y(0)])?;
+        }
+        Op::Binary(f) => l.map("binary", (args::binary_code(*f), 0.0, 0.0), &[x(0), x(1), y(0)])?,
+        Op::Affine { scale, shift } => l.map("affine", (0, *scale, *shift), &[x(0), y(0)])?,
+        Op::Clamp { lo, hi } => l.map("clamp", (0, *lo, *hi), &[x(0), y(0)])?,
+        Op::Quantize { levels } => l.map("quantize", (0, (levels - 1) as f32, 0.0), &[x(0), y(0)])?,
+        Op::Dequantize { levels } => l.map("dequantize", (0, (levels - 1) as f32, 0.0), &[x(0), y(0)])?,
+        Op::Gated => {
+            let c = last(0) / 2;
+            l.each(
+                kernel("elementwise", "gated"),
+                written.len(),
+                rows_of(written.len() / c, c, 0, 0.0)?,
+                &[x(0), y(0)],
+            )?;
+        }
+        Op::GatedBwd => {
+            let (len, c) = (shape(0).len(), last(0));
+            let pointers = [x(0), x(1), y(0)];
+            l.each(kernel("elementwise", "gated_bwd"), len, rows_of(len / c, c, 0, 0.0)?, &pointers)?;
+        }
+        Op::Reparameterize => l.map("reparameterize", (0, 0.0, 0.0), &[x(0), x(1), x(2), y(0)])?,
+
+        Op::Pad { before, .. } => block(&mut l, "pad", (written, shape(0)), before)?,
+        Op::Slice { before, .. } => block(&mut l, "slice", (shape(0), written), before)?,
+        Op::Gather => {
+            let rows = rows_of(written.rows(), last(0), shape(0).rows(), 0.0)?;
+            l.each(kernel("shape_ops", "gather"), written.len(), rows, &[x(0), x(1), y(0)])?;
+        }
+        Op::Scatter { rows } => {
+            let rows = rows_of(*rows, last(0), shape(1).len(), 0.0)?;
+            l.each(kernel("shape_ops", "scatter"), written.len(), rows, &[x(0), x(1), y(0)])?;
+        }
+
+        Op::Sum(to) => sum(&mut l, Axes::new(shape(0), *to))?,
+        Op::Expand(to) => {
+            let axes = axes_words(Axes::new(*to, shape(0)), 1, 1, 1)?;
+            l.each(kernel("reduce", "expand"), written.len(), axes, &[x(0), y(0)])?;
+        }
+
+        Op::Matmul { ta, tb } => product::matmul(&mut l, *ta, *tb)?,
+        Op::Conv(g) => product::conv(&mut l, g)?,
+        Op::ConvDx(g) => product::conv_dx(&mut l, g)?,
+        Op::ConvDw(g) => product::conv_dw(&mut l, g)?,
+
+        Op::BatchNorm { eps } => super::norm::batch_norm(&mut l, *eps)?,
+        Op::BatchNormBwd => super::norm::batch_norm_bwd(&mut l)?,
+        Op::BatchNormInfer { eps } => {
+            let rows = rows_of(written.rows(), last(0), 0, *eps)?;
+            let pointers = [x(0), x(1), x(2), x(3), x(4), y(0)];
+            l.each(kernel("norm", "batch_norm_infer"), written.len(), rows, &pointers)?;
+        }
+        Op::LayerNorm { eps } => {
+            let rows = rows_of(written.rows(), last(0), 0, *eps)?;
+            let pointers = [x(0), x(1), x(2), y(0), y(1), y(2)];
+            l.rows(kernel("norm", "layer_norm"), written.rows(), rows, &pointers)?;
+        }
+        Op::LayerNormBwd => super::norm::layer_norm_bwd(&mut l)?,
+
+        Op::BceWithLogits => l.map("bce_with_logits", (0, 0.0, 0.0), &[x(0), x(1), y(0)])?,
+        Op::Mse => l.map("mse", (0, 0.0, 0.0), &[x(0), x(1), y(0)])?,
+        Op::SoftmaxCrossEntropy => {
+            let rows = rows_of(written.len(), last(0), 0, 0.0)?;
+            l.rows(kernel("loss", "softmax_cross_entropy"), written.len(), rows, &[x(0), x(1), y(0)])?;
+        }
+        Op::SoftmaxCrossEntropyBwd => {
+            let (m, pointers) = (shape(0).len(), [x(0), x(1), x(2), y(0)]);
+            l.rows(kernel("loss", "softmax_cross_entropy_bwd"), m, rows_of(m, last(1), 0, 0.0)?, &pointers)?;
+        }
+        Op::GaussianKl => {
+            let rows = rows_of(written.len(), last(0), 0, 0.0)?;
+            l.rows(kernel("loss", "gaussian_kl"), written.len(), rows, &[x(0), x(1), y(0)])?;
+        }
+
+        Op::LstmCell => {
+            let rows = rows_of(shape(1).rows(), last(1), 0, 0.0)?;
+            let pointers = [x(0), x(1), y(0), y(1), y(2)];
+            l.each(kernel("lstm", "lstm_cell"), shape(1).len(), rows, &pointers)?;
+        }
+        Op::LstmCellBwd => {
+            let rows = rows_of(shape(0).rows(), last(0), 0, 0.0)?;
+            let pointers = [x(0), x(1), x(2), x(3), x(4), y(0), y(1)];
+            l.each(kernel("lstm", "lstm_cell_bwd"), shape(0).len(), rows, &pointers)?;
+        }
+        Op::Lstm => super::recurrence::lstm(&mut l)?,
+        Op::LstmBwd => super::recurrence::lstm_bwd(&mut l)?,
+        Op::RowLstm => super::recurrence::scan(&mut l, "row_lstm", false)?,
+        Op::RowLstmBwd => super::recurrence::scan_bwd(&mut l, "row_lstm_bwd", false)?,
+        Op::DiagonalLstm { reverse } => super::recurrence::scan(&mut l, "diagonal_lstm", *reverse)?,
+        Op::DiagonalLstmBwd { reverse } => super::recurrence::scan_bwd(&mut l, "diagonal_lstm_bwd", *reverse)?,
+
+        Op::Random { dist, stream, counter, shape } => {
+            let per_image = match counter {
+                Counter::Replay => 0,
+                Counter::Image => shape.len() / shape.dims().first().copied().unwrap_or(1),
+            };
+            let random = args::Random {
+                len: word(shape.len())?,
+                per_image: word(per_image)?,
+                stream: *stream as u32,
+                normal: u32::from(*dist == Dist::Normal),
+            };
+            l.each(kernel("random", "random"), shape.len(), random, &[x(0), x(1), y(0)])?;
+        }
+        Op::Categorical => {
+            let rows = rows_of(written.len(), last(0), 0, 0.0)?;
+            l.each(kernel("random", "categorical"), written.len(), rows, &[x(0), x(1), x(2), y(0)])?;
+        }
+        Op::Bernoulli => l.map("bernoulli", (0, 0.0, 0.0), &[x(0), x(1), x(2), y(0)])?,
+
+        Op::Adam { .. } | Op::RmsProp { .. } | Op::Sgd { .. } | Op::Ema { .. } => return optim::lower(&[step], card),
+        Op::Store(_) => {
+            let (from, to, words) = (l.x(0), l.y(0), written.len());
+            l.out.work.push(Work::Copy { to, from, words });
+        }
+    }
+    Ok(l.out)
+}
+
+/// `pad` and `slice`: the larger tensor, the block in it.
+fn block(l: &mut Lowering, name: &'static str, (outer, inner): (Shape, Shape), before: &[usize; 4]) -> Result<()> {
+    let words = |extents: [usize; 4]| extents.map(|e| e as u32);
+    let args = args::Block { outer: words(outer.padded()), inner: words(inner.padded()), before: words(*before) };
+    let (len, pointers) = (l.written().len(), [l.x(0), l.y(0)]);
+    l.each(kernel("shape_ops", name), len, args, &pointers)
+}
+
+fn axes_words(axes: Axes, part_rows: usize, parts: usize, lanes: usize) -> Result<args::Axes> {
+    Ok(args::Axes {
+        kept0: word(axes.kept0)?,
+        folded0: word(axes.folded0)?,
+        kept1: word(axes.kept1)?,
+        folded1: word(axes.folded1)?,
+        kept2: word(axes.kept2)?,
+        part_rows: word(part_rows)?,
+        parts: word(parts)?,
+        lanes: word(lanes)?,
+    })
+}
+
+/// Elements of one partial sum.
+const PART: usize = 16 * 1024;
+
+/// One pass over x, and a second one over the partial sums where there are several.
+fn sum(l: &mut Lowering, axes: Axes) -> Result<()> {
+    let (sums, rows) = (axes.kept0 * axes.kept1, axes.folded0 * axes.folded1);
+    let part_rows = (PART / axes.kept2.max(1)).max(1);
+    let parts = rows.div_ceil(part_rows).max(1);
+    let (x, y) = (l.x(0), l.y(0));
+    if parts == 1 {
+        return sum_pass(l, axes, (rows.max(1), 1), x, y);
+    }
+    let partial = l.scratch(sums * parts * axes.kept2)?;
+    sum_pass(l, axes, (part_rows, parts), x, partial)?;
+    let second = Axes { kept0: 1, folded0: 1, kept1: sums, folded1: parts, kept2: axes.kept2 };
+    sum_pass(l, second, (parts, 1), partial, y)
+}
+
+fn sum_pass(l: &mut Lowering, axes: Axes, (part_rows, parts): (usize, usize), from: Ptr, to: Ptr) -> Result<()> {
+    // Columns side by side as far as they are there, the other threads on rows.
+    let columns = axes.kept2.next_power_of_two();
+    let lanes = (THREADS / columns.min(64)).min(part_rows.next_power_of_two());
+    let wide = columns.min(THREADS / lanes);
+    let jobs = axes.kept0 * axes.kept1 * parts;
+    let grid = [word(jobs.div_ceil(THREADS / (wide * lanes)))?, word(axes.kept2.div_ceil(wide))?, 1];
+    let args = axes_words(axes, part_rows, parts, lanes)?;
+    l.launch(kernel("reduce", "sum"), (grid, [THREADS as u32, 1, 1], 0), args, &[from, to])
+}

@@ -1,0 +1,74 @@
+//! Launches of batch and layer normalisation: statistics of chunks of rows, their join, then the elements.
+
+use super::launch::{Lowering, THREADS, kernel};
+use crate::backend::args::{Norm, unary_code, word};
+use crate::error::Result;
+use crate::tape::plan::Fused;
+
+/// Columns of a block of the kernels over chunks: `COLUMNS` of `norm.cu`.
+const COLUMNS: usize = 32;
+
+/// Elements of a column that a block adds up.
+const CHUNK: usize = 512;
+
+fn norm(rows: usize, c: usize, eps: f32) -> Result<Norm> {
+    word(rows * c.max(1))?;
+    let chunks = rows.div_ceil(CHUNK);
+    Ok(Norm { rows: word(rows)?, c: word(c)?, chunk: CHUNK as u32, chunks: word(chunks)?, eps, ..Norm::default() })
+}
+
+/// Grid and block of the kernels over chunks.
+fn over_chunks(args: &Norm) -> ([u32; 3], [u32; 3], u32) {
+    ([args.chunks, args.c.div_ceil(COLUMNS as u32), 1], [THREADS as u32, 1, 1], 0)
+}
+
+/// `x, gamma, beta -> y, mean, inv_std`
+pub(super) fn batch_norm(l: &mut Lowering, eps: f32) -> Result<()> {
+    let (rows, c) = (l.shape(0).rows(), l.shape(0).last());
+    let mut args = norm(rows, c, eps)?;
+    if let [Fused::Act(f)] = l.step.epilogue.as_slice() {
+        let (code, slope) = unary_code(*f);
+        (args.act, args.act_slope) = (code + 1, slope);
+    }
+    let parts = l.scratch(3 * c * args.chunks as usize)?;
+    let factors = l.scratch(2 * c)?;
+    let ([x, gamma, beta], [y, mean, inv_std]) = ([0, 1, 2].map(|i| l.x(i)), [0, 1, 2].map(|i| l.y(i)));
+    if args.chunks > 0 {
+        l.launch(kernel("norm", "batch_norm_statistics"), over_chunks(&args), args, &[x, parts])?;
+    }
+    l.each(kernel("norm", "batch_norm_join"), c, args, &[parts, gamma, beta, mean, inv_std, factors])?;
+    l.each(kernel("norm", "batch_norm_apply"), rows * c, args, &[x, mean, factors, y])
+}
+
+/// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
+pub(super) fn batch_norm_bwd(l: &mut Lowering) -> Result<()> {
+    let (rows, c) = (l.shape(1).rows(), l.shape(1).last());
+    let args = norm(rows, c, 0.0)?;
+    let parts = l.scratch(3 * c * args.chunks as usize)?;
+    let factors = l.scratch(3 * c)?;
+    let ([dy, x, gamma, mean, inv_std], [dx, dgamma, dbeta]) =
+        ([0, 1, 2, 3, 4].map(|i| l.x(i)), [0, 1, 2].map(|i| l.y(i)));
+    if args.chunks > 0 {
+        l.launch(kernel("norm", "batch_norm_bwd_sums"), over_chunks(&args), args, &[dy, x, mean, parts])?;
+    }
+    l.each(kernel("norm", "batch_norm_bwd_join"), c, args, &[parts, gamma, inv_std, dgamma, dbeta, factors])?;
+    l.each(kernel("norm", "batch_norm_bwd_apply"), rows * c, args, &[dy, x, mean, factors, dx])
+}
+
+/// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
+pub(super) fn layer_norm_bwd(l: &mut Lowering) -> Result<()> {
+    let (rows, c) = (l.shape(1).rows(), l.shape(1).last());
+    let args = norm(rows, c, 0.0)?;
+    let offs = l.scratch(rows)?;
+    let parts = l.scratch(2 * c * args.chunks as usize)?;
+    let ([dy, x, gamma, mean, inv_std], [dx, dgamma, dbeta]) =
+        ([0, 1, 2, 3, 4].map(|i| l.x(i)), [0, 1, 2].map(|i| l.y(i)));
+    if args.chunks > 0 {
+        let grid = [word(rows.div_ceil(THREADS / 32))?, 1, 1];
+        let shape = (grid, [THREADS as u32, 1, 1], 0);
+        l.launch(kernel("norm", "layer_norm_bwd_rows"), shape, args, &[dy, x, gamma, mean, inv_std, dx, offs])?;
+        let pointers = [dy, x, mean, inv_std, offs, parts];
+        l.launch(kernel("norm", "layer_norm_bwd_sums"), over_chunks(&args), args, &pointers)?;
+    }
+    l.each(kernel("norm", "layer_norm_bwd_join"), c, args, &[parts, dgamma, dbeta])
+}

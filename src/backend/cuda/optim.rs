@@ -1,0 +1,87 @@
+//! Optimiser steps that stand next to each other and do the same become one launch over a table of updates.
+
+use super::launch::{Card, Lowered, Lowering, Ptr, kernel};
+use crate::backend::args::{Optim, word};
+use crate::error::Result;
+use crate::tape::op::Op;
+use crate::tape::plan::{Buffer, Step};
+
+/// Elements of a piece, which a block updates: `PIECE` of `optim.cu`.
+const PIECE: usize = 4096;
+
+/// One line of the table: `Update` of `optim.cu`, still by buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Update {
+    /// Parameter, gradient, first and second state; then parameter and states as they become.
+    pub(super) pointers: [Ptr; 7],
+    /// Elements.
+    pub(super) len: u32,
+    /// Number of the first of its pieces.
+    pub(super) first_piece: u32,
+}
+
+/// What a step reads and writes: inputs and outputs in the order of [`Update::pointers`], and its scalars.
+fn operands(step: &Step) -> Option<([Option<usize>; 4], [Option<usize>; 3], Vec<Buffer>)> {
+    let scalars = |from: usize| step.inputs[from..].iter().map(|o| o.buffer).collect();
+    Some(match step.op {
+        Op::Adam { .. } => ([Some(0), Some(1), Some(2), Some(3)], [Some(0), Some(1), Some(2)], scalars(4)),
+        Op::RmsProp { .. } | Op::Sgd { .. } => {
+            ([Some(0), Some(1), Some(2), None], [Some(0), Some(1), None], scalars(3))
+        }
+        Op::Ema { .. } => ([Some(0), Some(1), None, None], [Some(0), None, None], vec![]),
+        _ => return None,
+    })
+}
+
+/// How many steps from the first on can be one launch: the same optimiser with the same scalars, none of which touches what
+/// another one writes.
+pub(super) fn group_len(steps: &[Step]) -> usize {
+    let Some((first, (_, _, scalars))) = steps.first().and_then(|s| Some((s, operands(s)?))) else { return 1 };
+    let mut touched: Vec<Buffer> = vec![];
+    let mut written: Vec<Buffer> = vec![];
+    for (i, step) in steps.iter().enumerate() {
+        let same = step.op == first.op && operands(step).is_some_and(|(_, _, s)| s == scalars);
+        let outputs = || step.outputs.iter().map(|o| o.buffer);
+        let inputs = || step.inputs.iter().map(|o| o.buffer);
+        let apart = outputs().all(|b| !touched.contains(&b)) && inputs().all(|b| !written.contains(&b));
+        if !same || !apart {
+            return i;
+        }
+        touched.extend(inputs().chain(outputs()));
+        written.extend(outputs());
+    }
+    steps.len()
+}
+
+/// One launch for a group of steps.
+pub(super) fn lower(steps: &[&Step], card: Card) -> Result<Lowered> {
+    let mut l = Lowering::new(steps[0], card);
+    let (mut updates, mut pieces) = (vec![], 0);
+    for step in steps {
+        let Some((inputs, outputs, _)) = operands(step) else { unreachable!("only optimisers are grouped") };
+        let len = step.inputs[0].meta.shape.len();
+        let read = inputs.map(|i| i.map_or(Ptr::Null, |i| Ptr::Buffer(step.inputs[i].buffer)));
+        let write = outputs.map(|o| o.map_or(Ptr::Null, |o| Ptr::Buffer(step.outputs[o].buffer)));
+        let pointers = [read[0], read[1], read[2], read[3], write[0], write[1], write[2]];
+        if len > 0 {
+            updates.push(Update { pointers, len: word(len)?, first_piece: word(pieces)? });
+            pieces += len.div_ceil(PIECE);
+        }
+    }
+    if updates.is_empty() {
+        return Ok(l.out);
+    }
+    let (name, beta1, beta2, eps) = match steps[0].op {
+        Op::Adam { beta1, beta2, eps } => ("adam", beta1, beta2, eps),
+        Op::RmsProp { alpha, eps } => ("rmsprop", alpha, 0.0, eps),
+        Op::Sgd { momentum } => ("sgd", momentum, 0.0, 0.0),
+        Op::Ema { decay } => ("ema", decay, 0.0, 0.0),
+        _ => unreachable!("only optimisers are grouped"),
+    };
+    let scalars = operands(steps[0]).map_or(vec![], |(_, _, scalars)| scalars);
+    let pointers: Vec<Ptr> = [Ptr::Updates].into_iter().chain(scalars.into_iter().map(Ptr::Buffer)).collect();
+    let args = Optim { beta1, beta2, eps, len: word(updates.len())? };
+    l.launch(kernel("optim", name), ([word(pieces)?, 1, 1], [256, 1, 1], 0), args, &pointers)?;
+    l.out.updates = updates;
+    Ok(l.out)
+}

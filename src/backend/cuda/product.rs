@@ -1,0 +1,165 @@
+//! Launches of products: which tile, how many blocks, where the sum is cut.
+//!
+//! The tile changes how fast a product is and never its bits: every element is summed in ascending order of k. Where the sum is
+//! cut depends on the geometry of the weights alone.
+
+use super::kernels::Kernel;
+use super::launch::{Lowering, Ptr, epilogue_pointers, kernel};
+use crate::backend::args::{Conv, ConvDw, Epilogue, Matmul, Product, word};
+use crate::error::Result;
+use crate::tape::geometry::ConvGeom;
+
+/// Steps along k: `BK` of `product.cuh`.
+const BK: usize = 16;
+
+/// A tile of outputs, as its kernels have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+    threads: u32,
+}
+
+const WIDE: Tile = Tile { rows: 128, columns: 128, threads: 256 };
+const MIDDLE: Tile = Tile { rows: 128, columns: 64, threads: 128 };
+const NARROW: Tile = Tile { rows: 128, columns: 32, threads: 128 };
+const THIN: Tile = Tile { rows: 128, columns: 8, threads: 128 };
+const SMALL: Tile = Tile { rows: 32, columns: 32, threads: 64 };
+
+impl Tile {
+    /// Blocks for a product.
+    fn grid(&self, m: usize, n: usize, z: usize) -> Result<[u32; 3]> {
+        Ok([word(m.div_ceil(self.rows))?.max(1), word(n.div_ceil(self.columns))?.max(1), word(z)?])
+    }
+
+    /// Bytes of shared memory: two stages of A and B, or half of the outputs; a place for each row where A is read by rows.
+    fn shared_bytes(&self, places: bool) -> u32 {
+        let Tile { rows, columns, .. } = *self;
+        let b = (columns * (BK + 4)).max(BK * (columns + 4));
+        let stages = (2 * (rows * (BK + 4) + b)).max(rows / 2 * (columns + 4));
+        4 * (stages + if places { 4 * rows } else { 0 }) as u32
+    }
+
+    /// Large tiles read less, small ones keep more processors busy.
+    fn choose(candidates: &[Tile], m: usize, n: usize, z: usize, processors: u32) -> Tile {
+        let fits = |t: &&Tile| t.columns < 2 * n.next_power_of_two().max(THIN.columns);
+        let busy = |t: &&Tile| m.div_ceil(t.rows) * n.div_ceil(t.columns) * z >= processors as usize;
+        let large = candidates.iter().filter(fits);
+        large.clone().find(busy).or(large.last()).copied().unwrap_or(SMALL)
+    }
+}
+
+const CONV: [(Tile, &str, &str, &str); 4] = [
+    (MIDDLE, "conv_128x64", "conv_dx_128x64", "conv_dw_128x64"),
+    (NARROW, "conv_128x32", "conv_dx_128x32", "conv_dw_128x32"),
+    (SMALL, "conv_32x32", "conv_dx_32x32", "conv_dw_32x32"),
+    (THIN, "conv_128x8", "conv_dx_128x8", "conv_dw_128x8"),
+];
+
+/// The tile for a convolution of `m` rows, `n` columns and `z` independent parts, and its kernels forwards, backwards and for the
+/// weights.
+fn conv_tile(m: usize, n: usize, z: usize, processors: u32) -> (Tile, [&'static str; 3]) {
+    let candidates: &[Tile] = if n <= THIN.columns { &[THIN] } else { &[MIDDLE, NARROW, SMALL] };
+    let tile = Tile::choose(candidates, m, n, z, processors);
+    let (_, forward, backward, weights) =
+        CONV.into_iter().find(|(t, ..)| *t == tile).expect("every candidate has its kernels");
+    (tile, [forward, backward, weights])
+}
+
+/// `y = conv(x, w)`
+pub(super) fn conv(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
+    let args = Product { conv: Conv::new(g)?, epilogue: Epilogue::new(&l.step.epilogue) };
+    let m = g.n * g.oh * g.ow;
+    let (tile, [name, ..]) = conv_tile(m, g.cout, 1, l.card.processors);
+    let pointers = operands(l);
+    let shape = (tile.grid(m, g.cout, 1)?, [tile.threads, 1, 1], tile.shared_bytes(true));
+    l.launch(kernel("conv", name), shape, args, &pointers)
+}
+
+/// `dx` from `dy`, by stride phase.
+pub(super) fn conv_dx(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
+    let args = Product { conv: Conv::new(g)?, epilogue: Epilogue::new(&l.step.epilogue) };
+    let phases = g.stride[0] * g.stride[1];
+    let m = g.n * g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]);
+    let (tile, [_, name, _]) = conv_tile(m, g.cin, phases, l.card.processors);
+    let pointers = operands(l);
+    let shape = (tile.grid(m, g.cin, phases)?, [tile.threads, 1, 1], tile.shared_bytes(true));
+    l.launch(kernel("conv_dx", name), shape, args, &pointers)
+}
+
+/// Fewest elements of k that a block adds up where the sum is cut, and the most.
+const CHUNK: [usize; 2] = [256, 4096];
+
+/// Elements of k in a chunk, and chunks, of a product with `m` rows and `n` columns: many where there are few outputs.
+fn chunks(m: usize, n: usize, k: usize) -> (usize, usize) {
+    let tiles = m.div_ceil(128) * n.div_ceil(64);
+    let chunk = (CHUNK[0] * tiles).clamp(CHUNK[0], CHUNK[1]);
+    (chunk, k.div_ceil(chunk).max(1))
+}
+
+/// `dw` from `x` and `dy`: chunks of pixels, then their sum in order.
+pub(super) fn conv_dw(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
+    let m = g.kh * g.kw * g.cin;
+    let (chunk, chunks) = chunks(m, g.cout, g.n * g.oh * g.ow);
+    let args = ConvDw { conv: Conv::new(g)?, chunk: word(chunk)?, chunks: word(chunks)?, unused: [0; 2] };
+    let (tile, [.., name]) = conv_tile(m, g.cout, chunks, l.card.processors);
+    let (x, dy, dw) = (l.x(0), l.x(1), l.y(0));
+    let out = if chunks == 1 { dw } else { l.scratch(chunks * m * g.cout)? };
+    let shape = (tile.grid(m, g.cout, chunks)?, [tile.threads, 1, 1], tile.shared_bytes(false));
+    l.launch(kernel("conv_dw", name), shape, args, &[x, dy, out])?;
+    if chunks > 1 {
+        l.each(kernel("conv_dw", "conv_dw_join"), m * g.cout, args, &[out, dw])?;
+    }
+    Ok(())
+}
+
+/// `c = op(a) op(b)`
+pub(super) fn matmul(l: &mut Lowering, ta: bool, tb: bool) -> Result<()> {
+    let (a, c) = (l.shape(0), l.written());
+    let (m, n, k) = (c.rows(), c.last(), if ta { a.rows() } else { a.last() });
+    // Long sums over a batch, which only a transposed a has; an epilogue needs them whole.
+    let (chunk, count) = if ta && l.step.epilogue.is_empty() { chunks(m, n, k) } else { (0, 1) };
+    let (chunk, count) = if count == 1 { (0, 1) } else { (chunk, count) };
+    let args = Matmul {
+        m: word(m)?,
+        n: word(n)?,
+        k: word(k)?,
+        chunk: word(chunk)?,
+        epilogue: Epilogue::new(&l.step.epilogue),
+    };
+    let (tile, name) = matmul_tile((ta, tb), m, n, count, l.card.processors);
+    let mut pointers = operands(l);
+    let out = if count == 1 { pointers[2] } else { l.scratch(count * m * n)? };
+    let c = std::mem::replace(&mut pointers[2], out);
+    let shape = (tile.grid(m, n, count)?, [tile.threads, 1, 1], tile.shared_bytes(!ta));
+    l.launch(name, shape, args, &pointers)?;
+    if count > 1 {
+        l.each(kernel("matmul", "matmul_join"), m * n, args, &[out, c])?;
+    }
+    Ok(())
+}
+
+/// The tile for a matrix product, and its kernel.
+fn matmul_tile((ta, tb): (bool, bool), m: usize, n: usize, z: usize, processors: u32) -> (Tile, Kernel) {
+    let candidates: &[Tile] = if ta && tb { &[NARROW, SMALL] } else { &[WIDE, NARROW, SMALL] };
+    let tile = Tile::choose(candidates, m, n, z, processors);
+    let name = match (tile, ta, tb) {
+        (WIDE, false, false) => "matmul_nn_128x128",
+        (WIDE, false, true) => "matmul_nt_128x128",
+        (WIDE, true, _) => "matmul_tn_128x128",
+        (NARROW, false, false) => "matmul_nn_128x32",
+        (NARROW, false, true) => "matmul_nt_128x32",
+        (NARROW, true, false) => "matmul_tn_128x32",
+        (NARROW, true, true) => "matmul_tt_128x32",
+        (_, false, false) => "matmul_nn_32x32",
+        (_, false, true) => "matmul_nt_32x32",
+        (_, true, false) => "matmul_tn_32x32",
+        (_, true, true) => "matmul_tt_32x32",
+    };
+    (tile, kernel("matmul", name))
+}
+
+/// The pointers of a product with an epilogue: both operands, the output, bias, what is added, what is saved.
+fn operands(l: &Lowering) -> Vec<Ptr> {
+    [vec![l.x(0), l.x(1), l.y(0)], epilogue_pointers(&l.step.epilogue).to_vec()].concat()
+}

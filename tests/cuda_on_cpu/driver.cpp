@@ -1,0 +1,255 @@
+// A stand-in libcuda.so.1: the part of the CUDA driver that the CUDA backend calls, over the fibers of threads.cpp.
+//
+// A module's image is not looked at: kernels come from the library that CUDA_ON_CPU_KERNELS names. What is enqueued in a stream runs
+// when somebody waits for the stream or for an event, and no earlier: what the host forgets to wait for is not there yet, and
+// pinned memory that it overwrites too early is overwritten. A capture records and runs nothing.
+//
+// Failures on demand: CUDA_ON_CPU_DRIVER (version of the driver), CUDA_ON_CPU_DEVICES (cards), CUDA_ON_CPU_MEMORY (bytes in all),
+// CUDA_ON_CPU_FAULT (so many launches, then an illegal address), CUDA_ON_CPU_SHARED (bytes a block may ask for).
+#include "threads.h"
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <functional>
+#include <link.h>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#define API extern "C" __attribute__((visibility("default"))) int
+
+using Address = unsigned long long;
+using Work = std::vector<std::function<int()>>;
+
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, NOT_FOUND = 500,
+       ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+
+struct Function {
+    const cuda_on_cpu::Kernel* kernel;
+    unsigned most_shared = 48 << 10;
+};
+struct Stream {
+    Work queue;
+    Work* capture = nullptr;
+};
+struct Event {
+    double seconds = 0;
+    Stream* stream = nullptr;
+};
+
+static std::recursive_mutex mutex;
+static std::map<Address, size_t> allocations;
+static size_t allocated;
+static const char* kernels_path;
+static int sticky;
+
+static long number(const char* variable, long otherwise) {
+    const char* text = getenv(variable);
+    return text ? atol(text) : otherwise;
+}
+static double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+static int submit(void* stream, std::function<int()> work) {
+    if (sticky) return sticky;
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    Stream* s = (Stream*)stream;
+    (s->capture ? *s->capture : s->queue).push_back(std::move(work));
+    return OK;
+}
+static int drain(Stream* stream) {
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    Work work;
+    work.swap(stream->queue);
+    for (auto& item : work) {
+        if (sticky) return sticky;
+        if (int error = item()) sticky = error;
+    }
+    return sticky;
+}
+
+// Fills the static __shared__ arrays (the thread-local memory of the kernels' library) with NaN.
+static void* (*anchor)();
+static void poison_static_shared() {
+    static thread_local void* at = nullptr;
+    static thread_local size_t bytes = 0;
+    if (!at) {
+        // Makes this thread's copy exist.
+        anchor();
+        dl_iterate_phdr(
+            [](dl_phdr_info* info, size_t, void*) {
+                if (!info->dlpi_name || strcmp(info->dlpi_name, kernels_path) != 0 || !info->dlpi_tls_data) return 0;
+                for (int i = 0; i < info->dlpi_phnum; i++)
+                    if (info->dlpi_phdr[i].p_type == PT_TLS) at = info->dlpi_tls_data, bytes = info->dlpi_phdr[i].p_memsz;
+                return 1;
+            },
+            nullptr);
+    }
+    if (at) memset(at, 0xff, bytes);
+}
+
+API cuInit(unsigned) { return number("CUDA_ON_CPU_DEVICES", 1) > 0 ? OK : NO_DEVICE; }
+API cuDriverGetVersion(int* version) { return *version = number("CUDA_ON_CPU_DRIVER", 12080), OK; }
+API cuDeviceGetCount(int* count) { return *count = 1, OK; }
+API cuDeviceGet(int* device, int ordinal) { return *device = 0, ordinal ? INVALID_DEVICE : OK; }
+API cuDeviceGetName(char* name, int len, int) { return snprintf(name, len, "CUDA on CPU"), OK; }
+API cuDeviceGetAttribute(int* value, int attribute, int) {
+    switch (attribute) {
+        case 75: *value = 8; break;  // compute capability 8.0
+        case 76: *value = 0; break;
+        case 16: *value = 2; break;  // multiprocessors
+        case 97: *value = number("CUDA_ON_CPU_SHARED", cuda_on_cpu::MOST_SHARED); break;
+        default: return INVALID_VALUE;
+    }
+    return OK;
+}
+API cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, OK; }
+API cuDevicePrimaryCtxRelease_v2(int) { return OK; }
+API cuCtxSetCurrent(void*) { return OK; }
+API cuGetErrorString(int error, const char** text) {
+    return *text = error == ILLEGAL_ADDRESS ? "an illegal memory access was encountered" : "an error of the stand-in driver", OK;
+}
+API cuGetErrorName(int error, const char** name) {
+    switch (error) {
+        case OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
+        case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; break;
+        case ILLEGAL_ADDRESS: *name = "CUDA_ERROR_ILLEGAL_ADDRESS"; break;
+        case INVALID_VALUE: *name = "CUDA_ERROR_INVALID_VALUE"; break;
+        default: *name = "CUDA_ERROR_UNKNOWN";
+    }
+    return OK;
+}
+
+// Behind every allocation lies a fence; what writes over it is found when the memory is freed.
+constexpr size_t FENCE = 256;
+API cuMemAlloc_v2(Address* address, size_t bytes) {
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    if (sticky) return sticky;
+    if (allocated + bytes > (size_t)number("CUDA_ON_CPU_MEMORY", 1l << 34)) return OUT_OF_MEMORY;
+#ifdef WITH_ASAN
+    // Exactly as long as it was asked for: AddressSanitizer watches both ends. 0xff makes NaN of what was never written.
+    void* at = malloc(bytes);
+    memset(at, 0xff, bytes);
+#else
+    void* at = aligned_alloc(256, (bytes + FENCE + 255) / 256 * 256);
+    memset(at, 0xff, bytes + FENCE);
+#endif
+    allocations[*address = (Address)at] = bytes;
+    allocated += bytes;
+    return OK;
+}
+API cuMemFree_v2(Address address) {
+    std::lock_guard<std::recursive_mutex> lock(mutex);
+    const size_t bytes = allocations.at(address);
+#ifndef WITH_ASAN
+    for (size_t i = 0; i < FENCE; i++)
+        if (((unsigned char*)address)[bytes + i] != 0xff) cuda_on_cpu::die("something was written behind the end of device memory");
+#endif
+    allocations.erase(address);
+    allocated -= bytes;
+    free((void*)address);
+    return OK;
+}
+API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
+    *total = number("CUDA_ON_CPU_MEMORY", 1l << 34);
+    return *free_bytes = *total - allocated, OK;
+}
+API cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = malloc(bytes), OK; }
+API cuMemFreeHost(void* at) { return free(at), OK; }
+API cuMemcpyHtoD_v2(Address to, const void* from, size_t bytes) { return sticky ? sticky : (memcpy((void*)to, from, bytes), OK); }
+API cuMemcpyDtoH_v2(void* to, Address from, size_t bytes) { return sticky ? sticky : (memcpy(to, (void*)from, bytes), OK); }
+API cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    return submit(stream, [=] { return memcpy((void*)to, from, bytes), OK; });
+}
+API cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream) {
+    return submit(stream, [=] { return memcpy((void*)to, (void*)from, bytes), OK; });
+}
+API cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void* stream) {
+    return submit(stream, [=] { return memset((void*)at, value, bytes), OK; });
+}
+
+API cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, OK; }
+API cuStreamDestroy_v2(void* stream) { return delete (Stream*)stream, OK; }
+API cuStreamSynchronize(void* stream) { return ((Stream*)stream)->capture ? CAPTURE_UNSUPPORTED : drain((Stream*)stream); }
+API cuEventCreate(void** event, unsigned) { return *event = new Event, OK; }
+API cuEventDestroy_v2(void* event) { return delete (Event*)event, OK; }
+API cuEventRecord(void* event, void* stream) {
+    ((Event*)event)->stream = (Stream*)stream;
+    return submit(stream, [=] { return ((Event*)event)->seconds = now(), OK; });
+}
+API cuEventSynchronize(void* event) {
+    Stream* stream = ((Event*)event)->stream;
+    return stream ? drain(stream) : OK;
+}
+API cuEventElapsedTime(float* ms, void* from, void* to) {
+    return *ms = (((Event*)to)->seconds - ((Event*)from)->seconds) * 1e3, OK;
+}
+
+API cuStreamBeginCapture_v2(void* stream, int) { return ((Stream*)stream)->capture = new Work, OK; }
+API cuStreamEndCapture(void* stream, void** graph) {
+    *graph = ((Stream*)stream)->capture;
+    ((Stream*)stream)->capture = nullptr;
+    return OK;
+}
+API cuGraphInstantiateWithFlags(void** instance, void* graph, unsigned long long) {
+    return *instance = new Work(*(Work*)graph), OK;
+}
+API cuGraphUpload(void*, void*) { return OK; }
+API cuGraphLaunch(void* instance, void* stream) {
+    return submit(stream, [=] {
+        for (auto& item : *(Work*)instance)
+            if (int error = item()) return error;
+        return (int)OK;
+    });
+}
+API cuGraphDestroy(void* graph) { return delete (Work*)graph, OK; }
+API cuGraphExecDestroy(void* instance) { return delete (Work*)instance, OK; }
+
+API cuModuleLoadData(void** module, const void*) {
+    kernels_path = getenv("CUDA_ON_CPU_KERNELS");
+    *module = kernels_path ? dlopen(kernels_path, RTLD_NOW | RTLD_GLOBAL) : nullptr;
+    if (!*module) {
+        fprintf(stderr, "cuda_on_cpu: CUDA_ON_CPU_KERNELS: %s\n", kernels_path ? dlerror() : "not set");
+        return INVALID_IMAGE;
+    }
+    anchor = (void* (*)())dlsym(*module, "cuda_on_cpu_anchor");
+    return OK;
+}
+API cuModuleUnload(void*) { return OK; }
+API cuModuleGetFunction(void** function, void* module, const char* name) {
+    auto kernel = (const cuda_on_cpu::Kernel*)dlsym(module, (std::string(name) + "_on_cpu").c_str());
+    if (!kernel) return NOT_FOUND;
+    // Lives as long as its module: for ever.
+    static std::map<std::string, Function> functions;
+    Function& entry = functions[name];
+    entry.kernel = kernel;
+    return *function = &entry, OK;
+}
+API cuFuncSetAttribute(void* function, int attribute, int value) {
+    if (attribute != 8 || value > number("CUDA_ON_CPU_SHARED", cuda_on_cpu::MOST_SHARED)) return INVALID_VALUE;
+    Function* f = (Function*)function;
+    if ((unsigned)value > f->most_shared) f->most_shared = value;
+    return OK;
+}
+API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                   void* stream, void** parameters, void**) {
+    static long fault = number("CUDA_ON_CPU_FAULT", -1);
+    auto f = (Function*)function;
+    const unsigned threads = bx * by * bz;
+    if (!gx || !gy || !gz || !threads || gy > 65535 || gz > 65535 || gx > 0x7fffffff) return INVALID_VALUE;
+    if (threads > f->kernel->most_threads || threads % 32 != 0 || shared > f->most_shared) return INVALID_VALUE;
+    std::vector<std::vector<char>> values;
+    for (int i = 0; f->kernel->sizes[i]; i++) {
+        const char* from = (const char*)parameters[i];
+        values.emplace_back(from, from + f->kernel->sizes[i]);
+    }
+    return submit(stream, [=]() mutable {
+        if (fault >= 0 && fault-- == 0) return (int)ILLEGAL_ADDRESS;
+        std::vector<void*> pointers;
+        for (auto& value : values) pointers.push_back(value.data());
+        cuda_on_cpu::run_grid({gx, gy, gz}, {bx, by, bz}, shared, *f->kernel, pointers.data(), poison_static_shared);
+        return (int)OK;
+    });
+}
