@@ -141,7 +141,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     };
     let sampler = Sampler::new(&mut *backend, &model, act.samples)?;
     let start = Instant::now();
-    let images = sampler.draw(&mut *backend, act.samples, Draw { seed: 1, temperature: 1.0 })?;
+    let images = sampler.draw(&mut *backend, act.samples, Draw { seed: 1, ..Draw::default() })?;
     let sample_images_per_s = act.samples as f64 / start.elapsed().as_secs_f64().max(1e-9);
     let png = grid_png(Pictures::new(&images, model.image), None)?;
     let path = dir.path().join("samples.png");

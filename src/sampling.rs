@@ -3,6 +3,7 @@
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
+use crate::tape::InputSpec;
 use crate::tape::cost::{self, Cost};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
@@ -10,14 +11,25 @@ use crate::tape::window::SamplingPlan;
 
 /// How images are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
+pub struct Draw<'a> {
     /// Seed of the draws.
     pub seed: u32,
     /// Divisor of the logits, or factor of the prior's spread; 1 is the model itself.
     pub temperature: f32,
+    /// For a model with classes, the class of each image; where it is empty, image `i` is of class `i` modulo their number.
+    pub classes: &'a [u32],
+    /// For a model that is given reduced images, one for each image, `[n, h', w', c']` in 0 to 1.
+    pub reduced: &'a [f32],
 }
 
-impl Draw {
+impl Default for Draw<'_> {
+    /// Seed 0, temperature 1, every class in turn.
+    fn default() -> Self {
+        Draw { seed: 0, temperature: 1.0, classes: &[], reduced: &[] }
+    }
+}
+
+impl Draw<'_> {
     fn scalars(&self, first_image: usize) -> Scalars {
         let mut scalars = Scalars::default();
         scalars
@@ -56,6 +68,10 @@ pub struct Sampler {
     image: [usize; 3],
     /// The smallest and the largest value of a pixel.
     range: [f32; 2],
+    /// What the plan is fed.
+    inputs: Vec<InputSpec>,
+    /// Classes that images are drawn by; 0 where there are none.
+    classes: usize,
     cost: Cost,
 }
 
@@ -95,7 +111,17 @@ impl Sampler {
     fn of(model: &Model, plan: &Plan, compiled: Compiled, way: Way, range: [f32; 2]) -> Self {
         let dims = plan.outputs[0].1.meta.shape;
         let (batch, size) = (dims.dims()[0], [dims.dims()[1], dims.dims()[2], dims.dims()[3]]);
-        Sampler { plan: compiled, way, batch, size, image: model.image, range, cost: cost::total(plan) }
+        Sampler {
+            plan: compiled,
+            way,
+            batch,
+            size,
+            image: model.image,
+            range,
+            inputs: plan.inputs.clone(),
+            classes: model.classes(),
+            cost: cost::total(plan),
+        }
     }
 
     /// Images in a batch.
@@ -127,7 +153,7 @@ impl Sampler {
             } else {
                 values.fill(0.0);
                 let part = images as f64 / self.batch as f64;
-                self.by_position(backend, &mut values, 0, &how.scalars(first), &|drawn| progress(part * drawn))?;
+                self.by_position(backend, &mut values, [0, first], how, &|drawn| progress(part * drawn))?;
             }
             out.extend(values[..images * len].chunks(len).flat_map(|image| self.bytes(image)));
         }
@@ -157,30 +183,31 @@ impl Sampler {
         for (i, part) in images.chunks_mut(self.batch * len).enumerate() {
             values[..part.len()].copy_from_slice(part);
             let share = part.len() as f64 / values.len() as f64;
-            let scalars = how.scalars(i * self.batch);
-            self.by_position(backend, &mut values, from, &scalars, &|drawn| progress(share * drawn))?;
+            self.by_position(backend, &mut values, [from, i * self.batch], how, &|drawn| progress(share * drawn))?;
             part.copy_from_slice(&values[..part.len()]);
         }
         Ok(())
     }
 
+    /// Draws the positions from `from` on of the batch that begins with image `first`.
     fn by_position(
         &self,
         backend: &mut dyn Backend,
         values: &mut [f32],
-        from: usize,
-        scalars: &Scalars,
+        [from, first]: [usize; 2],
+        how: Draw,
         progress: &Drawn,
     ) -> Result<()> {
-        let len: usize = self.size.iter().product();
+        let (len, scalars) = (self.size.iter().product::<usize>(), &how.scalars(first));
+        let given = self.given(first, how)?;
         if self.way == Way::Windows {
             let progress = |positions: usize| progress(positions as f64 / len as f64);
-            backend.sample(self.plan, &[Feed::F32(values)], from, scalars, &progress)?;
+            backend.sample(self.plan, &given.feeds(&self.inputs, values), from, scalars, &progress)?;
             return backend::read(backend, self.plan, SamplingPlan::IMAGES, values);
         }
         let mut draws = vec![0.0; values.len()];
         for position in from..len {
-            backend.run(self.plan, &[Feed::F32(values)], scalars)?;
+            backend.run(self.plan, &given.feeds(&self.inputs, values), scalars)?;
             backend::read(backend, self.plan, SamplingPlan::DRAWS, &mut draws)?;
             for at in (position..values.len()).step_by(len) {
                 values[at] = draws[at];
@@ -190,9 +217,52 @@ impl Sampler {
         Ok(())
     }
 
+    /// What the images of the batch that begins with image `first` are drawn for. Where there are fewer than a batch holds, the
+    /// rest is drawn for nothing.
+    fn given(&self, first: usize, how: Draw) -> Result<Given> {
+        let images = first..first + self.batch;
+        let class = |i: usize| match how.classes {
+            [] => (i % self.classes.max(1)) as u32,
+            classes => classes.get(i).copied().unwrap_or(0),
+        };
+        let labels = images.clone().map(class).collect();
+        let reduced = self.inputs.iter().find(|input| input.name == "reduced");
+        let reduced = reduced.map_or(Ok(vec![]), |input| {
+            let len = input.meta.shape.len() / self.batch;
+            let from = first * len;
+            if how.reduced.len() < from + len {
+                return Err(Error::Failed(
+                    "this model draws only what an image lacks that it is given; use pixtape colorize or superres"
+                        .into(),
+                ));
+            }
+            let mut reduced = how.reduced[from..(images.end * len).min(how.reduced.len())].to_vec();
+            reduced.resize(input.meta.shape.len(), 0.0);
+            Ok(reduced)
+        })?;
+        Ok(Given { labels, reduced })
+    }
+
     /// One image as bytes, cropped to the model's size.
     fn bytes(&self, image: &[f32]) -> Vec<u8> {
         crop_to_bytes(image, self.size, self.image, self.range)
+    }
+}
+
+/// What a plan is fed beside the image.
+struct Given {
+    labels: Vec<u32>,
+    reduced: Vec<f32>,
+}
+
+impl Given {
+    fn feeds<'a>(&'a self, inputs: &[InputSpec], x: &'a [f32]) -> Vec<Feed<'a>> {
+        let feed = |input: &InputSpec| match input.name.as_str() {
+            "label" => Feed::U32(&self.labels),
+            "reduced" => Feed::F32(&self.reduced),
+            _ => Feed::F32(x),
+        };
+        inputs.iter().map(feed).collect()
     }
 }
 

@@ -5,8 +5,9 @@ use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
 use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
 use pixtape::nn::{Init, Layout, ParamSet};
-use pixtape::rng::Stream;
-use pixtape::shape::Meta;
+use pixtape::rng::{self, Stream};
+use pixtape::shape::{DType, Meta};
+use pixtape::tape::InputSpec;
 use pixtape::tape::geometry::Mask;
 use pixtape::tape::op::{Dist, Scalar};
 use pixtape::tape::plan::Plan;
@@ -25,23 +26,30 @@ fn scalars(seed: u32, temperature: f32) -> Scalars {
     scalars
 }
 
-/// What a plan is fed: images, and the class of each where it asks for one.
+/// What a plan is fed: images, and, where it asks for them, the class of each, or floats of which each image has other ones.
 struct Given<'a> {
+    plan: &'a Plan,
     x: &'a [f32],
     labels: Vec<u32>,
+    floats: Vec<f32>,
 }
 
 impl<'a> Given<'a> {
-    fn new(plan: &Plan, x: &'a [f32]) -> Self {
+    fn new(plan: &'a Plan, x: &'a [f32]) -> Self {
         assert_eq!(plan.inputs[0].name, "x");
         let images = plan.inputs[0].meta.shape.dims()[0] as u32;
-        let labels = if plan.inputs.len() > 1 { (0..images).map(|i| (3 * i + 1) % 10).collect() } else { vec![] };
-        Given { x, labels }
+        let most = plan.inputs.iter().map(|input| input.meta.shape.len()).max().unwrap_or(0);
+        let floats = (0..most).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect();
+        Given { plan, x, labels: (0..images).map(|i| (3 * i + 1) % 10).collect(), floats }
     }
 
     fn feeds(&self) -> Vec<Feed<'_>> {
-        let labels = (!self.labels.is_empty()).then_some(Feed::U32(&self.labels));
-        [Feed::F32(self.x)].into_iter().chain(labels).collect()
+        let feed = |input: &InputSpec| match (input.name.as_str(), input.meta.dtype) {
+            ("x", _) => Feed::F32(self.x),
+            (_, DType::U32) => Feed::U32(&self.labels),
+            (_, DType::F32) => Feed::F32(&self.floats[..input.meta.shape.len()]),
+        };
+        self.plan.inputs.iter().map(feed).collect()
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let sampler = Sampler::new(&mut *device, &model, IMAGES)?;
     let mut images = vec![];
     let times = measure(Effort::SAMPLING, |run| {
-        let how = Draw { seed: run as u32, temperature: 1.0 };
+        let how = Draw { seed: run as u32, ..Draw::default() };
         stopwatch(|| {
             images = sampler.draw(&mut *device, IMAGES, how)?;
             Ok(())

@@ -73,12 +73,15 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let images = Arc::new(args.data.open(model, args.split)?.sample(args.n, args.seed));
     let (n, len, given) = (images.len(), height * width * channels, rows * width * channels);
-    let values = seen_by(model, images)?;
+    let seen = seen_by(model, images)?;
+    let values = &seen.pixels;
     // All completions of an image stand together, so that each draw has an index of its own.
-    let mut drawn: Vec<f32> = values.chunks(len).flat_map(|image| image.repeat(args.draws)).collect();
+    let mut drawn = repeated(values, n, args.draws);
+    let classes: Vec<u32> = seen.labels.iter().flat_map(|label| vec![*label; args.draws]).collect();
+    let reduced = repeated(&seen.reduced, n, args.draws);
     let busy = Drawing::new(&format!("completing {n} images"), n * args.draws);
     let sampler = Sampler::new(&mut *backend, model, (n * args.draws).min(BATCH))?;
-    let how = Draw { seed: args.seed, temperature: args.temperature };
+    let how = Draw { seed: args.seed, temperature: args.temperature, classes: &classes, reduced: &reduced };
     sampler.complete(&mut *backend, &mut drawn, given, how, &|images| busy.advance(images))?;
     drop(busy);
     let bytes = |image: &[f32]| crop_to_bytes(image, model.image, model.image, [0.0, 1.0]);
@@ -103,4 +106,10 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let (origin, place) = (stored.origin(), args.out.display());
     output::line(&format!("{n} images with their upper {rows} rows completed by {origin} in {place}"))
+}
+
+/// Each of `n` equal parts of the values so many times in a row.
+pub(super) fn repeated(values: &[f32], n: usize, times: usize) -> Vec<f32> {
+    let len = (values.len() / n.max(1)).max(1);
+    values.chunks(len).flat_map(|one| one.repeat(times)).collect()
 }

@@ -87,7 +87,7 @@ fn to_json(stored: &Stored, found: &Evaluation) -> Value {
     });
     for row in &found.likelihoods {
         match row.protocol.estimate {
-            Estimate::Exact => {
+            Estimate::Exact | Estimate::ExactGiven(_) => {
                 value["nll_nats"] = json!(row.nats);
                 value["bits_per_dim"] = json!(bits_per_dim(row));
             }
@@ -112,7 +112,7 @@ fn bits_per_dim(row: &Likelihood) -> f64 {
 fn text(stored: &Stored, found: &Evaluation) -> String {
     let mut text = format!("{} ({}, {} weights)\n", stored.model.config.preset, stored.origin(), stored.weights.name());
     for row in &found.likelihoods {
-        let sign = if row.protocol.estimate == Estimate::Exact { "" } else { "<= " };
+        let sign = if row.protocol.estimate.is_exact() { "" } else { "<= " };
         let (nats, bits) = (row.nats, bits_per_dim(row));
         text +=
             &format!("-log p(x) {sign}{nats:.2} nats an image, {sign}{bits:.4} bits a dimension: {}\n", row.protocol);

@@ -5,7 +5,7 @@ use super::trained::{Stored, Trained};
 use crate::data::{Images, Split};
 use crate::error::Result;
 use crate::eval::{self, Evaluation};
-use crate::report::compare::{Estimate, Likelihood, Protocol, Source};
+use crate::report::compare::{Condition, Estimate, Likelihood, Protocol, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -92,6 +92,10 @@ impl Row {
         let estimate = match self.estimate.as_str() {
             "exact" => Estimate::Exact,
             "ELBO" => Estimate::Elbo,
+            given if given.starts_with("exact given ") => {
+                let all = Condition::ALL.into_iter().map(Estimate::ExactGiven);
+                all.into_iter().find(|estimate| estimate.to_string() == given)?
+            }
             iwae => Estimate::Iwae(iwae.strip_prefix("IWAE-")?.parse().ok()?),
         };
         Some(Protocol {

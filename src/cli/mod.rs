@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod causality;
 mod check;
+mod colorize;
 mod compare;
 mod complete;
 mod data;
@@ -20,7 +21,9 @@ mod output;
 mod plan;
 mod progress;
 mod reconstruct;
+mod restore;
 mod sample;
+mod superres;
 mod trace;
 mod train;
 mod trained;
@@ -46,6 +49,8 @@ enum Command {
     Sample(sample::Args),
     Eval(eval::Args),
     Complete(complete::Args),
+    Colorize(colorize::Args),
+    Superres(superres::Args),
     Reconstruct(reconstruct::Args),
     Interpolate(interpolate::Args),
     Encode(encode::Args),
@@ -90,6 +95,8 @@ fn run(command: Command) -> Result<()> {
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Complete(args) => complete::run(args),
+        Command::Colorize(args) => colorize::run(args),
+        Command::Superres(args) => superres::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Interpolate(args) => interpolate::run(args),
         Command::Encode(args) => encode::run(args),

@@ -3,8 +3,8 @@
 use super::args::{DeviceArgs, above_zero, count};
 use super::output;
 use super::progress::Drawing;
-use super::trained::{CheckpointArgs, Trained};
-use crate::error::Result;
+use super::trained::{CheckpointArgs, Stored, Trained};
+use crate::error::{Error, Result};
 use crate::report::grid::{Pictures, grid_png};
 use crate::sampling::{Draw, Sampler};
 use serde_json::json;
@@ -16,7 +16,9 @@ const BATCH: usize = 64;
 
 /// Draw new images from a trained model
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: pixtape sample runs/pixelcnn-mnist -n 64 --seed 7 --out samples.png")]
+#[command(after_help = "Examples:\n  \
+    pixtape sample runs/pixelcnn-mnist -n 64 --seed 7 --out samples.png\n  \
+    pixtape sample runs/gated-pixelcnn-mnist --class 3")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
@@ -29,6 +31,9 @@ pub(super) struct Args {
     /// Below 1 likelier and less varied images, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
+    /// Draw images of this class only, from 0 (class-conditional models; default: each class in turn)
+    #[arg(long, value_name = "K")]
+    class: Option<u32>,
     /// The picture to write
     #[arg(long, value_name = "FILE", default_value = "samples.png")]
     out: PathBuf,
@@ -41,10 +46,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let classes = match args.class {
+        Some(class) => vec![known_class(&stored, class)?; args.n],
+        None => vec![],
+    };
     let start = Instant::now();
     let busy = Drawing::new(&format!("drawing {} images", args.n), args.n);
     let sampler = Sampler::new(&mut *backend, &stored.model, args.n.min(BATCH))?;
-    let how = Draw { seed: args.seed, temperature: args.temperature };
+    let how = Draw { seed: args.seed, temperature: args.temperature, classes: &classes, ..Draw::default() };
     let images = sampler.draw_with(&mut *backend, args.n, how, &|images| busy.advance(images))?;
     drop(busy);
     let seconds = start.elapsed().as_secs_f64();
@@ -58,6 +67,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             "images": args.n,
             "seed": args.seed,
             "temperature": args.temperature,
+            "class": args.class,
             "seconds": seconds,
             "images_per_s": images_per_s,
             "out": args.out,
@@ -65,4 +75,19 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let (n, place, origin) = (args.n, args.out.display(), stored.origin());
     output::line(&format!("{n} samples of {origin} in {place} ({seconds:.1} s, {images_per_s:.1} images/s)"))
+}
+
+/// The class, where the model knows it.
+fn known_class(stored: &Stored, class: u32) -> Result<u32> {
+    let (preset, classes) = (&stored.model.config.preset, stored.model.classes());
+    match classes {
+        0 => Err(Error::Failed(format!(
+            "this {preset} was trained without classes; leave --class out, or train gated-pixelcnn-mnist --data mnist --set \
+             model.classes=10"
+        ))),
+        _ if class as usize >= classes => {
+            Err(Error::Failed(format!("there is no class {class}; this {preset} knows {classes}, counted from 0")))
+        }
+        _ => Ok(class),
+    }
 }

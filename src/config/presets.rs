@@ -23,6 +23,9 @@ pub const PRESETS: &[Entry] = &[
     ),
     ("row-lstm-cifar", "PixelRNN in colour with 6 Row LSTM layers (van den Oord et al. 2016)", row_lstm_cifar),
     ("diagonal-bilstm-cifar", "PixelRNN in colour with 6 Diagonal BiLSTM layers (ibid.)", diagonal_bilstm_cifar),
+    ("colorize-cifar", "PixelCNN that gives a grey image its colours", conditional_cifar),
+    ("superres-mnist", "PixelCNN that draws a digit from a quarter of its side", pixelcnn_mnist),
+    ("superres-cifar", "PixelCNN that draws a colour image from a quarter of its side", conditional_cifar),
     ("gan-mnist", "DCGAN on digits padded to 32x32 (Radford et al. 2016)", gan_mnist),
     ("dcgan-cifar", "DCGAN on colour images (Radford et al. 2016)", dcgan_cifar),
 ];
@@ -140,6 +143,12 @@ fn diagonal_bilstm_cifar(name: &str) -> Config {
     Config { model: ModelSizes { directions: Some(2), ..row.model }, ..row }
 }
 
+/// What is given spares a conditional model some of its size.
+fn conditional_cifar(name: &str) -> Config {
+    let model = ModelSizes { hidden: Some(48), blocks: Some(6), head: Some(384), ..photographs() };
+    Config { model, ..base(name, "cifar-10", 16, 10) }
+}
+
 /// The images of an autoregressive model of binarised MNIST.
 fn binary_digits() -> ModelSizes {
     images([28, 28, 1], 2)
@@ -207,6 +216,10 @@ mod tests {
         {
             assert_eq!(facts(&of(mnist)), binarized(64));
             assert_eq!(facts(&of(cifar)), facts(&of("pixelcnn-cifar")));
+        }
+        assert_eq!(facts(&of("superres-mnist")), binarized(64));
+        for name in ["colorize-cifar", "superres-cifar"] {
+            assert_eq!(facts(&of(name)), ("cifar-10".to_string(), Binarize::None, 16, 1e-3, 0.9));
         }
         assert_eq!(facts(&of("vae-mnist")), binarized(128));
         assert_eq!(facts(&of("vae-mlp-mnist")), binarized(128));

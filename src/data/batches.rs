@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::binarize::Binarize;
 use super::images::{Images, Levels};
+use super::reduction::Reduction;
 use crate::backend::Feed;
 use crate::rng::{Stream, words};
 use crate::tape::InputSpec;
@@ -45,13 +46,15 @@ pub struct BatchOptions {
     pub range: Range,
     /// Pads every image with level 0 to this height and width, the image in the middle (MNIST to 32 x 32 for a GAN).
     pub pad_to: Option<usize>,
+    /// Makes a reduced image of each one as well, for a model that gives back what is lost.
+    pub reduction: Option<Reduction>,
 }
 
 impl BatchOptions {
     /// Shuffled batches of `batch` images in 0 to 1, neither binarised nor padded.
     pub fn new(batch: usize, seed: u32) -> BatchOptions {
         let (order, range) = (Order::Shuffled, Range::Unit);
-        BatchOptions { batch, seed, order, binarize: Binarize::None, range, pad_to: None }
+        BatchOptions { batch, seed, order, binarize: Binarize::None, range, pad_to: None, reduction: None }
     }
 }
 
@@ -68,15 +71,18 @@ pub struct Batch {
     pub levels: Vec<u32>,
     /// Labels, `[n]`; empty where the set has none.
     pub labels: Vec<u32>,
+    /// Reduced images in 0 to 1, `[n, height', width', channels']`; empty where none are asked for.
+    pub reduced: Vec<f32>,
 }
 
 impl Batch {
-    /// What a plan that reads images is fed: the pixels as `x`, the labels as `label`. Panics for an input of another name:
-    /// a bug in a program.
+    /// What a plan that reads images is fed: the pixels as `x`, the labels as `label`, reduced images as `reduced`. Panics
+    /// for an input of another name: a bug in a program.
     pub fn feeds(&self, plan: &Plan) -> Vec<Feed<'_>> {
         let feed = |input: &InputSpec| match input.name.as_str() {
             "x" => Feed::F32(&self.pixels),
             "label" => Feed::U32(&self.labels),
+            "reduced" => Feed::F32(&self.reduced),
             other => panic!("a batch has nothing to feed the input {other:?} of plan {}", plan.name),
         };
         plan.inputs.iter().map(feed).collect()
@@ -234,6 +240,14 @@ impl Batches {
                 &mut self.scratch,
             );
             place(&self.scratch, &self.images, self.size, levels);
+        }
+        batch.reduced.clear();
+        if let Some(reduction) = self.options.reduction {
+            let (top, size) = (u32::from(self.levels.max()), self.size());
+            for image in batch.levels.chunks_exact(size.iter().product()) {
+                let reduced = reduction.apply(image, size, top);
+                batch.reduced.extend(reduced.into_iter().map(|byte| f32::from(byte) / 255.0));
+            }
         }
         batch.pixels.clear();
         batch.pixels.extend(batch.levels.iter().map(|&level| self.values[level as usize]));

@@ -17,6 +17,7 @@ mod idx;
 mod images;
 mod loader;
 mod open;
+mod reduction;
 mod sets;
 mod source;
 
@@ -30,5 +31,6 @@ pub use idx::{read_idx_images, read_idx_labels};
 pub use images::{Images, Levels, Split};
 pub use loader::Loader;
 pub use open::{data_dir, open};
+pub use reduction::Reduction;
 pub use sets::{Layout, SETS, Served, Set, SetFile};
 pub use source::Source;

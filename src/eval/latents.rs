@@ -1,7 +1,7 @@
 //! Between images and latent vectors: encoding, reconstruction, interpolation.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
-use crate::data::{Batches, Images, Order};
+use crate::data::{Batch, Batches, Images, Order};
 use crate::error::{Error, Result};
 use crate::models::{Family, Latent, Model};
 use crate::sampling::crop_to_bytes;
@@ -76,7 +76,7 @@ pub fn encode(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> 
 pub fn reconstruct(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> Result<[Vec<u8>; 2]> {
     let shown = seen_by(model, images.clone())?;
     let latents = encode(backend, model, images)?;
-    Ok([to_bytes(model, &shown), decode(backend, model, &latents.mu)?])
+    Ok([to_bytes(model, &shown.pixels), decode(backend, model, &latents.mu)?])
 }
 
 /// Rows of `steps` images on the way from one image to the next, a row for each pair of images, as bytes. The first and
@@ -114,14 +114,14 @@ fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// All images in the numbers that the model reads, `[n, height, width, channels]` in 0 to 1.
+/// All images as one batch, in the numbers that the model reads.
 ///
 /// # Errors
 /// For images that cannot be binarised as the model wants them.
-pub fn seen_by(model: &Model, images: Arc<Images>) -> Result<Vec<f32>> {
+pub fn seen_by(model: &Model, images: Arc<Images>) -> Result<Batch> {
     let mut options = model.batch_options(Order::InOrder);
     options.batch = images.len();
-    Ok(Batches::new(images, options)?.next_batch().pixels)
+    Ok(Batches::new(images, options)?.next_batch())
 }
 
 /// Numbers in 0 to 1 as bytes.

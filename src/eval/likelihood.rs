@@ -4,13 +4,16 @@ use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::data::{Batch, Batches, Binarize, Images, Levels, Order, Split};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
-use crate::report::compare::{Estimate, Likelihood, Protocol, Source};
+use crate::report::compare::{Condition, Estimate, Likelihood, Protocol, Source};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use std::sync::Arc;
 
-/// Images that are evaluated together.
+/// Images of [`DIMS`] dimensions that are evaluated together.
 const BATCH: usize = 100;
+
+/// Larger images are evaluated in smaller batches, so that their feature maps need no more memory.
+const DIMS: usize = 784;
 
 /// What was measured on a split.
 #[derive(Clone, Debug)]
@@ -44,7 +47,10 @@ pub fn evaluate(
     name: &str,
 ) -> Result<Evaluation> {
     let mut options = model.batch_options(Order::InOrder);
-    options.batch = BATCH;
+    options.batch = match &model.family {
+        Family::Autoregressive(_) => (BATCH * DIMS / images.dims().max(DIMS)).max(1),
+        Family::Latent(_) | Family::Adversarial(_) => BATCH,
+    };
     let protocol = |estimate| Protocol {
         dataset: images.name().to_string(),
         split,
@@ -63,8 +69,15 @@ pub fn evaluate(
     let batches = Batches::new(images.clone(), options)?;
     match &model.family {
         Family::Autoregressive(net) => {
-            let nll = exact(backend, net.likelihood(BATCH), batches)?;
-            Ok(Evaluation { likelihoods: vec![row(Estimate::Exact, nll)], terms: None })
+            let nll = exact(backend, net.likelihood(options.batch), batches)?;
+            let pixels = net.pixels();
+            let condition = match (pixels.reduction, pixels.classes) {
+                (Some(reduction), _) => Some(Condition::Reduced(reduction)),
+                (None, 0) => None,
+                (None, _) => Some(Condition::Class),
+            };
+            let estimate = condition.map_or(Estimate::Exact, Estimate::ExactGiven);
+            Ok(Evaluation { likelihoods: vec![row(estimate, nll)], terms: None })
         }
         Family::Latent(net) if net.is_variational() => {
             let bound = bounds(backend, net.weights(BATCH), batches, iwae_k.max(1), model.config.seed)?;
@@ -78,13 +91,15 @@ pub fn evaluate(
 
 /// The batches of one pass, filled up to full size; the last may hold fewer images.
 fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
-    let dims: usize = batches.size().iter().product();
+    let (dims, full): (usize, usize) = (batches.size().iter().product(), batches.options().batch);
     (0..batches.per_epoch()).map(move |_| {
         let mut batch = batches.next_batch();
-        batch.pixels.resize(BATCH * dims, 0.0);
+        batch.pixels.resize(full * dims, 0.0);
         if !batch.labels.is_empty() {
-            batch.labels.resize(BATCH, 0);
+            batch.labels.resize(full, 0);
         }
+        let reduced = batch.reduced.len() / batch.len() * full;
+        batch.reduced.resize(reduced, 0.0);
         batch
     })
 }
@@ -92,7 +107,7 @@ fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
 /// Mean negative log-likelihood in nats.
 fn exact(backend: &mut dyn Backend, plan: Plan, batches: Batches) -> Result<f64> {
     let compiled = backend.compile(&plan)?;
-    let (mut total, mut images, mut nll) = (0.0, 0, [0.0; BATCH]);
+    let (mut total, mut images, mut nll) = (0.0, 0, vec![0.0; batches.options().batch]);
     for batch in one_pass(batches) {
         backend.run(compiled, &batch.feeds(&plan), &Scalars::default())?;
         backend::read(backend, compiled, plan.output("nll"), &mut nll)?;

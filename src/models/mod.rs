@@ -9,7 +9,7 @@ pub use autoregressive::{Autoregressive, Given, Network, Pixels};
 pub use latent::Latent;
 
 use crate::config::Config;
-use crate::data::{BatchOptions, Order, Range};
+use crate::data::{BatchOptions, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::nn::ParamSet;
 use crate::tape::plan::Plan;
@@ -52,7 +52,10 @@ impl Model {
             | "row-lstm-mnist"
             | "row-lstm-cifar"
             | "diagonal-bilstm-mnist"
-            | "diagonal-bilstm-cifar" => {
+            | "diagonal-bilstm-cifar"
+            | "colorize-cifar"
+            | "superres-mnist"
+            | "superres-cifar" => {
                 let net = Autoregressive::new(&mut set, config)?;
                 (net.pixels().size, Family::Autoregressive(net))
             }
@@ -84,6 +87,14 @@ impl Model {
         }
     }
 
+    /// How the image is made that it is given, where it is given one.
+    pub fn reduction(&self) -> Option<Reduction> {
+        match &self.family {
+            Family::Autoregressive(net) => net.pixels().reduction,
+            Family::Latent(_) | Family::Adversarial(_) => None,
+        }
+    }
+
     /// How the images of a batch are prepared.
     pub fn batch_options(&self, order: Order) -> BatchOptions {
         let (range, pad_to) = match self.family {
@@ -91,7 +102,8 @@ impl Model {
             _ => (Range::Unit, None),
         };
         let config = &self.config;
-        BatchOptions { order, binarize: config.binarize, range, pad_to, ..BatchOptions::new(config.batch, config.seed) }
+        let (binarize, reduction) = (config.binarize, self.reduction());
+        BatchOptions { order, binarize, range, pad_to, reduction, ..BatchOptions::new(config.batch, config.seed) }
     }
 }
 

@@ -180,7 +180,12 @@ impl ConvTranspose {
             let extent = (x_shape.dims()[1 + axis] - 1) * self.attrs.stride[axis] + kernel;
             (extent - self.attrs.pad[axis]).saturating_add_signed(-self.attrs.pad_end[axis])
         };
-        let y = env.t.conv_transpose(x, env.get(&self.weight), self.attrs, [size(0), size(1)]);
+        self.forward_to(env, x, [size(0), size(1)])
+    }
+
+    /// The same, cut off at the end to `size`, or with zeros there.
+    pub fn forward_to(&self, env: &Env, x: Var, size: [usize; 2]) -> Var {
+        let y = env.t.conv_transpose(x, env.get(&self.weight), self.attrs, size);
         match &self.bias {
             Some(bias) => env.t.add_bias(y, env.get(bias)),
             None => y,

@@ -1,6 +1,6 @@
 //! Likelihoods with their protocols, ours and the published ones, and which of them may be ranked.
 
-use crate::data::{Binarize, Split};
+use crate::data::{Binarize, Reduction, Split};
 use crate::report::text::text_table;
 use std::fmt;
 
@@ -9,16 +9,50 @@ use std::fmt;
 pub enum Estimate {
     /// The negative log-likelihood itself.
     Exact,
+    /// The negative log-likelihood given something of the image.
+    ExactGiven(Condition),
     /// The negative evidence lower bound, which is at least that.
     Elbo,
     /// The importance-weighted bound with this many samples.
     Iwae(u32),
 }
 
+impl Estimate {
+    /// Whether it is no bound.
+    pub fn is_exact(self) -> bool {
+        matches!(self, Estimate::Exact | Estimate::ExactGiven(_))
+    }
+}
+
+/// What a conditional likelihood knows of an image beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Its class.
+    Class,
+    /// A reduced image of it.
+    Reduced(Reduction),
+}
+
+impl Condition {
+    /// All of them.
+    pub const ALL: [Condition; 3] =
+        [Condition::Class, Condition::Reduced(Reduction::Grey), Condition::Reduced(Reduction::Quarter)];
+
+    /// In words, as in "exact given its class".
+    pub fn name(self) -> &'static str {
+        match self {
+            Condition::Class => "its class",
+            Condition::Reduced(Reduction::Grey) => "its grey image",
+            Condition::Reduced(Reduction::Quarter) => "a quarter of its side",
+        }
+    }
+}
+
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Estimate::Exact => f.write_str("exact"),
+            Estimate::ExactGiven(condition) => write!(f, "exact given {}", condition.name()),
             Estimate::Elbo => f.write_str("ELBO"),
             Estimate::Iwae(k) => write!(f, "IWAE-{k}"),
         }
@@ -92,7 +126,7 @@ impl Likelihood {
         if !self.nats.is_finite() {
             return "not finite".to_string();
         }
-        let bound = if self.protocol.estimate == Estimate::Exact { "" } else { "<= " };
+        let bound = if self.protocol.estimate.is_exact() { "" } else { "<= " };
         format!("{bound}{:.2}", self.protocol.in_unit(self.nats))
     }
 
@@ -282,11 +316,12 @@ mod tests {
 
     #[test]
     fn any_difference_of_protocol_forbids_ranking() {
-        let changes: [fn(&mut Protocol); 6] = [
+        let changes: [fn(&mut Protocol); 7] = [
             |p| p.dataset = "mnist".into(),
             |p| p.split = Split::Valid,
             |p| p.binarisation = Binarize::Dynamic,
             |p| p.estimate = Estimate::Elbo,
+            |p| p.estimate = Estimate::ExactGiven(Condition::Class),
             |p| p.dims = 1024,
             |p| p.images = 1000,
         ];

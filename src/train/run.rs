@@ -8,8 +8,9 @@ use super::trainer::Trainer;
 use crate::backend::cpu::{self, Cpu};
 use crate::backend::{self, Backend, StepTime};
 use crate::config::Config;
-use crate::data::{self, Batches, Cursor, Images, Levels, Loader, Order, Split};
+use crate::data::{self, Batch, Batches, Cursor, Images, Levels, Loader, Order, Split};
 use crate::error::{Error, Result};
+use crate::eval::seen_by;
 use crate::models::{Family, Model};
 use crate::report::grid::{Pictures, grid_png};
 use crate::sampling::{Draw, Sampler};
@@ -133,6 +134,10 @@ fn check_labels(model: &Model, images: &Images) -> Result<()> {
 pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
     let model = Model::new(config)?;
     let images = Arc::new(open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?);
+    let examples = match model.reduction() {
+        Some(_) => seen_by(&model, Arc::new(images.sample(SAMPLES, config.seed)))?,
+        None => Batch::default(),
+    };
     let mut batches = Batches::new(images, model.batch_options(Order::Shuffled))?;
     let plans = model.training().len() as u64;
     let per_epoch = (batches.per_epoch() as u64 / plans).max(1);
@@ -157,7 +162,7 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
         }
         RunDir::create(&options.out, &config.to_toml())?
     };
-    let run = Run { trainer, dir, loader: Loader::new(batches)?, config, total };
+    let run = Run { trainer, dir, loader: Loader::new(batches)?, examples, config, total };
     run.train(per_epoch, stop, on)
 }
 
@@ -190,6 +195,8 @@ struct Run<'a> {
     trainer: Trainer,
     dir: RunDir,
     loader: Loader,
+    /// Images whose reduced forms samples are drawn for, where the model is given such; as many as there are samples.
+    examples: Batch,
     config: &'a Config,
     total: u64,
 }
@@ -255,7 +262,7 @@ impl Run<'_> {
             Some(sampler) => sampler,
             None => sampler.insert(Sampler::new(&mut **backend, model, SAMPLES)?),
         };
-        let how = Draw { seed: self.config.seed, temperature: 1.0 };
+        let how = Draw { seed: self.config.seed, reduced: &self.examples.reduced, ..Draw::default() };
         let images = sampler.draw(&mut **backend, SAMPLES, how)?;
         self.dir.write_sample(step, &grid_png(Pictures::new(&images, model.image), None)?)
     }

@@ -1,5 +1,6 @@
 //! The command line as a person uses it: what it does, what it refuses and how, and that no kill loses a run.
 
+mod autoregressive;
 mod bad_data;
 mod bad_files;
 mod bad_usage;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The presets with sizes that train in a moment.
-const TINY: [(&str, &str); 12] = [
+const TINY: [(&str, &str); 15] = [
     ("autoencoder-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
@@ -26,6 +27,9 @@ const TINY: [(&str, &str); 12] = [
     ("diagonal-bilstm-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4"),
     ("row-lstm-cifar", "--set model.hidden=3 --set model.layers=1 --set model.head=6"),
     ("diagonal-bilstm-cifar", "--set model.hidden=3 --set model.layers=1 --set model.head=6"),
+    ("colorize-cifar", "--set model.hidden=3 --set model.blocks=1 --set model.head=6"),
+    ("superres-mnist", "--set model.hidden=2 --set model.blocks=1 --set model.head=4"),
+    ("superres-cifar", "--set model.hidden=3 --set model.blocks=1 --set model.head=6"),
     ("gan-mnist", "--set model.channels=2 --set model.latent=4 --set critic_steps=2 --set ema=0.5"),
     ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
 ];

@@ -5,6 +5,7 @@
 //! A network gives the logits of all conditionals at once, as it is built so that none of them sees its own dimension or a
 //! later one. What is made of the logits is written here once: training, exact likelihoods, and draws.
 
+mod context;
 mod gated;
 mod pixelcnn;
 mod pixelrnn;
@@ -50,13 +51,17 @@ pub enum Network {
 pub struct Given {
     /// The class of each image, `[n]` (u32), where the model has classes.
     pub class: Option<Var>,
+    /// A reduced image, `[n, h', w', c']` in 0 to 1, where the model gives back what it lacks.
+    pub reduced: Option<Var>,
 }
 
 impl Network {
     /// Declares the parameters of the preset's network.
     fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
         match config.preset.as_str() {
-            "pixelcnn-mnist" | "pixelcnn-cifar" => Ok(Network::PixelCnn(PixelCnn::new(set, config, pixels)?)),
+            "pixelcnn-mnist" | "pixelcnn-cifar" | "colorize-cifar" | "superres-mnist" | "superres-cifar" => {
+                Ok(Network::PixelCnn(PixelCnn::new(set, config, pixels)?))
+            }
             "gated-pixelcnn-mnist" => Ok(Network::Gated(GatedPixelCnn::new(set, config, pixels)?)),
             "row-lstm-mnist" | "row-lstm-cifar" | "diagonal-bilstm-mnist" | "diagonal-bilstm-cifar" => {
                 Ok(Network::PixelRnn(PixelRnn::new(set, config, pixels)?))
@@ -78,7 +83,7 @@ impl Network {
     /// comes before it in x, and on nothing else of x.
     pub fn logits(&self, env: &Env, x: Var, given: Given) -> Var {
         match self {
-            Network::PixelCnn(net) => net.logits(env, x),
+            Network::PixelCnn(net) => net.logits(env, x, given),
             Network::Gated(net) => net.logits(env, x, given),
             Network::PixelRnn(net) => net.logits(env, x),
         }
@@ -105,7 +110,8 @@ impl Autoregressive {
         &self.network
     }
 
-    /// Declares what its plans are fed: images `x[n, h, w, c]` and, where the model has classes, `label[n]` (u32).
+    /// Declares what its plans are fed: images `x[n, h, w, c]`; where the model has classes, `label[n]` (u32); where it is
+    /// given reduced images, `reduced[n, h', w', c']`.
     #[track_caller]
     pub fn inputs(&self, t: &Tape, batch: usize) -> (Var, Given) {
         (self.pixels.input(t, "x", batch), self.given(t, batch))
@@ -114,7 +120,12 @@ impl Autoregressive {
     /// Declares what its plans are fed beside images.
     #[track_caller]
     pub fn given(&self, t: &Tape, batch: usize) -> Given {
-        Given { class: (self.pixels.classes > 0).then(|| t.input("label", Meta::u32([batch]))) }
+        let class = (self.pixels.classes > 0).then(|| t.input("label", Meta::u32([batch])));
+        let reduced = self.pixels.reduction.map(|reduction| {
+            let [h, w, c] = reduction.size(self.pixels.size);
+            t.input("reduced", Meta::f32([batch, h, w, c]))
+        });
+        Given { class, reduced }
     }
 
     /// One step: losses `nll` in nats an image and, for more than two levels, `bits_per_dim`.
@@ -134,7 +145,7 @@ impl Autoregressive {
         self.plan("train", &t)
     }
 
-    /// `x, [label] -> nll[n]`: the exact negative log-likelihood of each image in nats.
+    /// `x, [label], [reduced] -> nll[n]`: the exact negative log-likelihood of each image in nats.
     pub fn likelihood(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
@@ -143,7 +154,7 @@ impl Autoregressive {
         self.plan("likelihood", &t)
     }
 
-    /// `x, [label] -> draw[n, h, w, c]`: a draw of every dimension given what comes before it in x. Drawing an image replays this
+    /// `x, [label], [reduced] -> draw[n, h, w, c]`: a draw of every dimension given what comes before it in x. Drawing an image replays this
     /// once a dimension; a draw depends on the seed, the image's index and the dimension's index alone.
     pub fn draw(&self, batch: usize) -> Plan {
         let t = Tape::new();

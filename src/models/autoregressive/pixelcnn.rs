@@ -1,7 +1,8 @@
 //! PixelCNN: masked convolutions (van den Oord et al. 2016, section 3.4) let every conditional be computed at once in
 //! training; the residual block is the one of figure 5, left.
 
-use super::Pixels;
+use super::context::Context;
+use super::{Given, Pixels};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::size;
@@ -15,6 +16,8 @@ use crate::tape::record::ConvAttrs;
 pub struct PixelCnn {
     pixels: Pixels,
     first: Conv,
+    /// What is seen of a given image; added behind the first layer.
+    context: Option<Context>,
     blocks: Vec<Block>,
     head1: Conv,
     head2: Conv,
@@ -29,12 +32,13 @@ struct Block {
 }
 
 impl PixelCnn {
-    /// Declares the parameters: `first`, `blocks.N.{c1,c2,c3}`, `h1`, `h2`.
+    /// Declares the parameters: `first`, `blocks.N.{c1,c2,c3}`, `h1`, `h2`; those of the context where an image is given.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
         let (h, head) = (size(config.model.hidden, "hidden")?, size(config.model.head, "head")?);
         let colours = pixels.colours();
         let masked = |kind, kernel| ConvAttrs::masked(kind, kernel, colours);
         let first = Conv::new(set, "first", [colours, 2 * h], 7, masked(Mask::A, 7));
+        let context = pixels.reduction.map(|reduction| Context::new(set, reduction, pixels.size, 2 * h));
         let blocks = (0..size(config.model.blocks, "blocks")?)
             .map(|i| Block {
                 narrow: Conv::new(set, &format!("blocks.{i}.c1"), [2 * h, h], 1, masked(Mask::B, 1)),
@@ -44,13 +48,16 @@ impl PixelCnn {
             .collect();
         let head1 = Conv::new(set, "h1", [2 * h, head], 1, masked(Mask::B, 1));
         let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, masked(Mask::B, 1));
-        Ok(PixelCnn { pixels, first, blocks, head1, head2 })
+        Ok(PixelCnn { pixels, first, context, blocks, head1, head2 })
     }
 
     /// `x[n, h, w, c] -> logits[n, h, w, c * k]`
-    pub fn logits(&self, env: &Env, x: Var) -> Var {
+    pub fn logits(&self, env: &Env, x: Var, given: Given) -> Var {
         let t = env.t;
         let mut y = t.scope("first", || self.first.forward(env, self.pixels.centred(t, x)));
+        if let (Some(context), Some(reduced)) = (&self.context, given.reduced) {
+            y = t.add(y, t.scope("given", || context.forward(env, reduced)));
+        }
         for (i, block) in self.blocks.iter().enumerate() {
             y = t.scope(&format!("blocks.{i}"), || block.forward(env, y));
         }

@@ -1,6 +1,7 @@
 //! What an autoregressive model predicts: the level of each colour of each pixel.
 
 use crate::config::Config;
+use crate::data::Reduction;
 use crate::error::Result;
 use crate::models::size;
 use crate::shape::Meta;
@@ -18,6 +19,8 @@ pub struct Pixels {
     pub levels: usize,
     /// Classes that the images are told apart by, 0 where the model does not ask for any.
     pub classes: usize,
+    /// How the image is made that the model is given, where it gives back what that one lacks.
+    pub reduction: Option<Reduction>,
 }
 
 impl Pixels {
@@ -25,9 +28,14 @@ impl Pixels {
     /// it, `model.classes`.
     pub(super) fn new(config: &Config) -> Result<Self> {
         let m = &config.model;
+        let reduction = match config.preset.as_str() {
+            "colorize-cifar" => Some(Reduction::Grey),
+            "superres-mnist" | "superres-cifar" => Some(Reduction::Quarter),
+            _ => None,
+        };
         let extents = [(m.height, "height"), (m.width, "width"), (m.colours, "colours"), (m.levels, "levels")];
         let [height, width, colours, levels] = extents.map(|(value, key)| size(value, key));
-        Ok(Pixels { size: [height?, width?, colours?], levels: levels?, classes: m.classes.unwrap_or(0) })
+        Ok(Pixels { size: [height?, width?, colours?], levels: levels?, classes: m.classes.unwrap_or(0), reduction })
     }
 
     /// Colour groups of the masks.

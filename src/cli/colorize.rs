@@ -1,0 +1,23 @@
+//! `pixtape colorize`: draw colours for grey images.
+
+use super::restore::{self, RestoreArgs};
+use crate::data::Reduction;
+use crate::error::Result;
+use std::path::PathBuf;
+
+/// Draw colours for grey images
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape colorize runs/colorize-cifar -n 8 --draws 3\n\n\
+    A row of the picture shows what the model was given, its draws, and the original. `pixtape eval` measures how likely\n\
+    the originals are, given the same.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    restore: RestoreArgs,
+    /// The picture to write
+    #[arg(long, value_name = "FILE", default_value = "colorize.png")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    restore::run(&args.restore, Reduction::Grey, &args.out)
+}

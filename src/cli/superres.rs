@@ -1,0 +1,23 @@
+//! `pixtape superres`: draw images from a quarter of their height and width.
+
+use super::restore::{self, RestoreArgs};
+use crate::data::Reduction;
+use crate::error::Result;
+use std::path::PathBuf;
+
+/// Draw images from a quarter of their height and width
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape superres runs/superres-mnist -n 8 --draws 3\n\n\
+    A row of the picture shows what the model was given, its draws, and the original. `pixtape eval` measures how likely\n\
+    the originals are, given the same.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    restore: RestoreArgs,
+    /// The picture to write
+    #[arg(long, value_name = "FILE", default_value = "superres.png")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    restore::run(&args.restore, Reduction::Quarter, &args.out)
+}

@@ -1,0 +1,108 @@
+//! What an image loses before a model gives it back: its colour, or its detail.
+
+/// Pixels of a side that become one in [`Reduction::Quarter`].
+const FACTOR: usize = 4;
+
+/// Rec. 601 weights of red, green and blue in thousandths.
+const LUMA: [u32; 3] = [299, 587, 114];
+
+/// How a reduced image is made of a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// One channel: the luma of red, green and blue (Rec. 601), the mean of other channels.
+    Grey,
+    /// A quarter of the height and width: the mean of each 4x4 block, cut off at the lower and right border.
+    Quarter,
+}
+
+impl Reduction {
+    /// Height, width and channels of what an image of this size becomes.
+    pub fn size(self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
+        match self {
+            Reduction::Grey => [height, width, 1],
+            Reduction::Quarter => [height.div_ceil(FACTOR), width.div_ceil(FACTOR), channels],
+        }
+    }
+
+    /// The reduced image of `[height, width, channels]` levels up to `top`, as bytes from 0 to 255.
+    pub fn apply(self, image: &[u32], size: [usize; 3], top: u32) -> Vec<u8> {
+        let [height, width, channels] = size;
+        // Nearest whole number of a mean, on the scale of a byte.
+        let byte =
+            |sum: u64, weight: u64| ((2 * 255 * sum + weight * u64::from(top)) / (2 * weight * u64::from(top))) as u8;
+        match self {
+            Reduction::Grey => image
+                .chunks_exact(channels)
+                .map(|pixel| {
+                    let weights: &[u32] = if channels == LUMA.len() { &LUMA } else { &[1; LUMA.len()] };
+                    let weights = weights.iter().copied().cycle().take(channels);
+                    let sums =
+                        pixel.iter().zip(weights).map(|(level, weight)| (u64::from(level * weight), u64::from(weight)));
+                    let (sum, weight) = sums.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+                    byte(sum, weight)
+                })
+                .collect(),
+            Reduction::Quarter => {
+                let [small_height, small_width, _] = self.size(size);
+                let mut small = Vec::with_capacity(small_height * small_width * channels);
+                for (top_row, left) in
+                    (0..small_height).flat_map(|r| (0..small_width).map(move |c| (r * FACTOR, c * FACTOR)))
+                {
+                    let rows = top_row..(top_row + FACTOR).min(height);
+                    let columns = left..(left + FACTOR).min(width);
+                    for channel in 0..channels {
+                        let block = rows.clone().flat_map(|r| columns.clone().map(move |c| (r * width + c) * channels));
+                        let levels = block.map(|at| u64::from(image[at + channel]));
+                        small.push(byte(levels.sum(), (rows.len() * columns.len()) as u64));
+                    }
+                }
+                small
+            }
+        }
+    }
+
+    /// The reduced image at the size of the whole one, for pictures: every pixel of it as often as it stands for one.
+    pub fn enlarged(self, reduced: &[u8], size: [usize; 3]) -> Vec<u8> {
+        let [height, width, _] = size;
+        let [small_height, small_width, channels] = self.size(size);
+        let place = |at: usize, from: usize, to: usize| if from == to { at } else { at / FACTOR };
+        let pixels = (0..height).flat_map(|r| (0..width).map(move |c| (r, c)));
+        pixels
+            .flat_map(|(r, c)| {
+                let at = place(r, small_height, height) * small_width + place(c, small_width, width);
+                reduced[at * channels..(at + 1) * channels].iter().copied()
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grey_is_luma_of_three_colours_and_the_mean_of_others() {
+        let pixels = [255, 255, 255, 255, 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0];
+        assert_eq!(Reduction::Grey.apply(&pixels, [1, 5, 3], 255), [255, 76, 150, 29, 0]);
+        assert_eq!(Reduction::Grey.apply(&[0, 1, 1, 1], [1, 2, 2], 1), [128, 255]);
+        assert_eq!(Reduction::Grey.size([32, 30, 3]), [32, 30, 1]);
+    }
+
+    #[test]
+    fn a_quarter_is_the_mean_of_blocks_cut_off_at_the_border() {
+        // 5x6, one channel: blocks of 4x4, 4x2, 1x4 and 1x2 pixels.
+        let image: Vec<u32> = (0..30).map(|i| if i / 6 < 4 { i % 6 } else { 100 }).collect();
+        assert_eq!(Reduction::Quarter.size([5, 6, 1]), [2, 2, 1]);
+        assert_eq!(Reduction::Quarter.apply(&image, [5, 6, 1], 255), [2, 5, 100, 100]);
+        let two = [[1, 0]; 16].concat();
+        assert_eq!(Reduction::Quarter.apply(&two, [4, 4, 2], 1), [255, 0]);
+        let bits: Vec<u32> = (0..16).map(|i| u32::from(i < 4)).collect();
+        assert_eq!(Reduction::Quarter.apply(&bits, [4, 4, 1], 1), [64]);
+    }
+
+    #[test]
+    fn enlarging_repeats_what_stands_for_several_pixels() {
+        assert_eq!(Reduction::Quarter.enlarged(&[1, 2], [1, 6, 1]), [1, 1, 1, 1, 2, 2]);
+        assert_eq!(Reduction::Grey.enlarged(&[1, 2], [1, 2, 3]), [1, 2]);
+    }
+}
