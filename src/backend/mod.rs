@@ -5,6 +5,8 @@ mod axes;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 use crate::error::{Error, Result};
 use crate::tape::cost::Cost;

@@ -1,0 +1,192 @@
+// What every family shares: the grid, elementary functions, activations. Prepended to each file of this folder.
+//
+// The elementary functions are those of src/backend/cpu/math.rs, line by line, on four numbers at a time: WGSL promises
+// exp and cos only loosely, and draws must agree between devices.
+
+/// Index of this workgroup in a grid that may be wider than 65535: the host folds it into two dimensions.
+fn group_index(group: vec3u, groups: vec3u) -> u32 {
+    return group.y * groups.x + group.x;
+}
+
+/// Numbers that WGSL has no constants for; variables, for a constant expression must be finite.
+fn number_of_bits(word: u32) -> vec4f {
+    var bits = vec4u(word);
+    return bitcast<vec4f>(bits);
+}
+
+const NAN: u32 = 0x7fc00000u;
+const MINUS_INFINITY: u32 = 0xff800000u;
+const LARGEST: f32 = 0x1.fffffep+127f;
+
+/// 2^k for -126 <= k <= 127.
+fn pow2(k: vec4i) -> vec4f {
+    return bitcast<vec4f>((k + 127) << vec4u(23u));
+}
+
+/// x = k log 2 + r with |r| <= log(2) / 2, and rest = exp(r) - 1 - r.
+struct Reduced {
+    k: vec4i,
+    r: vec4f,
+    rest: vec4f,
+}
+
+fn reduced_exp(x: vec4f) -> Reduced {
+    let n = round(x * 1.44269502f);
+    let r = (x - n * 0.693359375f) - n * -2.12194442e-4f;
+    let q = ((1.3950492e-3f * r + 8.36889e-3f) * r + 4.1666206e-2f) * r + 0.16666518f;
+    return Reduced(vec4i(n), r, r * r * (q * r + 0.5f));
+}
+
+/// exp(x). Overflows to infinity above 88.72, underflows to 0 at -104. Comparisons that are false for NaN let it pass.
+fn math_exp(x: vec4f) -> vec4f {
+    let above = select(x, vec4f(-104f), x < vec4f(-104f));
+    let within = select(above, vec4f(89f), above > vec4f(89f));
+    let e = reduced_exp(within);
+    // Two factors, because 2^k alone leaves the range of normal numbers at both ends.
+    let half = e.k >> vec4u(1u);
+    return (1f + (e.r + e.rest)) * pow2(half) * pow2(e.k - half);
+}
+
+/// exp(x) - 1 for x <= 0, accurate near 0.
+fn math_expm1_nonpositive(x: vec4f) -> vec4f {
+    let e = reduced_exp(select(x, vec4f(-30f), x < vec4f(-30f)));
+    let scale = pow2(e.k);
+    return scale * (e.r + e.rest) + (scale - 1f);
+}
+
+/// k log 2 + log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2).
+fn log_of_reduced(k: vec4f, f: vec4f) -> vec4f {
+    let p = ((-7.6345146e-2f * f + 0.12761594f) * f - 0.13160184f) * f + 0.14201756f;
+    let q = (((p * f - 0.16623357f) * f + 0.20001227f) * f - 0.2500082f) * f + 0.3333333f;
+    let square = f * f;
+    let tail = f * square * q + k * -2.12194442e-4f - 0.5f * square;
+    return (f + tail) + k * 0.693359375f;
+}
+
+/// Natural logarithm: -infinity at 0, NaN below.
+fn math_log(x: vec4f) -> vec4f {
+    let subnormal = x < vec4f(0x1p-126f);
+    let scaled = select(x, x * 8388608f, subnormal);
+    let bits = bitcast<vec4u>(scaled);
+    // The exponent that leaves the fraction in [sqrt(1/2), sqrt(2)).
+    let k = bitcast<vec4i>(bits - 0x3f3504f3u) >> vec4u(23u);
+    let fraction = bitcast<vec4f>(bits - (bitcast<vec4u>(k) << vec4u(23u)));
+    let y = log_of_reduced(vec4f(k - select(vec4i(0), vec4i(23), subnormal)), fraction - 1f);
+    let finite = select(y, x, x > vec4f(LARGEST));
+    let below = select(number_of_bits(NAN), number_of_bits(MINUS_INFINITY), x == vec4f(0f));
+    return select(below, finite, x > vec4f(0f));
+}
+
+/// log(1 + u) for 0 <= u <= 1, accurate near 0.
+fn log1p_unit(u: vec4f) -> vec4f {
+    let upper = u > vec4f(0.4142135f);
+    return log_of_reduced(select(vec4f(0f), vec4f(1f), upper), select(u, 0.5f * u - 0.5f, upper));
+}
+
+/// exp(x) - 1 - x, accurate near 0: what the KL divergence of a log variance x adds up.
+fn math_exp_minus_1_minus(x: vec4f) -> vec4f {
+    let e = reduced_exp(x);
+    // For k = 0 nothing was reduced: r is x.
+    return select((math_exp(x) - 1f) - x, e.rest, e.k == vec4i(0));
+}
+
+/// tanh(x), accurate near 0.
+fn math_tanh(x: vec4f) -> vec4f {
+    let e = math_expm1_nonpositive(-2f * abs(x));
+    let size = bitcast<vec4u>(-e / (2f + e));
+    return bitcast<vec4f>((size & vec4u(0x7fffffffu)) | (bitcast<vec4u>(x) & vec4u(0x80000000u)));
+}
+
+/// 1 / (1 + exp(-x)), accurate down to where it underflows.
+fn math_sigmoid(x: vec4f) -> vec4f {
+    let e = math_exp(-abs(x));
+    return select(vec4f(1f), e, x < vec4f(0f)) / (1f + e);
+}
+
+/// log(1 + exp(-|x|)): what softplus and the binary cross entropy add to a maximum.
+fn math_softplus_of_minus_abs(x: vec4f) -> vec4f {
+    return log1p_unit(math_exp(-abs(x)));
+}
+
+/// max(x, 0); NaN passes.
+fn math_relu(x: vec4f) -> vec4f {
+    return select(x, vec4f(0f), x < vec4f(0f));
+}
+
+/// log(1 + exp(x)) without overflow.
+fn math_softplus(x: vec4f) -> vec4f {
+    return math_relu(x) + math_softplus_of_minus_abs(x);
+}
+
+/// cos(2 pi u), for |u| < 2^20. The reduction happens in turns, where it is exact.
+fn math_cos_turns(u: vec4f) -> vec4f {
+    let turns = round(4f * u);
+    let quarter = bitcast<vec4u>(vec4i(turns));
+    let f = u - 0.25f * turns;
+    let z = f * f;
+    let sine = f * 6.2831855f + f * (-1.7484555e-7f + z * ((-75.45327f * z + 81.59393f) * z - 41.341675f));
+    let cosine = 1f + z * (((59.245865f * z - 85.44374f) * z + 64.93932f) * z - 19.739208f);
+    let y = select(sine, cosine, (quarter & vec4u(1u)) == vec4u(0u));
+    return select(-y, y, ((quarter + 1u) & vec4u(2u)) == vec4u(0u));
+}
+
+// The functions by their numbers in src/backend/args.rs.
+const RELU: u32 = 0u;
+const LEAKY_RELU: u32 = 1u;
+const ELU: u32 = 2u;
+const TANH: u32 = 3u;
+const SIGMOID: u32 = 4u;
+const SOFTPLUS: u32 = 5u;
+const SILU: u32 = 6u;
+const EXP: u32 = 7u;
+const LOG: u32 = 8u;
+const SQRT: u32 = 9u;
+const SQUARE: u32 = 10u;
+const RECIP: u32 = 11u;
+/// No function at all.
+const IDENTITY: u32 = 12u;
+
+/// f(x)
+fn apply_unary(f: u32, slope: f32, x: vec4f) -> vec4f {
+    switch f {
+        case RELU: { return math_relu(x); }
+        case LEAKY_RELU: { return select(vec4f(slope), vec4f(1f), x > vec4f(0f)) * x; }
+        case ELU: {
+            let positive = x > vec4f(0f);
+            return select(math_expm1_nonpositive(select(x, vec4f(0f), positive)), x, positive);
+        }
+        case TANH: { return math_tanh(x); }
+        case SIGMOID: { return math_sigmoid(x); }
+        case SOFTPLUS: { return math_softplus(x); }
+        case SILU: { return x * math_sigmoid(x); }
+        case EXP: { return math_exp(x); }
+        case LOG: { return math_log(x); }
+        case SQRT: { return sqrt(x); }
+        case SQUARE: { return x * x; }
+        case RECIP: { return 1f / x; }
+        default: { return x; }
+    }
+}
+
+/// dy f', from y or from x as `Unary::saves_output` says.
+fn apply_unary_bwd(f: u32, slope: f32, dy: vec4f, saved: vec4f) -> vec4f {
+    let positive = saved > vec4f(0f);
+    switch f {
+        case RELU: { return select(vec4f(0f), dy, positive); }
+        case LEAKY_RELU: { return dy * select(vec4f(slope), vec4f(1f), positive); }
+        case ELU: { return dy * select(saved + 1f, vec4f(1f), positive); }
+        case TANH: { return dy * (1f - saved * saved); }
+        case SIGMOID: { return dy * (saved * (1f - saved)); }
+        case SOFTPLUS: { return dy * math_sigmoid(saved); }
+        case SILU: {
+            let p = math_sigmoid(saved);
+            return dy * (p * (1f + saved * (1f - p)));
+        }
+        case EXP: { return dy * saved; }
+        case LOG: { return dy / saved; }
+        case SQRT: { return 0.5f * dy / saved; }
+        case SQUARE: { return 2f * dy * saved; }
+        case RECIP: { return -dy * (saved * saved); }
+        default: { return dy; }
+    }
+}

@@ -1,0 +1,191 @@
+// LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
+//
+// A cell: a thread for each unit of each row. A sequence: a workgroup walks a block of ROWS rows of the batch through all of
+// time on its own, a thread for each unit; states pass from step to step through y (forwards) and dz (backwards), between
+// storage barriers. FLOPs: 8 h a gate element for the recurrent product, 20 (40) a unit for the cell. Bytes: z, y and kept
+// once, w_hh once a step from the cache. Bound by the latency of a step, then by reading w_hh.
+
+struct LstmArgs {
+    steps: u32,
+    /// Rows of the batch.
+    rows: u32,
+    /// Units.
+    h: u32,
+}
+
+@group(0) @binding(0) var<uniform> args: LstmArgs;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read> c: array<f32>;
+@group(0) @binding(4) var<storage, read> d: array<f32>;
+@group(0) @binding(5) var<storage, read> e: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> out1: array<f32>;
+@group(0) @binding(8) var<storage, read_write> out2: array<f32>;
+
+/// Gates i f g o from what goes into them.
+fn activate(z: vec4f) -> vec4f {
+    let s = math_sigmoid(z);
+    return vec4f(s.xy, math_tanh(z).z, s.w);
+}
+
+fn tanh_of(x: f32) -> f32 {
+    return math_tanh(vec4f(x)).x;
+}
+
+/// The gradients of z, from those of the state and of the new cell; what is left of the latter is multiplied by f outside.
+fn gate_gradients(gates: vec4f, dh: f32, dc: f32, before: f32, t: f32) -> vec4f {
+    return vec4f(
+        dc * gates.z * (gates.x * (1f - gates.x)),
+        dc * before * (gates.y * (1f - gates.y)),
+        dc * gates.x * (1f - gates.z * gates.z),
+        dh * t * (gates.w * (1f - gates.w)),
+    );
+}
+
+/// a = z[rows, 4h], b = c[rows, h]: y = h', out1 = c', out2 = gates[rows, 4h]. Launch: 256 threads, ceil(rows h / 256).
+@compute @workgroup_size(256)
+fn lstm_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    let h = args.h;
+    if i < args.rows * h {
+        let at = i / h * 4u * h + i % h;
+        let gates = activate(vec4f(a[at], a[at + h], a[at + 2u * h], a[at + 3u * h]));
+        let cell = gates.y * b[i] + gates.x * gates.z;
+        y[i] = gates.w * tanh_of(cell);
+        out1[i] = cell;
+        out2[at] = gates.x;
+        out2[at + h] = gates.y;
+        out2[at + 2u * h] = gates.z;
+        out2[at + 3u * h] = gates.w;
+    }
+}
+
+/// a = dh', b = dc', c, d = c', e = gates: y = dz[rows, 4h], out1 = dc. Launch: as lstm_cell.
+@compute @workgroup_size(256)
+fn lstm_cell_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    let h = args.h;
+    if i < args.rows * h {
+        let at = i / h * 4u * h + i % h;
+        let gates = vec4f(e[at], e[at + h], e[at + 2u * h], e[at + 3u * h]);
+        let th = tanh_of(d[i]);
+        let dc = b[i] + a[i] * gates.w * (1f - th * th);
+        let dz = gate_gradients(gates, a[i], dc, c[i], th);
+        y[at] = dz.x;
+        y[at + h] = dz.y;
+        y[at + 2u * h] = dz.z;
+        y[at + 3u * h] = dz.w;
+        out1[i] = dc * gates.y;
+    }
+}
+
+/// Rows that a workgroup takes through time.
+const ROWS: u32 = 2u;
+
+/// a = z[steps, rows, 4h], b = h0, c = c0, d = w_hh[h, 4h]: y[steps, rows, h], out1 = c_n, out2 = kept[steps, rows, 5h].
+/// Launch: 256 threads, ceil(rows / ROWS) workgroups.
+@compute @workgroup_size(256)
+fn lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let first = group_index(group, groups) * ROWS;
+    let h = args.h;
+    let states = args.rows * h;
+    if first >= args.rows {
+        return;
+    }
+    for (var i = t; i < ROWS * h; i += 256u) {
+        if first * h + i < states {
+            out1[first * h + i] = c[first * h + i];
+        }
+    }
+    for (var step = 0u; step < args.steps; step++) {
+        storageBarrier();
+        // Unit i % h of row i / h of the block.
+        for (var i = t; i < ROWS * h; i += 256u) {
+            let row = first + i / h;
+            if row < args.rows {
+                let unit = i % h;
+                let z_at = (step * args.rows + row) * 4u * h + unit;
+                var z = vec4f(a[z_at], a[z_at + h], a[z_at + 2u * h], a[z_at + 3u * h]);
+                for (var k = 0u; k < h; k++) {
+                    var before = 0f;
+                    if step == 0u {
+                        before = b[row * h + k];
+                    } else {
+                        before = y[((step - 1u) * args.rows + row) * h + k];
+                    }
+                    let w_at = k * 4u * h + unit;
+                    z = fma(vec4f(before), vec4f(d[w_at], d[w_at + h], d[w_at + 2u * h], d[w_at + 3u * h]), z);
+                }
+                let gates = activate(z);
+                let state = row * h + unit;
+                let cell = gates.y * out1[state] + gates.x * gates.z;
+                out1[state] = cell;
+                y[step * states + state] = gates.w * tanh_of(cell);
+                let kept = (step * args.rows + row) * 5u * h + unit;
+                out2[kept] = gates.x;
+                out2[kept + h] = gates.y;
+                out2[kept + 2u * h] = gates.z;
+                out2[kept + 3u * h] = gates.w;
+                out2[kept + 4u * h] = cell;
+            }
+        }
+    }
+}
+
+/// a = dy[steps, rows, h], b = dc_n, c = c0, d = w_hh, e = kept: y = dz[steps, rows, 4h], out1 = dh0, out2 = dc0. dz w_hh^T
+/// is the gradient that a step passes to the one before it. Launch: as lstm.
+@compute @workgroup_size(256)
+fn lstm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let first = group_index(group, groups) * ROWS;
+    let h = args.h;
+    let states = args.rows * h;
+    if first >= args.rows {
+        return;
+    }
+    for (var i = t; i < ROWS * h; i += 256u) {
+        if first * h + i < states {
+            out2[first * h + i] = b[first * h + i];
+        }
+    }
+    // One round more than there are steps: the last one leaves the gradient of h0.
+    for (var round = 0u; round <= args.steps; round++) {
+        storageBarrier();
+        for (var i = t; i < ROWS * h; i += 256u) {
+            let row = first + i / h;
+            if row < args.rows {
+                let unit = i % h;
+                let state = row * h + unit;
+                // From the step behind.
+                var dh = 0f;
+                if round > 0u {
+                    let later = ((args.steps - round) * args.rows + row) * 4u * h;
+                    for (var k = 0u; k < 4u * h; k++) {
+                        dh = fma(y[later + k], d[unit * 4u * h + k], dh);
+                    }
+                }
+                if round == args.steps {
+                    out1[state] = dh;
+                } else {
+                    let step = args.steps - 1u - round;
+                    dh += a[step * states + state];
+                    let kept = (step * args.rows + row) * 5u * h + unit;
+                    let gates = vec4f(e[kept], e[kept + h], e[kept + 2u * h], e[kept + 3u * h]);
+                    let th = tanh_of(e[kept + 4u * h]);
+                    let dc = out2[state] + dh * gates.w * (1f - th * th);
+                    var before = c[state];
+                    if step > 0u {
+                        before = e[kept + 4u * h - args.rows * 5u * h];
+                    }
+                    let dz = gate_gradients(gates, dh, dc, before, th);
+                    let at = (step * args.rows + row) * 4u * h + unit;
+                    y[at] = dz.x;
+                    y[at + h] = dz.y;
+                    y[at + 2u * h] = dz.z;
+                    y[at + 3u * h] = dz.w;
+                    out2[state] = dc * gates.y;
+                }
+            }
+        }
+    }
+}

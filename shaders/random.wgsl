@@ -1,0 +1,150 @@
+// Draws: uniform and normal numbers by element, categories and bits from given uniforms.
+//
+// Threefry-2x32 with 20 rounds (Salmon et al. 2011), as in src/rng.rs: the same words on every device. FLOPs: about 80 integer
+// operations a draw. Bytes: operands once. Bound by integer arithmetic (random), memory (the others).
+
+struct RandomArgs {
+    len: u32,
+    /// Elements of an image.
+    per_image: u32,
+    stream: u32,
+    /// 1: the counter is (image, element within the image); 0: (replay, element).
+    by_image: u32,
+    /// Rows and classes of categorical.
+    rows: u32,
+    width: u32,
+}
+
+@group(0) @binding(0) var<uniform> args: RandomArgs;
+/// random: the seed. categorical, bernoulli: logits.
+@group(0) @binding(1) var<storage, read> seed: array<u32>;
+@group(0) @binding(1) var<storage, read> logits: array<vec4f>;
+/// random: the replay, or the index of the first image. The others: uniforms.
+@group(0) @binding(2) var<storage, read> count: array<u32>;
+@group(0) @binding(2) var<storage, read> u: array<vec4f>;
+@group(0) @binding(3) var<storage, read> temperature: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> index: array<u32>;
+
+/// 0: uniform, 1: normal.
+override FUNCTION: u32 = 0u;
+
+fn rotate(x: vec4u, by: u32) -> vec4u {
+    return (x << vec4u(by)) | (x >> vec4u(32u - by));
+}
+
+/// Two words for each of four counters.
+struct Words {
+    x: vec4u,
+    y: vec4u,
+}
+
+fn four_rounds(words: Words, r0: u32, r1: u32, r2: u32, r3: u32) -> Words {
+    var x = words.x + words.y;
+    var y = rotate(words.y, r0) ^ x;
+    x += y;
+    y = rotate(y, r1) ^ x;
+    x += y;
+    y = rotate(y, r2) ^ x;
+    x += y;
+    y = rotate(y, r3) ^ x;
+    return Words(x, y);
+}
+
+fn threefry2x32(k0: u32, k1: u32, counter0: vec4u, counter1: vec4u) -> Words {
+    let k2 = 0x1bd11bdau ^ k0 ^ k1;
+    var words = Words(counter0 + k0, counter1 + k1);
+    words = four_rounds(words, 13u, 15u, 26u, 6u);
+    words = Words(words.x + k1, words.y + k2 + 1u);
+    words = four_rounds(words, 17u, 29u, 16u, 24u);
+    words = Words(words.x + k2, words.y + k0 + 2u);
+    words = four_rounds(words, 13u, 15u, 26u, 6u);
+    words = Words(words.x + k0, words.y + k1 + 3u);
+    words = four_rounds(words, 17u, 29u, 16u, 24u);
+    words = Words(words.x + k1, words.y + k2 + 4u);
+    words = four_rounds(words, 13u, 15u, 26u, 6u);
+    return Words(words.x + k2, words.y + k0 + 5u);
+}
+
+/// A word as a uniform number in [0, 1): its top 24 bits times 2^-24.
+fn unit(word: vec4u) -> vec4f {
+    return vec4f(word >> vec4u(8u)) * 0x1p-24f;
+}
+
+/// y[len] = draws. Launch: 256 threads, four neighbours each, ceil(len / 1024) workgroups.
+@compute @workgroup_size(256)
+fn random(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < (args.len + 3u) / 4u {
+        let element = vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u);
+        var words: Words;
+        if args.by_image == 1u {
+            let image = element / args.per_image;
+            words = threefry2x32(seed[0], args.stream, count[0] + image, element - image * args.per_image);
+        } else {
+            words = threefry2x32(seed[0], args.stream, vec4u(count[0]), element);
+        }
+        if FUNCTION == 0u {
+            y[i] = unit(words.x);
+        } else {
+            // Box-Muller on (1 - u1, u2), the cosine branch.
+            y[i] = sqrt(-2f * math_log(1f - unit(words.x))) * math_cos_turns(unit(words.y));
+        }
+    }
+}
+
+fn logit(i: u32) -> f32 {
+    return logits[i / 4u][i % 4u];
+}
+
+/// index = the smallest k whose cumulative softmax(logits / temperature) exceeds u, the last one if none does. At
+/// temperature 0 it is the first of the largest logits. Without a class it is one out of range. Launch: 64 threads, a
+/// thread a row: the sum has one order on every device.
+@compute @workgroup_size(64)
+fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let row = group_index(group, groups) * 64u + t;
+    if row < args.rows {
+        let start = row * args.width;
+        var largest = number_of_bits(MINUS_INFINITY).x;
+        var first = args.width - 1u;
+        for (var k = 0u; k < args.width; k++) {
+            let l = logit(start + k);
+            if l > largest {
+                largest = l;
+                first = k;
+            }
+        }
+        if temperature[0] == 0f || args.width == 0u {
+            index[row] = first;
+        } else {
+            // Twice the same sum in the same order: first to its end, then up to the draw.
+            var total = 0f;
+            for (var k = 0u; k < args.width; k++) {
+                total += math_exp(vec4f((logit(start + k) - largest) / temperature[0])).x;
+            }
+            let end = u[row / 4u][row % 4u] * total;
+            var sum = 0f;
+            var drawn = args.width - 1u;
+            for (var k = 0u; k < args.width; k++) {
+                sum += math_exp(vec4f((logit(start + k) - largest) / temperature[0])).x;
+                if sum > end {
+                    drawn = k;
+                    break;
+                }
+            }
+            index[row] = drawn;
+        }
+    }
+}
+
+/// y = 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is positive. Launch: as
+/// random.
+@compute @workgroup_size(256)
+fn bernoulli(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < (args.len + 3u) / 4u {
+        let cold = logits[i] > vec4f(0f);
+        let warm = u[i] < math_sigmoid(logits[i] / temperature[0]);
+        y[i] = select(vec4f(0f), vec4f(1f), select(warm, cold, vec4<bool>(temperature[0] == 0f)));
+    }
+}

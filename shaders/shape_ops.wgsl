@@ -1,0 +1,99 @@
+// Kernels that move elements: pad, slice, gather, scatter. A thread makes one element.
+//
+// Launch: 256 threads a workgroup, ceil(elements written / 256) workgroups. No arithmetic but indices. Bytes: every
+// operand once (scatter: dy once for each row of y, through the cache). Bound by memory.
+
+struct BlockArgs {
+    /// Extents of the outer tensor, of the block inside it, and where the block begins.
+    outer: vec4u,
+    inner: vec4u,
+    before: vec4u,
+}
+
+struct IndexArgs {
+    /// Rows of the table, or of y.
+    rows: u32,
+    /// Number of indices.
+    count: u32,
+    /// Elements of a row.
+    width: u32,
+}
+
+@group(0) @binding(0) var<uniform> block: BlockArgs;
+@group(0) @binding(0) var<uniform> indexed: IndexArgs;
+/// pad: the block. slice: the outer tensor. gather: table[rows, width]. scatter: dy[count, width].
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> index: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+fn elements(extents: vec4u) -> u32 {
+    return extents.x * extents.y * extents.z * extents.w;
+}
+
+/// Position of element `i` of a dense tensor.
+fn position(i: u32, extents: vec4u) -> vec4u {
+    let rest = vec3u(i / extents.w, i / extents.w / extents.z, i / extents.w / extents.z / extents.y);
+    return vec4u(rest.z, rest.y % extents.y, rest.x % extents.z, i % extents.w);
+}
+
+fn offset_of(at: vec4u, extents: vec4u) -> u32 {
+    return ((at.x * extents.y + at.y) * extents.z + at.z) * extents.w + at.w;
+}
+
+/// Zeros around x, which is the block of y.
+@compute @workgroup_size(256)
+fn pad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < elements(block.outer) {
+        // Left of the block the difference wraps around to a large number.
+        let at = position(i, block.outer) - block.before;
+        var value = 0f;
+        if all(at < block.inner) {
+            value = x[offset_of(at, block.inner)];
+        }
+        y[i] = value;
+    }
+}
+
+/// y is the block of x.
+@compute @workgroup_size(256)
+fn slice(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < elements(block.inner) {
+        y[i] = x[offset_of(position(i, block.inner) + block.before, block.outer)];
+    }
+}
+
+/// y[i] = x[index[i]], rows of `width`; NaN where the index is out of range.
+@compute @workgroup_size(256)
+fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < indexed.count * indexed.width {
+        let row = index[i / indexed.width];
+        var value = number_of_bits(NAN).x;
+        if row < indexed.rows {
+            value = x[row * indexed.width + i % indexed.width];
+        }
+        y[i] = value;
+    }
+}
+
+/// y[index[i]] += x[i] in order of i, rows of `width`. An index out of range has no row to spoil: it makes all of y NaN.
+@compute @workgroup_size(256)
+fn scatter(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < indexed.rows * indexed.width {
+        let own = i / indexed.width;
+        let column = i % indexed.width;
+        var sum = 0f;
+        for (var k = 0u; k < indexed.count; k++) {
+            let row = index[k];
+            if row == own {
+                sum += x[k * indexed.width + column];
+            } else if row >= indexed.rows {
+                sum = number_of_bits(NAN).x;
+            }
+        }
+        y[i] = sum;
+    }
+}

@@ -1,0 +1,265 @@
+//! The opened device: pipelines, buffers, reading back, and errors as sentences.
+
+use super::adapter;
+use super::dispatch::Dispatch;
+use super::shaders::Shader;
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use wgpu::{Adapter, BufferUsages, ComputePipeline, Device, Features, Limits, Queue, ShaderModule};
+
+/// Where buffers begin in a binding.
+pub(super) const ALIGNMENT: u64 = 256;
+/// Buffers hold whole vec4s.
+const QUAD_BYTES: u64 = 16;
+/// What guards hold.
+const GUARD: u32 = 0x5afe_c0de;
+
+/// Words on the device.
+pub(super) struct GpuBuffer {
+    pub(super) buffer: wgpu::Buffer,
+    /// Elements of four bytes.
+    pub(super) len: usize,
+    /// Where the first one lies; behind the last one, rounded up to a vec4, stands another guard of that size.
+    offset: u64,
+}
+
+impl GpuBuffer {
+    /// Bytes that a kernel is given.
+    pub(super) fn bound_bytes(&self) -> u64 {
+        (4 * self.len as u64).next_multiple_of(QUAD_BYTES).max(QUAD_BYTES)
+    }
+
+    /// The buffer as a binding.
+    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
+        let size = std::num::NonZeroU64::new(self.bound_bytes());
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
+    }
+}
+
+/// The first thing that went wrong on the device and was not reported yet.
+type Fault = Arc<Mutex<Option<String>>>;
+
+/// Keeps the first message; the later ones follow from it.
+fn keep_first(fault: &Fault, message: String) {
+    if let Ok(mut first) = fault.lock() {
+        first.get_or_insert(message);
+    }
+}
+
+/// A key of the pipeline cache: file, entry point, constants.
+type PipelineKey = (Shader, &'static str, Vec<(&'static str, u32)>);
+
+/// An opened device.
+pub(super) struct Gpu {
+    pub(super) device: Device,
+    pub(super) queue: Queue,
+    /// Bytes of the largest buffer.
+    pub(super) largest: u64,
+    guarded: bool,
+    fault: Fault,
+    modules: HashMap<Shader, ShaderModule>,
+    pipelines: HashMap<PipelineKey, ComputePipeline>,
+    staging: Option<wgpu::Buffer>,
+}
+
+impl Gpu {
+    /// Opens an adapter. `guarded` puts words around every buffer that [`Gpu::check_guard`] looks at.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the driver refuses.
+    pub(super) fn open(adapter: &Adapter, guarded: bool) -> Result<Gpu> {
+        let name = adapter.get_info().name;
+        let offered = adapter.limits();
+        // The limits that every browser grants, but for the size of buffers.
+        let limits = Limits {
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            max_buffer_size: offered.max_buffer_size,
+            ..Limits::default()
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("pixtape"),
+            required_features: adapter.features() & Features::TIMESTAMP_QUERY,
+            required_limits: limits.clone(),
+            ..Default::default()
+        };
+        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let (device, queue) = opened
+            .map_err(|e| Error::Device(format!("{name} could not be opened ({e}); update its driver or use --device cpu")))?;
+        let fault = Fault::default();
+        let (for_errors, for_loss) = (fault.clone(), fault.clone());
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let message = match &error {
+                wgpu::Error::OutOfMemory { .. } => {
+                    "the device is out of memory; choose a smaller batch or model, or use --device cpu".to_string()
+                }
+                other => {
+                    let why = other.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+                    format!("the device refused a command ({why}); update its driver or use --device cpu")
+                }
+            };
+            keep_first(&for_errors, message);
+        }));
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                let why = format!("the device was lost ({message}); go on from the last checkpoint by --resume");
+                keep_first(&for_loss, why);
+            }
+        });
+        Ok(Gpu {
+            device,
+            queue,
+            largest: adapter::binding_limit(&limits),
+            guarded,
+            fault,
+            modules: HashMap::new(),
+            pipelines: HashMap::new(),
+            staging: None,
+        })
+    }
+
+    /// What went wrong since the last call, as an error that says while `doing` what.
+    pub(super) fn check(&self, doing: &str) -> Result<()> {
+        match self.fault.lock().ok().and_then(|mut first| first.take()) {
+            Some(why) => Err(Error::Device(format!("{doing}: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// A buffer of `len` words, zeros at first.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where a kernel could not be given so much; `what` says what it is for.
+    pub(super) fn buffer(&self, len: usize, what: &str) -> Result<GpuBuffer> {
+        let guard = if self.guarded { ALIGNMENT } else { 0 };
+        let buffer = GpuBuffer { buffer: self.raw_buffer(0, BufferUsages::STORAGE), len, offset: guard };
+        let bound = buffer.bound_bytes();
+        if bound > self.largest {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            return Err(Error::Device(format!(
+                "{what} takes {} MiB in one buffer and the device allows {}; choose a smaller batch or model, or use --device cpu",
+                mib(bound),
+                mib(self.largest)
+            )));
+        }
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let buffer = GpuBuffer { buffer: self.raw_buffer(bound + 2 * guard, usage), ..buffer };
+        if self.guarded {
+            let words = vec![GUARD; guard as usize / 4];
+            self.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(&words));
+            self.queue.write_buffer(&buffer.buffer, guard + bound, bytemuck::cast_slice(&words));
+        }
+        Ok(buffer)
+    }
+
+    /// A buffer for arguments, scalars or staging.
+    pub(super) fn raw_buffer(&self, bytes: u64, usage: BufferUsages) -> wgpu::Buffer {
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size: bytes.max(QUAD_BYTES), usage, mapped_at_creation: false };
+        self.device.create_buffer(&descriptor)
+    }
+
+    /// Writes words to the front of a buffer.
+    pub(super) fn write(&self, buffer: &GpuBuffer, words: &[u32]) {
+        if !words.is_empty() {
+            self.queue.write_buffer(&buffer.buffer, buffer.offset, bytemuck::cast_slice(words));
+        }
+    }
+
+    /// Reads words from the front of a buffer once everything before is done.
+    pub(super) fn read(&mut self, buffer: &GpuBuffer, into: &mut [u32]) -> Result<()> {
+        self.read_raw(&buffer.buffer, buffer.offset, into)
+    }
+
+    /// Reads words from `offset` on.
+    pub(super) fn read_raw(&mut self, buffer: &wgpu::Buffer, offset: u64, into: &mut [u32]) -> Result<()> {
+        if into.is_empty() {
+            return self.wait();
+        }
+        let bytes = 4 * into.len() as u64;
+        let staging = match self.staging.take().filter(|s| s.size() >= bytes) {
+            Some(staging) => staging,
+            None => self.raw_buffer(bytes.next_power_of_two(), BufferUsages::MAP_READ | BufferUsages::COPY_DST),
+        };
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let outcome = Arc::new(Mutex::new(None));
+        let mapped = outcome.clone();
+        staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
+            if let Ok(mut slot) = mapped.lock() {
+                *slot = Some(result);
+            }
+        });
+        self.wait()?;
+        let failed = |why: String| Error::Device(format!("reading from the device failed ({why}); run the command again"));
+        match outcome.lock().ok().and_then(|mut slot| slot.take()) {
+            Some(Ok(())) => {}
+            Some(Err(why)) => return Err(failed(why.to_string())),
+            None => return Err(failed("it never answered".to_string())),
+        }
+        {
+            let view = staging.get_mapped_range(..bytes).map_err(|why| failed(why.to_string()))?;
+            bytemuck::cast_slice_mut(into).copy_from_slice(&view);
+        }
+        staging.unmap();
+        self.staging = Some(staging);
+        self.check("reading from the device")
+    }
+
+    /// Waits until everything is done.
+    pub(super) fn wait(&self) -> Result<()> {
+        let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.check("waiting for the device")?;
+        waited.map(|_| ()).map_err(|why| Error::Device(format!("the device does not answer ({why}); restart the program")))
+    }
+
+    /// Whether the words around a buffer are untouched.
+    pub(super) fn guard_holds(&mut self, buffer: &GpuBuffer) -> Result<bool> {
+        let mut words = vec![0; ALIGNMENT as usize / 4];
+        for offset in [0, buffer.offset + buffer.bound_bytes()] {
+            self.read_raw(&buffer.buffer, offset, &mut words)?;
+            if words.iter().any(|word| *word != GUARD) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The pipeline of a dispatch, made when it is first asked for.
+    pub(super) fn pipeline(&mut self, dispatch: &Dispatch) -> ComputePipeline {
+        let key = (dispatch.shader, dispatch.entry, dispatch.constants.clone());
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return pipeline.clone();
+        }
+        let device = &self.device;
+        let module = self.modules.entry(dispatch.shader).or_insert_with(|| module(device, dispatch.shader));
+        let constants: Vec<(&str, f64)> = dispatch.constants.iter().map(|(name, v)| (*name, f64::from(*v))).collect();
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(dispatch.entry),
+            layout: None,
+            module,
+            entry_point: Some(dispatch.entry),
+            // Kernels write workgroup memory before they read it.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        self.pipelines.insert(key, pipeline.clone());
+        pipeline
+    }
+}
+
+/// The module of a file.
+fn module(device: &Device, shader: Shader) -> ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(shader.name()),
+        source: wgpu::ShaderSource::Wgsl(shader.source().into()),
+    };
+    // SAFETY: the shaders are our own. Every index is held below the extents in the arguments, which the launches take from
+    // the operands whose buffers are bound; every loop counts up to such an extent; no divisor is zero where its
+    // quotient is used. Tests run every kernel on odd sizes between guard words.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}

@@ -1,0 +1,256 @@
+//! Steps to dispatches: one exhaustive match, and no device: what runs can be looked at without one.
+
+use super::args::{
+    BlockArgs, ElementArgs, IndexArgs, LossArgs, LstmArgs, OptimArgs, RandomArgs, ReduceArgs, binary_of, function_of,
+};
+use super::dispatch::{Dispatch, Launch, Place};
+use super::shaders::Shader;
+use super::{norm, product};
+use crate::shape::Shape;
+use crate::tape::op::{Counter, Dist, Op};
+use crate::tape::plan::Step;
+
+/// Sums of at most so many rows are made by a thread each.
+const SHORT: usize = 32;
+/// Rows that a workgroup of the sequence kernels takes through time: `ROWS` of `lstm.wgsl`.
+const LSTM_ROWS: usize = 2;
+/// Rows that a workgroup of `categorical` draws.
+const CATEGORICAL_ROWS: usize = 64;
+
+/// What a step runs.
+pub(super) fn launch(step: &Step) -> Launch {
+    let mut run = Launch::default();
+    // Every kernel may take it that there is something to write.
+    if step.outputs.iter().all(|o| o.meta.shape.is_empty()) {
+        return run;
+    }
+    let shape = |i: usize| step.inputs[i].meta.shape;
+    let last = |i: usize| shape(i).last();
+    let written = step.outputs[0].meta.shape;
+    let len = written.len();
+    let by_element = |entry, args: ElementArgs| {
+        Dispatch::new(Shader::Elementwise, entry, &ElementArgs { len: len as u32, ..args }).quads(len)
+    };
+    // The elementwise kernels bind their inputs from 1 on and their output at 4.
+    let element = |entry, args: ElementArgs| with_inputs(by_element(entry, args), step).bind(4, &step.outputs[0]);
+    let plain = ElementArgs::default();
+    match &step.op {
+        // Leaves and aliases make no step (`Plan::check`).
+        Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => {}
+        Op::Fill { value, .. } => run.push(element("fill", ElementArgs { width: value.to_bits(), ..plain })),
+
+        Op::Unary(f) => {
+            let (function, p) = function_of(*f);
+            run.push(element("unary", ElementArgs { p, ..plain }).constant("FUNCTION", function));
+        }
+        Op::UnaryBwd(f) => {
+            let (function, p) = function_of(*f);
+            run.push(element("unary_bwd", ElementArgs { p, ..plain }).constant("FUNCTION", function));
+        }
+        Op::Binary(f) => run.push(element("binary", plain).constant("FUNCTION", binary_of(*f))),
+        Op::Affine { scale, shift } => run.push(element("affine", ElementArgs { p: *scale, q: *shift, ..plain })),
+        Op::Clamp { lo, hi } => run.push(element("clamp", ElementArgs { p: *lo, q: *hi, ..plain })),
+        Op::Gated => run.push(element("gated", ElementArgs { width: written.last() as u32, ..plain })),
+        Op::GatedBwd => run.push(element("gated_bwd", ElementArgs { width: last(0) as u32, ..plain })),
+        Op::Reparameterize => run.push(element("reparameterize", plain)),
+        Op::Quantize { levels } => {
+            let args = ElementArgs { p: (*levels - 1) as f32, ..plain };
+            run.push(by_element("quantize", args).bind(1, &step.inputs[0]).bind(6, &step.outputs[0]));
+        }
+        Op::Dequantize { levels } => {
+            let args = ElementArgs { p: (*levels - 1) as f32, ..plain };
+            run.push(by_element("dequantize", args).bind(5, &step.inputs[0]).bind(4, &step.outputs[0]));
+        }
+
+        Op::Pad { before, .. } => {
+            let args = BlockArgs::new(written, shape(0), *before);
+            run.push(with_inputs(Dispatch::new(Shader::ShapeOps, "pad", &args), step).bind(3, out(step, 0)).each(len));
+        }
+        Op::Slice { before, .. } => {
+            let args = BlockArgs::new(shape(0), written, *before);
+            run.push(with_inputs(Dispatch::new(Shader::ShapeOps, "slice", &args), step).bind(3, out(step, 0)).each(len));
+        }
+        Op::Gather => {
+            let args = index_args(shape(0).rows(), shape(1).len(), last(0));
+            run.push(with_inputs(Dispatch::new(Shader::ShapeOps, "gather", &args), step).bind(3, out(step, 0)).each(len));
+        }
+        Op::Scatter { rows } => {
+            let args = index_args(*rows, shape(1).len(), last(0));
+            let dispatch = Dispatch::new(Shader::ShapeOps, "scatter", &args);
+            run.push(with_inputs(dispatch, step).bind(3, out(step, 0)).each(len));
+        }
+
+        Op::Sum(to) => sum(&mut run, ReduceArgs::new(shape(0), *to), (&step.inputs[0]).into(), out(step, 0)),
+        Op::Expand(to) => {
+            let args = ReduceArgs::new(*to, shape(0));
+            run.push(with_inputs(Dispatch::new(Shader::Reduce, "expand", &args), step).bind(2, out(step, 0)).each(len));
+        }
+
+        Op::Matmul { ta, tb } => product::matmul(&mut run, step, *ta, *tb),
+        Op::Conv(g) => product::conv(&mut run, step, g),
+        Op::ConvDx(g) => product::conv_dx(&mut run, step, g),
+        Op::ConvDw(g) => product::conv_dw(&mut run, step, g),
+
+        Op::BatchNorm { eps } => norm::batch_norm(&mut run, step, *eps),
+        Op::BatchNormBwd => norm::batch_norm_bwd(&mut run, step),
+        Op::BatchNormInfer { eps } => norm::batch_norm_infer(&mut run, step, *eps),
+        Op::LayerNorm { eps } => norm::layer_norm(&mut run, step, *eps),
+        Op::LayerNormBwd => norm::layer_norm_bwd(&mut run, step),
+
+        Op::BceWithLogits | Op::Mse => {
+            let entry = if step.op == Op::Mse { "mse" } else { "bce_with_logits" };
+            let args = LossArgs { rows: len as u32, width: 1 };
+            run.push(with_inputs(Dispatch::new(Shader::Loss, entry, &args), step).bind(5, out(step, 0)).quads(len));
+        }
+        Op::SoftmaxCrossEntropy => {
+            let (rows, dispatch) = loss_rows("softmax_cross_entropy", shape(0));
+            let [logits, target] = [0, 1].map(|i| Place::from(&step.inputs[i]));
+            run.push(dispatch.bind(1, logits).bind(3, target).bind(6, out(step, 0)).groups(rows));
+        }
+        Op::SoftmaxCrossEntropyBwd => {
+            let (rows, dispatch) = loss_rows("softmax_cross_entropy_bwd", shape(1));
+            let [dy, logits, target] = [0, 1, 2].map(|i| Place::from(&step.inputs[i]));
+            run.push(dispatch.bind(1, logits).bind(3, target).bind(4, dy).bind(6, out(step, 0)).groups(rows));
+        }
+        Op::GaussianKl => {
+            let (rows, dispatch) = loss_rows("gaussian_kl", shape(0));
+            run.push(with_inputs(dispatch, step).bind(6, out(step, 0)).groups(rows));
+        }
+
+        Op::LstmCell => {
+            let args = LstmArgs { steps: 1, rows: shape(1).rows() as u32, h: last(1) as u32 };
+            let dispatch = with_inputs(Dispatch::new(Shader::Lstm, "lstm_cell", &args), step);
+            run.push(with_outputs(dispatch, step).each(shape(1).len()));
+        }
+        Op::LstmCellBwd => {
+            let args = LstmArgs { steps: 1, rows: shape(0).rows() as u32, h: last(0) as u32 };
+            let dispatch = with_inputs(Dispatch::new(Shader::Lstm, "lstm_cell_bwd", &args), step);
+            run.push(with_outputs(dispatch, step).each(shape(0).len()));
+        }
+        Op::Lstm | Op::LstmBwd => {
+            let entry = if step.op == Op::Lstm { "lstm" } else { "lstm_bwd" };
+            let (sequence, h) = (shape(0), last(1));
+            let (steps, rows) = (sequence.dims()[0], sequence.dims()[1]);
+            let args = LstmArgs { steps: steps as u32, rows: rows as u32, h: h as u32 };
+            let dispatch = with_inputs(Dispatch::new(Shader::Lstm, entry, &args), step);
+            run.push(with_outputs(dispatch, step).groups(rows.div_ceil(LSTM_ROWS)));
+        }
+
+        Op::Random { dist, stream, counter, shape } => {
+            let args = RandomArgs {
+                len: len as u32,
+                per_image: (len / shape.dims().first().copied().unwrap_or(1).max(1)).max(1) as u32,
+                stream: *stream as u32,
+                by_image: u32::from(*counter == Counter::Image),
+                ..RandomArgs::default()
+            };
+            let normal = u32::from(*dist == Dist::Normal);
+            let dispatch = Dispatch::new(Shader::Random, "random", &args).constant("FUNCTION", normal);
+            run.push(with_inputs(dispatch, step).bind(4, out(step, 0)).quads(len));
+        }
+        Op::Categorical => {
+            let rows = shape(0).rows();
+            let args = RandomArgs { rows: rows as u32, width: last(0) as u32, ..RandomArgs::default() };
+            let dispatch = Dispatch::new(Shader::Random, "categorical", &args).groups(rows.div_ceil(CATEGORICAL_ROWS));
+            run.push(with_inputs(dispatch, step).bind(4, out(step, 0)));
+        }
+        Op::Bernoulli => {
+            let args = RandomArgs { len: len as u32, ..RandomArgs::default() };
+            let dispatch = Dispatch::new(Shader::Random, "bernoulli", &args).quads(len);
+            run.push(with_inputs(dispatch, step).bind(4, out(step, 0)));
+        }
+
+        Op::Adam { beta1, beta2, eps } => {
+            let dispatch = Dispatch::new(Shader::Optim, "adam", &OptimArgs::adam(len, [*beta1, *beta2, *eps]));
+            let state = [(0, 0, 4), (2, 1, 5), (3, 2, 6)];
+            let dispatch = dispatch.bind(1, &step.inputs[1]).bind(2, &step.inputs[4]).bind(3, &step.inputs[5]);
+            optimise(&mut run, step, dispatch, &state);
+        }
+        Op::RmsProp { alpha, eps } => {
+            let dispatch = Dispatch::new(Shader::Optim, "rmsprop", &OptimArgs::keeping(len, *alpha, *eps));
+            let dispatch = dispatch.bind(1, &step.inputs[1]).bind(2, &step.inputs[3]);
+            optimise(&mut run, step, dispatch, &[(0, 0, 4), (2, 1, 6)]);
+        }
+        Op::Sgd { momentum } => {
+            let dispatch = Dispatch::new(Shader::Optim, "sgd", &OptimArgs::keeping(len, *momentum, 0.0));
+            let dispatch = dispatch.bind(1, &step.inputs[1]).bind(2, &step.inputs[3]);
+            optimise(&mut run, step, dispatch, &[(0, 0, 4), (2, 1, 6)]);
+        }
+        Op::Ema { decay } => {
+            let dispatch = Dispatch::new(Shader::Optim, "ema", &OptimArgs::keeping(len, *decay, 0.0));
+            optimise(&mut run, step, dispatch.bind(1, &step.inputs[1]), &[(0, 0, 4)]);
+        }
+        Op::Store(_) => run.push(copy((&step.inputs[0]).into(), out(step, 0), len)),
+    }
+    run
+}
+
+/// Output `i` as a place.
+pub(super) fn out(step: &Step, i: usize) -> Place {
+    (&step.outputs[i]).into()
+}
+
+/// Binds all inputs of the step, from 1 on.
+pub(super) fn with_inputs(dispatch: Dispatch, step: &Step) -> Dispatch {
+    (1..).zip(&step.inputs).fold(dispatch, |d, (binding, input)| d.bind(binding, input))
+}
+
+/// Binds all outputs of the step as the recurrences take them, from 6 on.
+fn with_outputs(dispatch: Dispatch, step: &Step) -> Dispatch {
+    (6..).zip(&step.outputs).fold(dispatch, |d, (binding, output)| d.bind(binding, output))
+}
+
+/// `to = from`
+fn copy(from: Place, to: Place, len: usize) -> Dispatch {
+    let args = ElementArgs { len: len as u32, ..ElementArgs::default() };
+    Dispatch::new(Shader::Elementwise, "copy", &args).bind(1, from).bind(4, to).quads(len)
+}
+
+/// `to = the number with these bits` in every element.
+pub(super) fn fill(bits: u32, to: Place, len: usize) -> Dispatch {
+    let args = ElementArgs { len: len as u32, width: bits, ..ElementArgs::default() };
+    Dispatch::new(Shader::Elementwise, "fill", &args).bind(4, to).quads(len)
+}
+
+/// An optimiser on its state, given as (input, output, binding): bound once, as the output, which takes the old value first
+/// where the planner has not put both into one buffer.
+fn optimise(run: &mut Launch, step: &Step, dispatch: Dispatch, state: &[(usize, usize, u32)]) {
+    let len = step.outputs[0].meta.shape.len();
+    let mut dispatch = dispatch.quads(len);
+    for &(input, output, binding) in state {
+        let (old, new) = (Place::from(&step.inputs[input]), out(step, output));
+        if old != new {
+            run.push(copy(old, new, len));
+        }
+        dispatch = dispatch.bind(binding, new);
+    }
+    run.push(dispatch);
+}
+
+fn index_args(rows: usize, count: usize, width: usize) -> IndexArgs {
+    IndexArgs { rows: rows as u32, count: count as u32, width: width as u32 }
+}
+
+/// A loss with a workgroup for each row of a matrix.
+fn loss_rows(entry: &'static str, shape: Shape) -> (usize, Dispatch) {
+    let args = LossArgs { rows: shape.rows() as u32, width: shape.last() as u32 };
+    (shape.rows(), Dispatch::new(Shader::Loss, entry, &args))
+}
+
+/// `y = sum of x`, in as many stages as it takes.
+pub(super) fn sum(run: &mut Launch, args: ReduceArgs, x: Place, y: Place) {
+    let (sums, width) = (args.sums(), args.width as usize);
+    if args.summed_rows() <= SHORT {
+        run.push(Dispatch::new(Shader::Reduce, "sum_short", &args).bind(1, x).bind(2, y).each(sums * width));
+        return;
+    }
+    let groups = sums * args.parts as usize * width.div_ceil(args.columns as usize);
+    let dispatch = Dispatch::new(Shader::Reduce, "sum", &args).bind(1, x).groups(groups);
+    if args.parts == 1 {
+        run.push(dispatch.bind(2, y));
+        return;
+    }
+    let partial = run.take_scratch(sums * args.parts as usize * width);
+    run.push(dispatch.bind(2, partial));
+    sum(run, args.second_stage(), partial, y);
+}

@@ -1,0 +1,109 @@
+//! What of `norm.wgsl` a normalisation runs.
+
+use super::args::{NormArgs, REDUCE_THREADS, ReduceArgs, function, function_of, reduce_columns};
+use super::dispatch::{Dispatch, Launch, Place};
+use super::launch::{out, sum};
+use super::shaders::Shader;
+use crate::shape::Shape;
+use crate::tape::plan::{Fused, Step};
+
+/// Rows of a chunk that one thread goes through.
+const ROWS_OF_A_LANE: usize = 32;
+
+/// Rows in chunks that depend on their width alone.
+fn arguments(x: Shape, eps: f32) -> NormArgs {
+    let (rows, width) = (x.rows(), x.last());
+    let columns = reduce_columns(width);
+    let chunk_rows = ROWS_OF_A_LANE * REDUCE_THREADS / columns;
+    NormArgs {
+        rows: rows as u32,
+        width: width as u32,
+        chunk_rows: chunk_rows as u32,
+        chunks: rows.div_ceil(chunk_rows).max(1) as u32,
+        columns: columns as u32,
+        eps,
+        act: function::IDENTITY,
+        slope: 0.0,
+    }
+}
+
+fn kernel(entry: &'static str, args: &NormArgs) -> Dispatch {
+    Dispatch::new(Shader::Norm, entry, args)
+}
+
+/// A kernel with a workgroup for each block of columns of each chunk.
+fn by_chunk(entry: &'static str, args: &NormArgs) -> Dispatch {
+    kernel(entry, args).groups(args.chunks as usize * args.width.div_ceil(args.columns) as usize)
+}
+
+/// `rows` words for each column of each chunk.
+fn partial_sums(run: &mut Launch, args: &NormArgs, rows: usize) -> Place {
+    run.take_scratch(args.chunks as usize * rows * args.width as usize)
+}
+
+/// Binds inputs of the step: (binding, input).
+fn reads(dispatch: Dispatch, step: &Step, inputs: &[(u32, usize)]) -> Dispatch {
+    inputs.iter().fold(dispatch, |d, &(binding, i)| d.bind(binding, &step.inputs[i]))
+}
+
+/// Statistics of chunks, their join, and the rows normalised by them.
+pub(super) fn batch_norm(run: &mut Launch, step: &Step, eps: f32) {
+    let x = step.inputs[0].meta.shape;
+    let mut args = arguments(x, eps);
+    if let [Fused::Act(f)] = step.epilogue.as_slice() {
+        (args.act, args.slope) = function_of(*f);
+    }
+    let (parts, factors) = (partial_sums(run, &args, 3), run.take_scratch(2 * x.last()));
+    run.push(reads(by_chunk("batch_norm_statistics", &args), step, &[(1, 0)]).bind(6, parts));
+    let join = reads(kernel("batch_norm_join", &args).bind(1, parts), step, &[(2, 2), (3, 1)]);
+    run.push(join.bind(6, factors).bind(7, out(step, 1)).bind(8, out(step, 2)).each(x.last()));
+    let apply = reads(kernel("batch_norm", &args), step, &[(1, 0)]);
+    run.push(apply.bind(4, out(step, 1)).bind(5, factors).bind(6, out(step, 0)).each(x.len()));
+}
+
+/// Inputs dy, x, gamma, mean, inv_std.
+pub(super) fn batch_norm_bwd(run: &mut Launch, step: &Step) {
+    let x = step.inputs[1].meta.shape;
+    let args = arguments(x, 0.0);
+    let (parts, factors) = (partial_sums(run, &args, 3), run.take_scratch(3 * x.last()));
+    run.push(reads(by_chunk("batch_norm_bwd_sums", &args), step, &[(1, 0), (2, 1), (4, 3)]).bind(6, parts));
+    let join = reads(kernel("batch_norm_bwd_join", &args).bind(1, parts), step, &[(3, 2), (5, 4)]);
+    run.push(join.bind(6, factors).bind(7, out(step, 1)).bind(8, out(step, 2)).each(x.last()));
+    let apply = reads(kernel("batch_norm_bwd", &args), step, &[(1, 0), (2, 1), (4, 3)]);
+    run.push(apply.bind(5, factors).bind(6, out(step, 0)).each(x.len()));
+}
+
+/// Inputs x, gamma, beta, mean, variance.
+pub(super) fn batch_norm_infer(run: &mut Launch, step: &Step, eps: f32) {
+    let x = step.inputs[0].meta.shape;
+    let apply = kernel("batch_norm_infer", &arguments(x, eps));
+    let apply = reads(apply, step, &[(1, 0), (2, 2), (3, 1), (4, 3), (5, 4)]);
+    run.push(apply.bind(6, out(step, 0)).each(x.len()));
+}
+
+/// Inputs x, gamma, beta.
+pub(super) fn layer_norm(run: &mut Launch, step: &Step, eps: f32) {
+    let args = arguments(step.inputs[0].meta.shape, eps);
+    let dispatch = reads(kernel("layer_norm", &args), step, &[(1, 0), (2, 2), (3, 1)]);
+    let dispatch = dispatch.bind(6, out(step, 0)).bind(7, out(step, 1)).bind(8, out(step, 2));
+    run.push(dispatch.groups(args.rows as usize));
+}
+
+/// Inputs dy, x, gamma, mean, inv_std.
+pub(super) fn layer_norm_bwd(run: &mut Launch, step: &Step) {
+    let x = step.inputs[1].meta.shape;
+    let args = arguments(x, 0.0);
+    let (offsets, parts) = (run.take_scratch(x.rows()), partial_sums(run, &args, 2));
+    let rows = reads(kernel("layer_norm_bwd", &args), step, &[(1, 0), (2, 1), (3, 2), (4, 3), (5, 4)]);
+    run.push(rows.bind(6, out(step, 0)).bind(7, offsets).groups(args.rows as usize));
+    let sums = reads(by_chunk("layer_norm_bwd_sums", &args), step, &[(1, 0), (2, 1), (4, 3), (5, 4)]);
+    run.push(sums.bind(3, offsets).bind(6, parts));
+    for output in [1, 2] {
+        let of = ReduceArgs {
+            offset: (output as u32 - 1) * args.width,
+            row_stride: 2 * args.width,
+            ..ReduceArgs::rows(args.chunks as usize, x.last())
+        };
+        sum(run, of, parts, out(step, output));
+    }
+}

@@ -1,0 +1,167 @@
+//! How products are cut into tiles: what of `product.wgsl` a matmul or a convolution runs.
+
+use super::args::{ProductArgs, ReduceArgs, function_of, fused};
+use super::dispatch::{Dispatch, Launch, Place};
+use super::launch::{out, sum};
+use super::shaders::Shader;
+use crate::shape::Shape;
+use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::plan::{Fused, Step};
+
+/// Columns of c up to which the narrow tile serves.
+const NARROW: usize = 16;
+/// Rows of k of a partial sum, and elements of c for which they are doubled: few partial sums where each is large.
+const CHUNK: usize = 512;
+const CHUNK_OUTPUTS: usize = 16 * 1024;
+
+/// A kernel of the family and how it is tiled.
+struct Tiled {
+    args: ProductArgs,
+    entry: &'static str,
+    /// Channels of what a is read from.
+    channels: usize,
+}
+
+impl Tiled {
+    /// A product `[m, k] [k, n]` in tiles; `phases` of them, or partial sums.
+    fn dispatch(mut self, [m, k, n]: [usize; 3], phases: usize) -> (Dispatch, ProductArgs) {
+        let columns = if n <= NARROW { 4 } else { 16 };
+        let depth = if n <= NARROW { 8 } else { 16 };
+        let (tile_m, tile_n) = (1024 / columns, 4 * columns);
+        let (tiles_m, tiles_n) = (m.div_ceil(tile_m), n.div_ceil(tile_n));
+        let args = &mut self.args;
+        (args.m, args.n, args.k) = (m as u32, n as u32, k as u32);
+        (args.tiles_m, args.tiles_n) = (tiles_m as u32, tiles_n as u32);
+        let dispatch = Dispatch::new(Shader::Product, self.entry, args)
+            .constant("COLUMNS", columns as u32)
+            .constant("DEPTH", depth)
+            .constant("ALIGNED_A", u32::from(self.channels.is_multiple_of(4)))
+            .constant("ALIGNED_B", u32::from(n.is_multiple_of(4)))
+            .groups(tiles_m * tiles_n * phases);
+        (dispatch, self.args)
+    }
+}
+
+/// Binds the epilogue and the output.
+fn finish(dispatch: Dispatch, step: &Step, y: Place) -> Dispatch {
+    let of = |pick: fn(&Fused) -> Option<Place>| step.epilogue.iter().find_map(pick).unwrap_or(Place::Unused);
+    let bias = of(|f| if let Fused::Bias(o) = f { Some(o.into()) } else { None });
+    let added = of(|f| if let Fused::Add(o) = f { Some(o.into()) } else { None });
+    let saved = of(|f| if let Fused::ActBwd(_, o) = f { Some(o.into()) } else { None });
+    dispatch.bind(3, bias).bind(4, added).bind(5, saved).bind(6, y)
+}
+
+/// Writes what was folded into a step into its arguments. Fusion folds at most one operation of each kind.
+fn set_epilogue(args: &mut ProductArgs, step: &Step) {
+    args.len = step.outputs[0].meta.shape.len() as u32;
+    for (word, op) in args.fused.iter_mut().zip(&step.epilogue) {
+        *word = match op {
+            Fused::Bias(_) => fused::BIAS,
+            Fused::Add(_) => fused::ADD,
+            Fused::Act(f) => {
+                let (function, slope) = function_of(*f);
+                args.act_slope = slope;
+                fused::ACT | function << 8
+            }
+            Fused::ActBwd(f, _) => {
+                let (function, slope) = function_of(*f);
+                args.bwd_slope = slope;
+                fused::ACT_BWD | function << 8
+            }
+        };
+    }
+}
+
+/// A convolution with one tap on `pixels` pixels without neighbours: a matrix product.
+fn pointwise(pixels: usize, cin: usize, cout: usize) -> ConvGeom {
+    let (stride, pad) = ([1, 1], [0, 0]);
+    let (mask, groups, blocks) = (Mask::None, 1, 1);
+    ConvGeom { n: pixels, h: 1, w: 1, cin, oh: 1, ow: 1, cout, kh: 1, kw: 1, stride, pad, mask, groups, blocks }
+}
+
+/// Whether a convolution multiplies each pixel by itself.
+fn is_pointwise(g: &ConvGeom) -> bool {
+    (g.kh, g.kw) == (1, 1) && g.stride == [1, 1] && g.pad == [0, 0] && (g.h, g.w) == (g.oh, g.ow)
+}
+
+/// `c[m, n] = op(a) op(b)`, then the epilogue.
+pub(super) fn matmul(run: &mut Launch, step: &Step, ta: bool, tb: bool) {
+    let (a, c) = (step.inputs[0].meta.shape, step.outputs[0].meta.shape);
+    let (m, n, k) = (c.rows(), c.last(), if ta { a.rows() } else { a.last() });
+    let b = if tb { transposed(run, &pointwise(1, n, k), (&step.inputs[1]).into()) } else { (&step.inputs[1]).into() };
+    if ta {
+        return outer(run, step, "matmul_ta", &pointwise(k, m, n), b);
+    }
+    let mut args = ProductArgs::of_geometry(&pointwise(m, k, n));
+    set_epilogue(&mut args, step);
+    let (dispatch, _) = Tiled { args, entry: "matmul", channels: k }.dispatch([m, k, n], 1);
+    run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, b), step, out(step, 0)));
+}
+
+/// `y = conv(x, w)`, then the epilogue.
+pub(super) fn conv(run: &mut Launch, step: &Step, g: &ConvGeom) {
+    let mut args = ProductArgs::of_geometry(g);
+    set_epilogue(&mut args, step);
+    let extents = [g.n * g.oh * g.ow, args.open_taps() as usize * g.cin, g.cout];
+    let entry = if is_pointwise(g) { "matmul" } else { "conv" };
+    let (dispatch, _) = Tiled { args, entry, channels: g.cin }.dispatch(extents, 1);
+    run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, &step.inputs[1]), step, out(step, 0)));
+}
+
+/// `dx` of a convolution from `dy`, or the transposed convolution of `dy`, then the epilogue.
+pub(super) fn conv_dx(run: &mut Launch, step: &Step, g: &ConvGeom) {
+    let w = transposed(run, g, (&step.inputs[1]).into());
+    let full = ProductArgs::of_geometry(g);
+    let open = full.open_taps() as usize;
+    if is_pointwise(g) && open == 1 && full.groups == 0 {
+        let pixels = g.n * g.h * g.w;
+        let mut args = ProductArgs::of_geometry(&pointwise(pixels, g.cout, g.cin));
+        set_epilogue(&mut args, step);
+        let extents = [pixels, g.cout, g.cin];
+        let (dispatch, _) = Tiled { args, entry: "matmul", channels: g.cout }.dispatch(extents, 1);
+        run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, w), step, out(step, 0)));
+        return;
+    }
+    let mut args = full;
+    set_epilogue(&mut args, step);
+    let pixels = g.n * g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]);
+    let phases = g.stride[0].min(g.h) * g.stride[1].min(g.w);
+    let extents = [pixels, open * g.cout, g.cin];
+    let (dispatch, _) = Tiled { args, entry: "conv_dx", channels: g.cout }.dispatch(extents, phases);
+    run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, w), step, out(step, 0)));
+}
+
+/// `dw` of a convolution from `x` and `dy`; exactly zero for closed weights.
+pub(super) fn conv_dw(run: &mut Launch, step: &Step, g: &ConvGeom) {
+    let entry = if is_pointwise(g) { "matmul_ta" } else { "conv_dw" };
+    outer(run, step, entry, g, (&step.inputs[1]).into());
+}
+
+/// Sums over output pixels in chunks that depend on the weights alone, then the sum of the chunks in order. Only a sum in
+/// one piece can have an epilogue.
+fn outer(run: &mut Launch, step: &Step, entry: &'static str, g: &ConvGeom, dy: Place) {
+    let (m, n, k) = (g.kh * g.kw * g.cin, g.cout, g.n * g.oh * g.ow);
+    let chunk = if step.epilogue.is_empty() { CHUNK * (m * n).div_ceil(CHUNK_OUTPUTS).max(1) } else { k.max(1) };
+    let chunks = k.div_ceil(chunk).max(1);
+    let mut args = ProductArgs::of_geometry(g);
+    set_epilogue(&mut args, step);
+    (args.chunk, args.chunks) = (chunk as u32, chunks as u32);
+    let (dispatch, _) = Tiled { args, entry, channels: g.cin }.dispatch([m, k, n], chunks);
+    let dispatch = dispatch.bind(1, &step.inputs[0]).bind(2, dy);
+    if chunks == 1 {
+        run.push(finish(dispatch, step, out(step, 0)));
+        return;
+    }
+    let partial = run.take_scratch(chunks * m * n);
+    run.push(finish(dispatch, step, partial));
+    sum(run, ReduceArgs::new(Shape::from([chunks, m * n]), Shape::from([1, m * n])), partial, out(step, 0));
+}
+
+/// The weights as `[kh, kw, cout, cin]`, closed ones zero.
+fn transposed(run: &mut Launch, g: &ConvGeom, w: Place) -> Place {
+    let len = g.w_shape().len();
+    let to = run.take_scratch(len);
+    let dispatch = Dispatch::new(Shader::Product, "transpose", &ProductArgs::of_geometry(g));
+    run.push(dispatch.bind(1, w).bind(6, to).each(len));
+    to
+}

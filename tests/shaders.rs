@@ -1,0 +1,79 @@
+//! Every shader, validated and translated by naga to what Vulkan, Metal and DX12 take, without a graphics card.
+#![cfg(feature = "wgpu")]
+
+use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{Module, ShaderStage};
+use pixtape::backend::wgpu::shaders::Shader;
+
+fn parse(shader: Shader) -> Module {
+    let source = shader.source();
+    naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, shader.name())))
+}
+
+/// Validated with no capability beyond core WebGPU.
+fn validate(shader: Shader, module: &Module) -> ModuleInfo {
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    validator.validate(module).unwrap_or_else(|e| panic!("{}: {}", shader.name(), e.emit_to_string(&shader.source())))
+}
+
+#[test]
+fn shaders_translate_for_vulkan_metal_and_dx12() {
+    let mut kernels = 0;
+    for shader in Shader::ALL {
+        let module = parse(shader);
+        let info = validate(shader, &module);
+        for entry in &module.entry_points {
+            let name = format!("{}::{}", shader.name(), entry.name);
+            let stage = (ShaderStage::Compute, entry.name.as_str());
+            let (module, info) =
+                pipeline_constants::process_overrides(&module, &info, Some(stage), &PipelineConstants::default())
+                    .unwrap_or_else(|e| panic!("{name}: {e}"));
+            let pipeline =
+                spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.name.clone() };
+            let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline));
+            assert!(!words.unwrap_or_else(|e| panic!("{name}: {e}")).is_empty(), "{name}");
+            let metal = msl::Options { fake_missing_bindings: true, ..Default::default() };
+            let (text, _) = msl::write_string(&module, &info, &metal, &msl::PipelineOptions::default())
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(!text.is_empty(), "{name}");
+            let (options, mut text) = (hlsl::Options::default(), String::new());
+            let pipeline = hlsl::PipelineOptions { entry_point: Some(stage_owned(&entry.name)) };
+            hlsl::Writer::new(&mut text, &options, &pipeline)
+                .write(&module, &info, None)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(!text.is_empty(), "{name}");
+            kernels += 1;
+        }
+    }
+    assert!(kernels > 40, "{kernels} kernels");
+}
+
+fn stage_owned(name: &str) -> (ShaderStage, String) {
+    (ShaderStage::Compute, name.to_string())
+}
+
+/// What a browser guarantees: 8 storage buffers a kernel, 256 invocations and 16 KiB a workgroup.
+#[test]
+fn shaders_keep_to_the_default_limits() {
+    for shader in Shader::ALL {
+        let module = parse(shader);
+        let info = validate(shader, &module);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        for (index, entry) in module.entry_points.iter().enumerate() {
+            let name = format!("{}::{}", shader.name(), entry.name);
+            let used = |space: fn(naga::AddressSpace) -> bool| {
+                let info = info.get_entry_point(index);
+                let used = module.global_variables.iter().filter(|(handle, v)| !info[*handle].is_empty() && space(v.space));
+                used.map(|(_, v)| layouter[v.ty].size).collect::<Vec<u32>>()
+            };
+            let storage = used(|space| matches!(space, naga::AddressSpace::Storage { .. }));
+            assert!(storage.len() <= 8, "{name} binds {} storage buffers", storage.len());
+            let shared: u32 = used(|space| space == naga::AddressSpace::WorkGroup).iter().sum();
+            assert!(shared <= 16 * 1024, "{name} takes {shared} bytes of workgroup memory");
+            assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{name}");
+        }
+    }
+}
