@@ -42,7 +42,7 @@ pub struct Config {
     pub epochs: Option<u32>,
     /// The seed of all random streams.
     pub seed: u32,
-    /// `auto`, `cpu`, `cuda` or `wgpu`.
+    /// `auto`, `cpu`, `cuda`, `wgpu`, or one adapter as `wgpu:1`.
     pub device: String,
     /// Precision of the operands of matrix products and convolutions.
     pub precision: Precision,
@@ -282,7 +282,7 @@ impl Config {
                 return Err(format!("{key} must be at least 0 and below 1"));
             }
         }
-        if !["auto", "cpu", "cuda", "wgpu"].contains(&self.device.as_str()) {
+        if !crate::backend::is_device(&self.device) {
             return Err("device must be auto, cpu, cuda or wgpu".to_string());
         }
         if self.data.is_empty() || self.data.contains(['/', '\\']) {

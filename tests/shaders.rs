@@ -30,8 +30,7 @@ fn shaders_translate_for_vulkan_metal_and_dx12() {
             let (module, info) =
                 pipeline_constants::process_overrides(&module, &info, Some(stage), &PipelineConstants::default())
                     .unwrap_or_else(|e| panic!("{name}: {e}"));
-            let pipeline =
-                spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.name.clone() };
+            let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.name.clone() };
             let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline));
             assert!(!words.unwrap_or_else(|e| panic!("{name}: {e}")).is_empty(), "{name}");
             let metal = msl::Options { fake_missing_bindings: true, ..Default::default() };
@@ -66,7 +65,8 @@ fn shaders_keep_to_the_default_limits() {
             let name = format!("{}::{}", shader.name(), entry.name);
             let used = |space: fn(naga::AddressSpace) -> bool| {
                 let info = info.get_entry_point(index);
-                let used = module.global_variables.iter().filter(|(handle, v)| !info[*handle].is_empty() && space(v.space));
+                let used =
+                    module.global_variables.iter().filter(|(handle, v)| !info[*handle].is_empty() && space(v.space));
                 used.map(|(_, v)| layouter[v.ty].size).collect::<Vec<u32>>()
             };
             let storage = used(|space| matches!(space, naga::AddressSpace::Storage { .. }));

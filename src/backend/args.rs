@@ -5,6 +5,7 @@
 //! uniforms agree on every offset. Sizes are asserted here and in `args.cuh`. Lengths count elements of four bytes.
 
 use crate::error::{Error, Result};
+use crate::shape::Shape;
 use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::op::{Binary, Unary};
 use crate::tape::plan::Fused;
@@ -245,6 +246,12 @@ pub fn word(x: usize) -> Result<u32> {
     })
 }
 
+/// The decimal number of up to seven digits that was meant by a float: 0.999 rather than 0.99900001. What is computed
+/// from it (1 - beta, log beta) loses the float's error, as in implementations whose attributes are doubles.
+pub fn decimal(x: f32) -> f64 {
+    (f64::from(x) * 1e7).round() / 1e7
+}
+
 /// Code and slope of an elementwise function. The codes are the order of the variants.
 pub fn unary_code(f: Unary) -> (u32, f32) {
     match f {
@@ -270,6 +277,14 @@ pub fn binary_code(f: Binary) -> u32 {
         Binary::Sub => 1,
         Binary::Mul => 2,
         Binary::Div => 3,
+    }
+}
+
+impl Block {
+    /// A block of `inner` extents that begins at `before`.
+    pub fn new(outer: Shape, inner: Shape, before: [usize; 4]) -> Block {
+        let words = |extents: [usize; 4]| extents.map(|e| e as u32);
+        Block { outer: words(outer.padded()), inner: words(inner.padded()), before: words(before) }
     }
 }
 

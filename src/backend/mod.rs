@@ -5,8 +5,11 @@ mod axes;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod devices;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
+
+pub use devices::{DEVICES, devices, is_device, not_in_this_build, open, unknown_device, unusable};
 
 use crate::error::{Error, Result};
 use crate::tape::cost::Cost;
@@ -78,7 +81,7 @@ impl Scalars {
 /// What a device says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceInfo {
-    /// `cpu`.
+    /// `cpu`, `wgpu`.
     pub kind: String,
     /// Processor or card.
     pub name: String,
@@ -165,42 +168,4 @@ pub trait Backend {
 /// Reads a float output of the last replay.
 pub fn read(backend: &mut dyn Backend, plan: Compiled, output: usize, into: &mut [f32]) -> Result<()> {
     backend.read_words(plan, output, bytemuck::cast_slice_mut(into))
-}
-
-/// The names that a device can be asked for by.
-pub const DEVICES: [&str; 4] = ["auto", "cpu", "cuda", "wgpu"];
-
-/// Opens the device called `name`; `auto` takes the first that is there. `threads` 0 takes every core.
-///
-/// # Errors
-/// [`Error::Usage`] for a name that is none of [`DEVICES`], [`Error::Device`] for one that this build or machine lacks.
-pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
-    match name {
-        "cpu" => open_cpu(threads),
-        "cuda" => open_cuda(),
-        "auto" => open_cuda().or_else(|_| open_cpu(threads)),
-        known if DEVICES.contains(&known) => Err(absent(known)),
-        other => {
-            Err(Error::Usage(format!("there is no device \"{other}\"; name one of {} by --device", DEVICES.join(", "))))
-        }
-    }
-}
-
-fn open_cpu(threads: usize) -> Result<Box<dyn Backend>> {
-    Ok(Box::new(cpu::Cpu::new(cpu::Options { threads, ..Default::default() })?))
-}
-
-#[cfg(feature = "cuda")]
-fn open_cuda() -> Result<Box<dyn Backend>> {
-    Ok(Box::new(cuda::Cuda::new(cuda::Options::default())?))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn open_cuda() -> Result<Box<dyn Backend>> {
-    Err(absent("cuda"))
-}
-
-/// A backend that was left out by a cargo feature.
-fn absent(device: &str) -> Error {
-    Error::Device(format!("this build has no {device} backend; use --device cpu"))
 }

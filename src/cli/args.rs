@@ -1,6 +1,6 @@
 //! Arguments that several subcommands share, and what they turn into.
 
-use crate::backend::{self, Backend, DEVICES};
+use crate::backend::{self, Backend};
 use crate::config::{Config, preset};
 use crate::data::{Images, Set, Split};
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DeviceArgs {
-    /// Where to compute: auto, cpu, cuda or wgpu (default: auto)
+    /// Where to compute: auto, cpu, cuda, wgpu, or one adapter by wgpu:NUMBER or wgpu:NAME (default: auto)
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// Worker threads of the CPU; 0 takes every core
@@ -27,10 +27,7 @@ impl DeviceArgs {
     /// The name of the device, one that exists.
     pub fn name(&self) -> Result<&str> {
         let name = self.device.as_deref().unwrap_or("auto");
-        if DEVICES.contains(&name) {
-            return Ok(name);
-        }
-        Err(Error::Usage(format!("there is no device \"{name}\"; name one of {} by --device", DEVICES.join(", "))))
+        if backend::is_device(name) { Ok(name) } else { Err(backend::unknown_device(name)) }
     }
 
     pub fn open(&self) -> Result<Box<dyn Backend>> {

@@ -64,6 +64,8 @@ impl Place {
     fn run_program(&self, program: &Path, arguments: &[&str]) -> Output {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.0.path()).env_remove("PIXTAPE_DATA").env("RUST_BACKTRACE", "1");
+        // Without it graphics drivers complain on stderr.
+        command.env("XDG_RUNTIME_DIR", self.0.path());
         let output = command.timeout(Duration::from_secs(600)).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!said.contains("panicked") && !said.contains("bug in pixtape"), "{arguments:?}: {said}");

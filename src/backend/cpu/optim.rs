@@ -2,13 +2,8 @@
 
 use super::product::Isa;
 use super::vector::{CHUNK, map, spread, vectorized};
+use crate::backend::args::decimal;
 use rayon::prelude::*;
-
-/// The decimal number of up to seven digits that was meant by a float: 0.999 rather than 0.99900001. What is computed
-/// from it (1 - beta) loses the float's error, as in implementations whose attributes are doubles.
-fn decimal(x: f32) -> f64 {
-    (f64::from(x) * 1e7).round() / 1e7
-}
 
 /// The constants of one Adam step.
 #[derive(Clone, Copy, Debug)]

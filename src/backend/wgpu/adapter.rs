@@ -36,7 +36,7 @@ pub(super) fn is_software(adapter: &Adapter) -> bool {
 pub(super) fn choose(which: Option<&str>) -> Result<Adapter> {
     let mut adapters = all();
     if adapters.is_empty() {
-        return Err(Error::Device(format!("no Vulkan, Metal or DX12 driver was found for the device wgpu; {REMEDY}")));
+        return Err(none());
     }
     let chosen = match which {
         None => Some(0),
@@ -54,6 +54,11 @@ pub(super) fn choose(which: Option<&str>) -> Result<Adapter> {
             Err(Error::Device(format!("there is no adapter \"{which}\"; choose among these: {}", names.join(", "))))
         }
     }
+}
+
+/// The error where there is no adapter at all.
+pub(super) fn none() -> Error {
+    Error::Device(format!("no Vulkan, Metal or DX12 driver was found for the device wgpu; {REMEDY}"))
 }
 
 fn contains(name: &str, text: &str) -> bool {

@@ -1,11 +1,13 @@
-//! Argument structures of the GPU kernels: plain words, one structure a kernel family, mirrored field by field in the
-//! family's shader and kernel file.
+//! Argument structures of the shaders that differ from those of the CUDA kernels, because the work is cut otherwise; what both
+//! share is in [`backend::args`](crate::backend::args).
 //!
-//! Every field is four bytes wide; fields of four words stand first, where a uniform buffer wants them aligned to 16 bytes.
+//! One structure a kernel family, mirrored field by field in the family's shader: words, and arrays of four words where a
+//! uniform buffer wants them aligned to 16 bytes.
 
+use crate::backend::args::decimal;
+use crate::backend::axes::Axes;
 use crate::shape::Shape;
 use crate::tape::geometry::{ConvGeom, Mask};
-use crate::tape::op::{Binary, Unary};
 use bytemuck::{Pod, Zeroable};
 
 /// Arguments of the elementwise kernels.
@@ -20,18 +22,6 @@ pub struct ElementArgs {
     pub p: f32,
     /// Shift of `affine`; upper end of `clamp`.
     pub q: f32,
-}
-
-/// A block of `inner` extents in a tensor of `outer` extents: `pad`, `slice`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-pub struct BlockArgs {
-    /// Extents of the outer tensor.
-    pub outer: [u32; 4],
-    /// Extents of the block.
-    pub inner: [u32; 4],
-    /// Where the block begins.
-    pub before: [u32; 4],
 }
 
 /// Rows by index: `gather`, `scatter`.
@@ -70,7 +60,7 @@ pub struct ReduceArgs {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct ProductArgs {
-    /// Operations folded into the end: kind ([`fused`]) in the low byte, [`function`] above; 0 ends the list.
+    /// Operations folded into the end: kind ([`fused`]) in the low byte, a code of [`unary_code`](crate::backend::args::unary_code) above; 0 ends the list.
     pub fused: [u32; 4],
     /// Rows of c; `conv_dx`: pixels of the largest stride phase.
     pub m: u32,
@@ -128,7 +118,7 @@ pub struct NormArgs {
     /// Threads side by side along the width, a power of two.
     pub columns: u32,
     pub eps: f32,
-    /// Fused activation ([`function`]) and its slope.
+    /// Fused activation (a code of [`unary_code`](crate::backend::args::unary_code)) and its slope.
     pub act: u32,
     pub slope: f32,
 }
@@ -151,6 +141,21 @@ pub struct LstmArgs {
     pub rows: u32,
     /// Units.
     pub h: u32,
+}
+
+/// LSTMs that scan images.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct ScanArgs {
+    pub images: u32,
+    pub h: u32,
+    pub w: u32,
+    /// Units.
+    pub d: u32,
+    /// Columns of the row above that a pixel sees (Row LSTM).
+    pub taps: u32,
+    /// 1: from right to left (Diagonal LSTM).
+    pub reverse: u32,
 }
 
 /// Random draws, and categories or bits from given ones.
@@ -187,7 +192,7 @@ pub struct OptimArgs {
     pub eps: f32,
 }
 
-/// Kinds of operations folded into a product.
+/// Kinds of operations folded into a product, as in [`Epilogue`](crate::backend::args::Epilogue).
 pub mod fused {
     pub const BIAS: u32 = 1;
     pub const ADD: u32 = 2;
@@ -195,46 +200,8 @@ pub mod fused {
     pub const ACT_BWD: u32 = 4;
 }
 
-/// What the kernels call a function of one argument; no function at all.
-pub mod function {
-    pub const IDENTITY: u32 = 12;
-}
-
-/// The kernels' number of a function and its slope.
-pub fn function_of(f: Unary) -> (u32, f32) {
-    match f {
-        Unary::Relu => (0, 0.0),
-        Unary::LeakyRelu(slope) => (1, slope),
-        Unary::Elu => (2, 0.0),
-        Unary::Tanh => (3, 0.0),
-        Unary::Sigmoid => (4, 0.0),
-        Unary::Softplus => (5, 0.0),
-        Unary::Silu => (6, 0.0),
-        Unary::Exp => (7, 0.0),
-        Unary::Log => (8, 0.0),
-        Unary::Sqrt => (9, 0.0),
-        Unary::Square => (10, 0.0),
-        Unary::Recip => (11, 0.0),
-    }
-}
-
-/// The kernels' number of a function of two arguments.
-pub fn binary_of(f: Binary) -> u32 {
-    match f {
-        Binary::Add => 0,
-        Binary::Sub => 1,
-        Binary::Mul => 2,
-        Binary::Div => 3,
-    }
-}
-
-impl BlockArgs {
-    /// A block of `inner` extents that begins at `before`.
-    pub fn new(outer: Shape, inner: Shape, before: [usize; 4]) -> Self {
-        let words = |extents: [usize; 4]| extents.map(|e| e as u32);
-        BlockArgs { outer: words(outer.padded()), inner: words(inner.padded()), before: words(before) }
-    }
-}
+/// The code of no function at all, behind those of [`unary_code`](crate::backend::args::unary_code).
+pub const IDENTITY: u32 = 12;
 
 /// Threads of a workgroup that reduces.
 pub const REDUCE_THREADS: usize = 256;
@@ -252,28 +219,10 @@ pub fn reduce_part_rows(width: usize) -> usize {
 }
 
 impl ReduceArgs {
-    /// Axes summed from the large shape to the small one, or repeated the other way; neighbouring axes of a kind are merged.
+    /// Axes summed from the large shape to the small one, or repeated the other way.
     pub fn new(large: Shape, small: Shape) -> Self {
-        let mut axes = [1; 5];
-        let mut at = 0;
-        for (&d, &s) in large.dims().iter().zip(small.dims()) {
-            if d != 1 {
-                let kept = d == s;
-                at += usize::from(kept != (at % 2 == 0));
-                axes[at] *= d;
-            }
-        }
-        let [mut kept0, mut folded0, mut kept1, mut folded1, mut width] = axes;
-        if folded1 == 1 {
-            (kept1, width) = (1, kept1 * width);
-        }
-        if kept1 == 1 {
-            (folded0, folded1) = (1, folded0 * folded1);
-        }
-        if folded0 == 1 {
-            (kept0, kept1) = (1, kept0 * kept1);
-        }
-        ReduceArgs::of([kept0, folded0, kept1, folded1, width])
+        let Axes { kept0, folded0, kept1, folded1, kept2 } = Axes::new(large, small);
+        ReduceArgs::of([kept0, folded0, kept1, folded1, kept2])
     }
 
     /// The sum of `rows` rows.
@@ -353,12 +302,6 @@ impl ProductArgs {
     }
 }
 
-/// The decimal number of up to seven digits that was meant by a float: 0.999 rather than 0.99900001. What is computed
-/// from it (1 - beta, log beta) loses the float's error.
-pub fn decimal(x: f32) -> f64 {
-    (f64::from(x) * 1e7).round() / 1e7
-}
-
 impl OptimArgs {
     /// `adam` with these attributes.
     pub fn adam(len: usize, [beta1, beta2, eps]: [f32; 3]) -> Self {
@@ -382,13 +325,13 @@ impl OptimArgs {
 
 const _: () = {
     assert!(size_of::<ElementArgs>() == 16);
-    assert!(size_of::<BlockArgs>() == 48);
     assert!(size_of::<IndexArgs>() == 12);
     assert!(size_of::<ReduceArgs>() == 40);
     assert!(size_of::<ProductArgs>() == 132);
     assert!(size_of::<NormArgs>() == 32);
     assert!(size_of::<LossArgs>() == 8);
     assert!(size_of::<LstmArgs>() == 12);
+    assert!(size_of::<ScanArgs>() == 24);
     assert!(size_of::<RandomArgs>() == 24);
     assert!(size_of::<OptimArgs>() == 28);
 };

@@ -170,8 +170,7 @@ impl CompiledPlan {
     /// Adds the time of each dispatch to that of its step: a pass each, with a timestamp at both ends.
     fn time_stamped(&self, gpu: &mut Gpu, chunk: &[Bound], times: &mut [f64]) -> Result<()> {
         let count = 2 * chunk.len() as u32;
-        let descriptor =
-            wgpu::QuerySetDescriptor { label: Some("steps"), ty: wgpu::QueryType::Timestamp, count };
+        let descriptor = wgpu::QuerySetDescriptor { label: Some("steps"), ty: wgpu::QueryType::Timestamp, count };
         let queries = gpu.device.create_query_set(&descriptor);
         let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
         let resolved = gpu.raw_buffer(8 * u64::from(count), usage);

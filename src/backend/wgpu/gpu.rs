@@ -84,8 +84,9 @@ impl Gpu {
             ..Default::default()
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
-        let (device, queue) = opened
-            .map_err(|e| Error::Device(format!("{name} could not be opened ({e}); update its driver or use --device cpu")))?;
+        let (device, queue) = opened.map_err(|e| {
+            Error::Device(format!("{name} could not be opened ({e}); update its driver or use --device cpu"))
+        })?;
         let fault = Fault::default();
         let (for_errors, for_loss) = (fault.clone(), fault.clone());
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -192,7 +193,8 @@ impl Gpu {
             }
         });
         self.wait()?;
-        let failed = |why: String| Error::Device(format!("reading from the device failed ({why}); run the command again"));
+        let failed =
+            |why: String| Error::Device(format!("reading from the device failed ({why}); run the command again"));
         match outcome.lock().ok().and_then(|mut slot| slot.take()) {
             Some(Ok(())) => {}
             Some(Err(why)) => return Err(failed(why.to_string())),
@@ -211,19 +213,26 @@ impl Gpu {
     pub(super) fn wait(&self) -> Result<()> {
         let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
         self.check("waiting for the device")?;
-        waited.map(|_| ()).map_err(|why| Error::Device(format!("the device does not answer ({why}); restart the program")))
+        waited
+            .map(|_| ())
+            .map_err(|why| Error::Device(format!("the device does not answer ({why}); restart the program")))
     }
 
-    /// Whether the words around a buffer are untouched.
-    pub(super) fn guard_holds(&mut self, buffer: &GpuBuffer) -> Result<bool> {
-        let mut words = vec![0; ALIGNMENT as usize / 4];
-        for offset in [0, buffer.offset + buffer.bound_bytes()] {
-            self.read_raw(&buffer.buffer, offset, &mut words)?;
-            if words.iter().any(|word| *word != GUARD) {
-                return Ok(false);
-            }
+    /// Index of the first of these buffers around which words were changed.
+    pub(super) fn first_overrun(&mut self, buffers: &[&GpuBuffer]) -> Result<Option<usize>> {
+        let all =
+            self.raw_buffer(2 * ALIGNMENT * buffers.len() as u64, BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for (at, buffer) in (0..).step_by(2 * ALIGNMENT as usize).zip(buffers) {
+            encoder.copy_buffer_to_buffer(&buffer.buffer, 0, &all, at, ALIGNMENT);
+            let behind = buffer.offset + buffer.bound_bytes();
+            encoder.copy_buffer_to_buffer(&buffer.buffer, behind, &all, at + ALIGNMENT, ALIGNMENT);
         }
-        Ok(true)
+        self.queue.submit([encoder.finish()]);
+        let guard = ALIGNMENT as usize / 2;
+        let mut words = vec![0; guard * buffers.len()];
+        self.read_raw(&all, 0, &mut words)?;
+        Ok(words.chunks(guard).position(|words| words.iter().any(|word| *word != GUARD)))
     }
 
     /// The pipeline of a dispatch, made when it is first asked for.

@@ -1,14 +1,14 @@
 //! Steps to dispatches: one exhaustive match, and no device: what runs can be looked at without one.
 
-use super::args::{
-    BlockArgs, ElementArgs, IndexArgs, LossArgs, LstmArgs, OptimArgs, RandomArgs, ReduceArgs, binary_of, function_of,
-};
+use super::args::{ElementArgs, IndexArgs, LossArgs, LstmArgs, OptimArgs, RandomArgs, ReduceArgs, ScanArgs};
 use super::dispatch::{Dispatch, Launch, Place};
 use super::shaders::Shader;
 use super::{norm, product};
+use crate::backend::args::{Block, binary_code, unary_code};
 use crate::shape::Shape;
 use crate::tape::op::{Counter, Dist, Op};
 use crate::tape::plan::Step;
+use crate::tape::text;
 
 /// Sums of at most so many rows are made by a thread each.
 const SHORT: usize = 32;
@@ -40,14 +40,14 @@ pub(super) fn launch(step: &Step) -> Launch {
         Op::Fill { value, .. } => run.push(element("fill", ElementArgs { width: value.to_bits(), ..plain })),
 
         Op::Unary(f) => {
-            let (function, p) = function_of(*f);
+            let (function, p) = unary_code(*f);
             run.push(element("unary", ElementArgs { p, ..plain }).constant("FUNCTION", function));
         }
         Op::UnaryBwd(f) => {
-            let (function, p) = function_of(*f);
+            let (function, p) = unary_code(*f);
             run.push(element("unary_bwd", ElementArgs { p, ..plain }).constant("FUNCTION", function));
         }
-        Op::Binary(f) => run.push(element("binary", plain).constant("FUNCTION", binary_of(*f))),
+        Op::Binary(f) => run.push(element("binary", plain).constant("FUNCTION", binary_code(*f))),
         Op::Affine { scale, shift } => run.push(element("affine", ElementArgs { p: *scale, q: *shift, ..plain })),
         Op::Clamp { lo, hi } => run.push(element("clamp", ElementArgs { p: *lo, q: *hi, ..plain })),
         Op::Gated => run.push(element("gated", ElementArgs { width: written.last() as u32, ..plain })),
@@ -63,16 +63,20 @@ pub(super) fn launch(step: &Step) -> Launch {
         }
 
         Op::Pad { before, .. } => {
-            let args = BlockArgs::new(written, shape(0), *before);
+            let args = Block::new(written, shape(0), *before);
             run.push(with_inputs(Dispatch::new(Shader::ShapeOps, "pad", &args), step).bind(3, out(step, 0)).each(len));
         }
         Op::Slice { before, .. } => {
-            let args = BlockArgs::new(shape(0), written, *before);
-            run.push(with_inputs(Dispatch::new(Shader::ShapeOps, "slice", &args), step).bind(3, out(step, 0)).each(len));
+            let args = Block::new(shape(0), written, *before);
+            run.push(
+                with_inputs(Dispatch::new(Shader::ShapeOps, "slice", &args), step).bind(3, out(step, 0)).each(len),
+            );
         }
         Op::Gather => {
             let args = index_args(shape(0).rows(), shape(1).len(), last(0));
-            run.push(with_inputs(Dispatch::new(Shader::ShapeOps, "gather", &args), step).bind(3, out(step, 0)).each(len));
+            run.push(
+                with_inputs(Dispatch::new(Shader::ShapeOps, "gather", &args), step).bind(3, out(step, 0)).each(len),
+            );
         }
         Op::Scatter { rows } => {
             let args = index_args(*rows, shape(1).len(), last(0));
@@ -134,6 +138,19 @@ pub(super) fn launch(step: &Step) -> Launch {
             let args = LstmArgs { steps: steps as u32, rows: rows as u32, h: h as u32 };
             let dispatch = with_inputs(Dispatch::new(Shader::Lstm, entry, &args), step);
             run.push(with_outputs(dispatch, step).groups(rows.div_ceil(LSTM_ROWS)));
+        }
+
+        Op::RowLstm | Op::DiagonalLstm { .. } => {
+            let (args, entry) = scan(step);
+            let dispatch = with_inputs(Dispatch::new(Shader::Scan, entry, &args), step);
+            run.push(dispatch.bind(4, out(step, 0)).bind(5, out(step, 1)).groups(args.images as usize));
+        }
+        Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => {
+            let (args, entry) = scan(step);
+            let line = if matches!(step.op, Op::RowLstmBwd) { args.w } else { args.h };
+            let cells = run.take_scratch(args.images as usize * line as usize * args.d as usize);
+            let dispatch = with_inputs(Dispatch::new(Shader::Scan, entry, &args), step);
+            run.push(dispatch.bind(4, out(step, 0)).bind(5, cells).groups(args.images as usize));
         }
 
         Op::Random { dist, stream, counter, shape } => {
@@ -225,6 +242,16 @@ fn optimise(run: &mut Launch, step: &Step, dispatch: Dispatch, state: &[(usize, 
         dispatch = dispatch.bind(binding, new);
     }
     run.push(dispatch);
+}
+
+/// How a scan moves over images, from its first input `[n, h, w, ..]` and its weights, and its kernel.
+fn scan(step: &Step) -> (ScanArgs, &'static str) {
+    let (&[n, h, w, _], &[_, k, d, _]) = (step.inputs[0].meta.shape.dims(), step.inputs[1].meta.shape.dims()) else {
+        unreachable!("inferred")
+    };
+    let reverse = matches!(step.op, Op::DiagonalLstm { reverse: true } | Op::DiagonalLstmBwd { reverse: true });
+    let [images, h, w, d, taps] = [n, h, w, d, k].map(|x| x as u32);
+    (ScanArgs { images, h, w, d, taps, reverse: u32::from(reverse) }, text::name(&step.op))
 }
 
 fn index_args(rows: usize, count: usize, width: usize) -> IndexArgs {

@@ -49,6 +49,11 @@ pub fn adapters() -> Vec<DeviceInfo> {
     adapter::all().iter().map(adapter::describe).collect()
 }
 
+/// The error where there is none: it names what to install.
+pub fn no_adapter() -> Error {
+    adapter::none()
+}
+
 /// Number of the first adapter that is hardware, if there is one.
 pub fn first_hardware() -> Option<usize> {
     adapter::all().iter().position(|adapter| !adapter::is_software(adapter))
@@ -79,17 +84,13 @@ impl Wgpu {
         if !self.options.guards {
             return Err(Error::Failed("the device was opened without guards; set Options::guards".into()));
         }
-        for (id, buffer) in &self.params {
-            if !self.gpu.guard_holds(buffer)? {
-                return Err(Error::Failed(format!("a kernel wrote beyond parameter {}", id.0)));
-            }
-        }
-        for plan in &self.plans {
-            for (what, buffer) in plan.buffers() {
-                if !self.gpu.guard_holds(buffer)? {
-                    return Err(Error::Failed(format!("a kernel wrote beyond {what} of the plan {}", plan.plan.name)));
-                }
-            }
+        let params = self.params.iter().map(|(id, buffer)| (format!("parameter {}", id.0), buffer));
+        let plans = self.plans.iter().flat_map(|plan| {
+            plan.buffers().map(|(what, buffer)| (format!("{what} of the plan {}", plan.plan.name), buffer))
+        });
+        let (names, buffers): (Vec<String>, Vec<&GpuBuffer>) = params.chain(plans).unzip();
+        if let Some(overrun) = self.gpu.first_overrun(&buffers)? {
+            return Err(Error::Failed(format!("a kernel wrote beyond {}", names[overrun])));
         }
         Ok(())
     }

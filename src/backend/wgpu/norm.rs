@@ -1,9 +1,10 @@
 //! What of `norm.wgsl` a normalisation runs.
 
-use super::args::{NormArgs, REDUCE_THREADS, ReduceArgs, function, function_of, reduce_columns};
+use super::args::{IDENTITY, NormArgs, REDUCE_THREADS, ReduceArgs, reduce_columns};
 use super::dispatch::{Dispatch, Launch, Place};
 use super::launch::{out, sum};
 use super::shaders::Shader;
+use crate::backend::args::unary_code;
 use crate::shape::Shape;
 use crate::tape::plan::{Fused, Step};
 
@@ -22,7 +23,7 @@ fn arguments(x: Shape, eps: f32) -> NormArgs {
         chunks: rows.div_ceil(chunk_rows).max(1) as u32,
         columns: columns as u32,
         eps,
-        act: function::IDENTITY,
+        act: IDENTITY,
         slope: 0.0,
     }
 }
@@ -51,7 +52,7 @@ pub(super) fn batch_norm(run: &mut Launch, step: &Step, eps: f32) {
     let x = step.inputs[0].meta.shape;
     let mut args = arguments(x, eps);
     if let [Fused::Act(f)] = step.epilogue.as_slice() {
-        (args.act, args.slope) = function_of(*f);
+        (args.act, args.slope) = unary_code(*f);
     }
     let (parts, factors) = (partial_sums(run, &args, 3), run.take_scratch(2 * x.last()));
     run.push(reads(by_chunk("batch_norm_statistics", &args), step, &[(1, 0)]).bind(6, parts));

@@ -1,9 +1,10 @@
 //! How products are cut into tiles: what of `product.wgsl` a matmul or a convolution runs.
 
-use super::args::{ProductArgs, ReduceArgs, function_of, fused};
+use super::args::{ProductArgs, ReduceArgs, fused};
 use super::dispatch::{Dispatch, Launch, Place};
 use super::launch::{out, sum};
 use super::shaders::Shader;
+use crate::backend::args::unary_code;
 use crate::shape::Shape;
 use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::plan::{Fused, Step};
@@ -59,12 +60,12 @@ fn set_epilogue(args: &mut ProductArgs, step: &Step) {
             Fused::Bias(_) => fused::BIAS,
             Fused::Add(_) => fused::ADD,
             Fused::Act(f) => {
-                let (function, slope) = function_of(*f);
+                let (function, slope) = unary_code(*f);
                 args.act_slope = slope;
                 fused::ACT | function << 8
             }
             Fused::ActBwd(f, _) => {
-                let (function, slope) = function_of(*f);
+                let (function, slope) = unary_code(*f);
                 args.bwd_slope = slope;
                 fused::ACT_BWD | function << 8
             }

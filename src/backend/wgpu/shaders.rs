@@ -17,6 +17,8 @@ pub enum Shader {
     Loss,
     /// LSTM cells and sequences.
     Lstm,
+    /// LSTMs that scan images.
+    Scan,
     /// Draws.
     Random,
     /// Optimisers.
@@ -27,7 +29,7 @@ const COMMON: &str = include_str!("../../../shaders/common.wgsl");
 
 impl Shader {
     /// All files.
-    pub const ALL: [Shader; 9] = [
+    pub const ALL: [Shader; 10] = [
         Shader::Elementwise,
         Shader::ShapeOps,
         Shader::Reduce,
@@ -35,6 +37,7 @@ impl Shader {
         Shader::Norm,
         Shader::Loss,
         Shader::Lstm,
+        Shader::Scan,
         Shader::Random,
         Shader::Optim,
     ];
@@ -49,6 +52,7 @@ impl Shader {
             Shader::Norm => "norm",
             Shader::Loss => "loss",
             Shader::Lstm => "lstm",
+            Shader::Scan => "scan",
             Shader::Random => "random",
             Shader::Optim => "optim",
         }
@@ -64,6 +68,7 @@ impl Shader {
             Shader::Norm => include_str!("../../../shaders/norm.wgsl"),
             Shader::Loss => include_str!("../../../shaders/loss.wgsl"),
             Shader::Lstm => include_str!("../../../shaders/lstm.wgsl"),
+            Shader::Scan => include_str!("../../../shaders/scan.wgsl"),
             Shader::Random => include_str!("../../../shaders/random.wgsl"),
             Shader::Optim => include_str!("../../../shaders/optim.wgsl"),
         };

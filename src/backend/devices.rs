@@ -1,0 +1,141 @@
+//! The devices of this machine by name: which one is meant, opening it, listing them.
+
+use super::{Backend, DeviceInfo, cpu};
+use crate::error::{Error, Result};
+use std::sync::Once;
+
+/// The names that a device can be asked for by.
+pub const DEVICES: [&str; 4] = ["auto", "cpu", "cuda", "wgpu"];
+
+/// Whether a device can be called `name`: one of [`DEVICES`], or one adapter as `wgpu:1` or `wgpu:part of its name`.
+pub fn is_device(name: &str) -> bool {
+    DEVICES.contains(&name) || name.strip_prefix("wgpu:").is_some_and(|adapter| !adapter.is_empty())
+}
+
+/// The error about a name that is no device.
+pub fn unknown_device(name: &str) -> Error {
+    Error::Usage(format!("there is no device \"{name}\"; name one of {} by --device", DEVICES.join(", ")))
+}
+
+/// Opens the device called `name`. `auto` takes an NVIDIA card, else an adapter that is hardware, else the CPU, and says on
+/// stderr which it took and why. A software adapter is used only where wgpu is asked for, with a warning. `threads` 0
+/// takes every core.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that is none, see [`is_device`]; [`Error::Device`] for one that this build or machine lacks.
+pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
+    match name {
+        "cpu" => open_cpu(threads),
+        "cuda" => open_cuda(),
+        "wgpu" => open_wgpu(None),
+        "auto" => open_auto(threads),
+        other => match other.strip_prefix("wgpu:") {
+            Some(adapter) if !adapter.is_empty() => open_wgpu(Some(adapter)),
+            _ => Err(unknown_device(other)),
+        },
+    }
+}
+
+/// The first of cuda, hardware through wgpu, and cpu that opens.
+fn open_auto(threads: usize) -> Result<Box<dyn Backend>> {
+    let (device, why) = match open_cuda() {
+        Ok(card) => (card, String::new()),
+        Err(no_cuda) => match open_hardware() {
+            Ok(card) => (card, format!(" (no cuda: {no_cuda})")),
+            Err(no_wgpu) => (open_cpu(threads)?, format!(" (no cuda: {no_cuda}; no wgpu: {no_wgpu})")),
+        },
+    };
+    static SAY: Once = Once::new();
+    let info = device.describe();
+    SAY.call_once(|| eprintln!("device: {}, {}{why}", info.kind, info.name));
+    Ok(device)
+}
+
+fn open_cpu(threads: usize) -> Result<Box<dyn Backend>> {
+    Ok(Box::new(cpu::Cpu::new(cpu::Options { threads, ..Default::default() })?))
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda() -> Result<Box<dyn Backend>> {
+    Ok(Box::new(super::cuda::Cuda::new(super::cuda::Options::default())?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda() -> Result<Box<dyn Backend>> {
+    Err(absent("cuda"))
+}
+
+/// The first adapter that is hardware.
+#[cfg(feature = "wgpu")]
+fn open_hardware() -> Result<Box<dyn Backend>> {
+    match super::wgpu::first_hardware() {
+        Some(number) => open_wgpu(Some(&number.to_string())),
+        None => Err(Error::Device("no driver of a graphics card was found".into())),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_hardware() -> Result<Box<dyn Backend>> {
+    Err(absent("wgpu"))
+}
+
+#[cfg(feature = "wgpu")]
+fn open_wgpu(adapter: Option<&str>) -> Result<Box<dyn Backend>> {
+    let options = super::wgpu::Options { adapter: adapter.map(String::from), ..Default::default() };
+    let device = super::wgpu::Wgpu::new(options)?;
+    if device.is_software() {
+        static WARN: Once = Once::new();
+        let name = device.describe().name;
+        WARN.call_once(|| eprintln!("warning: {name} computes on the processor; --device cpu is faster"));
+    }
+    Ok(Box::new(device))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_wgpu(_adapter: Option<&str>) -> Result<Box<dyn Backend>> {
+    Err(absent("wgpu"))
+}
+
+/// A backend that was left out by a cargo feature.
+#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+fn absent(device: &str) -> Error {
+    Error::Device(format!("this build has no {device} backend; use --device cpu"))
+}
+
+/// Every device of this machine that opens, with the name by which it is asked for.
+///
+/// # Errors
+/// Where not even the CPU can be used.
+pub fn devices() -> Result<Vec<(String, DeviceInfo)>> {
+    let mut all = vec![("cpu".to_string(), open_cpu(0)?.describe())];
+    all.extend(open_cuda().ok().map(|card| ("cuda".to_string(), card.describe())));
+    #[cfg(feature = "wgpu")]
+    all.extend(super::wgpu::adapters().into_iter().enumerate().map(|(i, info)| (format!("wgpu:{i}"), info)));
+    Ok(all)
+}
+
+/// Why a kind of device that this build has cannot be used here: (name, reason).
+pub fn unusable() -> Vec<(&'static str, String)> {
+    let tried = [("cuda", cfg!(feature = "cuda"), open_cuda().err()), ("wgpu", cfg!(feature = "wgpu"), no_adapter())];
+    tried
+        .into_iter()
+        .filter(|(_, built, _)| *built)
+        .filter_map(|(name, _, why)| Some((name, why?.to_string())))
+        .collect()
+}
+
+#[cfg(feature = "wgpu")]
+fn no_adapter() -> Option<Error> {
+    super::wgpu::adapters().is_empty().then(super::wgpu::no_adapter)
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn no_adapter() -> Option<Error> {
+    None
+}
+
+/// The names of [`DEVICES`] that this build leaves out.
+pub fn not_in_this_build() -> Vec<&'static str> {
+    let left_out = |name: &str| name == "cuda" && !cfg!(feature = "cuda") || name == "wgpu" && !cfg!(feature = "wgpu");
+    DEVICES.into_iter().filter(|name| left_out(name)).collect()
+}
