@@ -11,7 +11,7 @@
 
 use super::lstm::{cell, cell_bwd};
 use super::product::{Isa, Panels};
-use super::vector::{map, spread, vectorized};
+use super::vector::{map, prefetch, spread, vectorized};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -90,6 +90,13 @@ impl Sweep {
         }
     }
 
+    /// Where a cell will stand if the line does not lie in memory as it stands: too many rows for the prefetcher of the
+    /// processor to follow.
+    fn scattered(&self, step: Option<usize>, cell: usize) -> Option<usize> {
+        let step = step.filter(|step| *step < self.steps() && matches!(self.line, Line::Diagonal { .. }))?;
+        self.span(step).contains(&cell).then(|| self.pixel(step, cell))
+    }
+
     fn pixels(&self) -> usize {
         self.h * self.w
     }
@@ -142,7 +149,7 @@ pub(super) fn scan(isa: Isa, sweep: Sweep, [z, w_ss]: [&[f32]; 2], [y, kept]: [&
                 let gates = &mut kept[sweep.pixel(step, span.start) * 5 * d..];
                 weights.multiply(span.len(), (&states[span.start * d..], d), (gates, sweep.stride() * 5 * d), true);
             }
-            step_line(isa, sweep, step, kept, y, states, cells);
+            step_line(isa, sweep, step, z, [kept, y], [states, cells]);
         }
     });
 }
@@ -152,13 +159,17 @@ vectorized! {
     fn step_line(
         sweep: Sweep,
         step: usize,
-        kept: &mut [f32],
-        y: &mut [f32],
-        states: &mut [f32],
-        cells: &mut [f32],
+        z: &[f32],
+        outputs: [&mut [f32]; 2],
+        line: [&mut [f32]; 2],
     ) {
-        let d = sweep.d;
+        let (d, [kept, y], [states, cells]) = (sweep.d, outputs, line);
         for i in sweep.span(step) {
+            if let Some(next) = sweep.scattered(Some(step + 1), i) {
+                prefetch(&z[next * 4 * d..][..4 * d]);
+                prefetch(&kept[next * 5 * d..][..5 * d]);
+                prefetch(&y[next * d..][..d]);
+            }
             let at = sweep.pixel(step, i);
             let (gates, c_next) = kept[at * 5 * d..][..5 * d].split_at_mut(4 * d);
             let (c, h) = (&mut cells[i * d..][..d], &mut y[at * d..][..d]);
@@ -210,6 +221,14 @@ vectorized! {
         let (dh, ahead) = (&mut rest[..d], sweep.taps() - 1 - sweep.before());
         let span_before = if step > 0 { sweep.span(step - 1) } else { 0..0 };
         for i in sweep.span(step) {
+            if let Some(next) = sweep.scattered(step.checked_sub(1), i) {
+                prefetch(&dy[next * d..][..d]);
+                prefetch(&dz[next * 4 * d..][..4 * d]);
+            }
+            // The cell of the step before is read already now.
+            if let Some(next) = sweep.scattered(step.checked_sub(2), i) {
+                prefetch(&kept[next * 5 * d..][..5 * d]);
+            }
             let at = sweep.pixel(step, i);
             let (dy, later) = (&dy[at * d..][..d], &later[i * d..][..d]);
             map!(dh <- dy, later: dy + later);
