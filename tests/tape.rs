@@ -29,6 +29,16 @@ fn bias_and_activation_are_folded_into_the_convolution() {
 }
 
 #[test]
+#[should_panic(expected = "dequantize recorded at tests/tape.rs")]
+fn pixels_made_of_levels_do_not_lose_a_gradient_silently() {
+    let t = Tape::new();
+    let x = t.input("x", Meta::f32([2, 6]));
+    // A target has no gradient by its nature.
+    t.grad(t.sum(t.softmax_cross_entropy(x, t.reshape(t.quantize(t.slice(x, [0; 4], [0, 0, 0, 5]), 4), [2]))), &[x]);
+    t.grad(t.sum(t.dequantize(t.quantize(x, 4), 4)), &[x]);
+}
+
+#[test]
 #[should_panic(expected = "gated_bwd recorded at tests/tape.rs")]
 fn a_missing_second_derivative_names_op_and_line() {
     let t = Tape::new();

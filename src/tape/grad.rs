@@ -45,8 +45,8 @@ impl Tape {
                 node.inputs.iter().map(|v| on_path[v.node as usize] && self.meta(*v).dtype == DType::F32).collect();
             // An x that nothing else leads to: what made it need not have a derivative. An index has no gradient, but
             // pixels made of one must not lose theirs silently.
-            let leads_on = node.inputs.iter().any(|v| on_path[v.node as usize]);
-            if !wanted.contains(&true) && !(leads_on && matches!(node.op, Op::Dequantize { .. })) {
+            let makes_pixels = matches!(node.op, Op::Dequantize { .. }) && on_path[node.inputs[0].node as usize];
+            if !(makes_pixels || wanted.contains(&true)) {
                 continue;
             }
             self.gradient_of.set(Some(node.at));

@@ -11,7 +11,8 @@ median counts: whatever else runs on the machine only ever makes a step longer. 
 import argparse, json, os, subprocess, sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-NAMES = ["pixelcnn-mnist", "vae-mnist", "vae-mlp-mnist", "dcgan-cifar", "lstm-784", "wgan-gp-critic"]
+NAMES = ["pixelcnn-mnist", "pixelcnn-cifar", "gated-pixelcnn-mnist", "vae-mnist", "vae-mlp-mnist", "dcgan-cifar", "lstm-784",
+         "wgan-gp-critic"]
 # Keeps glibc from giving memory back at every step: PyTorch is faster so.
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "67108864"}
 

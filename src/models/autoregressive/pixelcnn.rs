@@ -17,7 +17,7 @@ pub struct PixelCnn {
     pixels: Pixels,
     first: Conv,
     /// What is seen of a given image; added behind the first layer.
-    context: Option<Context>,
+    context: Option<Box<Context>>,
     blocks: Vec<Block>,
     head1: Conv,
     head2: Conv,
@@ -38,7 +38,7 @@ impl PixelCnn {
         let colours = pixels.colours();
         let masked = |kind, kernel| ConvAttrs::masked(kind, kernel, colours);
         let first = Conv::new(set, "first", [colours, 2 * h], 7, masked(Mask::A, 7));
-        let context = pixels.reduction.map(|reduction| Context::new(set, reduction, pixels.size, 2 * h));
+        let context = pixels.reduction.map(|reduction| Box::new(Context::new(set, reduction, pixels.size, 2 * h)));
         let blocks = (0..size(config.model.blocks, "blocks")?)
             .map(|i| Block {
                 narrow: Conv::new(set, &format!("blocks.{i}.c1"), [2 * h, h], 1, masked(Mask::B, 1)),
