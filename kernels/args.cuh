@@ -110,3 +110,9 @@ struct Optim {
     u32 len;
 };
 static_assert(sizeof(Optim) == 16, "as in args.rs");
+
+// sample: rounds [first, end) of `rounds`, of which those from `from` on are drawn
+struct Sample {
+    u32 first, end, rounds, from;
+};
+static_assert(sizeof(Sample) == 16, "as in args.rs");

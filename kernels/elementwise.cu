@@ -23,10 +23,7 @@ KERNEL(THREADS, unary_bwd)(Map p, const float* __restrict__ dy, const float* __r
 
 // y[len] = a[len] op b[len]; f: 0 add, 1 sub, 2 mul, 3 div
 KERNEL(THREADS, binary)(Map p, const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y) {
-    FOR_EACH(i, p.len) {
-        const float l = a[i], r = b[i];
-        y[i] = p.f == 0 ? l + r : p.f == 1 ? l - r : p.f == 2 ? l * r : l / r;
-    }
+    FOR_EACH(i, p.len) y[i] = binary_of(p.f, a[i], b[i]);
 }
 
 // y[len] = a x[len] + b
@@ -36,19 +33,12 @@ KERNEL(THREADS, affine)(Map p, const float* __restrict__ x, float* __restrict__ 
 
 // y[len] = min(max(x[len], a), b); NaN passes
 KERNEL(THREADS, clamp)(Map p, const float* __restrict__ x, float* __restrict__ y) {
-    FOR_EACH(i, p.len) {
-        const float above = x[i] < p.a ? p.a : x[i];
-        y[i] = above > p.b ? p.b : above;
-    }
+    FOR_EACH(i, p.len) y[i] = clamp_of(x[i], p.a, p.b);
 }
 
 // index[len] = floor(x[len] a + 1/2), at most a = levels - 1; below 0, and for NaN, the lowest level
 KERNEL(THREADS, quantize)(Map p, const float* __restrict__ x, u32* __restrict__ index) {
-    FOR_EACH(i, p.len) {
-        // Never contracted: a tie is a tie on every device.
-        const float level = __fadd_rn(__fmul_rn(x[i], p.a), 0.5f);
-        index[i] = level > p.a ? (u32)p.a : level > 0.0f ? (u32)level : 0;
-    }
+    FOR_EACH(i, p.len) index[i] = quantize_of(x[i], p.a);
 }
 
 // y[len] = index[len] / a, a = levels - 1
@@ -61,7 +51,7 @@ KERNEL(THREADS, gated)(Rows p, const float* __restrict__ x, float* __restrict__ 
     const u32 c = p.width;
     FOR_EACH(i, p.rows * c) {
         const u32 at = i / c * 2 * c + i % c;
-        y[i] = tanh_(x[at]) * sigmoid(x[at + c]);
+        y[i] = gated_of(x[at], x[at + c]);
     }
 }
 

@@ -160,3 +160,49 @@ __device__ __forceinline__ float unary_bwd_of(u32 f, float slope, float dy, floa
         default: return -dy * (saved * saved);
     }
 }
+
+// a op b: 0 add, 1 sub, 2 mul, 3 div.
+__device__ __forceinline__ float binary_of(u32 f, float a, float b) {
+    return f == 0 ? a + b : f == 1 ? a - b : f == 2 ? a * b : a / b;
+}
+
+// min(max(x, low), high); NaN passes.
+__device__ __forceinline__ float clamp_of(float x, float low, float high) {
+    const float above = x < low ? low : x;
+    return above > high ? high : above;
+}
+
+// floor(x top + 1/2), at most `top`; below 0, and for NaN, the lowest level. Never contracted: a tie is a tie on every device.
+__device__ __forceinline__ u32 quantize_of(float x, float top) {
+    const float level = __fadd_rn(__fmul_rn(x, top), 0.5f);
+    return level > top ? (u32)top : level > 0.0f ? (u32)level : 0;
+}
+
+// tanh(a) sigmoid(b)
+__device__ __forceinline__ float gated_of(float a, float b) { return tanh_(a) * sigmoid(b); }
+
+// The smallest k whose cumulative softmax(l / temperature) exceeds u, the last one if none does. At temperature 0 it is the
+// first of the largest logits; without a class one out of range. Twice the same sum in the same order: first to its end,
+// then up to the draw.
+__device__ __forceinline__ u32 categorical_of(const float* l, u32 k, float u, float temperature) {
+    float max = -INFINITY_F;
+    for (u32 i = 0; i < k; i++) max = max > l[i] || max != max ? max : l[i];
+    u32 drawn = k - 1;
+    if (temperature == 0.0f) {
+        for (u32 i = k; i-- > 0;) drawn = l[i] == max ? i : drawn;
+        return drawn;
+    }
+    float total = 0.0f, sum = 0.0f;
+    for (u32 i = 0; i < k; i++) total += exp_((l[i] - max) / temperature);
+    for (u32 i = 0; i < k; i++) {
+        sum += exp_((l[i] - max) / temperature);
+        if (sum > u * total) return i;
+    }
+    return drawn;
+}
+
+// 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is positive.
+__device__ __forceinline__ float bernoulli_of(float logit, float u, float temperature) {
+    const bool one = temperature == 0.0f ? logit > 0.0f : u < sigmoid(logit / temperature);
+    return one ? 1.0f : 0.0f;
+}

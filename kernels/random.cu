@@ -16,42 +16,17 @@ KERNEL(THREADS, random)(Random p, const u32* __restrict__ seed, const u32* __res
 
 // index[rows] = the smallest k whose cumulative softmax(logits[rows, width] / temperature[1]) exceeds u[rows], the last one if none
 // does. At temperature 0 it is the first of the largest logits. Without a class it is one out of range.
-// A thread takes a row, twice the same sum in the same order: first to its end, then up to the draw. Rows are few (images
-// of a batch, not pixels) and the order decides the draw, so nothing is gained by sharing a row.
+// A thread takes a row: rows are few (images of a batch, not pixels) and the order decides the draw, so nothing is gained by sharing
+// one.
 KERNEL(THREADS, categorical)
 (Rows p, const float* __restrict__ logits, const float* __restrict__ u, const float* __restrict__ temperature,
  u32* __restrict__ index) {
-    FOR_EACH(row, p.rows) {
-        const u32 k = p.width;
-        const float* l = logits + row * k;
-        float max = -INFINITY_F;
-        for (u32 i = 0; i < k; i++) max = max > l[i] || max != max ? max : l[i];
-        u32 drawn = k - 1;
-        if (temperature[0] == 0.0f) {
-            for (u32 i = k; i-- > 0;) drawn = l[i] == max ? i : drawn;
-        } else {
-            float total = 0.0f;
-            for (u32 i = 0; i < k; i++) total += exp_((l[i] - max) / temperature[0]);
-            float sum = 0.0f;
-            for (u32 i = 0; i < k; i++) {
-                sum += exp_((l[i] - max) / temperature[0]);
-                if (sum > u[row] * total) {
-                    drawn = i;
-                    break;
-                }
-            }
-        }
-        index[row] = drawn;
-    }
+    FOR_EACH(row, p.rows) index[row] = categorical_of(logits + row * p.width, p.width, u[row], temperature[0]);
 }
 
 // y[len] = 1 where u < sigmoid(logit / temperature[1]), else 0. At temperature 0 it is 1 where the logit is positive.
 KERNEL(THREADS, bernoulli)
 (Map p, const float* __restrict__ logits, const float* __restrict__ u, const float* __restrict__ temperature,
  float* __restrict__ y) {
-    const float t = temperature[0];
-    FOR_EACH(i, p.len) {
-        const bool one = t == 0.0f ? logits[i] > 0.0f : u[i] < sigmoid(logits[i] / t);
-        y[i] = one ? 1.0f : 0.0f;
-    }
+    FOR_EACH(i, p.len) y[i] = bernoulli_of(logits[i], u[i], temperature[0]);
 }

@@ -230,11 +230,24 @@ pub struct Optim {
     pub len: u32,
 }
 
+/// `sample`: some rounds of a sampling plan.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Sample {
+    /// First round and the one after the last.
+    pub first: u32,
+    pub end: u32,
+    /// Rounds in all: positions of an image.
+    pub rounds: u32,
+    /// Positions before this one are given and not drawn.
+    pub from: u32,
+}
+
 const _: () = assert!(size_of::<Map>() == 16 && size_of::<Rows>() == 16 && size_of::<Block>() == 48);
 const _: () = assert!(size_of::<Axes>() == 32 && size_of::<Conv>() == 64 && size_of::<Epilogue>() == 32);
 const _: () = assert!(size_of::<Product>() == 96 && size_of::<ConvDw>() == 80 && size_of::<Matmul>() == 48);
 const _: () = assert!(size_of::<Norm>() == 32 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
-const _: () = assert!(size_of::<Optim>() == 16 && size_of::<Scan>() == 32);
+const _: () = assert!(size_of::<Optim>() == 16 && size_of::<Scan>() == 32 && size_of::<Sample>() == 16);
 
 /// A length or extent as a word.
 ///

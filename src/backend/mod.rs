@@ -163,6 +163,11 @@ pub trait Backend {
 
     /// Bytes of all buffers that the device holds for this program.
     fn memory_bytes(&self) -> usize;
+
+    /// What the device can do at best by its own description: f32 GFLOP/s and GB/s. `None` where that must be measured.
+    fn peaks(&self) -> Option<[f64; 2]> {
+        None
+    }
 }
 
 /// Reads a float output of the last replay.

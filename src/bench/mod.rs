@@ -48,8 +48,11 @@ pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<
         Kind::Steps => select(&steps::names(), &options.names)?,
         Kind::Sampling => select(&sampling::names(), &options.names)?,
     };
-    let info = crate::backend::open(&options.device, options.threads)?.describe();
-    let limits = Limits::measure(info.threads);
+    let device = crate::backend::open(&options.device, options.threads)?;
+    let (info, peaks) = (device.describe(), device.peaks());
+    let limits =
+        peaks.map_or_else(|| Limits::measure(info.threads), |[peak_gflops, peak_gbs]| Limits { peak_gflops, peak_gbs });
+    drop(device);
     let mut results = vec![];
     for name in &names {
         let entry = match kind {

@@ -68,6 +68,8 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let Cost { flops, bytes } = sampler.cost();
     let [h, w, c] = model.image;
     let entry = Entry::new(name, "sampling", format!("[{IMAGES}x{h}x{w}x{c}]"), &times, Cost { flops, bytes }, limits);
-    let peak_bytes = peak.bytes().unwrap_or(device.memory_bytes() as u64);
+    // The memory of a card is not that of the process.
+    let on_host = peak.bytes().filter(|_| device.describe().kind == "cpu");
+    let peak_bytes = on_host.unwrap_or(device.memory_bytes() as u64);
     Ok(Entry { peak_bytes, ..entry.images(IMAGES) })
 }

@@ -170,7 +170,9 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     validate(name, &workload, &mut *device, loss)?;
     let cost: Cost = workload.plans.iter().map(total).sum();
     let shape = workload.plans[0].inputs.iter().map(|i| i.meta.shape.to_string()).collect::<Vec<_>>().join(" ");
-    let peak_bytes = peak.bytes().unwrap_or(device.memory_bytes() as u64);
+    // The memory of a card is not that of the process.
+    let on_host = peak.bytes().filter(|_| device.describe().kind == "cpu");
+    let peak_bytes = on_host.unwrap_or(device.memory_bytes() as u64);
     Ok(Entry { peak_bytes, ..Entry::new(name, "step", shape, &times, cost, limits).images(workload.images) })
 }
 

@@ -100,6 +100,9 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
         case 75: *value = 8; break;  // compute capability 8.0
         case 76: *value = 0; break;
         case 16: *value = 2; break;  // multiprocessors
+        case 13: *value = 1000000; break;  // clock in kHz
+        case 36: *value = 1000000; break;  // that of the memory
+        case 37: *value = 64; break;  // width of its bus in bits
         case 97: *value = number("CUDA_ON_CPU_SHARED", cuda_on_cpu::MOST_SHARED); break;
         default: return INVALID_VALUE;
     }

@@ -80,7 +80,9 @@ struct Block {
     const void* hub_bottom;
     size_t hub_size;
     std::mt19937 random;
-    char barrier_tag, warp_tag;
+    unsigned generation;  // of the barrier
+    // By generation, so that a thread that has gone on to the next barrier gives nothing to those still behind this one.
+    char barrier_tags[2];
 };
 thread_local Block block;
 char start_tag, end_tag;
@@ -136,6 +138,7 @@ void to_hub([[maybe_unused]] bool for_ever) {
 }
 
 void open_barrier() {
+    block.generation++;
     block.arrived = 0;
     for (Fiber& fiber : block.fibers)
         if (fiber.state == AT_BARRIER) fiber.state = READY;
@@ -229,6 +232,8 @@ void run_block(unsigned threads) {
     static const char* seed = getenv("CUDA_ON_CPU_SEED");
     const bool random = order && !strcmp(order, "random"), reverse = order && !strcmp(order, "reverse");
     if (random) block.random.seed(seed ? atoi(seed) : 1);
+    // What the fibers find was there before they began.
+    release(&start_tag);
     while (block.done < threads) {
         bool ran = false;
         if (random) std::shuffle(block.order.begin(), block.order.end(), block.random);
@@ -240,6 +245,7 @@ void run_block(unsigned threads) {
         }
         if (!ran) die("no thread can go on");
     }
+    acquire(&end_tag);
 }
 
 // NaN in what the block may use of the dynamic shared memory; behind it a fault where AddressSanitizer looks.
@@ -273,14 +279,15 @@ void barrier(int line) {
     if (block.arrived != 0 && block.barrier_line != line) die("threads of a block meet at __syncthreads() on different lines");
     if (block.done != 0) die("__syncthreads() after some threads of the block returned");
     block.barrier_line = line;
-    release(&block.barrier_tag);
+    void* tag = &block.barrier_tags[block.generation % 2];
+    release(tag);
     if (++block.arrived == block.fibers.size()) {
         open_barrier();
     } else {
         me.state = AT_BARRIER;
         to_hub(false);
     }
-    acquire(&block.barrier_tag);
+    acquire(tag);
 }
 
 float exchange(float value, unsigned mask, int line) {
@@ -289,7 +296,7 @@ float exchange(float value, unsigned mask, int line) {
     if (block.current / 32 * 32 + 32 > block.fibers.size()) die("a shuffle in a warp of fewer than 32 threads");
     const unsigned now = warp.generation % 2;
     warp.values[now][lane] = value;
-    release(&block.warp_tag);
+    release(&warp.values[now]);
     if (++warp.arrived == 32) {
         warp.arrived = 0;
         warp.generation++;
@@ -303,7 +310,7 @@ float exchange(float value, unsigned mask, int line) {
         me.state = AT_EXCHANGE;
         to_hub(false);
     }
-    acquire(&block.warp_tag);
+    acquire(&warp.values[now]);
     return warp.values[now][(lane ^ mask) % 32];
 }
 
@@ -321,7 +328,6 @@ void finish_copies(Copy copy) {
 void run_grid(Index grid, Index size, size_t bytes, const Kernel& kernel, void** parameters, void (*before_block)()) {
     const size_t blocks = (size_t)grid.x * grid.y * grid.z, threads = size.x * size.y * size.z;
     std::atomic<size_t> next{0};
-    release(&start_tag);
     auto work = [&] {
         grid_size = grid;
         block_size = size;
@@ -347,7 +353,6 @@ void run_grid(Index grid, Index size, size_t bytes, const Kernel& kernel, void**
         work();
         other.join();
     }
-    acquire(&end_tag);
 }
 
 }  // namespace cuda_on_cpu

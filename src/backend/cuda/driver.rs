@@ -72,6 +72,16 @@ pub struct Device {
     pub processors: u32,
     /// Bytes of shared memory that a block can ask for.
     pub shared_bytes: u32,
+    /// f32 GFLOP/s and GB/s of the memory, by the card's clocks and widths.
+    pub peaks: [f64; 2],
+}
+
+/// f32 units of a multiprocessor of this compute capability.
+fn cores([major, minor]: [i32; 2]) -> i32 {
+    match (major, minor) {
+        (7, _) | (8, 0) => 64,
+        _ => 128,
+    }
 }
 
 impl Device {
@@ -121,10 +131,16 @@ impl Device {
         }
         let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32;
         let shared_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32;
+        // Clocks in kHz; two operations a multiply-add, two transfers a clock.
+        let clock = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?);
+        let memory_clock = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?);
+        let bits = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?);
+        let gflops = 2.0 * f64::from(processors) * f64::from(cores(architecture)) * clock / 1e6;
+        let peaks = [gflops, 2.0 * memory_clock * bits / 8.0 / 1e6];
         // SAFETY: `device` came from the driver; released in `drop`.
         let context =
             unsafe { result::primary_ctx::retain(device) }.map_err(|e| failed("open a context on the card", e))?;
-        let device = Device { device, context, name, architecture, driver, processors, shared_bytes };
+        let device = Device { device, context, name, architecture, driver, processors, shared_bytes, peaks };
         device.enter()?;
         Ok(device)
     }

@@ -22,7 +22,7 @@ pub const HEADERS: [Source; 7] =
     sources!["args.cuh", "cell.cuh", "common.cuh", "math.cuh", "product.cuh", "ptx.cuh", "rng.cuh"];
 
 /// Every file with kernels.
-pub const FILES: [Source; 13] = sources![
+pub const FILES: [Source; 14] = sources![
     "conv.cu",
     "conv_dw.cu",
     "conv_dx.cu",
@@ -34,6 +34,7 @@ pub const FILES: [Source; 13] = sources![
     "optim.cu",
     "random.cu",
     "reduce.cu",
+    "sample.cu",
     "scan.cu",
     "shape_ops.cu",
 ];

@@ -7,6 +7,7 @@
 //! Everything that changes between replays lies in device memory that is written before the graph runs: inputs, parameters,
 //! scalars. All memory is allocated in `compile`.
 
+mod compiled;
 mod driver;
 pub mod kernels;
 mod launch;
@@ -15,19 +16,22 @@ pub mod nvrtc;
 mod optim;
 mod product;
 mod recurrence;
+mod sample;
 
-use super::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};
+use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::{ParamId, Scalar};
-use crate::tape::plan::{Buffer, Plan, Step};
+use crate::tape::plan::{Buffer, Plan};
+use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
+use compiled::{CompiledPlan, Group, Params, Places, Ready, Uploads, enqueue, poison, updates_words};
 use cudarc::driver::result::DriverError;
-use driver::{Address, Device, Event, Function, Graph, Memory, Pinned, Stream, failed, is_sticky};
+use driver::{Device, Event, Memory, Pinned, Stream, failed, is_sticky};
 use kernels::Kernels;
-use launch::{Card, Ptr, Work};
+use launch::{Card, Lowered, Work};
 use nvrtc::Nvrtc;
+use sample::Sampling;
 use std::collections::HashMap;
-use std::ffi::c_void;
 
 /// How the CUDA backend runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,80 +50,6 @@ pub struct Cuda {
     options: Options,
     /// What made the card unusable for this process.
     broken: Option<String>,
-}
-
-/// A plan with its buffers, and what is enqueued for it.
-struct CompiledPlan {
-    graph: Graph,
-    plan: Plan,
-    groups: Vec<Group>,
-    slots: Vec<Memory>,
-    inputs: Vec<Memory>,
-    scalars: Memory,
-    /// Tables of the optimisers and the scratch, kept alive for the graph.
-    others: Vec<Memory>,
-    uploads: Uploads,
-}
-
-/// Consecutive steps that are enqueued together: one, or several optimiser steps.
-struct Group {
-    steps: usize,
-    work: Vec<Ready>,
-}
-
-/// Work with every address known.
-enum Ready {
-    Kernel { function: Function, grid: [u32; 3], block: [u32; 3], shared: u32, params: Params },
-    Copy { to: Address, from: Address, words: usize },
-    Poison { at: Address, words: usize },
-}
-
-/// Parameters of a kernel: the argument struct, then addresses.
-struct Params {
-    args: Vec<u8>,
-    addresses: Vec<Address>,
-}
-
-impl Params {
-    fn pointers(&self) -> Vec<*mut c_void> {
-        let args = self.args.as_ptr().cast_mut().cast();
-        [args].into_iter().chain(self.addresses.iter().map(|a| std::ptr::from_ref(a).cast_mut().cast())).collect()
-    }
-}
-
-/// Two halves of pinned memory, so that the host fills one while the card reads the other.
-struct Uploads {
-    halves: [(Pinned, Event); 2],
-    turn: usize,
-}
-
-/// Where each buffer of a plan lies.
-struct Places<'a> {
-    slots: &'a [Memory],
-    inputs: &'a [Memory],
-    params: &'a HashMap<ParamId, Memory>,
-    scalars: &'a Memory,
-    scratch: &'a Memory,
-}
-
-impl Places<'_> {
-    fn of(&self, buffer: Buffer) -> Address {
-        match buffer {
-            Buffer::Slot(s) => self.slots[s as usize].address(),
-            Buffer::Input(i) => self.inputs[i.0 as usize].address(),
-            Buffer::Param(p) => self.params[&p].address(),
-            Buffer::Scalar(s) => self.scalars.address() + 4 * s as u64,
-        }
-    }
-
-    fn resolve(&self, ptr: Ptr, updates: Address) -> Address {
-        match ptr {
-            Ptr::Buffer(buffer) => self.of(buffer),
-            Ptr::Scratch(at) => self.scratch.address() + 4 * at as u64,
-            Ptr::Updates => updates,
-            Ptr::Null => 0,
-        }
-    }
 }
 
 impl Cuda {
@@ -191,38 +121,92 @@ impl Cuda {
         });
         self.done("copy the inputs to the card", copied)
     }
-}
 
-/// Enqueues the work of a group.
-fn enqueue(stream: &Stream, group: &Group) -> Result<()> {
-    for ready in &group.work {
-        // SAFETY: `compile` resolved every address to memory that the plan or the backend keeps, and that is at least as long
-        // as the operand; the parameters are those that `launch` gives the kernel.
-        let enqueued = unsafe {
-            match ready {
-                Ready::Kernel { function, grid, block, shared, params } => {
-                    stream.launch(function, *grid, *block, *shared, &mut params.pointers())
-                }
-                Ready::Copy { to, from, words } => stream.copy(*to, *from, *words),
-                Ready::Poison { at, words } => stream.poison(*at, *words),
+    /// Buffers for a plan, and a graph of the steps that `runs` names by index.
+    fn prepare(&mut self, plan: &Plan, runs: impl Fn(usize) -> bool) -> Result<CompiledPlan> {
+        self.enter()?;
+        for (id, meta, name) in &plan.params {
+            if self.params.get(id).is_none_or(|p| p.words() != meta.shape.len()) {
+                return Err(Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)));
             }
-        };
-        enqueued.map_err(|e| failed("enqueue a kernel", e))?;
-    }
-    Ok(())
-}
-
-/// What is poisoned before a step: its outputs, but for those that replace an input, and the scratch.
-fn poison(steps: &[Step], places: &Places) -> Vec<Ready> {
-    let mut work = vec![];
-    for step in steps {
-        for out in step.outputs.iter().filter(|o| step.inputs.iter().all(|i| i.buffer != o.buffer)) {
-            work.push(Ready::Poison { at: places.of(out.buffer), words: out.meta.shape.len() });
         }
+        let card = Card { processors: self.device.processors, shared_bytes: self.device.shared_bytes };
+        let mut lowered = vec![];
+        let mut at = 0;
+        while at < plan.steps.len() {
+            let steps = optim::group_len(&plan.steps[at..]).max(1);
+            let group = &plan.steps[at..at + steps];
+            lowered.push((
+                at..at + steps,
+                match group {
+                    [_] if !runs(at) => Lowered::default(),
+                    [step] => launch::lower(step, card)?,
+                    several => optim::lower(&several.iter().collect::<Vec<_>>(), card)?,
+                },
+            ));
+            at += steps;
+        }
+        let scratch = lowered.iter().map(|(_, l)| l.scratch).max().unwrap_or(0);
+        let inputs_len: usize = plan.inputs.iter().map(|i| i.meta.shape.len()).sum();
+        let need = plan.slot_bytes() + 4 * (scratch + inputs_len);
+        let (free, total) = self.device.memory()?;
+        if need > free {
+            let gibibytes = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+            return Err(Error::Device(format!(
+                "the plan {} needs {:.1} GiB and {:.1} of the card's {:.1} GiB are free; choose a smaller batch or model",
+                plan.name,
+                gibibytes(need),
+                gibibytes(free),
+                gibibytes(total)
+            )));
+        }
+        let memory = |lens: Vec<usize>| lens.into_iter().map(Memory::new).collect::<Result<Vec<_>>>();
+        let slots = memory(plan.slots.iter().map(|s| s.len).collect())?;
+        let inputs = memory(plan.inputs.iter().map(|i| i.meta.shape.len()).collect())?;
+        let scalars = Memory::new(Scalar::ALL.len())?;
+        let scratch = Memory::new(scratch)?;
+        let mut tables: Vec<Memory> = vec![];
+        let places =
+            Places { slots: &slots, inputs: &inputs, params: &self.params, scalars: &scalars, scratch: &scratch };
+        let mut groups = vec![];
+        for (range, lowered) in lowered {
+            let updates = match lowered.updates.is_empty() {
+                true => 0,
+                false => {
+                    let table = updates_words(&lowered.updates, &places);
+                    let memory = Memory::new(table.len())?;
+                    memory.write(&table)?;
+                    let address = memory.address();
+                    tables.push(memory);
+                    address
+                }
+            };
+            let mut work = if self.options.poison { poison(&plan.steps[range.clone()], &places) } else { vec![] };
+            for item in lowered.work {
+                work.push(match item {
+                    Work::Kernel(launch) => Ready::Kernel {
+                        function: self.kernels.function(launch.kernel, launch.shared)?,
+                        grid: launch.grid,
+                        block: launch.block,
+                        shared: launch.shared,
+                        params: Params {
+                            args: launch.args,
+                            addresses: launch.pointers.iter().map(|p| places.resolve(*p, updates)).collect(),
+                        },
+                    },
+                    Work::Copy { to, from, words } => {
+                        Ready::Copy { to: places.resolve(to, 0), from: places.resolve(from, 0), words }
+                    }
+                });
+            }
+            groups.push(Group { steps: range.len(), work });
+        }
+        let graph = self.stream.capture(|| groups.iter().try_for_each(|group| enqueue(&self.stream, group)))?;
+        let half = || Ok((Pinned::new(inputs_len + Scalar::ALL.len())?, Event::new()?));
+        let uploads = Uploads { halves: [half()?, half()?], turn: 0 };
+        let (plan, sampling) = (plan.clone(), None);
+        Ok(CompiledPlan { graph, plan, groups, slots, inputs, scalars, scratch, tables, uploads, sampling })
     }
-    work.push(Ready::Poison { at: places.scratch.address(), words: places.scratch.words() });
-    work.retain(|w| !matches!(w, Ready::Poison { words: 0, .. }));
-    work
 }
 
 impl Backend for Cuda {
@@ -233,7 +217,8 @@ impl Backend for Cuda {
             kind: "cuda".into(),
             name: self.device.name.clone(),
             detail: format!(
-                "compute capability {major}.{minor}, driver of CUDA {}.{}, {}",
+                "compute capability {major}.{minor}, {:.0} GiB, driver of CUDA {}.{}, {}",
+                self.device.memory().map_or(0.0, |(_, total)| total as f64 / f64::from(1 << 30)),
                 driver / 1000,
                 driver % 1000 / 10,
                 self.kernels.describe()
@@ -270,87 +255,8 @@ impl Backend for Cuda {
     }
 
     fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
-        self.enter()?;
-        for (id, meta, name) in &plan.params {
-            if self.params.get(id).is_none_or(|p| p.words() != meta.shape.len()) {
-                return Err(Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)));
-            }
-        }
-        let card = Card { processors: self.device.processors, shared_bytes: self.device.shared_bytes };
-        let mut lowered = vec![];
-        let mut at = 0;
-        while at < plan.steps.len() {
-            let steps = optim::group_len(&plan.steps[at..]).max(1);
-            let group = &plan.steps[at..at + steps];
-            lowered.push((
-                at..at + steps,
-                match group {
-                    [step] => launch::lower(step, card)?,
-                    several => optim::lower(&several.iter().collect::<Vec<_>>(), card)?,
-                },
-            ));
-            at += steps;
-        }
-        let scratch = lowered.iter().map(|(_, l)| l.scratch).max().unwrap_or(0);
-        let inputs_len: usize = plan.inputs.iter().map(|i| i.meta.shape.len()).sum();
-        let need = plan.slot_bytes() + 4 * (scratch + inputs_len);
-        let (free, total) = self.device.memory()?;
-        if need > free {
-            let gibibytes = |bytes: usize| bytes as f64 / f64::from(1 << 30);
-            return Err(Error::Device(format!(
-                "the plan {} needs {:.1} GiB and {:.1} of the card's {:.1} GiB are free; choose a smaller batch or model",
-                plan.name,
-                gibibytes(need),
-                gibibytes(free),
-                gibibytes(total)
-            )));
-        }
-        let memory = |lens: Vec<usize>| lens.into_iter().map(Memory::new).collect::<Result<Vec<_>>>();
-        let slots = memory(plan.slots.iter().map(|s| s.len).collect())?;
-        let inputs = memory(plan.inputs.iter().map(|i| i.meta.shape.len()).collect())?;
-        let scalars = Memory::new(Scalar::ALL.len())?;
-        let scratch = Memory::new(scratch)?;
-        let mut others = vec![];
-        let places =
-            Places { slots: &slots, inputs: &inputs, params: &self.params, scalars: &scalars, scratch: &scratch };
-        let mut groups = vec![];
-        for (range, lowered) in lowered {
-            let updates = match lowered.updates.is_empty() {
-                true => 0,
-                false => {
-                    let table = updates_words(&lowered.updates, &places);
-                    let memory = Memory::new(table.len())?;
-                    memory.write(&table)?;
-                    others.push(memory);
-                    others[others.len() - 1].address()
-                }
-            };
-            let mut work = if self.options.poison { poison(&plan.steps[range.clone()], &places) } else { vec![] };
-            for item in lowered.work {
-                work.push(match item {
-                    Work::Kernel(launch) => Ready::Kernel {
-                        function: self.kernels.function(launch.kernel, launch.shared)?,
-                        grid: launch.grid,
-                        block: launch.block,
-                        shared: launch.shared,
-                        params: Params {
-                            args: launch.args,
-                            addresses: launch.pointers.iter().map(|p| places.resolve(*p, updates)).collect(),
-                        },
-                    },
-                    Work::Copy { to, from, words } => {
-                        Ready::Copy { to: places.resolve(to, 0), from: places.resolve(from, 0), words }
-                    }
-                });
-            }
-            groups.push(Group { steps: range.len(), work });
-        }
-        others.push(scratch);
-        let graph = self.stream.capture(|| groups.iter().try_for_each(|group| enqueue(&self.stream, group)))?;
-        let half = || Ok((Pinned::new(inputs_len + Scalar::ALL.len())?, Event::new()?));
-        let uploads = Uploads { halves: [half()?, half()?], turn: 0 };
-        let plan = plan.clone();
-        self.plans.push(CompiledPlan { graph, plan, groups, slots, inputs, scalars, others, uploads });
+        let compiled = self.prepare(plan, |_| true)?;
+        self.plans.push(compiled);
         Ok(Compiled(self.plans.len() - 1))
     }
 
@@ -413,10 +319,56 @@ impl Backend for Cuda {
         Ok(times)
     }
 
+    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
+        let mut compiled = self.prepare(&plan.plan, |step| plan.sizes[step].is_none())?;
+        let sampling = Sampling::new(plan, &compiled.places(&self.params), &mut self.kernels)?;
+        compiled.sampling = Some(sampling);
+        self.plans.push(compiled);
+        Ok(Some(Compiled(self.plans.len() - 1)))
+    }
+
+    fn sample(
+        &mut self,
+        plan: Compiled,
+        feeds: &[Feed],
+        from: usize,
+        scalars: &Scalars,
+        progress: &Progress,
+    ) -> Result<()> {
+        self.enter()?;
+        self.feed(plan, feeds, scalars)?;
+        let compiled = &self.plans[plan.0];
+        let Some(rows) = compiled.sampling.as_ref().map(Sampling::rows) else {
+            return Err(Error::Failed(format!("plan {} was not compiled for sampling", compiled.plan.name)));
+        };
+        let poisoned = match self.options.poison {
+            // SAFETY: the slots live as long as the plan.
+            true => compiled.slots.iter().try_for_each(|s| unsafe { self.stream.poison(s.address(), s.words()) }),
+            false => Ok(()),
+        };
+        let replayed = poisoned.and_then(|()| self.stream.replay(&compiled.graph));
+        self.done("begin to sample", replayed)?;
+        for row in 0..rows {
+            if let Some(sampling) = &self.plans[plan.0].sampling {
+                let drawn = sampling.positions_of_a_row();
+                // SAFETY: everything lives as long as the plan.
+                let enqueued = unsafe { sampling.enqueue(&self.stream, row, from) };
+                self.done("sample a row", enqueued)?;
+                self.wait()?;
+                progress(drawn);
+            }
+        }
+        Ok(())
+    }
+
+    fn peaks(&self) -> Option<[f64; 2]> {
+        Some(self.device.peaks)
+    }
+
     fn memory_bytes(&self) -> usize {
         let of = |p: &CompiledPlan| {
-            let buffers = p.slots.iter().chain(&p.inputs).chain([&p.scalars]).chain(&p.others);
-            buffers.map(Memory::words).sum::<usize>()
+            let buffers = p.slots.iter().chain(&p.inputs).chain([&p.scalars, &p.scratch]).chain(&p.tables);
+            buffers.map(Memory::words).sum::<usize>() + p.sampling.as_ref().map_or(0, Sampling::words)
         };
         let params: usize = self.params.values().map(Memory::words).sum();
         4 * (params + self.plans.iter().map(of).sum::<usize>())
@@ -429,17 +381,4 @@ impl Drop for Cuda {
         let _ = self.device.enter();
         let _ = self.stream.wait();
     }
-}
-
-/// The table of updates as `optim.cu` reads it: seven addresses, length, first piece.
-fn updates_words(updates: &[optim::Update], places: &Places) -> Vec<u32> {
-    let mut words = vec![];
-    for update in updates {
-        for ptr in update.pointers {
-            let address = places.resolve(ptr, 0);
-            words.extend([address as u32, (address >> 32) as u32]);
-        }
-        words.extend([update.len, update.first_piece]);
-    }
-    words
 }

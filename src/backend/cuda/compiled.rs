@@ -1,0 +1,140 @@
+//! A compiled plan: its buffers, its work with every address known, and the graph of it.
+
+use super::driver::{Address, Event, Function, Graph, Memory, Pinned, Stream, failed};
+use super::launch::Ptr;
+use super::optim;
+use super::sample::Sampling;
+use crate::error::Result;
+use crate::tape::op::ParamId;
+use crate::tape::plan::{Buffer, Plan, Step};
+use std::collections::HashMap;
+use std::ffi::c_void;
+
+/// A plan with its buffers, and what is enqueued for it.
+pub(super) struct CompiledPlan {
+    pub(super) graph: Graph,
+    pub(super) plan: Plan,
+    pub(super) groups: Vec<Group>,
+    pub(super) slots: Vec<Memory>,
+    pub(super) inputs: Vec<Memory>,
+    pub(super) scalars: Memory,
+    pub(super) scratch: Memory,
+    /// Tables of the optimisers.
+    pub(super) tables: Vec<Memory>,
+    pub(super) uploads: Uploads,
+    /// Windows, where the plan is sampled.
+    pub(super) sampling: Option<Sampling>,
+}
+
+impl CompiledPlan {
+    pub(super) fn places<'a>(&'a self, params: &'a HashMap<ParamId, Memory>) -> Places<'a> {
+        let CompiledPlan { slots, inputs, scalars, scratch, .. } = self;
+        Places { slots, inputs, params, scalars, scratch }
+    }
+}
+
+/// Consecutive steps that are enqueued together: one, or several optimiser steps.
+pub(super) struct Group {
+    pub(super) steps: usize,
+    pub(super) work: Vec<Ready>,
+}
+
+/// Work with every address known.
+pub(super) enum Ready {
+    Kernel { function: Function, grid: [u32; 3], block: [u32; 3], shared: u32, params: Params },
+    Copy { to: Address, from: Address, words: usize },
+    Poison { at: Address, words: usize },
+}
+
+/// Parameters of a kernel: the argument struct, then addresses.
+pub(super) struct Params {
+    pub(super) args: Vec<u8>,
+    pub(super) addresses: Vec<Address>,
+}
+
+impl Params {
+    pub(super) fn pointers(&self) -> Vec<*mut c_void> {
+        let args = self.args.as_ptr().cast_mut().cast();
+        [args].into_iter().chain(self.addresses.iter().map(|a| std::ptr::from_ref(a).cast_mut().cast())).collect()
+    }
+}
+
+/// Two halves of pinned memory, so that the host fills one while the card reads the other.
+pub(super) struct Uploads {
+    pub(super) halves: [(Pinned, Event); 2],
+    pub(super) turn: usize,
+}
+
+/// Where each buffer of a plan lies.
+pub(super) struct Places<'a> {
+    pub(super) slots: &'a [Memory],
+    pub(super) inputs: &'a [Memory],
+    pub(super) params: &'a HashMap<ParamId, Memory>,
+    pub(super) scalars: &'a Memory,
+    pub(super) scratch: &'a Memory,
+}
+
+impl Places<'_> {
+    pub(super) fn of(&self, buffer: Buffer) -> Address {
+        match buffer {
+            Buffer::Slot(s) => self.slots[s as usize].address(),
+            Buffer::Input(i) => self.inputs[i.0 as usize].address(),
+            Buffer::Param(p) => self.params[&p].address(),
+            Buffer::Scalar(s) => self.scalars.address() + 4 * s as u64,
+        }
+    }
+
+    pub(super) fn resolve(&self, ptr: Ptr, updates: Address) -> Address {
+        match ptr {
+            Ptr::Buffer(buffer) => self.of(buffer),
+            Ptr::Scratch(at) => self.scratch.address() + 4 * at as u64,
+            Ptr::Updates => updates,
+            Ptr::Null => 0,
+        }
+    }
+}
+
+/// Enqueues the work of a group.
+pub(super) fn enqueue(stream: &Stream, group: &Group) -> Result<()> {
+    for ready in &group.work {
+        // SAFETY: `compile` resolved every address to memory that the plan or the backend keeps, and that is at least as long
+        // as the operand; the parameters are those that `launch` gives the kernel.
+        let enqueued = unsafe {
+            match ready {
+                Ready::Kernel { function, grid, block, shared, params } => {
+                    stream.launch(function, *grid, *block, *shared, &mut params.pointers())
+                }
+                Ready::Copy { to, from, words } => stream.copy(*to, *from, *words),
+                Ready::Poison { at, words } => stream.poison(*at, *words),
+            }
+        };
+        enqueued.map_err(|e| failed("enqueue a kernel", e))?;
+    }
+    Ok(())
+}
+
+/// What is poisoned before a step: its outputs, but for those that replace an input, and the scratch.
+pub(super) fn poison(steps: &[Step], places: &Places) -> Vec<Ready> {
+    let mut work = vec![];
+    for step in steps {
+        for out in step.outputs.iter().filter(|o| step.inputs.iter().all(|i| i.buffer != o.buffer)) {
+            work.push(Ready::Poison { at: places.of(out.buffer), words: out.meta.shape.len() });
+        }
+    }
+    work.push(Ready::Poison { at: places.scratch.address(), words: places.scratch.words() });
+    work.retain(|w| !matches!(w, Ready::Poison { words: 0, .. }));
+    work
+}
+
+/// The table of updates as `optim.cu` reads it: seven addresses, length, first piece.
+pub(super) fn updates_words(updates: &[optim::Update], places: &Places) -> Vec<u32> {
+    let mut words = vec![];
+    for update in updates {
+        for ptr in update.pointers {
+            let address = places.resolve(ptr, 0);
+            words.extend([address as u32, (address >> 32) as u32]);
+        }
+        words.extend([update.len, update.first_piece]);
+    }
+    words
+}

@@ -1,0 +1,98 @@
+//! Every kernel file becomes machine code for every architecture, with the registers, spills and shared memory of a committed table.
+
+use crate::stand_in::{nvrtc, root};
+use pixtape::backend::cuda::kernels::{FILES, HEADERS};
+use pixtape::backend::cuda::nvrtc::{Nvrtc, Target};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+
+const ARCHITECTURES: [&str; 7] = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120"];
+
+/// The compiler whose numbers the table holds; another one allocates registers otherwise.
+const VERSION: [i32; 2] = [12, 8];
+
+/// Most threads that a processor has registers for must not be spent on one block of a headline kernel: these are timed.
+const HEADLINE: [&str; 3] = ["conv", "matmul", "lstm"];
+
+/// Registers, bytes of spill stores, bytes of static shared memory.
+type Resources = (u32, u32, u32);
+
+/// The number in front of `unit`.
+fn before(line: &str, unit: &str) -> u32 {
+    let number = line.split(unit).next().and_then(|part| part.split_whitespace().next_back());
+    number.and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// What ptxas says of each kernel.
+fn resources(log: &str) -> BTreeMap<String, Resources> {
+    let mut all = BTreeMap::new();
+    let mut name = String::new();
+    let mut spills = 0;
+    for line in log.lines() {
+        if let Some(rest) = line.split("Compiling entry function '").nth(1) {
+            name = rest.split('\'').next().unwrap_or_default().to_string();
+        } else if line.contains("bytes spill stores") {
+            spills = before(line, " bytes spill stores");
+        } else if line.contains("Used ") && line.contains(" registers") {
+            let shared = if line.contains("bytes smem") { before(line, " bytes smem") } else { 0 };
+            all.insert(name.clone(), (before(line, " registers"), spills, shared));
+        }
+    }
+    all
+}
+
+fn compile_all(nvrtc: &Nvrtc) -> BTreeMap<String, BTreeMap<&'static str, Resources>> {
+    let jobs: Vec<_> = FILES.iter().flat_map(|file| ARCHITECTURES.map(|a| (*file, a))).collect();
+    let (next, table) = (Mutex::new(jobs.iter()), Mutex::new(BTreeMap::<String, BTreeMap<_, _>>::new()));
+    let work = || {
+        loop {
+            let Some((file, architecture)) = next.lock().unwrap().next() else { return };
+            let compiled = nvrtc.compile(*file, &HEADERS, &Target::machine(architecture), &["--ptxas-options=-v"]);
+            let (image, log) = compiled.unwrap_or_else(|log| panic!("{} for {architecture}: {log}", file.0));
+            assert!(!image.is_empty() && !log.contains("warning"), "{} for {architecture}: {log}", file.0);
+            for (kernel, resources) in resources(&log) {
+                table.lock().unwrap().entry(kernel).or_default().insert(*architecture, resources);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+    table.into_inner().unwrap()
+}
+
+#[test]
+fn every_kernel_compiles_for_every_architecture_as_recorded() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let table = compile_all(&nvrtc);
+    let mut text = String::from(
+        "# Registers, bytes of spill stores and bytes of static shared memory of each kernel, by NVRTC 12.8.\n\
+         # Written by `PIXTAPE_BLESS=1 cargo test --test cuda recorded`.\n",
+    );
+    for (kernel, by_architecture) in &table {
+        assert_eq!(by_architecture.len(), ARCHITECTURES.len(), "{kernel}");
+        write!(text, "{kernel}").unwrap();
+        for architecture in ARCHITECTURES {
+            let (registers, spills, shared) = by_architecture[architecture];
+            let is_headline = HEADLINE.iter().any(|h| kernel.starts_with(h));
+            assert!(spills == 0 || !is_headline, "{kernel} spills {spills} bytes on {architecture}");
+            write!(text, " {architecture}:{registers}/{spills}/{shared}").unwrap();
+        }
+        text.push('\n');
+    }
+    let path = root().join("tests/cuda/resources.txt");
+    if std::env::var_os("PIXTAPE_BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    if nvrtc.version != VERSION {
+        println!("SKIP: the table is that of NVRTC {VERSION:?}, this is {:?}", nvrtc.version);
+        return;
+    }
+    let recorded = std::fs::read_to_string(&path).unwrap();
+    for (now, then) in text.lines().zip(recorded.lines()) {
+        assert_eq!(now, then, "PIXTAPE_BLESS=1 writes the table anew, if the change is wanted");
+    }
+    assert_eq!(text.lines().count(), recorded.lines().count());
+}

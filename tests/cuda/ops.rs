@@ -1,0 +1,88 @@
+//! Every op on the stand-in driver against the CPU backend.
+
+use crate::stand_in::{Build, StandIn, text};
+use pixtape::backend::{Backend, Feed, Scalars};
+use pixtape::check::builtin::against_cpu;
+use pixtape::check::case::Case;
+use pixtape::nn::Param;
+use pixtape::shape::Meta;
+use pixtape::tape::Tape;
+use pixtape::tape::op::{Op, ParamId, Scalar};
+use pixtape::tape::plan::Plan;
+
+/// The table on poisoned memory, cut in two so that both cores have something to do.
+fn half_of_the_table(which: usize) {
+    let Some(mut backend) = StandIn::backend() else { return };
+    let table = pixtape::check::cases::cases();
+    let cases: Vec<&Case> = table.iter().skip(which).step_by(2).collect();
+    let rows = against_cpu(&cases, &mut backend).unwrap();
+    let bad: Vec<String> = rows.iter().filter(|r| !r.pass).map(|r| format!("{}: {:?}", r.name, r.error)).collect();
+    assert!(bad.is_empty(), "{} of {} cases fail:\n{}", bad.len(), rows.len(), bad.join("\n"));
+    assert!(rows.len() > 500, "{} cases were run", rows.len());
+}
+
+#[test]
+fn one_half_of_the_table_agrees_with_the_cpu() {
+    half_of_the_table(0);
+}
+
+#[test]
+fn the_other_half_of_the_table_agrees_with_the_cpu() {
+    half_of_the_table(1);
+}
+
+#[test]
+fn reference_cases_pass_on_the_command_line() {
+    let Some(stand_in) = StandIn::get(Build::Plain) else { return };
+    let Some(file) = std::env::var_os("PIXTAPE_REFERENCE") else {
+        println!("SKIP: PIXTAPE_REFERENCE names no file of reference cases");
+        return;
+    };
+    let output = stand_in.pixtape("check --device cuda").arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+/// Which thread runs first is nobody's business.
+#[test]
+fn the_order_of_the_threads_does_not_matter() {
+    let Some(stand_in) = StandIn::get(Build::Plain) else { return };
+    for order in ["reverse", "random"] {
+        let mut command =
+            stand_in.pixtape("check --device cuda --only conv2d,matmul,sum,batch_norm,layer_norm,lstm,row_lstm");
+        let output = command.env("CUDA_ON_CPU_ORDER", order).output().unwrap();
+        assert!(output.status.success(), "{order}: {}", text(&output));
+    }
+}
+
+/// A plan that adds what it is fed, times the learning rate, to a parameter.
+fn adder() -> Plan {
+    let t = Tape::new();
+    let param = Param { id: ParamId(0), path: "total".into(), shape: [1000].into() };
+    let (total, x) = (t.param(&param), t.input("x", Meta::f32([1000])));
+    let rate = t.record(Op::Scalar(Scalar::LearningRate), &[]);
+    let rates = t.expand(t.reshape(rate, [1]), [1000]);
+    let next = t.add(total, t.mul(x, rates));
+    t.store(&param, next);
+    t.output("next", next);
+    Plan::new("adder", &t)
+}
+
+/// Replays in flight keep their own inputs and scalars: nothing is overwritten before it was read, nothing is baked in.
+#[test]
+fn replays_follow_one_another_without_waiting() {
+    let Some(mut backend) = StandIn::backend() else { return };
+    backend.write_param(ParamId(0), &[1.0; 1000]).unwrap();
+    let plan = backend.compile(&adder()).unwrap();
+    for i in 0..7 {
+        let mut scalars = Scalars::default();
+        scalars.set(Scalar::LearningRate, (10f32).powi(i));
+        backend.run(plan, &[Feed::F32(&vec![(i + 1) as f32; 1000])], &scalars).unwrap();
+    }
+    let mut total = vec![0.0; 1000];
+    backend.read_param(ParamId(0), &mut total).unwrap();
+    assert_eq!(total, vec![7_654_322.0; 1000]);
+    let times = backend.profile(plan, &[Feed::F32(&[0.0; 1000])], &Scalars::default()).unwrap();
+    assert!(!times.is_empty() && times.iter().all(|t| t.ms >= 0.0));
+    let feeds = [Feed::F32(&[0.0; 3])];
+    assert!(backend.run(plan, &feeds, &Scalars::default()).unwrap_err().to_string().contains("got 3 elements"));
+}
