@@ -14,10 +14,12 @@ use crate::train::weights;
 
 /// What is sampled: a name, a preset, and the side of its images where it is not the preset's own. The time of a model that
 /// draws pixel by pixel has to grow with the area, like that of one forward pass.
-const WORKLOADS: [(&str, &str, Option<usize>); 9] = [
+const WORKLOADS: [(&str, &str, Option<usize>); 11] = [
     ("pixelcnn-mnist", "pixelcnn-mnist", None),
     ("pixelcnn-cifar", "pixelcnn-cifar", None),
     ("gated-pixelcnn-mnist", "gated-pixelcnn-mnist", None),
+    ("row-lstm-mnist", "row-lstm-mnist", None),
+    ("diagonal-bilstm-mnist", "diagonal-bilstm-mnist", None),
     ("vae-mnist", "vae-mnist", None),
     ("dcgan-cifar", "dcgan-cifar", None),
     ("pixelcnn-8x8", "pixelcnn-mnist", Some(8)),
