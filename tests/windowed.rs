@@ -6,7 +6,7 @@ use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
 use pixtape::nn::{Init, Layout, ParamSet};
 use pixtape::rng::{self, Stream};
-use pixtape::shape::{DType, Meta};
+use pixtape::shape::{DType, Meta, Shape};
 use pixtape::tape::InputSpec;
 use pixtape::tape::geometry::Mask;
 use pixtape::tape::op::{Dist, Scalar};
@@ -94,13 +94,23 @@ fn sized(side: usize) -> Vec<String> {
     vec![format!("model.height={side}"), format!("model.width={side}")]
 }
 
-/// Draws both ways and compares.
+/// Draws both ways and compares; also the logits, bit by bit, where the plan has them.
 #[track_caller]
 fn same_draws(what: &str, cpu: &mut Cpu, plan: &Plan, given: &[f32], from: usize) {
     let how = scalars(7, 1.0);
     let sampling = SamplingPlan::new(plan).unwrap();
     let want = naive(cpu, plan, given, from, &how);
     let got = windowed(cpu, &sampling, given, from, &how);
+    if plan.outputs.iter().any(|(name, _)| name == "logits") {
+        // The whole plan given the finished images, beside what the windows left behind.
+        let [whole, windows] = [cpu.compile(plan).unwrap(), cpu.compile_sampling(&sampling).unwrap().unwrap()];
+        cpu.run(whole, &Given::new(plan, &want).feeds(), &how).unwrap();
+        cpu.sample(windows, &Given::new(plan, given).feeds(), from, &how, &|_| {}).unwrap();
+        let [mut a, mut b] = [vec![f32::NAN; want.len()], vec![0.0; want.len()]];
+        backend::read(cpu, whole, plan.output("logits"), &mut a).unwrap();
+        backend::read(cpu, windows, sampling.plan.output("logits"), &mut b).unwrap();
+        assert_eq!(a, b, "{what}");
+    }
     let differ = want.iter().zip(&got).filter(|(a, b)| a != b).count();
     assert_eq!(differ, 0, "{what}: {differ} of {} draws differ", want.len());
     let len = want.len() / sampling.images;
@@ -211,12 +221,56 @@ fn recurrent(layer: &str, size: [usize; 3], batch: usize, cpu: &mut Cpu) -> Plan
     };
     let head = set.weight("head", [1, 1, d, colours], Init::Uniform(3.0), Layout::Conv);
     let logits = t.conv(y, t.param(&head), ConvAttrs::masked(Mask::B, 1, colours));
-    let u = t.random_by_image(Dist::Uniform, Stream::Pixel, [batch, h, w, colours]);
+    draw_bits(layer, &t, &set, logits, cpu)
+}
+
+/// Ends a plan: draws from `logits[n, h, w, c]`, under random weights.
+fn draw_bits(name: &str, t: &Tape, set: &ParamSet, logits: Var, cpu: &mut Cpu) -> Plan {
+    let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(logits));
+    t.output("logits", logits);
     t.output("draw", t.bernoulli(logits, u, t.scalar(Scalar::Temperature)));
     for spec in set.specs() {
         cpu.write_param(spec.param.id, &spec.initial(5)).unwrap();
     }
-    Plan::new(layer, &t)
+    Plan::new(name, t)
+}
+
+/// What no preset has: a residual in front of an activation, rows times matrices, elementwise functions of two values, few
+/// output channels of a large kernel, shifts down and right.
+fn miscellany([h, w]: [usize; 2], batch: usize, cpu: &mut Cpu) -> Plan {
+    let (t, mut set) = (Tape::new(), ParamSet::new());
+    let mut weight = |name: &str, shape: [usize; 4]| {
+        let shape: Vec<usize> = shape.into_iter().filter(|d| *d > 0).collect();
+        t.param(&set.weight(name, Shape::new(&shape), Init::Uniform(0.5), Layout::Same))
+    };
+    let blocks = |blocks: usize| ConvAttrs { blocks, ..ConvAttrs::masked(Mask::B, 3, 1) };
+    let x = t.input("x", Meta::f32([batch, h, w, 1]));
+    let y = t.conv(x, weight("first", [5, 5, 1, 16]), ConvAttrs::masked(Mask::A, 5, 1));
+    let y = t.clamp(t.affine(t.add_bias(y, weight("bias", [16, 0, 0, 0])), 0.8, 0.1), -1.0, 1.0);
+    let g = t.gated(t.conv(y, weight("gates", [3, 3, 16, 32]), blocks(2)));
+    let rows = |v: Var| t.reshape(v, [batch * h * w, 16]);
+    let m = t.matmul(rows(g), weight("m", [16, 16, 0, 0]), false, true);
+    let m = t.tanh(t.add(t.matmul(m, weight("m2", [16, 16, 0, 0]), false, false), rows(y)));
+    let m = t.reshape(m, [batch, h, w, 16]);
+    let right = t.slice(t.pad(m, [0, 0, 1, 0], [0; 4]), [0; 4], [0, 0, 1, 0]);
+    let z = t.div(t.sub(t.mul(m, y), t.shift_down(right)), t.affine(t.square(y), 1.0, 1.0));
+    let logits = t.conv(z, weight("last", [5, 5, 16, 1]), ConvAttrs::masked(Mask::B, 5, 1));
+    draw_bits("miscellany", &t, &set, logits, cpu)
+}
+
+#[test]
+fn ops_that_no_preset_has() {
+    for (size, batch) in [([6, 7], 3), ([9, 4], 17), ([1, 5], 2), ([5, 1], 2)] {
+        let mut cpu = cpu();
+        let plan = miscellany(size, batch, &mut cpu);
+        let given = vec![0.0; plan.inputs[0].meta.shape.len()];
+        same_draws(&format!("{size:?}, {batch}"), &mut cpu, &plan, &given, 0);
+    }
+    let mut cpu = cpu();
+    let plan = miscellany([6, 7], 1, &mut cpu);
+    let (given, how) = (vec![0.0; 42], scalars(7, 1.0));
+    let sampling = SamplingPlan::new(&plan).unwrap();
+    assert_eq!(windowed(&mut cpu, &sampling, &given, 0, &how), naive(&mut cpu, &plan, &given, 0, &how));
 }
 
 #[test]

@@ -42,7 +42,8 @@ pub struct Window {
 /// A plan with a schedule of windows.
 #[derive(Clone, Debug)]
 pub struct SamplingPlan {
-    /// The plan, every value in a slot of its own. Its outputs are `draw` and, at [`SamplingPlan::IMAGES`], the images.
+    /// The plan, every value in a slot of its own. Its outputs are `draw`, the images, and whatever else the plan has; what
+    /// depends on the last position of x is not computed.
     pub plan: Plan,
     /// The input that holds the images.
     pub x: InputId,
@@ -84,7 +85,8 @@ impl SamplingPlan {
         let mut plan = unshared(plan);
         let x = InputId(x as u32);
         let x_operand = Operand { buffer: Buffer::Input(x), meta: plan.inputs[x.0 as usize].meta };
-        plan.outputs = vec![plan.outputs.swap_remove(draw), (IMAGE.into(), x_operand)];
+        let draws = plan.outputs.remove(draw);
+        plan.outputs.splice(0..0, [draws, (IMAGE.into(), x_operand)]);
         let mut known = Known::new(&plan, x, images, [h, w, c]);
         let sizes = known.propagate().map_err(fail)?;
         let drawn = known.of(&plan.outputs[Self::DRAWS].1).map_err(fail)?;
