@@ -294,7 +294,8 @@ impl Band<'_> {
                     (y.map(|y| y / g.stride[0]), patches::fits(shift, g.stride[1], 1, ow, w))
                 }
             };
-            let Some(y) = y.filter(|y| source_rows.contains(y)) else { continue };
+            // Of an image narrower than the kernel a tap may meet no column.
+            let Some(y) = y.filter(|y| source_rows.contains(y) && !inside.is_empty()) else { continue };
             let (to, from, step) = match plan.direction {
                 Direction::Forward => (inside.start, inside.start.wrapping_add_signed(shift), 1),
                 Direction::Backward => {
