@@ -90,6 +90,14 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &PathBuf) -> Re
     output::line(&format!("{n} images as {origin} was given them, {draws} draws of each, and the originals in {place}"))
 }
 
+/// The command that draws images from ones that are reduced like this.
+pub(super) fn command(reduction: Reduction) -> &'static str {
+    match reduction {
+        Reduction::Grey => "colorize",
+        Reduction::Quarter => "superres",
+    }
+}
+
 fn preset_of(reduction: Reduction) -> &'static str {
     match reduction {
         Reduction::Grey => "colorize-cifar",

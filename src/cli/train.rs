@@ -3,11 +3,12 @@
 use super::args::{DataArgs, DeviceArgs, configuration, data_name};
 use super::progress::{Busy, Progress};
 use super::trained::{CheckpointArgs, Stored, Trained};
-use super::{measured, output, trace};
+use super::{measured, output, restore, trace};
 use crate::config::Config;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval;
+use crate::models::Model;
 use crate::report::compare::{Estimate, Likelihood, beside_published, to_json, to_text};
 use crate::report::op_times::by_operation;
 use crate::report::run::RunReport;
@@ -100,7 +101,8 @@ pub(super) fn run(args: Args) -> Result<()> {
         likelihoods: likelihoods.clone(),
     };
     dir.write_report(&report.page()?.to_html())?;
-    finish(&args, &dir, &summary, &likelihoods)
+    let draw = Model::new(&config)?.reduction().map_or("sample", restore::command);
+    finish(&args, &dir, &summary, &likelihoods, draw)
 }
 
 /// The configuration that the arguments ask for, checked.
@@ -198,8 +200,8 @@ fn held_out(args: &Args, options: &RunOptions) -> Result<Vec<Likelihood>> {
     Ok(found)
 }
 
-/// Says how it ended and where everything lies.
-fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihood]) -> Result<()> {
+/// Says how it ended, where everything lies, and by which command `draw` it goes on.
+fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihood], draw: &str) -> Result<()> {
     let rankings = beside_published(likelihoods);
     let checkpoint = dir.checkpoints()?.pop().map(|(_, path)| path);
     if args.json {
@@ -231,7 +233,7 @@ fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihoo
     if summary.interrupted {
         text += &format!("go on with: pixtape train --resume {path}\n");
     } else {
-        text += &format!("draw with: pixtape sample {path}\n");
+        text += &format!("draw with: pixtape {draw} {path}\n");
     }
     output::print(&text)
 }

@@ -61,7 +61,12 @@ fn colour_and_detail_are_drawn_back_and_measured_given_what_is_left() {
     let place = Place::new();
     draw_colour_folder(&place);
     place.ok(&tiny("colorize-cifar", 1, "colours"));
-    place.ok(&tiny("superres-mnist", 1, "details"));
+    // Its pictures while it trains are drawn for images of the training set.
+    let said = place.ok(&tiny("superres-mnist", 1, "details").replace("sample_every=0", "sample_every=1"));
+    assert!(
+        said.contains("pixtape superres details") && is_png(&place.bytes("details/samples/step-000001.png")),
+        "{said}"
+    );
     let data = "--data colour --split train";
     let drawn = place.json(&format!("colorize colours {data} -n 2 --draws 2"));
     assert_eq!((&drawn["images"], &drawn["draws"]), (&2.into(), &2.into()));
