@@ -39,7 +39,7 @@ const ACTS: [Act; 3] = [
             "model.hidden=16",
             "model.blocks=12",
             "model.head=32",
-            "steps=2500",
+            "steps=3500",
             "batch=32",
             "optimizer.lr=0.003",
         ],

@@ -7,7 +7,7 @@
 //! of position `t`, which becomes part of x. Every position of every step is computed exactly once, so an image costs one
 //! forward pass; what was computed in earlier rounds lies where it was left.
 //!
-//! It falls out of the plan: nothing here knows a network. See [`times`](super::times) for what each op needs.
+//! It falls out of the plan: nothing here knows a network. See [`times`] for what each op needs.
 
 use super::op::{InputId, Op};
 use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
