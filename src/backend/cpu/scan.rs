@@ -90,10 +90,10 @@ impl Sweep {
         }
     }
 
-    /// Where a cell will stand if the line does not lie in memory as it stands: too many rows for the prefetcher of the
-    /// processor to follow.
-    fn scattered(&self, step: Option<usize>, cell: usize) -> Option<usize> {
-        let step = step.filter(|step| *step < self.steps() && matches!(self.line, Line::Diagonal { .. }))?;
+    /// Where a cell stands at another step, if it does: what it meets there is asked for ahead, as the processor does
+    /// not see where the line will go.
+    fn standing(&self, step: Option<usize>, cell: usize) -> Option<usize> {
+        let step = step.filter(|step| *step < self.steps())?;
         self.span(step).contains(&cell).then(|| self.pixel(step, cell))
     }
 
@@ -165,7 +165,7 @@ vectorized! {
     ) {
         let (d, [kept, y], [states, cells]) = (sweep.d, outputs, line);
         for i in sweep.span(step) {
-            if let Some(next) = sweep.scattered(Some(step + 1), i) {
+            if let Some(next) = sweep.standing(Some(step + 1), i) {
                 prefetch(&z[next * 4 * d..][..4 * d]);
                 prefetch(&kept[next * 5 * d..][..5 * d]);
                 prefetch(&y[next * d..][..d]);
@@ -221,12 +221,12 @@ vectorized! {
         let (dh, ahead) = (&mut rest[..d], sweep.taps() - 1 - sweep.before());
         let span_before = if step > 0 { sweep.span(step - 1) } else { 0..0 };
         for i in sweep.span(step) {
-            if let Some(next) = sweep.scattered(step.checked_sub(1), i) {
+            if let Some(next) = sweep.standing(step.checked_sub(1), i) {
                 prefetch(&dy[next * d..][..d]);
                 prefetch(&dz[next * 4 * d..][..4 * d]);
             }
             // The cell of the step before is read already now.
-            if let Some(next) = sweep.scattered(step.checked_sub(2), i) {
+            if let Some(next) = sweep.standing(step.checked_sub(2), i) {
                 prefetch(&kept[next * 5 * d..][..5 * d]);
             }
             let at = sweep.pixel(step, i);
