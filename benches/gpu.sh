@@ -20,7 +20,7 @@ if [ ! -x "$pixtape" ]; then
 fi
 out="${2:-gpu-report}"
 device="${DEVICE:-cuda}"
-mkdir -p "$out/parts" && rm -f "$out"/parts/*
+mkdir -p "$out/parts" && rm -rf "$out"/parts/* "$out/runs"
 failed=0
 
 # part NAME COMMAND...: keeps what a command prints, as parts/NAME.json where it prints JSON, and whether it succeeded.

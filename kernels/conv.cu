@@ -38,19 +38,19 @@ __device__ __forceinline__ void conv_tile(const Product& p, const float* x, cons
     product<T>(a, b, EveryStep(), 0, k_end, finish, first_column, stages);
 }
 
-KERNEL(128, conv_128x64)
+TILE_KERNEL(128, conv_128x64)
 (Product p, const float* x, const float* w, float* y, const float* bias, const float* add, const float* saved) {
     conv_tile<Tile<128, 64, 8, 8>>(p, x, w, y, bias, add, saved);
 }
-KERNEL(128, conv_128x32)
+TILE_KERNEL(128, conv_128x32)
 (Product p, const float* x, const float* w, float* y, const float* bias, const float* add, const float* saved) {
     conv_tile<Tile<128, 32, 8, 4>>(p, x, w, y, bias, add, saved);
 }
-KERNEL(128, conv_128x8)
+TILE_KERNEL(128, conv_128x8)
 (Product p, const float* x, const float* w, float* y, const float* bias, const float* add, const float* saved) {
     conv_tile<Tile<128, 8, 4, 2>>(p, x, w, y, bias, add, saved);
 }
-KERNEL(64, conv_32x32)
+TILE_KERNEL(64, conv_32x32)
 (Product p, const float* x, const float* w, float* y, const float* bias, const float* add, const float* saved) {
     conv_tile<Tile<32, 32, 4, 4>>(p, x, w, y, bias, add, saved);
 }

@@ -46,16 +46,16 @@ __device__ __forceinline__ void conv_dw_tile(const ConvDw& p, const float* x, co
     }
 }
 
-KERNEL(128, conv_dw_128x64)(ConvDw p, const float* x, const float* dy, float* dw) {
+TILE_KERNEL(128, conv_dw_128x64)(ConvDw p, const float* x, const float* dy, float* dw) {
     conv_dw_tile<Tile<128, 64, 8, 8>>(p, x, dy, dw);
 }
-KERNEL(128, conv_dw_128x32)(ConvDw p, const float* x, const float* dy, float* dw) {
+TILE_KERNEL(128, conv_dw_128x32)(ConvDw p, const float* x, const float* dy, float* dw) {
     conv_dw_tile<Tile<128, 32, 8, 4>>(p, x, dy, dw);
 }
-KERNEL(128, conv_dw_128x8)(ConvDw p, const float* x, const float* dy, float* dw) {
+TILE_KERNEL(128, conv_dw_128x8)(ConvDw p, const float* x, const float* dy, float* dw) {
     conv_dw_tile<Tile<128, 8, 4, 2>>(p, x, dy, dw);
 }
-KERNEL(64, conv_dw_32x32)(ConvDw p, const float* x, const float* dy, float* dw) {
+TILE_KERNEL(64, conv_dw_32x32)(ConvDw p, const float* x, const float* dy, float* dw) {
     conv_dw_tile<Tile<32, 32, 4, 4>>(p, x, dy, dw);
 }
 

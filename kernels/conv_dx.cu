@@ -83,19 +83,19 @@ __device__ __forceinline__ void conv_dx_tile(const Product& p, const float* dy, 
     product<T>(a, b, OpenSteps{g, partial, centre, k_end, first_column}, 0, k_end, finish, first_column, stages);
 }
 
-KERNEL(128, conv_dx_128x64)
+TILE_KERNEL(128, conv_dx_128x64)
 (Product p, const float* dy, const float* w, float* dx, const float* bias, const float* add, const float* saved) {
     conv_dx_tile<Tile<128, 64, 8, 8>>(p, dy, w, dx, bias, add, saved);
 }
-KERNEL(128, conv_dx_128x32)
+TILE_KERNEL(128, conv_dx_128x32)
 (Product p, const float* dy, const float* w, float* dx, const float* bias, const float* add, const float* saved) {
     conv_dx_tile<Tile<128, 32, 8, 4>>(p, dy, w, dx, bias, add, saved);
 }
-KERNEL(128, conv_dx_128x8)
+TILE_KERNEL(128, conv_dx_128x8)
 (Product p, const float* dy, const float* w, float* dx, const float* bias, const float* add, const float* saved) {
     conv_dx_tile<Tile<128, 8, 4, 2>>(p, dy, w, dx, bias, add, saved);
 }
-KERNEL(64, conv_dx_32x32)
+TILE_KERNEL(64, conv_dx_32x32)
 (Product p, const float* dy, const float* w, float* dx, const float* bias, const float* add, const float* saved) {
     conv_dx_tile<Tile<32, 32, 4, 4>>(p, dy, w, dx, bias, add, saved);
 }

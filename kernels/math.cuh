@@ -1,5 +1,5 @@
 // Elementary functions as our own polynomials: src/backend/cpu/math.rs, line by line, so that every device computes the same
-// thing. Plain multiplications and additions; the compiler may fuse them, which changes the last bit at most.
+// thing. Plain multiplications and additions, which nothing contracts (--fmad=false): the bits are those of the CPU.
 #pragma once
 
 #define INFINITY_F __int_as_float(0x7f800000)
@@ -20,7 +20,7 @@ struct ReducedExp {
     float r, rest;
 };
 __device__ __forceinline__ ReducedExp reduced_exp(float x) {
-    // Never contracted: the low bits of the sum are the integer.
+    // The low bits of the sum are the integer.
     const float shifted = __fadd_rn(__fmul_rn(x, 1.44269504f), ROUND);
     const float n = shifted - ROUND;
     const float r = (x - n * LN2_HI) - n * LN2_LO;

@@ -58,47 +58,47 @@ __device__ __forceinline__ void matmul_columns(const Matmul& p, const float* a, 
     else product<T>(left, right<T>(p, b, first_column, k_end), EveryStep(), k, k_end, finish, first_column, shared);
 }
 
-KERNEL(256, matmul_nn_128x128)
+TILE_KERNEL(256, matmul_nn_128x128)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_rows<Tile<128, 128, 8, 8>, false>(p, a, b, c, bias, add, saved);
 }
-KERNEL(128, matmul_nn_128x32)
+TILE_KERNEL(128, matmul_nn_128x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_rows<Tile<128, 32, 8, 4>, false>(p, a, b, c, bias, add, saved);
 }
-KERNEL(64, matmul_nn_32x32)
+TILE_KERNEL(64, matmul_nn_32x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_rows<Tile<32, 32, 4, 4>, false>(p, a, b, c, bias, add, saved);
 }
-KERNEL(256, matmul_nt_128x128)
+TILE_KERNEL(256, matmul_nt_128x128)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_rows<Tile<128, 128, 8, 8>, true>(p, a, b, c, bias, add, saved);
 }
-KERNEL(128, matmul_nt_128x32)
+TILE_KERNEL(128, matmul_nt_128x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_rows<Tile<128, 32, 8, 4>, true>(p, a, b, c, bias, add, saved);
 }
-KERNEL(64, matmul_nt_32x32)
+TILE_KERNEL(64, matmul_nt_32x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_rows<Tile<32, 32, 4, 4>, true>(p, a, b, c, bias, add, saved);
 }
-KERNEL(256, matmul_tn_128x128)
+TILE_KERNEL(256, matmul_tn_128x128)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_columns<Tile<128, 128, 8, 8>, false>(p, a, b, c, bias, add, saved);
 }
-KERNEL(128, matmul_tn_128x32)
+TILE_KERNEL(128, matmul_tn_128x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_columns<Tile<128, 32, 8, 4>, false>(p, a, b, c, bias, add, saved);
 }
-KERNEL(64, matmul_tn_32x32)
+TILE_KERNEL(64, matmul_tn_32x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_columns<Tile<32, 32, 4, 4>, false>(p, a, b, c, bias, add, saved);
 }
-KERNEL(128, matmul_tt_128x32)
+TILE_KERNEL(128, matmul_tt_128x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_columns<Tile<128, 32, 8, 4>, true>(p, a, b, c, bias, add, saved);
 }
-KERNEL(64, matmul_tt_32x32)
+TILE_KERNEL(64, matmul_tt_32x32)
 (Matmul p, const float* a, const float* b, float* c, const float* bias, const float* add, const float* saved) {
     matmul_columns<Tile<32, 32, 4, 4>, true>(p, a, b, c, bias, add, saved);
 }

@@ -1,7 +1,7 @@
 //! Every kernel file becomes machine code for every architecture, with the registers, spills and shared memory of a committed table.
 
 use crate::stand_in::{nvrtc, root};
-use pixtape::backend::cuda::kernels::{FILES, HEADERS};
+use pixtape::backend::cuda::kernels::{FILES, HEADERS, OPTIONS};
 use pixtape::backend::cuda::nvrtc::{Nvrtc, Target};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -48,7 +48,8 @@ fn compile_all(nvrtc: &Nvrtc) -> BTreeMap<String, BTreeMap<&'static str, Resourc
     let work = || {
         loop {
             let Some((file, architecture)) = next.lock().unwrap().next() else { return };
-            let compiled = nvrtc.compile(*file, &HEADERS, &Target::machine(architecture), &["--ptxas-options=-v"]);
+            let options = [&OPTIONS[..], &["--ptxas-options=-v"]].concat();
+            let compiled = nvrtc.compile(*file, &HEADERS, &Target::machine(architecture), &options);
             let (image, log) = compiled.unwrap_or_else(|log| panic!("{} for {architecture}: {log}", file.0));
             assert!(!image.is_empty() && !log.contains("warning"), "{} for {architecture}: {log}", file.0);
             for (kernel, resources) in resources(&log) {

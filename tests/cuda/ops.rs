@@ -54,6 +54,18 @@ fn the_order_of_the_threads_does_not_matter() {
     }
 }
 
+/// Few multiprocessors get large tiles and many small ones; a card with little shared memory holds fewer weights there.
+#[test]
+fn other_cards_take_other_tiles() {
+    let Some(stand_in) = StandIn::get(Build::Plain) else { return };
+    for (variable, value) in [("PROCESSORS", "1"), ("PROCESSORS", "132"), ("SHARED", "65536")] {
+        let only = "conv2d,conv_transpose2d,linear,matmul,conv,conv_dx,conv_dw,lstm,row_lstm,diagonal_lstm";
+        let mut command = stand_in.pixtape(&format!("check --device cuda --only {only}"));
+        let output = command.env(format!("CUDA_ON_CPU_{variable}"), value).output().unwrap();
+        assert!(output.status.success(), "{variable} {value}: {}", text(&output));
+    }
+}
+
 /// A plan that adds what it is fed, times the learning rate, to a parameter.
 fn adder() -> Plan {
     let t = Tape::new();

@@ -27,7 +27,9 @@ fn write(model: &Model, backend: &mut dyn Backend) {
 #[test]
 fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
     let mut models = 0;
-    for (name, ..) in PRESETS {
+    // Those that are given a reduced image draw through the same windows.
+    let given = |name: &str| name.starts_with("colorize") || name.starts_with("superres");
+    for (name, ..) in PRESETS.iter().filter(|(name, ..)| !given(name)) {
         let (Some(model), Some(mut cuda)) = (model(name), StandIn::backend()) else { continue };
         let (how, n) = (Draw { seed: 5, ..Draw::default() }, 4);
         let mut cpu = backend::open("cpu", 2).unwrap();

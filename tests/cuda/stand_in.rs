@@ -242,6 +242,8 @@ impl Sources {
     /// Threads and name of every kernel of a file.
     fn kernels_of(&self, file: &str) -> impl Iterator<Item = (&str, &str)> {
         let (_, text) = self.files.iter().find(|(name, _)| name.strip_suffix(".cu") == Some(file)).unwrap();
-        text.lines().filter_map(|line| line.strip_prefix("KERNEL(")?.split_once(')')?.0.split_once(", "))
+        text.lines().filter_map(|line| {
+            line.trim_start_matches("TILE_").strip_prefix("KERNEL(")?.split_once(')')?.0.split_once(", ")
+        })
     }
 }

@@ -10,14 +10,16 @@ use pixtape::train::trainer::Trainer;
 
 const SEED: u32 = 3;
 
-/// Noise of two levels, or of all for colour, in the range that the model takes.
-fn batch(model: &Model, batch: usize) -> Batch {
-    let len = batch * model.image.iter().product::<usize>();
+/// Noise of two levels, or of all for colour, as large as the plans take it.
+fn batch(model: &Model) -> Batch {
+    let plan = &model.training()[0];
+    let len = |name: &str| plan.inputs.iter().find(|i| i.name == name).map_or(0, |i| i.meta.shape.len());
     let u = |i: usize| rng::uniform(SEED, Stream::Test, [1, i as u32]);
     let is_grey = model.image[2] == 1;
-    let pixels = (0..len).map(|i| if is_grey { f32::from(u(i) < 0.4) } else { (u(i) * 255.0).round() / 255.0 });
-    let labels = (0..batch as u32).map(|i| (3 * i + 1) % 10).collect();
-    Batch { pixels: pixels.collect(), labels, ..Batch::default() }
+    let pixel = |i: usize| if is_grey { f32::from(u(i) < 0.4) } else { (u(i) * 255.0).round() / 255.0 };
+    let labels = (0..model.config.batch as u32).map(|i| (3 * i + 1) % 10).collect();
+    let reduced = (0..len("reduced")).map(u).collect();
+    Batch { pixels: (0..len("x")).map(pixel).collect(), labels, reduced, ..Batch::default() }
 }
 
 /// Every parameter and state after one step.
@@ -28,7 +30,7 @@ fn step(name: &str, backend: Box<dyn Backend>) -> (Model, Vec<Vec<f32>>) {
     config.optimizer.kind = OptimizerKind::Sgd;
     config.optimizer.momentum = 0.9;
     let model = Model::new(&config).unwrap();
-    let batch = batch(&model, 2);
+    let batch = batch(&model);
     let mut trainer = Trainer::new(model, backend, 1).unwrap();
     trainer.advance(|run| run(&batch)).unwrap();
     let mut values = vec![];
@@ -93,6 +95,9 @@ presets! {
     diagonal_bilstm_mnist: "diagonal-bilstm-mnist",
     row_lstm_cifar: "row-lstm-cifar",
     diagonal_bilstm_cifar: "diagonal-bilstm-cifar",
+    colorize_cifar: "colorize-cifar",
+    superres_mnist: "superres-mnist",
+    superres_cifar: "superres-cifar",
     gan_mnist: "gan-mnist",
     dcgan_cifar: "dcgan-cifar",
 }

@@ -5,7 +5,8 @@
 // pinned memory that it overwrites too early is overwritten. A capture records and runs nothing.
 //
 // Failures on demand: CUDA_ON_CPU_DRIVER (version of the driver), CUDA_ON_CPU_DEVICES (cards), CUDA_ON_CPU_MEMORY (bytes in all),
-// CUDA_ON_CPU_FAULT (so many launches, then an illegal address), CUDA_ON_CPU_SHARED (bytes a block may ask for).
+// CUDA_ON_CPU_FAULT (so many launches, then an illegal address). Other cards: CUDA_ON_CPU_SHARED (bytes a block may ask for),
+// CUDA_ON_CPU_PROCESSORS (multiprocessors, by which tiles are chosen).
 #include "threads.h"
 #include <chrono>
 #include <cstdio>
@@ -99,7 +100,7 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
         case 75: *value = 8; break;  // compute capability 8.0
         case 76: *value = 0; break;
-        case 16: *value = 2; break;  // multiprocessors
+        case 16: *value = number("CUDA_ON_CPU_PROCESSORS", 2); break;  // multiprocessors
         case 13: *value = 1000000; break;  // clock in kHz
         case 36: *value = 1000000; break;  // that of the memory
         case 37: *value = 64; break;  // width of its bus in bits
@@ -161,8 +162,9 @@ API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
 }
 API cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = malloc(bytes), OK; }
 API cuMemFreeHost(void* at) { return free(at), OK; }
-API cuMemcpyHtoD_v2(Address to, const void* from, size_t bytes) { return sticky ? sticky : (memcpy((void*)to, from, bytes), OK); }
-API cuMemcpyDtoH_v2(void* to, Address from, size_t bytes) { return sticky ? sticky : (memcpy(to, (void*)from, bytes), OK); }
+API cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    return submit(stream, [=] { return memcpy(to, (void*)from, bytes), OK; });
+}
 API cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
     return submit(stream, [=] { return memcpy((void*)to, from, bytes), OK; });
 }

@@ -189,20 +189,6 @@ impl Memory {
     pub fn words(&self) -> usize {
         self.words
     }
-
-    /// Fills it from the host and waits.
-    pub fn write(&self, words: &[u32]) -> Result<()> {
-        assert!(words.len() <= self.words, "what is written fits");
-        // SAFETY: the memory is alive and long enough.
-        unsafe { result::memcpy_htod_sync(self.address, words) }.map_err(|e| failed("copy to the card", e))
-    }
-
-    /// Reads its first words and waits.
-    pub fn read(&self, into: &mut [u32]) -> Result<()> {
-        assert!(into.len() <= self.words, "what is read is there");
-        // SAFETY: the memory is alive and long enough.
-        unsafe { result::memcpy_dtoh_sync(into, self.address) }.map_err(|e| failed("copy from the card", e))
-    }
 }
 
 impl Drop for Memory {
@@ -256,6 +242,28 @@ impl Stream {
     pub fn wait(&self) -> Result<(), DriverError> {
         // SAFETY: the stream is alive.
         unsafe { result::stream::synchronize(self.0) }
+    }
+
+    /// Fills memory from the host and waits. In order with the stream's other work, which a copy outside of it is not.
+    pub fn write(&self, to: &Memory, words: &[u32]) -> Result<()> {
+        assert!(words.len() <= to.words(), "what is written fits");
+        if words.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the memory is alive and long enough; nothing returns before the copy is done.
+        let copied = unsafe { result::memcpy_htod_async(to.address(), words, self.0) }.and_then(|()| self.wait());
+        copied.map_err(|e| failed("copy to the card", e))
+    }
+
+    /// Reads the first words of memory once everything that was enqueued is done.
+    pub fn read(&self, from: &Memory, into: &mut [u32]) -> Result<()> {
+        assert!(into.len() <= from.words(), "what is read is there");
+        if into.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: as above.
+        let copied = unsafe { result::memcpy_dtoh_async(into, from.address(), self.0) }.and_then(|()| self.wait());
+        copied.map_err(|e| failed("copy from the card", e))
     }
 
     /// Enqueues a copy to the card.

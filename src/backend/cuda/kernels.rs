@@ -39,6 +39,10 @@ pub const FILES: [Source; 14] = sources![
     "shape_ops.cu",
 ];
 
+/// How they are compiled. Nothing is contracted to a fused multiply-add but where the source says so: an expression then has the
+/// same bits in every kernel that holds it, and those of the CPU.
+pub const OPTIONS: [&str; 1] = ["--fmad=false"];
+
 /// A kernel: its file, without the ending, and its name there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
@@ -96,7 +100,7 @@ impl Kernels {
         if let Some(image) = path.as_deref().and_then(read_cached) {
             return Ok(image);
         }
-        let compiled = self.nvrtc.compile(source, &HEADERS, &self.target, &[]);
+        let compiled = self.nvrtc.compile(source, &HEADERS, &self.target, &OPTIONS);
         let (image, _) = compiled.map_err(|log| {
             Error::Device(format!("NVRTC could not compile {file}.cu for {} ({log}); report it", self.target.name))
         })?;
@@ -109,6 +113,7 @@ impl Kernels {
 
     fn cached_name(&self, (name, text): Source) -> String {
         let mut hash = Sha256::new();
+        hash.update(OPTIONS.join(" "));
         for (name, text) in HEADERS.into_iter().chain([(name, text)]) {
             hash.update((name.len() as u64).to_le_bytes());
             hash.update(name);

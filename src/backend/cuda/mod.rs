@@ -175,7 +175,7 @@ impl Cuda {
                 false => {
                     let table = updates_words(&lowered.updates, &places);
                     let memory = Memory::new(table.len())?;
-                    memory.write(&table)?;
+                    self.stream.write(&memory, &table)?;
                     let address = memory.address();
                     tables.push(memory);
                     address
@@ -239,7 +239,7 @@ impl Backend for Cuda {
             let (want, got) = (memory.words(), value.len());
             return Err(Error::Failed(format!("parameter {} has {want} elements, got {got}", id.0)));
         }
-        memory.write(bytemuck::cast_slice(value))
+        self.stream.write(memory, bytemuck::cast_slice(value))
     }
 
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()> {
@@ -251,7 +251,7 @@ impl Backend for Cuda {
             let (have, want) = (memory.words(), into.len());
             return Err(Error::Failed(format!("parameter {} has {have} elements, asked for {want}", id.0)));
         }
-        memory.read(bytemuck::cast_slice_mut(into))
+        self.stream.read(memory, bytemuck::cast_slice_mut(into))
     }
 
     fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
@@ -277,12 +277,12 @@ impl Backend for Cuda {
             return Err(Error::Failed(format!("output {name} has {len} elements, asked for {}", into.len())));
         }
         match operand.buffer {
-            Buffer::Slot(s) => compiled.slots[s as usize].read(into),
-            Buffer::Input(i) => compiled.inputs[i.0 as usize].read(into),
-            Buffer::Param(p) => self.params[&p].read(into),
+            Buffer::Slot(s) => self.stream.read(&compiled.slots[s as usize], into),
+            Buffer::Input(i) => self.stream.read(&compiled.inputs[i.0 as usize], into),
+            Buffer::Param(p) => self.stream.read(&self.params[&p], into),
             Buffer::Scalar(s) => {
                 let mut all = [0; Scalar::ALL.len()];
-                compiled.scalars.read(&mut all)?;
+                self.stream.read(&compiled.scalars, &mut all)?;
                 into.copy_from_slice(&all[s as usize..][..len]);
                 Ok(())
             }
@@ -321,7 +321,7 @@ impl Backend for Cuda {
 
     fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
         let mut compiled = self.prepare(&plan.plan, |step| plan.sizes[step].is_none())?;
-        let sampling = Sampling::new(plan, &compiled.places(&self.params), &mut self.kernels)?;
+        let sampling = Sampling::new(plan, &compiled.places(&self.params), &mut self.kernels, &self.stream)?;
         compiled.sampling = Some(sampling);
         self.plans.push(compiled);
         Ok(Some(Compiled(self.plans.len() - 1)))

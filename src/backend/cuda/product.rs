@@ -42,7 +42,7 @@ impl Tile {
 
     /// Large tiles read less, small ones keep more processors busy.
     fn choose(candidates: &[Tile], m: usize, n: usize, z: usize, processors: u32) -> Tile {
-        let fits = |t: &&Tile| t.columns < 2 * n.next_power_of_two().max(THIN.columns);
+        let fits = |t: &&Tile| t.columns <= n.next_power_of_two().max(SMALL.columns);
         let busy = |t: &&Tile| m.div_ceil(t.rows) * n.div_ceil(t.columns) * z >= processors as usize;
         let large = candidates.iter().filter(fits);
         large.clone().find(busy).or(large.last()).copied().unwrap_or(SMALL)
@@ -162,4 +162,25 @@ fn matmul_tile((ta, tb): (bool, bool), m: usize, n: usize, z: usize, processors:
 /// The pointers of a product with an epilogue: both operands, the output, bias, what is added, what is saved.
 fn operands(l: &Lowering) -> Vec<Ptr> {
     [vec![l.x(0), l.x(1), l.y(0)], epilogue_pointers(&l.step.epilogue).to_vec()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_tiles_for_large_products_and_no_tile_twice_as_wide_as_needed() {
+        let tile = |m, n| conv_tile(m, n, 1, 100).0;
+        assert_eq!([tile(50_176, 64), tile(50_176, 32), tile(50_176, 16)], [MIDDLE, NARROW, NARROW]);
+        assert_eq!([tile(50_176, 1), tile(100, 64), tile(2, 9)], [THIN, SMALL, SMALL]);
+        assert_eq!(matmul_tile((false, false), 2048, 2048, 1, 100).0, WIDE);
+        assert_eq!(matmul_tile((true, true), 2048, 2048, 1, 100).0, NARROW);
+    }
+
+    #[test]
+    fn sums_are_cut_by_the_weights_alone() {
+        assert_eq!(chunks(576, 64, 50_176), (1280, 40));
+        assert_eq!(chunks(576, 64, 100), (1280, 1));
+        assert_eq!(chunks(10, 10, 0), (256, 1));
+    }
 }

@@ -57,7 +57,12 @@ impl Sampling {
     ///
     /// # Errors
     /// [`Error::Device`] for a step that has no windows here; the error names it.
-    pub(super) fn new(plan: &SamplingPlan, places: &Places, kernels: &mut Kernels) -> Result<Sampling> {
+    pub(super) fn new(
+        plan: &SamplingPlan,
+        places: &Places,
+        kernels: &mut Kernels,
+        stream: &Stream,
+    ) -> Result<Sampling> {
         let mut steps = vec![];
         for (step, size) in plan.plan.steps.iter().zip(&plan.sizes) {
             // A step that ran before the first round has no window.
@@ -69,7 +74,7 @@ impl Sampling {
         let starts = plan.starts.iter().map(|s| word(*s)).collect::<Result<Vec<u32>>>()?;
         let table = |words: &[u32]| {
             let memory = Memory::new(words.len())?;
-            memory.write(words)?;
+            stream.write(&memory, words)?;
             Ok::<Memory, Error>(memory)
         };
         let tables =
