@@ -1,10 +1,11 @@
 // LSTMs that scan images: Row LSTM and Diagonal LSTM (van den Oord et al. 2016, sections 3.1 and 3.2).
 //
-// A workgroup walks one image, line by line: a row, or a diagonal (pixels whose row and column add up to the same number, walked
-// in place). The pixels of a line are independent; a thread takes one unit of one of them after the other, and storage
-// barriers part the lines. y[n, h, w, d], kept[n, h, w, 5d] (activated gates i f g o, cell), w_ss[taps, d, 4d].
-// FLOPs: 8 taps d a unit for the recurrent product, 20 (40) for the cell. Bytes: z, y, kept once, w_ss once a line from the
-// cache. Bound by the latency of a line, then by reading w_ss. Launch: 256 threads, a workgroup an image.
+// An image is walked line by line, a dispatch each: a row, or a diagonal (pixels whose row and column, counted along the scan, add
+// up to the same number, walked in place). The pixels of a line are independent; a thread takes one unit of one of them.
+// A loop over lines in the kernel would need one workgroup for each image, and run as long as a watchdog allows.
+// y[n, h, w, d], kept[n, h, w, 5d] (activated gates i f g o, cell), w_ss[taps, d, 4d]. FLOPs: 8 taps d a unit for the
+// recurrent product, 20 (40) for the cell. Bytes: z, y, kept once, w_ss once a line from the cache. Bound by the latency of
+// a line, then by reading w_ss. Launch: 256 threads; for each line ceil(images pixels_of_the_longest_line d / 256) workgroups.
 
 struct ScanArgs {
     images: u32,
@@ -16,6 +17,8 @@ struct ScanArgs {
     taps: u32,
     /// 1: from right to left (diagonal).
     reverse: u32,
+    /// The line of this dispatch.
+    line: u32,
 }
 
 @group(0) @binding(0) var<uniform> args: ScanArgs;
@@ -46,10 +49,6 @@ fn pixel_of(line: u32, position: u32, diagonal: bool) -> Pixel {
     let s = i32(line) - i32(position);
     let column = select(s, i32(args.w) - 1 - s, args.reverse == 1u);
     return Pixel(s >= 0 && s < i32(args.w), i32(position), column);
-}
-
-fn lines(diagonal: bool) -> u32 {
-    return select(args.h, args.h + args.w - 1u, diagonal);
 }
 
 /// Pixels of the longest line.
@@ -88,125 +87,107 @@ fn tap_count(diagonal: bool) -> u32 {
     return select(args.taps, 2u, diagonal);
 }
 
-fn forward(image: u32, t: u32, diagonal: bool) {
+/// Element `i` of a line: image, pixel, unit.
+fn forward(i: u32, diagonal: bool) {
     let d = args.d;
-    for (var line = 0u; line < lines(diagonal); line++) {
-        storageBarrier();
-        for (var i = t; i < positions(diagonal) * d; i += 256u) {
-            let p = pixel_of(line, i / d, diagonal);
-            if p.inside {
-                let unit = i % d;
-                let at = index_of(image, p);
-                let z_at = at * 4u * d + unit;
-                var z = vec4f(a[z_at], a[z_at + d], a[z_at + 2u * d], a[z_at + 3u * d]);
-                for (var tap = 0u; tap < tap_count(diagonal); tap++) {
-                    let q = neighbour(p, tap, 1, diagonal);
-                    if q.inside {
-                        let state = index_of(image, q) * d;
-                        for (var k = 0u; k < d; k++) {
-                            let w_at = (tap * d + k) * 4u * d + unit;
-                            let w = vec4f(weights[w_at], weights[w_at + d], weights[w_at + 2u * d], weights[w_at + 3u * d]);
-                            z = fma(vec4f(y[state + k]), w, z);
-                        }
-                    }
+    let image = i / d / positions(diagonal);
+    let p = pixel_of(args.line, i / d % positions(diagonal), diagonal);
+    if image < args.images && p.inside {
+        let unit = i % d;
+        let at = index_of(image, p);
+        let z_at = at * 4u * d + unit;
+        var z = vec4f(a[z_at], a[z_at + d], a[z_at + 2u * d], a[z_at + 3u * d]);
+        for (var tap = 0u; tap < tap_count(diagonal); tap++) {
+            let q = neighbour(p, tap, 1, diagonal);
+            if q.inside {
+                let state = index_of(image, q) * d;
+                for (var k = 0u; k < d; k++) {
+                    let w_at = (tap * d + k) * 4u * d + unit;
+                    let w = vec4f(weights[w_at], weights[w_at + d], weights[w_at + 2u * d], weights[w_at + 3u * d]);
+                    z = fma(vec4f(y[state + k]), w, z);
                 }
-                let s = math_sigmoid(z);
-                let gates = vec4f(s.xy, math_tanh(z).z, s.w);
-                let q = cell_neighbour(p, 1, diagonal);
-                var before = 0f;
-                if q.inside {
-                    before = cells[index_of(image, q) * 5u * d + 4u * d + unit];
-                }
-                let cell = gates.y * before + gates.x * gates.z;
-                y[at * d + unit] = gates.w * math_tanh(vec4f(cell)).x;
-                let to = at * 5u * d + unit;
-                cells[to] = gates.x;
-                cells[to + d] = gates.y;
-                cells[to + 2u * d] = gates.z;
-                cells[to + 3u * d] = gates.w;
-                cells[to + 4u * d] = cell;
             }
         }
+        let s = math_sigmoid(z);
+        let gates = vec4f(s.xy, math_tanh(z).z, s.w);
+        let q = cell_neighbour(p, 1, diagonal);
+        var before = 0f;
+        if q.inside {
+            before = cells[index_of(image, q) * 5u * d + 4u * d + unit];
+        }
+        let cell = gates.y * before + gates.x * gates.z;
+        y[at * d + unit] = gates.w * math_tanh(vec4f(cell)).x;
+        let to = at * 5u * d + unit;
+        cells[to] = gates.x;
+        cells[to + d] = gates.y;
+        cells[to + 2u * d] = gates.z;
+        cells[to + 3u * d] = gates.w;
+        cells[to + 4u * d] = cell;
     }
 }
 
-fn backward(image: u32, t: u32, diagonal: bool) {
+/// Element `i` of a line, of which the later ones are done.
+fn backward(i: u32, diagonal: bool) {
     let d = args.d;
-    for (var round = 0u; round < lines(diagonal); round++) {
-        storageBarrier();
-        for (var i = t; i < positions(diagonal) * d; i += 256u) {
-            let p = pixel_of(lines(diagonal) - 1u - round, i / d, diagonal);
-            if p.inside {
-                let unit = i % d;
-                let at = index_of(image, p);
-                var dh = a[at * d + unit];
-                for (var tap = 0u; tap < tap_count(diagonal); tap++) {
-                    let q = neighbour(p, tap, -1, diagonal);
-                    if q.inside {
-                        let later = index_of(image, q) * 4u * d;
-                        let w_at = (tap * d + unit) * 4u * d;
-                        for (var k = 0u; k < 4u * d; k++) {
-                            dh = fma(y[later + k], weights[w_at + k], dh);
-                        }
-                    }
+    let image = i / d / positions(diagonal);
+    let p = pixel_of(args.line, i / d % positions(diagonal), diagonal);
+    if image < args.images && p.inside {
+        let unit = i % d;
+        let at = index_of(image, p);
+        var dh = a[at * d + unit];
+        for (var tap = 0u; tap < tap_count(diagonal); tap++) {
+            let q = neighbour(p, tap, -1, diagonal);
+            if q.inside {
+                let later = index_of(image, q) * 4u * d;
+                let w_at = (tap * d + unit) * 4u * d;
+                for (var k = 0u; k < 4u * d; k++) {
+                    dh = fma(y[later + k], weights[w_at + k], dh);
                 }
-                let from_kept = at * 5u * d + unit;
-                let gates = vec4f(
-                    kept[from_kept],
-                    kept[from_kept + d],
-                    kept[from_kept + 2u * d],
-                    kept[from_kept + 3u * d],
-                );
-                let th = math_tanh(vec4f(kept[from_kept + 4u * d])).x;
-                let handed_on = (image * positions(diagonal) + i / d) * d + unit;
-                var dc = dh * gates.w * (1f - th * th);
-                if cell_neighbour(p, -1, diagonal).inside {
-                    dc += cells[handed_on];
-                }
-                let q = cell_neighbour(p, 1, diagonal);
-                var before = 0f;
-                if q.inside {
-                    before = kept[index_of(image, q) * 5u * d + 4u * d + unit];
-                }
-                let to = at * 4u * d + unit;
-                y[to] = dc * gates.z * (gates.x * (1f - gates.x));
-                y[to + d] = dc * before * (gates.y * (1f - gates.y));
-                y[to + 2u * d] = dc * gates.x * (1f - gates.z * gates.z);
-                y[to + 3u * d] = dh * th * (gates.w * (1f - gates.w));
-                cells[handed_on] = dc * gates.y;
             }
         }
+        let from_kept = at * 5u * d + unit;
+        let gates = vec4f(
+            kept[from_kept],
+            kept[from_kept + d],
+            kept[from_kept + 2u * d],
+            kept[from_kept + 3u * d],
+        );
+        let th = math_tanh(vec4f(kept[from_kept + 4u * d])).x;
+        let handed_on = i;
+        var dc = dh * gates.w * (1f - th * th);
+        if cell_neighbour(p, -1, diagonal).inside {
+            dc += cells[handed_on];
+        }
+        let q = cell_neighbour(p, 1, diagonal);
+        var before = 0f;
+        if q.inside {
+            before = kept[index_of(image, q) * 5u * d + 4u * d + unit];
+        }
+        let to = at * 4u * d + unit;
+        y[to] = dc * gates.z * (gates.x * (1f - gates.x));
+        y[to + d] = dc * before * (gates.y * (1f - gates.y));
+        y[to + 2u * d] = dc * gates.x * (1f - gates.z * gates.z);
+        y[to + 3u * d] = dh * th * (gates.w * (1f - gates.w));
+        cells[handed_on] = dc * gates.y;
     }
 }
 
 @compute @workgroup_size(256)
 fn row_lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let image = group_index(group, groups);
-    if image < args.images {
-        forward(image, t, false);
-    }
+    forward(group_index(group, groups) * 256u + t, false);
 }
 
 @compute @workgroup_size(256)
 fn diagonal_lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let image = group_index(group, groups);
-    if image < args.images {
-        forward(image, t, true);
-    }
+    forward(group_index(group, groups) * 256u + t, true);
 }
 
 @compute @workgroup_size(256)
 fn row_lstm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let image = group_index(group, groups);
-    if image < args.images {
-        backward(image, t, false);
-    }
+    backward(group_index(group, groups) * 256u + t, false);
 }
 
 @compute @workgroup_size(256)
 fn diagonal_lstm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let image = group_index(group, groups);
-    if image < args.images {
-        backward(image, t, true);
-    }
+    backward(group_index(group, groups) * 256u + t, true);
 }

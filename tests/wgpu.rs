@@ -102,11 +102,14 @@ fn reference_cases_pass() {
     assert!(report.pass(), "{report}");
 }
 
-/// A preset with two images a batch; everything else is as it is used.
-fn with_two_images(name: &str) -> Config {
+/// A preset with two images a batch, narrow and shallow enough for software, as far as it has such a size.
+fn small(name: &str) -> Config {
     let mut config = preset(name).unwrap();
     config.batch = 2;
     config.seed = 3;
+    for size in ["blocks=2", "layers=2", "hidden=12", "head=24", "channels=8", "height=12", "width=12"] {
+        let _ = config.set(&format!("model.{size}"));
+    }
     config
 }
 
@@ -125,7 +128,9 @@ fn batch(model: &Model) -> Batch {
     };
     let pixels = (0..n * h * w * c).map(value).collect();
     let labels = (0..n as u32).map(|i| i % model.classes().max(1) as u32).collect();
-    Batch { pixels, labels, indices: vec![0, 1], ..Batch::default() }
+    let reduced = model.training()[0].inputs.iter().find(|i| i.name == "reduced").map_or(0, |i| i.meta.shape.len());
+    let reduced = (0..reduced).map(noise).collect();
+    Batch { pixels, labels, reduced, indices: vec![0, 1], ..Batch::default() }
 }
 
 fn trainer(config: &Config, device: Box<dyn Backend>) -> (Trainer, Batch) {
@@ -142,7 +147,7 @@ fn wgpu() -> Option<Box<dyn Backend>> {
 #[test]
 fn one_step_of_every_preset_gives_the_gradients_of_the_cpu() {
     for (name, ..) in PRESETS {
-        let mut config = with_two_images(name);
+        let mut config = small(name);
         config.optimizer.kind = OptimizerKind::Sgd;
         let Some(device) = wgpu() else { return };
         let [want, got] = [backend::open("cpu", 0).unwrap(), device].map(|device| {
@@ -161,11 +166,7 @@ fn one_step_of_every_preset_gives_the_gradients_of_the_cpu() {
 #[test]
 fn every_preset_trains_like_the_cpu_and_twice_the_same() {
     for (name, ..) in PRESETS {
-        let mut config = with_two_images(name);
-        // Narrow and shallow enough for software, as far as the preset has such a size.
-        for size in ["blocks=2", "layers=2", "hidden=12", "head=24", "channels=8"] {
-            let _ = config.set(&format!("model.{size}"));
-        }
+        let config = small(name);
         let losses = |device: Box<dyn Backend>, steps: usize| {
             let (mut trainer, batch) = trainer(&config, device);
             let mut all = vec![];

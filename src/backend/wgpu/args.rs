@@ -156,6 +156,8 @@ pub struct ScanArgs {
     pub taps: u32,
     /// 1: from right to left (Diagonal LSTM).
     pub reverse: u32,
+    /// The row or diagonal of a dispatch.
+    pub line: u32,
 }
 
 /// Random draws, and categories or bits from given ones.
@@ -331,7 +333,7 @@ const _: () = {
     assert!(size_of::<NormArgs>() == 32);
     assert!(size_of::<LossArgs>() == 8);
     assert!(size_of::<LstmArgs>() == 12);
-    assert!(size_of::<ScanArgs>() == 24);
+    assert!(size_of::<ScanArgs>() == 28);
     assert!(size_of::<RandomArgs>() == 24);
     assert!(size_of::<OptimArgs>() == 28);
 };

@@ -141,16 +141,13 @@ pub(super) fn launch(step: &Step) -> Launch {
         }
 
         Op::RowLstm | Op::DiagonalLstm { .. } => {
-            let (args, entry) = scan(step);
-            let dispatch = with_inputs(Dispatch::new(Shader::Scan, entry, &args), step);
-            run.push(dispatch.bind(4, out(step, 0)).bind(5, out(step, 1)).groups(args.images as usize));
+            scan(&mut run, step, out(step, 1));
         }
         Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => {
-            let (args, entry) = scan(step);
-            let line = if matches!(step.op, Op::RowLstmBwd) { args.w } else { args.h };
-            let cells = run.take_scratch(args.images as usize * line as usize * args.d as usize);
-            let dispatch = with_inputs(Dispatch::new(Shader::Scan, entry, &args), step);
-            run.push(dispatch.bind(4, out(step, 0)).bind(5, cells).groups(args.images as usize));
+            let &[n, h, w, d] = shape(0).dims() else { unreachable!("inferred") };
+            let cells = run.take_scratch(n * if step.op == Op::RowLstmBwd { w } else { h } * d);
+            scan(&mut run, step, cells);
+            run.dispatches.reverse();
         }
 
         Op::Random { dist, stream, counter, shape } => {
@@ -244,14 +241,20 @@ fn optimise(run: &mut Launch, step: &Step, dispatch: Dispatch, state: &[(usize, 
     run.push(dispatch);
 }
 
-/// How a scan moves over images, from its first input `[n, h, w, ..]` and its weights, and its kernel.
-fn scan(step: &Step) -> (ScanArgs, &'static str) {
+/// A scan over images, from its first input `[n, h, w, ..]` and its weights: a dispatch for each line, first to last.
+fn scan(run: &mut Launch, step: &Step, cells: Place) {
     let (&[n, h, w, _], &[_, k, d, _]) = (step.inputs[0].meta.shape.dims(), step.inputs[1].meta.shape.dims()) else {
         unreachable!("inferred")
     };
+    let is_row = matches!(step.op, Op::RowLstm | Op::RowLstmBwd);
     let reverse = matches!(step.op, Op::DiagonalLstm { reverse: true } | Op::DiagonalLstmBwd { reverse: true });
-    let [images, h, w, d, taps] = [n, h, w, d, k].map(|x| x as u32);
-    (ScanArgs { images, h, w, d, taps, reverse: u32::from(reverse) }, text::name(&step.op))
+    let (lines, longest) = if is_row { (h, w) } else { (h + w - 1, h) };
+    let [images, h, w, units, taps] = [n, h, w, d, k].map(|x| x as u32);
+    for line in 0..lines as u32 {
+        let args = ScanArgs { images, h, w, d: units, taps, reverse: u32::from(reverse), line };
+        let dispatch = with_inputs(Dispatch::new(Shader::Scan, text::name(&step.op), &args), step);
+        run.push(dispatch.bind(4, out(step, 0)).bind(5, cells).each(n * longest * d));
+    }
 }
 
 fn index_args(rows: usize, count: usize, width: usize) -> IndexArgs {
