@@ -32,6 +32,7 @@ use launch::{Card, Lowered, Work};
 use nvrtc::Nvrtc;
 use sample::Sampling;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// How the CUDA backend runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -231,10 +232,10 @@ impl Backend for Cuda {
         self.enter()?;
         // A replay in flight may still read the old value.
         self.wait()?;
-        if !self.params.contains_key(&id) {
-            self.params.insert(id, Memory::new(value.len())?);
-        }
-        let memory = &self.params[&id];
+        let memory = match self.params.entry(id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Memory::new(value.len())?),
+        };
         if memory.words() != value.len() {
             let (want, got) = (memory.words(), value.len());
             return Err(Error::Failed(format!("parameter {} has {want} elements, got {got}", id.0)));

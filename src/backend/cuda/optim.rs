@@ -20,27 +20,38 @@ pub(super) struct Update {
     pub(super) first_piece: u32,
 }
 
-/// What a step reads and writes: inputs and outputs in the order of [`Update::pointers`], and its scalars.
-fn operands(step: &Step) -> Option<([Option<usize>; 4], [Option<usize>; 3], Vec<Buffer>)> {
+/// What a step reads and writes.
+struct Operands {
+    /// Inputs by index, in the order of [`Update::pointers`].
+    inputs: [Option<usize>; 4],
+    /// Outputs likewise.
+    outputs: [Option<usize>; 3],
+    /// Scalars.
+    scalars: Vec<Buffer>,
+}
+
+/// The operands of an optimiser; `None` for any other op.
+fn operands(step: &Step) -> Option<Operands> {
     let scalars = |from: usize| step.inputs[from..].iter().map(|o| o.buffer).collect();
-    Some(match step.op {
+    let (inputs, outputs, scalars) = match step.op {
         Op::Adam { .. } => ([Some(0), Some(1), Some(2), Some(3)], [Some(0), Some(1), Some(2)], scalars(4)),
         Op::RmsProp { .. } | Op::Sgd { .. } => {
             ([Some(0), Some(1), Some(2), None], [Some(0), Some(1), None], scalars(3))
         }
         Op::Ema { .. } => ([Some(0), Some(1), None, None], [Some(0), None, None], vec![]),
         _ => return None,
-    })
+    };
+    Some(Operands { inputs, outputs, scalars })
 }
 
 /// How many steps from the first on can be one launch: the same optimiser with the same scalars, none of which touches what
 /// another one writes.
 pub(super) fn group_len(steps: &[Step]) -> usize {
-    let Some((first, (_, _, scalars))) = steps.first().and_then(|s| Some((s, operands(s)?))) else { return 1 };
+    let Some((first, Operands { scalars, .. })) = steps.first().and_then(|s| Some((s, operands(s)?))) else { return 1 };
     let mut touched: Vec<Buffer> = vec![];
     let mut written: Vec<Buffer> = vec![];
     for (i, step) in steps.iter().enumerate() {
-        let same = step.op == first.op && operands(step).is_some_and(|(_, _, s)| s == scalars);
+        let same = step.op == first.op && operands(step).is_some_and(|o| o.scalars == scalars);
         let outputs = || step.outputs.iter().map(|o| o.buffer);
         let inputs = || step.inputs.iter().map(|o| o.buffer);
         let apart = outputs().all(|b| !touched.contains(&b)) && inputs().all(|b| !written.contains(&b));
@@ -58,7 +69,9 @@ pub(super) fn lower(steps: &[&Step], card: Card) -> Result<Lowered> {
     let mut l = Lowering::new(steps[0], card);
     let (mut updates, mut pieces) = (vec![], 0);
     for step in steps {
-        let Some((inputs, outputs, _)) = operands(step) else { unreachable!("only optimisers are grouped") };
+        let Some(Operands { inputs, outputs, .. }) = operands(step) else {
+            unreachable!("only optimisers are grouped")
+        };
         let len = step.inputs[0].meta.shape.len();
         let read = inputs.map(|i| i.map_or(Ptr::Null, |i| Ptr::Buffer(step.inputs[i].buffer)));
         let write = outputs.map(|o| o.map_or(Ptr::Null, |o| Ptr::Buffer(step.outputs[o].buffer)));
@@ -78,7 +91,7 @@ pub(super) fn lower(steps: &[&Step], card: Card) -> Result<Lowered> {
         Op::Ema { decay } => ("ema", decay, 0.0, 0.0),
         _ => unreachable!("only optimisers are grouped"),
     };
-    let scalars = operands(steps[0]).map_or(vec![], |(_, _, scalars)| scalars);
+    let scalars = operands(steps[0]).map_or(vec![], |o| o.scalars);
     let pointers: Vec<Ptr> = [Ptr::Updates].into_iter().chain(scalars.into_iter().map(Ptr::Buffer)).collect();
     let args = Optim { beta1, beta2, eps, len: word(updates.len())? };
     l.launch(kernel("optim", name), ([word(pieces)?, 1, 1], [256, 1, 1], 0), args, &pointers)?;

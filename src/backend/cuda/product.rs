@@ -44,8 +44,8 @@ impl Tile {
     fn choose(candidates: &[Tile], m: usize, n: usize, z: usize, processors: u32) -> Tile {
         let fits = |t: &&Tile| t.columns <= n.next_power_of_two().max(SMALL.columns);
         let busy = |t: &&Tile| m.div_ceil(t.rows) * n.div_ceil(t.columns) * z >= processors as usize;
-        let large = candidates.iter().filter(fits);
-        large.clone().find(busy).or(large.last()).copied().unwrap_or(SMALL)
+        let mut fitting = candidates.iter().filter(fits);
+        fitting.clone().find(busy).or(fitting.next_back()).copied().unwrap_or(SMALL)
     }
 }
 
