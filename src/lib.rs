@@ -9,8 +9,8 @@
 //! 5. [`backend`]: what a device must be able to do. [`backend::cpu`] runs a plan step by step; its products are in
 //!    `backend/cpu/product/`.
 //! 6. [`nn`] and [`optim`]: layers, parameters, and optimisers as values (old -> new).
-//! 7. [`models`]: the three families, each to be read beside its paper.
-//! 8. [`train`], [`sampling`], [`eval`], [`report`]: what the command line puts together.
+//! 7. [`models`]: the families, each to be read beside its paper.
+//! 8. [`train`], [`sampling`], [`simulation`], [`control`], [`eval`], [`report`]: what the command line puts together.
 //!
 //! A gradient is recorded arithmetic like any other, so it can be differentiated again:
 //!
@@ -43,6 +43,7 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod data;
 pub mod demo;
 pub mod error;
@@ -54,6 +55,7 @@ pub mod report;
 pub mod rng;
 pub mod sampling;
 pub mod shape;
+pub mod simulation;
 pub mod tape;
 pub mod tensor_file;
 pub mod train;

@@ -24,6 +24,10 @@ pub enum Stream {
     Glyphs = 7,
     /// Random test inputs.
     Test = 8,
+    /// The built-in time series.
+    Series = 9,
+    /// Where the episodes of a controlled system start, and the actions that a planner tries.
+    Control = 10,
 }
 
 /// One block of Threefry-2x32-20: two words from a key and a counter.

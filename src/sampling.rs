@@ -3,6 +3,7 @@
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
+use crate::simulation::Simulator;
 use crate::tape::InputSpec;
 use crate::tape::cost::{self, Cost};
 use crate::tape::op::Scalar;
@@ -30,7 +31,8 @@ impl Default for Draw<'_> {
 }
 
 impl Draw<'_> {
-    fn scalars(&self, first_image: usize) -> Scalars {
+    /// What the device is told for a batch that begins with image `first_image`.
+    pub fn scalars(&self, first_image: usize) -> Scalars {
         let mut scalars = Scalars::default();
         scalars
             .set_u32(Scalar::Seed, self.seed)
@@ -43,26 +45,26 @@ impl Draw<'_> {
 /// Told now and then, from any thread, how much has been drawn since the last call, in images.
 pub type Drawn<'a> = dyn Fn(f64) + Sync + 'a;
 
-/// How a plan gives images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How plans give images.
 enum Way {
     /// One replay draws a batch.
-    AtOnce,
+    AtOnce(Compiled),
     /// Position by position, window by window: about one forward pass an image.
-    Windows,
+    Windows(Compiled),
     /// Position by position, the whole network for each: the plain way, and the truth in tests.
-    Naive,
+    Naive(Compiled),
+    /// Observation by observation.
+    Steps(Simulator),
 }
 
 /// Bytes of activations that a batch drawn by windows may have: all layers of all its images are kept.
 const BATCH_BYTES: usize = 1 << 30;
 
-/// A plan that gives images, compiled for one batch size.
+/// Plans that give images, compiled for one batch size.
 pub struct Sampler {
-    plan: Compiled,
     way: Way,
     batch: usize,
-    /// Height, width and channels of what the plan gives.
+    /// Height, width and channels of what the plans give.
     size: [usize; 3],
     /// Height, width and channels of the model's images.
     image: [usize; 3],
@@ -88,7 +90,7 @@ impl Sampler {
             plan = SamplingPlan::new(&net.draw(fitting))?;
         }
         match backend.compile_sampling(&plan)? {
-            Some(compiled) => Ok(Sampler::of(model, &plan.plan, compiled, Way::Windows, [0.0, 1.0])),
+            Some(compiled) => Ok(Sampler::of(model, &plan.plan, Way::Windows(compiled), [0.0, 1.0])),
             None => Sampler::naive(backend, model, batch),
         }
     }
@@ -99,20 +101,25 @@ impl Sampler {
     /// Whatever the device reports.
     pub fn naive(backend: &mut dyn Backend, model: &Model, batch: usize) -> Result<Self> {
         let batch = batch.max(1);
-        let (plan, way, range) = match &model.family {
+        let (plan, way, range): (Plan, fn(Compiled) -> Way, [f32; 2]) = match &model.family {
             Family::Autoregressive(net) => (net.draw(batch), Way::Naive, [0.0, 1.0]),
             Family::Latent(net) => (net.sampling(batch), Way::AtOnce, [0.0, 1.0]),
             Family::Adversarial(net) => (net.sampling(batch), Way::AtOnce, [-1.0, 1.0]),
+            Family::Sequence(net) => {
+                let (simulator, range) = (Simulator::new(backend, net, batch)?, [0.0, 1.0]);
+                let (size, image, cost) = (model.image, model.image, simulator.cost());
+                let (way, inputs, classes) = (Way::Steps(simulator), vec![], 0);
+                return Ok(Sampler { way, batch, size, image, range, inputs, classes, cost });
+            }
         };
         let compiled = backend.compile(&plan)?;
-        Ok(Sampler::of(model, &plan, compiled, way, range))
+        Ok(Sampler::of(model, &plan, way(compiled), range))
     }
 
-    fn of(model: &Model, plan: &Plan, compiled: Compiled, way: Way, range: [f32; 2]) -> Self {
+    fn of(model: &Model, plan: &Plan, way: Way, range: [f32; 2]) -> Self {
         let dims = plan.outputs[0].1.meta.shape;
         let (batch, size) = (dims.dims()[0], [dims.dims()[1], dims.dims()[2], dims.dims()[3]]);
         Sampler {
-            plan: compiled,
             way,
             batch,
             size,
@@ -146,14 +153,22 @@ impl Sampler {
         let mut values = vec![0.0; self.batch * len];
         for first in (0..n).step_by(self.batch) {
             let images = self.batch.min(n - first);
-            if self.way == Way::AtOnce {
-                backend.run(self.plan, &[], &how.scalars(first))?;
-                backend::read(backend, self.plan, 0, &mut values)?;
-                progress(images as f64);
-            } else {
-                values.fill(0.0);
-                let part = images as f64 / self.batch as f64;
-                self.by_position(backend, &mut values, [0, first], how, &|drawn| progress(part * drawn))?;
+            match &self.way {
+                Way::AtOnce(plan) => {
+                    backend.run(*plan, &[], &how.scalars(first))?;
+                    backend::read(backend, *plan, 0, &mut values)?;
+                    progress(images as f64);
+                }
+                Way::Steps(simulator) => {
+                    simulator.start(&mut values, first, how.seed);
+                    simulator.run(backend, &mut values, 0, first, how)?;
+                    progress(images as f64);
+                }
+                Way::Windows(_) | Way::Naive(_) => {
+                    values.fill(0.0);
+                    let part = images as f64 / self.batch as f64;
+                    self.by_position(backend, &mut values, [0, first], how, &|drawn| progress(part * drawn))?;
+                }
             }
             out.extend(values[..images * len].chunks(len).flat_map(|image| self.bytes(image)));
         }
@@ -173,11 +188,6 @@ impl Sampler {
         how: Draw,
         progress: &Drawn,
     ) -> Result<()> {
-        if self.way == Way::AtOnce {
-            return Err(Error::Failed(
-                "only an autoregressive model completes images; give a checkpoint of pixelcnn-mnist".into(),
-            ));
-        }
         let len: usize = self.size.iter().product();
         let mut values = vec![0.0; self.batch * len];
         for (i, part) in images.chunks_mut(self.batch * len).enumerate() {
@@ -200,15 +210,23 @@ impl Sampler {
     ) -> Result<()> {
         let (len, scalars) = (self.size.iter().product::<usize>(), &how.scalars(first));
         let given = self.given(first, how)?;
-        if self.way == Way::Windows {
-            let progress = |positions: usize| progress(positions as f64 / len as f64);
-            backend.sample(self.plan, &given.feeds(&self.inputs, values), from, scalars, &progress)?;
-            return backend::read(backend, self.plan, SamplingPlan::IMAGES, values);
-        }
+        let plan = match self.way {
+            Way::Windows(plan) => {
+                let progress = |positions: usize| progress(positions as f64 / len as f64);
+                backend.sample(plan, &given.feeds(&self.inputs, values), from, scalars, &progress)?;
+                return backend::read(backend, plan, SamplingPlan::IMAGES, values);
+            }
+            Way::Naive(plan) => plan,
+            Way::AtOnce(_) | Way::Steps(_) => {
+                return Err(Error::Failed(
+                    "only an autoregressive model completes images; give a checkpoint of pixelcnn-mnist".into(),
+                ));
+            }
+        };
         let mut draws = vec![0.0; values.len()];
         for position in from..len {
-            backend.run(self.plan, &given.feeds(&self.inputs, values), scalars)?;
-            backend::read(backend, self.plan, SamplingPlan::DRAWS, &mut draws)?;
+            backend.run(plan, &given.feeds(&self.inputs, values), scalars)?;
+            backend::read(backend, plan, SamplingPlan::DRAWS, &mut draws)?;
             for at in (position..values.len()).step_by(len) {
                 values[at] = draws[at];
             }

@@ -87,6 +87,7 @@ impl Workload {
         let pixels = match &model.family {
             Family::Adversarial(_) => Pixels::Symmetric,
             Family::Autoregressive(net) if net.pixels().levels > 2 => Pixels::Unit,
+            Family::Sequence(_) => Pixels::Unit,
             Family::Autoregressive(_) | Family::Latent(_) => Pixels::Binary,
         };
         Ok(Workload { plans: model.training(), set: model.set, images: config.batch, pixels })

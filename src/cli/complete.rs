@@ -7,7 +7,7 @@ use super::trained::{CheckpointArgs, Trained};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::seen_by;
-use crate::models::Family;
+use crate::models::{Family, Model};
 use crate::report::grid::{Pictures, before_after_png};
 use crate::sampling::{Draw, Sampler, crop_to_bytes};
 use serde_json::json;
@@ -72,7 +72,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         return Err(Error::Usage(format!("--rows {rows} leaves nothing to draw; keep fewer than {height} rows")));
     }
     let images = Arc::new(args.data.open(model, args.split)?.sample(args.n, args.seed));
-    let (n, len, given) = (images.len(), height * width * channels, rows * width * channels);
+    let (n, given) = (images.len(), rows * width * channels);
     let seen = seen_by(model, images)?;
     let values = &seen.pixels;
     // All completions of an image stand together, so that each draw has an index of its own.
@@ -84,16 +84,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let how = Draw { seed: args.seed, temperature: args.temperature, classes: &classes, reduced: &reduced };
     sampler.complete(&mut *backend, &mut drawn, given, how, &|images| busy.advance(images))?;
     drop(busy);
-    let bytes = |image: &[f32]| crop_to_bytes(image, model.image, model.image, [0.0, 1.0]);
-    let original: Vec<u8> = values.chunks(len).flat_map(bytes).collect();
-    let mut masked = original.clone();
-    masked.chunks_mut(len).for_each(|image| image[given..].fill(HIDDEN));
-    let completions: Vec<Vec<u8>> = (0..args.draws)
-        .map(|draw| drawn.chunks(len).skip(draw).step_by(args.draws).flat_map(bytes).collect())
-        .collect();
-    let series: Vec<Pictures> =
-        [&original, &masked].into_iter().chain(&completions).map(|p| Pictures::new(p, model.image)).collect();
-    output::write(&args.out, &before_after_png(&series)?)?;
+    output::write(&args.out, &completions_png(model, values, &drawn, given)?)?;
     if args.json {
         return output::json(&json!({
             "model": model.config.preset,
@@ -112,4 +103,18 @@ pub(super) fn run(args: Args) -> Result<()> {
 pub(super) fn repeated(values: &[f32], n: usize, times: usize) -> Vec<f32> {
     let len = (values.len() / n.max(1)).max(1);
     values.chunks(len).flat_map(|one| one.repeat(times)).collect()
+}
+
+/// A row for each image of `truth`: whole, its first `given` values, and its completions, which stand together in `drawn`.
+pub(super) fn completions_png(model: &Model, truth: &[f32], drawn: &[f32], given: usize) -> Result<Vec<u8>> {
+    let (len, draws) = (model.image.iter().product(), drawn.len() / truth.len());
+    let bytes = |image: &[f32]| crop_to_bytes(image, model.image, model.image, [0.0, 1.0]);
+    let original: Vec<u8> = truth.chunks(len).flat_map(bytes).collect();
+    let mut masked = original.clone();
+    masked.chunks_mut(len).for_each(|image| image[given..].fill(HIDDEN));
+    let completions: Vec<Vec<u8>> =
+        (0..draws).map(|draw| drawn.chunks(len).skip(draw).step_by(draws).flat_map(bytes).collect()).collect();
+    let series: Vec<Pictures> =
+        [&original, &masked].into_iter().chain(&completions).map(|p| Pictures::new(p, model.image)).collect();
+    before_after_png(&series)
 }

@@ -5,6 +5,7 @@ use super::output::{self, note};
 use crate::data::{self, Images, Layout, Levels, Progress, SETS, Set, Split};
 use crate::error::{Error, Result};
 use crate::report::grid::{Pictures, grid_png};
+use crate::report::sequences;
 use crate::report::text::text_table;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -104,7 +105,7 @@ fn list(args: &Common) -> Result<()> {
     let row = |set: &Set| {
         let [height, width, channels] = set.size;
         let state = match (set.layout, set.missing(&dir).as_slice()) {
-            (Layout::Drawn, _) => "built in".to_string(),
+            (Layout::Drawn(_), _) => "built in".to_string(),
             (_, []) => dir.join(set.name).display().to_string(),
             (_, missing) if missing.len() == set.files.len() => format!("absent: pixtape data fetch {}", set.name),
             (_, missing) => format!("incomplete, {} missing: pixtape data fetch {}", missing.join(", "), set.name),
@@ -128,7 +129,9 @@ fn show(args: &Show) -> Result<()> {
     let pixels: Vec<u8> = chosen.pixels().iter().map(|level| level * factor).collect();
     let size = [chosen.height(), chosen.width(), chosen.channels()];
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.png", images.name())));
-    output::write(&out, &grid_png(Pictures::new(&pixels, size), None)?)?;
+    let series = Set::named(&args.name).is_some_and(Set::is_series);
+    let (pictures, shown) = if series { sequences::panels(&pixels, size) } else { (pixels, size) };
+    output::write(&out, &grid_png(Pictures::new(&pictures, shown), None)?)?;
     let levels = if images.levels() == Levels::Binary { "binary" } else { "grey or colour, 256 levels" };
     let per_class = per_class(&images);
     if args.common.json {
@@ -179,7 +182,7 @@ fn fetch(args: &Fetch) -> Result<()> {
         if !args.common.json {
             let (new, present) = (fetched.new.len(), fetched.present.len());
             output::line(&match set.layout {
-                Layout::Drawn => format!("{} is built in, there is nothing to fetch", set.name),
+                Layout::Drawn(_) => format!("{} is built in, there is nothing to fetch", set.name),
                 _ => format!(
                     "{}: {new} files fetched, {present} were there, all with the right checksum, in {} ({})",
                     set.name,

@@ -16,8 +16,9 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape eval runs/vae-mnist --split test --iwae 50 --json\n\n\
     --json prints one object: dataset, split, binarisation, protocol, images, dims, and nll_nats with bits_per_dim for an\n\
-    exact model, or elbo_nats, iwae_nats and iwae_k for a latent one. elbo_nats and iwae_nats are the bounds on log p(x)\n\
-    themselves and so below 0, like -98.3; nll_nats is -log p(x) and so above 0. All are means of an image, in nats.")]
+    exact model (without it for a density), or elbo_nats, iwae_nats and iwae_k for a latent one. elbo_nats and iwae_nats are\n\
+    the bounds on log p(x) themselves and so below 0, like -98.3; nll_nats is -log p(x) and so above 0, but for a density.\n\
+    All are means of an image, in nats.")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
@@ -91,6 +92,7 @@ fn to_json(stored: &Stored, found: &Evaluation) -> Value {
                 value["nll_nats"] = json!(row.nats);
                 value["bits_per_dim"] = json!(bits_per_dim(row));
             }
+            Estimate::Density => value["nll_nats"] = json!(row.nats),
             Estimate::Elbo => value["elbo_nats"] = json!(-row.nats),
             Estimate::Iwae(k) => {
                 value["iwae_nats"] = json!(-row.nats);
@@ -114,8 +116,11 @@ fn text(stored: &Stored, found: &Evaluation) -> String {
     for row in &found.likelihoods {
         let sign = if row.protocol.estimate.is_exact() { "" } else { "<= " };
         let (nats, bits) = (row.nats, bits_per_dim(row));
-        text +=
-            &format!("-log p(x) {sign}{nats:.2} nats an image, {sign}{bits:.4} bits a dimension: {}\n", row.protocol);
+        let number = match row.protocol.estimate {
+            Estimate::Density => format!("{nats:.2} nats a sequence"),
+            _ => format!("{sign}{nats:.2} nats an image, {sign}{bits:.4} bits a dimension"),
+        };
+        text += &format!("-log p(x) {number}: {}\n", row.protocol);
     }
     if let Some((reconstruction, kl)) = found.terms {
         text += &format!("the ELBO's terms: reconstruction {reconstruction:.2} nats, divergence {kl:.2} nats\n");

@@ -91,6 +91,7 @@ impl Row {
     fn protocol(&self) -> Option<Protocol> {
         let estimate = match self.estimate.as_str() {
             "exact" => Estimate::Exact,
+            density if density == Estimate::Density.to_string() => Estimate::Density,
             "ELBO" => Estimate::Elbo,
             given if given.starts_with("exact given ") => {
                 let all = Condition::ALL.into_iter().map(Estimate::ExactGiven);

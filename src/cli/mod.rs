@@ -9,6 +9,7 @@ mod check;
 mod colorize;
 mod compare;
 mod complete;
+mod control;
 mod data;
 mod demo;
 mod devices;
@@ -23,6 +24,7 @@ mod progress;
 mod reconstruct;
 mod restore;
 mod sample;
+mod simulate;
 mod superres;
 mod trace;
 mod train;
@@ -51,6 +53,8 @@ enum Command {
     Complete(complete::Args),
     Colorize(colorize::Args),
     Superres(superres::Args),
+    Simulate(simulate::Args),
+    Control(control::Args),
     Reconstruct(reconstruct::Args),
     Interpolate(interpolate::Args),
     Encode(encode::Args),
@@ -97,6 +101,8 @@ fn run(command: Command) -> Result<()> {
         Command::Complete(args) => complete::run(args),
         Command::Colorize(args) => colorize::run(args),
         Command::Superres(args) => superres::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Control(args) => control::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Interpolate(args) => interpolate::run(args),
         Command::Encode(args) => encode::run(args),

@@ -6,6 +6,7 @@ use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Stored, Trained};
 use crate::error::{Error, Result};
 use crate::report::grid::{Pictures, grid_png};
+use crate::report::sequences;
 use crate::sampling::{Draw, Sampler};
 use serde_json::json;
 use std::path::PathBuf;
@@ -57,7 +58,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     let images = sampler.draw_with(&mut *backend, args.n, how, &|images| busy.advance(images))?;
     drop(busy);
     let seconds = start.elapsed().as_secs_f64();
-    output::write(&args.out, &grid_png(Pictures::new(&images, stored.model.image), None)?)?;
+    let (pictures, size) = sequences::as_pictures(&stored.model, images);
+    output::write(&args.out, &grid_png(Pictures::new(&pictures, size), None)?)?;
     let images_per_s = args.n as f64 / seconds.max(1e-9);
     if args.json {
         return output::json(&json!({

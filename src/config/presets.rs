@@ -26,6 +26,9 @@ pub const PRESETS: &[Entry] = &[
     ("colorize-cifar", "PixelCNN that gives a grey image its colours", conditional_cifar),
     ("superres-mnist", "PixelCNN that draws a digit from a quarter of its side", pixelcnn_mnist),
     ("superres-cifar", "PixelCNN that draws a colour image from a quarter of its side", conditional_cifar),
+    ("lstm-oscillator", "LSTM over damped oscillations with noise", lstm_oscillator),
+    ("lstm-pendulum", "LSTM over a pendulum under random torques", lstm_pendulum),
+    ("lstm-rows-mnist", "LSTM that reads a digit row by row", lstm_rows_mnist),
     ("gan-mnist", "DCGAN on digits padded to 32x32 (Radford et al. 2016)", gan_mnist),
     ("dcgan-cifar", "DCGAN on colour images (Radford et al. 2016)", dcgan_cifar),
 ];
@@ -147,6 +150,27 @@ fn diagonal_bilstm_cifar(name: &str) -> Config {
 fn conditional_cifar(name: &str) -> Config {
     let model = ModelSizes { hidden: Some(48), blocks: Some(6), head: Some(384), ..photographs() };
     Config { model, ..base(name, "cifar-10", 16, 10) }
+}
+
+/// Sequences of `steps` observations of `width` values. The rate falls: a density can be sharpened for ever.
+fn lstm(name: &str, data: &str, [steps, width, hidden]: [usize; 3], epochs: u32) -> Config {
+    let sizes = ModelSizes { height: Some(steps), width: Some(width), hidden: Some(hidden), ..ModelSizes::default() };
+    let mut config = Config { clip_norm: 1.0, model: sizes, ..base(name, data, 64, epochs) };
+    config.optimizer.lr = 8e-3;
+    config.schedule = Schedule { kind: ScheduleKind::Cosine, warmup_steps: 100, final_lr: 2e-5 };
+    config
+}
+
+fn lstm_oscillator(name: &str) -> Config {
+    lstm(name, "oscillator", [100, 1, 64], 40)
+}
+
+fn lstm_pendulum(name: &str) -> Config {
+    lstm(name, "pendulum", [100, 4, 64], 40)
+}
+
+fn lstm_rows_mnist(name: &str) -> Config {
+    Config { binarize: Binarize::Static, ..lstm(name, "binarized-mnist", [28, 28, 128], 4) }
 }
 
 /// The images of an autoregressive model of binarised MNIST.

@@ -37,7 +37,7 @@ impl Levels {
 /// |---|---|---|---|---|
 /// | mnist, fashion-mnist | training file, 60,000 | its first 50,000 | its last 10,000 | test file |
 /// | cifar-10 | training files, 50,000 | the first 45,000 | the last 5,000 | test file |
-/// | binarized-mnist, glyphs | as published | `Train` | as published | as published |
+/// | binarized-mnist, glyphs, oscillator, pendulum | as published | `Train` | as published | as published |
 /// | folder or file without parts | 90 % by a fixed hash | `Train` | 5 % | 5 % |
 ///
 /// `Train` and `Valid` of the first two rows overlap: to choose a model by `Valid`, train on `Fit`.

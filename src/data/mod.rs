@@ -1,6 +1,7 @@
 //! Image data sets: the parsers of every format, binarisation, batches, and fetching from the publishers.
 //!
-//! [`open`] turns a name (`mnist`, `glyphs`, ...) or a path into [`Images`], all of them in memory as bytes;
+//! [`open`] turns a name (`mnist`, `glyphs`, ...) or a path into [`Images`], all of them in memory as bytes (a time series is
+//! an image too: a row is an observation);
 //! [`Batches`] deals them out in an order that depends on nothing but the seed and the epoch, and [`Loader`]
 //! prepares the same batches in a thread of its own. Read `images`, `open`, `batches` in this order; a format
 //! has a file each (`idx`, `cifar`, `amat`, `folder`), and all of them read through `source`, which decompresses
@@ -10,6 +11,7 @@ mod amat;
 mod batches;
 mod binarize;
 mod cifar;
+mod draws;
 mod fetch;
 mod folder;
 mod glyphs;
@@ -18,6 +20,7 @@ mod images;
 mod loader;
 mod open;
 mod reduction;
+mod series;
 mod sets;
 mod source;
 
@@ -32,5 +35,6 @@ pub use images::{Images, Levels, Split};
 pub use loader::Loader;
 pub use open::{data_dir, open};
 pub use reduction::Reduction;
-pub use sets::{Layout, SETS, Served, Set, SetFile};
+pub use series::{Pendulum, held_torques};
+pub use sets::{Drawn, Layout, SETS, Served, Set, SetFile};
 pub use source::Source;

@@ -10,7 +10,8 @@ use super::folder::{open_folder, part_of_hundred};
 use super::glyphs::draw_split;
 use super::idx::{read_idx_images, read_idx_labels};
 use super::images::{Images, Levels, Split};
-use super::sets::{Layout, SETS, Set};
+use super::series;
+use super::sets::{Drawn, Layout, SETS, Set};
 use super::source::{Source, find};
 use crate::{Error, Result};
 
@@ -20,8 +21,8 @@ pub fn data_dir(chosen: Option<&Path>) -> PathBuf {
     chosen.map(Path::to_path_buf).or_else(environment).unwrap_or_else(|| PathBuf::from("data"))
 }
 
-/// Opens a data set: a known name (`mnist`, `fashion-mnist`, `cifar-10`, `binarized-mnist`, `glyphs`) looked up in
-/// [`data_dir`], or the path of a folder of images, of a folder with the files of MNIST or CIFAR-10, or of one idx, amat
+/// Opens a data set: a known name (`mnist`, `fashion-mnist`, `cifar-10`, `binarized-mnist`, `glyphs`, `oscillator`, `pendulum`)
+/// looked up in [`data_dir`], or the path of a folder of images, of a folder with the files of MNIST or CIFAR-10, or of one idx, amat
 /// or CIFAR-10 file. See [`Split`] for what each split holds.
 ///
 /// # Errors
@@ -127,7 +128,9 @@ fn read_layout(
             let images = read_amat_file(&located(&format!("binarized_mnist_{part}.amat"))?, name)?;
             Ok(images)
         }
-        Layout::Drawn => draw_split(split),
+        Layout::Drawn(Drawn::Glyphs) => draw_split(split),
+        Layout::Drawn(Drawn::Oscillator) => series::oscillators(split),
+        Layout::Drawn(Drawn::Pendulum) => series::pendulums(split),
     }
 }
 

@@ -33,6 +33,11 @@ impl Set {
         SETS.iter().find(|set| set.name == name)
     }
 
+    /// Whether its items are time series, an observation a row, rather than pictures.
+    pub fn is_series(&self) -> bool {
+        matches!(self.layout, Layout::Drawn(Drawn::Oscillator | Drawn::Pendulum))
+    }
+
     /// Names of the files that are not in the set's folder in `data_dir`; none where the set can be opened.
     pub fn missing(&self, data_dir: &Path) -> Vec<&'static str> {
         let folder = data_dir.join(self.name);
@@ -70,11 +75,22 @@ pub enum Layout {
     /// A text file a split, as the fixed binarisation of MNIST.
     Amat,
     /// No files: drawn by this crate.
-    Drawn,
+    Drawn(Drawn),
+}
+
+/// What this crate draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// Digits in a random hand.
+    Glyphs,
+    /// Time series of damped oscillations with noise.
+    Oscillator,
+    /// Time series of a pendulum under random torques.
+    Pendulum,
 }
 
 /// Every data set known by name. Lengths and sums are those of the publishers' files, unpacked.
-pub const SETS: [Set; 5] = [
+pub const SETS: [Set; 7] = [
     Set {
         name: "mnist",
         size: [28, 28, 1],
@@ -220,7 +236,29 @@ pub const SETS: [Set; 5] = [
         size: [28, 28, 1],
         counts: [10_000, 1_000, 2_000],
         classes: 10,
-        layout: Layout::Drawn,
+        layout: Layout::Drawn(Drawn::Glyphs),
+        mirrors: &[],
+        served: Served::As(""),
+        terms: "drawn by this program",
+        files: &[],
+    },
+    Set {
+        name: "oscillator",
+        size: [100, 1, 1],
+        counts: [8_000, 1_000, 1_000],
+        classes: 0,
+        layout: Layout::Drawn(Drawn::Oscillator),
+        mirrors: &[],
+        served: Served::As(""),
+        terms: "drawn by this program",
+        files: &[],
+    },
+    Set {
+        name: "pendulum",
+        size: [100, 4, 1],
+        counts: [8_000, 1_000, 1_000],
+        classes: 0,
+        layout: Layout::Drawn(Drawn::Pendulum),
         mirrors: &[],
         served: Served::As(""),
         terms: "drawn by this program",

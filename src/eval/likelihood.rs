@@ -3,14 +3,14 @@
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::data::{Batch, Batches, Binarize, Images, Levels, Order, Split};
 use crate::error::{Error, Result};
-use crate::models::{Family, Model};
+use crate::models::{Family, Model, Values};
 use crate::report::compare::{Condition, Estimate, Likelihood, Protocol, Source};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use std::sync::Arc;
 
 /// Images of [`DIMS`] dimensions that are evaluated together.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 
 /// Larger images are evaluated in smaller batches, so that their feature maps need no more memory.
 const DIMS: usize = 784;
@@ -27,7 +27,7 @@ pub struct Evaluation {
 /// Whether a model has a density, or a bound on it, that can be measured.
 pub fn has_likelihood(model: &Model) -> bool {
     match &model.family {
-        Family::Autoregressive(_) => true,
+        Family::Autoregressive(_) | Family::Sequence(_) => true,
         Family::Latent(net) => net.is_variational(),
         Family::Adversarial(_) => false,
     }
@@ -49,7 +49,7 @@ pub fn evaluate(
     let mut options = model.batch_options(Order::InOrder);
     options.batch = match &model.family {
         Family::Autoregressive(_) => (BATCH * DIMS / images.dims().max(DIMS)).max(1),
-        Family::Latent(_) | Family::Adversarial(_) => BATCH,
+        Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => BATCH,
     };
     let protocol = |estimate| Protocol {
         dataset: images.name().to_string(),
@@ -57,7 +57,7 @@ pub fn evaluate(
         // A set that comes in zeros and ones is one fixed sample, whatever the configuration says.
         binarisation: if images.levels() == Levels::Binary { Binarize::Static } else { model.config.binarize },
         estimate,
-        dims: images.dims(),
+        dims: if let Family::Sequence(net) = &model.family { net.observations().dims() } else { images.dims() },
         images: images.len(),
     };
     let row = |estimate, nats| Likelihood {
@@ -79,6 +79,12 @@ pub fn evaluate(
             let estimate = condition.map_or(Estimate::Exact, Estimate::ExactGiven);
             Ok(Evaluation { likelihoods: vec![row(estimate, nll)], terms: None })
         }
+        Family::Sequence(net) => {
+            let density = net.observations().values == Values::Normal;
+            let estimate = if density { Estimate::Density } else { Estimate::Exact };
+            let nll = exact(backend, net.likelihood(options.batch), batches)?;
+            Ok(Evaluation { likelihoods: vec![row(estimate, nll)], terms: None })
+        }
         Family::Latent(net) if net.is_variational() => {
             let bound = bounds(backend, net.weights(BATCH), batches, iwae_k.max(1), model.config.seed)?;
             let elbo = bound.reconstruction + bound.kl;
@@ -90,7 +96,7 @@ pub fn evaluate(
 }
 
 /// The batches of one pass, filled up to full size; the last may hold fewer images.
-fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
+pub(super) fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
     let (dims, full): (usize, usize) = (batches.size().iter().product(), batches.options().batch);
     (0..batches.per_epoch()).map(move |_| {
         let mut batch = batches.next_batch();

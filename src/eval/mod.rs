@@ -2,10 +2,12 @@
 //! an autoregressive one sees what it may, and nothing else.
 
 pub mod causality;
+mod futures;
 mod latents;
 mod likelihood;
 mod probe;
 
+pub use futures::{Futures, futures, sequence_of};
 pub use latents::{Latents, check_encoder, encode, interpolate, reconstruct, seen_by};
 pub use likelihood::{Evaluation, evaluate, has_likelihood};
 pub use probe::{Probe, linear_probe};

@@ -3,10 +3,12 @@
 mod adversarial;
 mod autoregressive;
 mod latent;
+mod sequence;
 
 pub use adversarial::Gan;
 pub use autoregressive::{Autoregressive, Given, Network, Pixels};
 pub use latent::Latent;
+pub use sequence::{LEAST_LOGVAR, Observations, Prediction, Sequence, Values};
 
 use crate::config::Config;
 use crate::data::{BatchOptions, Order, Range, Reduction};
@@ -27,7 +29,7 @@ pub struct Model {
     pub family: Family,
 }
 
-/// The three families, each with the plans that only it has.
+/// The families, each with the plans that only it has.
 #[derive(Clone, Debug)]
 pub enum Family {
     /// Explicit and exact: a product of conditional densities over the pixels.
@@ -36,6 +38,8 @@ pub enum Family {
     Latent(Latent),
     /// Implicit: a generator that a critic teaches.
     Adversarial(Gan),
+    /// Explicit and exact: a product of conditional densities over time.
+    Sequence(Sequence),
 }
 
 impl Model {
@@ -62,6 +66,11 @@ impl Model {
             "vae-mnist" | "vae-mlp-mnist" | "autoencoder-mnist" => {
                 ([28, 28, 1], Family::Latent(Latent::new(&mut set, config)?))
             }
+            "lstm-oscillator" | "lstm-pendulum" | "lstm-rows-mnist" => {
+                let net = Sequence::new(&mut set, config)?;
+                let Observations { steps, width, .. } = net.observations();
+                ([steps, width, 1], Family::Sequence(net))
+            }
             "gan-mnist" => ([28, 28, 1], Family::Adversarial(Gan::new(&mut set, config, 1)?)),
             "dcgan-cifar" => ([32, 32, 3], Family::Adversarial(Gan::new(&mut set, config, 3)?)),
             other => return Err(Error::Usage(format!("preset {other:?} has no model"))),
@@ -75,6 +84,7 @@ impl Model {
         match &self.family {
             Family::Autoregressive(net) => vec![net.training(self.config.batch)],
             Family::Latent(net) => vec![net.training(self.config.batch)],
+            Family::Sequence(net) => vec![net.training(self.config.batch)],
             Family::Adversarial(net) => net.training(self.config.batch),
         }
     }
@@ -83,7 +93,7 @@ impl Model {
     pub fn classes(&self) -> usize {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().classes,
-            Family::Latent(_) | Family::Adversarial(_) => 0,
+            Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => 0,
         }
     }
 
@@ -91,7 +101,7 @@ impl Model {
     pub fn reduction(&self) -> Option<Reduction> {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().reduction,
-            Family::Latent(_) | Family::Adversarial(_) => None,
+            Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => None,
         }
     }
 

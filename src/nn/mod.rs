@@ -2,10 +2,12 @@
 
 pub mod env;
 pub mod layers;
+pub mod lstm;
 pub mod params;
 pub mod recurrent;
 
 pub use env::{Env, Mode};
 pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};
+pub use lstm::Lstm;
 pub use params::{Init, Layout, Param, ParamSet, ParamSpec};
 pub use recurrent::{DiagonalLstm, RowLstm};

@@ -15,12 +15,14 @@ pub enum Estimate {
     Elbo,
     /// The importance-weighted bound with this many samples.
     Iwae(u32),
+    /// The negative logarithm of a density itself, of values in 0 to 1: it may be below 0, and depends on that scale.
+    Density,
 }
 
 impl Estimate {
     /// Whether it is no bound.
     pub fn is_exact(self) -> bool {
-        matches!(self, Estimate::Exact | Estimate::ExactGiven(_))
+        matches!(self, Estimate::Exact | Estimate::ExactGiven(_) | Estimate::Density)
     }
 }
 
@@ -55,6 +57,7 @@ impl fmt::Display for Estimate {
             Estimate::ExactGiven(condition) => write!(f, "exact given {}", condition.name()),
             Estimate::Elbo => f.write_str("ELBO"),
             Estimate::Iwae(k) => write!(f, "IWAE-{k}"),
+            Estimate::Density => f.write_str("exact Gaussian density of values in 0 to 1"),
         }
     }
 }
@@ -77,14 +80,19 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// Whether such numbers are given in nats an image (binary images) or in bits a dimension.
+    /// Whether such numbers are given in nats an image (binary images, densities) or in bits a dimension.
+    fn in_nats(&self) -> bool {
+        self.binarisation != Binarize::None || self.estimate == Estimate::Density
+    }
+
+    /// The unit that such numbers are given in.
     pub fn unit(&self) -> &'static str {
-        if self.binarisation == Binarize::None { "bits/dim" } else { "nats" }
+        if self.in_nats() { "nats" } else { "bits/dim" }
     }
 
     /// A number of nats an image in [`Protocol::unit`].
     pub fn in_unit(&self, nats: f64) -> f64 {
-        if self.binarisation == Binarize::None { nats / (self.dims as f64 * std::f64::consts::LN_2) } else { nats }
+        if self.in_nats() { nats } else { nats / (self.dims as f64 * std::f64::consts::LN_2) }
     }
 }
 
@@ -94,7 +102,8 @@ impl fmt::Display for Protocol {
         if self.binarisation != Binarize::None {
             write!(f, ", {} binarisation", self.binarisation.name())?;
         }
-        write!(f, ", {}, {} images of {} dimensions", self.estimate, self.images, self.dims)
+        let items = if self.estimate == Estimate::Density { "sequences" } else { "images" };
+        write!(f, ", {}, {} {items} of {} dimensions", self.estimate, self.images, self.dims)
     }
 }
 

@@ -7,4 +7,5 @@ pub mod html;
 pub mod op_times;
 pub mod receptive_field;
 pub mod run;
+pub mod sequences;
 pub mod text;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::eval::seen_by;
 use crate::models::{Family, Model};
 use crate::report::grid::{Pictures, grid_png};
+use crate::report::sequences;
 use crate::sampling::{Draw, Sampler};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,6 +95,7 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
     let wanted = match &model.family {
         Family::Autoregressive(net) => Some(net.pixels().levels),
         Family::Latent(net) => net.is_variational().then_some(2),
+        Family::Sequence(net) => Some(net.observations().levels()),
         Family::Adversarial(_) => None,
     };
     let (Some(wanted), have) = (wanted, model.config.binarize.levels(images)?) else { return Ok(()) };
@@ -102,11 +104,14 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
         (2, Levels::Grey256) => {
             Err(Error::Usage(format!("{preset} models binary pixels; set binarize to static, dynamic or threshold")))
         }
-        (256, Levels::Binary) => Err(Error::Usage(format!(
-            "{preset} models 256 levels, but the pixels of {} are binary here; set binarize to none with a grey or colour \
-             data set, or model.levels to 2",
-            images.name()
-        ))),
+        (256, Levels::Binary) => {
+            let or = if model.config.model.levels.is_some() { ", or model.levels to 2" } else { "" };
+            Err(Error::Usage(format!(
+                "{preset} models 256 levels, but the pixels of {} are binary here; set binarize to none with a grey or \
+                 colour data set{or}",
+                images.name()
+            )))
+        }
         (levels, _) => {
             Err(Error::Usage(format!("no data set has pixels of {levels} levels; set model.levels to 2 or 256")))
         }
@@ -264,7 +269,8 @@ impl Run<'_> {
         };
         let how = Draw { seed: self.config.seed, reduced: &self.examples.reduced, ..Draw::default() };
         let images = sampler.draw(&mut **backend, SAMPLES, how)?;
-        self.dir.write_sample(step, &grid_png(Pictures::new(&images, model.image), None)?)
+        let (pictures, size) = sequences::as_pictures(model, images);
+        self.dir.write_sample(step, &grid_png(Pictures::new(&pictures, size), None)?)
     }
 
     fn save(&mut self) -> Result<PathBuf> {

@@ -6,6 +6,7 @@ mod bad_files;
 mod bad_usage;
 mod presets;
 mod resume;
+mod sequences;
 mod use_it;
 
 use assert_cmd::Command;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The presets with sizes that train in a moment.
-const TINY: [(&str, &str); 15] = [
+const TINY: [(&str, &str); 18] = [
     ("autoencoder-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
@@ -30,6 +31,9 @@ const TINY: [(&str, &str); 15] = [
     ("colorize-cifar", "--set model.hidden=3 --set model.blocks=1 --set model.head=6"),
     ("superres-mnist", "--set model.hidden=2 --set model.blocks=1 --set model.head=4"),
     ("superres-cifar", "--set model.hidden=3 --set model.blocks=1 --set model.head=6"),
+    ("lstm-oscillator", "--set model.hidden=4"),
+    ("lstm-pendulum", "--set model.hidden=4"),
+    ("lstm-rows-mnist", "--set model.hidden=4"),
     ("gan-mnist", "--set model.channels=2 --set model.latent=4 --set critic_steps=2 --set ema=0.5"),
     ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
 ];
@@ -119,7 +123,12 @@ fn words(line: &str) -> Vec<&str> {
 /// The arguments that train a tiny model of this preset for some steps into `out`.
 fn tiny(preset: &str, steps: u32, out: &str) -> String {
     let (_, sizes) = TINY.into_iter().find(|(name, _)| *name == preset).unwrap();
-    let data = if preset.ends_with("-cifar") { "colour" } else { "glyphs" };
+    let data = match preset {
+        "lstm-oscillator" => "oscillator",
+        "lstm-pendulum" => "pendulum",
+        _ if preset.ends_with("-cifar") => "colour",
+        _ => "glyphs",
+    };
     format!(
         "train {preset} --data {data} --batch 8 --steps {steps} --seed 3 --out {out} --no-eval --set sample_every=0 {sizes}"
     )

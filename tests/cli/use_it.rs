@@ -188,11 +188,13 @@ fn plans_devices_and_data_sets_are_listed() {
 
     let sets = place.json("data list");
     let names: Vec<&str> = sets.as_array().unwrap().iter().map(|set| set["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["mnist", "fashion-mnist", "cifar-10", "binarized-mnist", "glyphs"]);
+    assert_eq!(names, ["mnist", "fashion-mnist", "cifar-10", "binarized-mnist", "glyphs", "oscillator", "pendulum"]);
     assert!(place.ok("data list").contains("pixtape data fetch mnist"));
     let shown = place.json("data show glyphs -n 10 --split test --out g.png");
     assert_eq!((&shown["images"], &shown["shown"]), (&2000.into(), &10.into()));
     assert!(is_png(&place.bytes("g.png")));
+    place.ok("data show pendulum -n 4");
+    assert!(is_png(&place.bytes("pendulum.png")));
     assert!(place.ok("data fetch glyphs").contains("built in"));
 }
 

@@ -10,9 +10,10 @@ mod skeletons;
 use rayon::prelude::*;
 
 use self::pen::Point;
+use super::draws::Draws;
 use super::images::{Images, Levels, Split};
 use crate::Result;
-use crate::rng::{Stream, unit, words};
+use crate::rng::{Stream, unit};
 
 /// Height and width of a glyph in pixels.
 pub(super) const SIDE: usize = 28;
@@ -46,45 +47,26 @@ fn label(index: u32) -> u8 {
     (index % 10) as u8
 }
 
-/// Numbered draws of one glyph.
-struct Draws {
-    seed: u32,
-    index: u32,
-    next: u32,
-}
-
-impl Draws {
-    fn words(&mut self) -> [u32; 2] {
-        self.next += 1;
-        words(self.seed, Stream::Glyphs, [self.index, self.next - 1])
-    }
-
-    /// Uniform in `low..high`.
-    fn uniform(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * unit(self.words()[0])
-    }
-
-    /// Nearly normal, standard deviation 1, never beyond 3.5: the sum of four uniform draws.
-    fn normal(&mut self) -> f32 {
-        let sum: f32 = [self.words(), self.words()].as_flattened().iter().map(|&word| unit(word) - 0.5).sum();
-        sum * 1.732_050_8
-    }
+/// Nearly normal, standard deviation 1, never beyond 3.5: the sum of four uniform draws.
+fn normal(draws: &mut Draws) -> f32 {
+    let sum: f32 = [draws.words(), draws.words()].as_flattened().iter().map(|&word| unit(word) - 0.5).sum();
+    sum * 1.732_050_8
 }
 
 /// Draws glyph `index` into `image`, [`SIDE`] x [`SIDE`].
 fn draw(seed: u32, index: u32, image: &mut [u8]) {
-    let mut draws = Draws { seed, index, next: 0 };
+    let draws = &mut Draws::new(seed, Stream::Glyphs, index);
     let styles = skeletons::of(label(index));
     let style = styles[((u64::from(draws.words()[0]) * styles.len() as u64) >> 32) as usize];
-    let bend = Bend::new(&mut draws);
-    let strokes: Vec<Vec<Vec<Point>>> = style.iter().map(|stroke| shaken(stroke, &bend, &mut draws)).collect();
+    let bend = Bend::new(draws);
+    let strokes: Vec<Vec<Vec<Point>>> = style.iter().map(|stroke| shaken(stroke, &bend, draws)).collect();
     let mut lines: Vec<Vec<Point>> = strokes.iter().map(|pieces| pen::spline(pieces)).collect();
-    fit(&mut lines, &mut draws);
+    fit(&mut lines, draws);
     let nib =
-        pen::Nib { radius: 0.8 + 0.28 * draws.normal().abs() + draws.uniform(0.0, 0.4), edge: draws.uniform(0.9, 1.3) };
+        pen::Nib { radius: 0.8 + 0.28 * normal(draws).abs() + draws.uniform(0.0, 0.4), edge: draws.uniform(0.9, 1.3) };
     let mut ink = [0.0; SIDE * SIDE];
     for line in &lines {
-        let pressure = [draws.normal() * 0.12, draws.normal() * 0.12];
+        let pressure = [normal(draws) * 0.12, normal(draws) * 0.12];
         pen::ink(line, nib, pressure, &mut ink);
     }
     image.iter_mut().zip(ink).for_each(|(value, ink)| *value = (ink * 255.0 + 0.5) as u8);
@@ -103,7 +85,7 @@ fn shaken(stroke: &[Point], bend: &Bend, draws: &mut Draws) -> Vec<Vec<Point>> {
         }
         before = Some(point);
         let spread = if at == 0 || at + 1 == stroke.len() { 0.04 } else { 0.024 };
-        let moved = [point[0] + spread * draws.normal(), point[1] + spread * draws.normal()];
+        let moved = [point[0] + spread * normal(draws), point[1] + spread * normal(draws)];
         if let Some(piece) = pieces.last_mut() {
             piece.push(bend.apply(moved));
         }
@@ -122,12 +104,12 @@ struct Bend {
 impl Bend {
     fn new(draws: &mut Draws) -> Bend {
         // Half the angle's tangent gives its cosine and sine without either function; 0.07 is 8 degrees.
-        let half = (0.035 * draws.normal()).clamp(-0.09, 0.09);
+        let half = (0.035 * normal(draws)).clamp(-0.09, 0.09);
         let norm = 1.0 + half * half;
         let turn = [(1.0 - half * half) / norm, 2.0 * half / norm];
-        let slant = 0.12 + 0.2 * draws.normal();
-        let stretch = (1.0 + 0.17 * draws.normal()).clamp(0.62, 1.45);
-        let warp = std::array::from_fn(|_| 0.07 * draws.normal());
+        let slant = 0.12 + 0.2 * normal(draws);
+        let stretch = (1.0 + 0.17 * normal(draws)).clamp(0.62, 1.45);
+        let warp = std::array::from_fn(|_| 0.07 * normal(draws));
         Bend { turn, slant, stretch, warp }
     }
 

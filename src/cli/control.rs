@@ -1,0 +1,101 @@
+//! `pixtape control`: planning in a learned simulation.
+
+use super::args::{DeviceArgs, count};
+use super::output;
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Trained};
+use crate::control::{self, HELD, Learned, MOST_EPISODES, Outcome, Planner, Random, STEPS, Task, TrueDynamics};
+use crate::error::Result;
+use crate::report::text::text_table;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Swing a pendulum up by trying torques in a learned model of it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pixtape control runs/lstm-pendulum --episodes 20 --candidates 256\n\n\
+    At every decision random sequences of torques are tried, and the first torque of the best one is applied: tried in the\n\
+    model, beside the same in the true equations, and beside random torques. The rod starts hanging; the reward of a step is\n\
+    -(angle² + speed²/10 + torque²/1000), the angle in radians from upright; it stands within 18 degrees.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Episodes of 200 steps (10 seconds)
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count(MOST_EPISODES as u64))]
+    episodes: usize,
+    /// Seed of the starts and of the torques that are tried
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
+    /// Steps to look ahead
+    #[arg(long, value_name = "STEPS", default_value_t = 40, value_parser = count(STEPS as u64))]
+    horizon: usize,
+    /// Torque sequences to try at every decision
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = count(1 << 16))]
+    candidates: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// A planner's name, what it achieved, and the seconds that it took.
+type Played = (&'static str, Outcome, f64);
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let model = &stored.model;
+    control::pendulum_model(model)?;
+    let task = Task { episodes: args.episodes, seed: args.seed, horizon: args.horizon, candidates: args.candidates };
+    let busy = Busy::new(&format!("swinging up {} pendulums", task.episodes));
+    let mut learned = Learned::new(&mut *backend, model, &task)?;
+    let planners: [(&'static str, &mut dyn Planner); 3] =
+        [("random torques", &mut Random), ("learned model", &mut learned), ("true dynamics", &mut TrueDynamics)];
+    let mut played: Vec<Played> = vec![];
+    for (name, planner) in planners {
+        let start = Instant::now();
+        played.push((name, control::play(&task, planner)?, start.elapsed().as_secs_f64()));
+    }
+    drop(busy);
+    if args.json {
+        return output::json(&json!({
+            "model": model.config.preset,
+            "step": stored.checkpoint.step,
+            "episodes": task.episodes,
+            "seed": task.seed,
+            "horizon": task.horizon,
+            "candidates": task.candidates,
+            "steps": STEPS,
+            "held": HELD,
+            "planners": played.iter().map(to_json).collect::<Vec<_>>(),
+        }));
+    }
+    let Task { episodes, horizon, candidates, .. } = task;
+    let rows: Vec<Vec<String>> = played.iter().map(row).collect();
+    output::print(&format!(
+        "{episodes} episodes of {STEPS} steps; {candidates} sequences of torques over {horizon} steps tried every {HELD} steps; \
+         model: {}\n\n{}",
+        stored.origin(),
+        text_table(&["torques tried in", "mean return", "+-", "standing at the end", "seconds"], &rows)
+    ))
+}
+
+fn row((name, outcome, seconds): &Played) -> Vec<String> {
+    let [mean, error] = control::mean_and_error(&outcome.returns);
+    let [upright, _] = control::mean_and_error(&outcome.upright);
+    let texts =
+        [format!("{mean:.0}"), format!("{error:.0}"), format!("{:.0} %", 100.0 * upright), format!("{seconds:.1}")];
+    [vec![(*name).to_string()], texts.to_vec()].concat()
+}
+
+fn to_json((name, outcome, seconds): &Played) -> Value {
+    let [mean, error] = control::mean_and_error(&outcome.returns);
+    let [upright, _] = control::mean_and_error(&outcome.upright);
+    json!({
+        "planner": name,
+        "mean_return": mean,
+        "standard_error": error,
+        "upright": upright,
+        "returns": outcome.returns,
+        "seconds": seconds,
+    })
+}

@@ -1,0 +1,141 @@
+//! `pixtape simulate`: a sequence model goes on with sequences whose beginning it is given.
+
+use super::args::{DataArgs, DeviceArgs, above_zero, count, split};
+use super::complete::{completions_png, repeated};
+use super::output;
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Trained};
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::eval::{self, seen_by};
+use crate::models::{Observations, Values};
+use crate::report::grid::{Pictures, grid_png};
+use crate::report::sequences::{self, Curve, DRAWN, INK, TRUE};
+use crate::report::text::text_table;
+use crate::sampling::Draw;
+use crate::simulation::Simulator;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Sequences that are drawn together at most.
+const BATCH: usize = 64;
+
+/// Let a sequence model go on with sequences, and measure how well it foresees them
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: pixtape simulate runs/lstm-oscillator --prefix 40 -n 6 --futures 5 --out simulate.png\n\n\
+    Of a time series the picture has a panel for each sequence and value: black what was given, orange what really followed,\n\
+    blue the futures drawn. Of images read row by row a row shows an image, what was given of it, and the futures drawn.\n\
+    The table is of the whole split: nats a step of the true futures, each step given all before it, beside a distribution of\n\
+    each value alone that was fitted to the training set."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Steps that are given (default: half of them)
+    #[arg(long, value_name = "STEPS")]
+    prefix: Option<usize>,
+    /// How many sequences
+    #[arg(short = 'n', value_name = "N", default_value_t = 6, value_parser = count(1024))]
+    n: usize,
+    /// Futures of each sequence
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count(64))]
+    futures: usize,
+    /// Below 1 likelier and less varied futures, above 1 the reverse
+    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
+    temperature: f32,
+    /// Seed of the choice of sequences and of the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
+    /// Split that the sequences are taken from
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
+    split: Split,
+    /// The picture to write
+    #[arg(long, value_name = "FILE", default_value = "simulate.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<()> {
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let model = &stored.model;
+    let net = eval::sequence_of(model)?;
+    let steps = net.observations().steps;
+    let given = args.prefix.unwrap_or(steps / 2);
+    if given >= steps {
+        return Err(Error::Usage(format!("--prefix {given} leaves no future; give fewer than {steps} steps")));
+    }
+    let held_out = args.data.open(model, args.split)?;
+    let training = args.data.open(model, Split::Train)?;
+    let chosen = Arc::new(held_out.sample(args.n, args.seed));
+    let n = chosen.len();
+    let truth = seen_by(model, chosen)?.pixels;
+    let busy = Busy::new(&format!("simulating {n} sequences"));
+    // All futures of a sequence stand together, so that each has a number of its own.
+    let mut drawn = repeated(&truth, n, args.futures);
+    let simulator = Simulator::new(&mut *backend, net, (n * args.futures).min(BATCH))?;
+    let how = Draw { seed: args.seed, temperature: args.temperature, ..Draw::default() };
+    simulator.run(&mut *backend, &mut drawn, given, 0, how)?;
+    let found = eval::futures(&mut *backend, model, held_out, training, given)?;
+    drop(busy);
+    let picture = match net.observations().values {
+        Values::Normal => curves_png(net.observations(), &truth, &drawn, given)?,
+        Values::Binary => completions_png(model, &truth, &drawn, given * net.observations().width)?,
+    };
+    output::write(&args.out, &picture)?;
+    if args.json {
+        return output::json(&json!({
+            "model": model.config.preset,
+            "step": stored.checkpoint.step,
+            "sequences": n,
+            "prefix": given,
+            "futures": args.futures,
+            "measured": found.sequences,
+            "nll_nats_a_step": found.future,
+            "baseline_nats_a_step": found.baseline,
+            "out": args.out,
+        }));
+    }
+    let row = |name: &str, nats: f64| vec![name.to_string(), format!("{nats:.3}")];
+    let rows = [row(&model.config.preset, found.future), row("each value alone", found.baseline)];
+    let head = format!("the last {} of {steps} steps, {} {} sequences", steps - given, found.sequences, args.split);
+    let (futures, origin, place) = (args.futures, stored.origin(), args.out.display());
+    output::print(&format!(
+        "{n} sequences with {futures} futures each by {origin} in {place}\n\n{}",
+        text_table(&[&head, "nats a step"], &rows)
+    ))
+}
+
+/// A panel for each sequence and each of its predicted values; single values in two columns.
+fn curves_png(observations: Observations, truth: &[f32], drawn: &[f32], given: usize) -> Result<Vec<u8>> {
+    let Observations { steps, width, .. } = observations;
+    let predicted = observations.predicted();
+    let len = steps * width;
+    let mut panels = vec![];
+    for (truth, drawn) in truth.chunks(len).zip(drawn.chunks(drawn.len() * len / truth.len())) {
+        for value in 0..predicted {
+            let curve = |sequence: &[f32], from: usize, to: usize, colour: [u8; 3], radius: f32| Curve {
+                from,
+                values: sequence[from * width..to * width].iter().skip(value).step_by(width).copied().collect(),
+                colour,
+                radius,
+            };
+            // From the last step that was given, so that the lines meet.
+            let start = given.saturating_sub(1);
+            let mut curves: Vec<Curve> =
+                drawn.chunks(len).map(|future| curve(future, start, steps, DRAWN, 0.4)).collect();
+            curves.push(curve(truth, start, steps, TRUE, 1.0));
+            curves.push(curve(truth, 0, given, INK, 1.0));
+            panels.extend(sequences::panel(&curves, steps, Some(start)));
+        }
+    }
+    let columns = if predicted == 1 { 2 } else { predicted };
+    grid_png(Pictures::new(&panels, sequences::PANEL), Some(columns))
+}

@@ -1,0 +1,129 @@
+//! How well the future of sequences is foreseen, beside what could be said of it without the past.
+
+use super::likelihood::{BATCH, one_pass};
+use crate::backend::{self, Backend, Feed, Scalars};
+use crate::data::{Batches, Images, Order};
+use crate::error::{Error, Result};
+use crate::models::{Family, LEAST_LOGVAR, Model, Observations, Sequence, Values};
+use std::f64::consts::TAU;
+use std::sync::Arc;
+
+/// Mean negative log-likelihoods of a step, in nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Futures {
+    /// Sequences that they are means of.
+    pub sequences: usize,
+    /// Of the steps at or behind the prefix, each given all before it.
+    pub future: f64,
+    /// Of the steps of the prefix, likewise; NaN for an empty one.
+    pub prefix: f64,
+    /// Of the same future by a distribution of each value that knows no other value: a normal or a Bernoulli distribution for
+    /// each place, fitted to the training set.
+    pub baseline: f64,
+}
+
+/// The sequence model of a checkpoint.
+///
+/// # Errors
+/// For a model of another family, naming presets of this one.
+pub fn sequence_of(model: &Model) -> Result<&Sequence> {
+    match &model.family {
+        Family::Sequence(net) => Ok(net),
+        _ => Err(Error::Failed(format!(
+            "{} does not model sequences; give a checkpoint of lstm-oscillator, lstm-pendulum or lstm-rows-mnist",
+            model.config.preset
+        ))),
+    }
+}
+
+/// Measures the likelihood of what follows the first `given` steps of `held_out` sequences.
+///
+/// # Errors
+/// For a model of another family, and where no step is left to foresee.
+pub fn futures(
+    backend: &mut dyn Backend,
+    model: &Model,
+    held_out: Arc<Images>,
+    training: Arc<Images>,
+    given: usize,
+) -> Result<Futures> {
+    let net = sequence_of(model)?;
+    let observations = net.observations();
+    let Observations { steps, .. } = observations;
+    if given >= steps {
+        return Err(Error::Usage(format!("a prefix of {given} steps leaves no future; give fewer than {steps}")));
+    }
+    let memoryless = Memoryless::fit(observations, batches(model, training)?);
+    let plan = net.likelihood(BATCH);
+    let compiled = backend.compile(&plan)?;
+    let mut nll = vec![0.0; BATCH * steps];
+    let (mut sequences, mut sums, mut baseline) = (0, [0.0; 2], 0.0);
+    for batch in one_pass(batches(model, held_out)?) {
+        backend.run(compiled, &[Feed::F32(&batch.pixels)], &Scalars::default())?;
+        backend::read(backend, compiled, plan.output("steps"), &mut nll)?;
+        let items = nll.chunks(steps).zip(batch.pixels.chunks(steps * observations.width));
+        for (nll, sequence) in items.take(batch.len()) {
+            let (prefix, future) = nll.split_at(given);
+            for (sum, part) in sums.iter_mut().zip([prefix, future]) {
+                *sum += part.iter().map(|v| f64::from(*v)).sum::<f64>();
+            }
+            baseline += memoryless.nll(sequence, given);
+        }
+        sequences += batch.len();
+    }
+    let mean = |sum: f64, steps: usize| sum / (sequences * steps) as f64;
+    let left = steps - given;
+    Ok(Futures { sequences, future: mean(sums[1], left), prefix: mean(sums[0], given), baseline: mean(baseline, left) })
+}
+
+fn batches(model: &Model, images: Arc<Images>) -> Result<Batches> {
+    let mut options = model.batch_options(Order::InOrder);
+    options.batch = BATCH;
+    Batches::new(images, options)
+}
+
+/// A distribution for each place of a sequence.
+struct Memoryless {
+    observations: Observations,
+    /// Mean and variance of each place `[t, w]`.
+    places: Vec<[f64; 2]>,
+}
+
+impl Memoryless {
+    fn fit(observations: Observations, batches: Batches) -> Self {
+        let len = observations.steps * observations.width;
+        let (mut sums, mut n) = (vec![[0.0; 2]; len], 0.0);
+        for batch in one_pass(batches) {
+            for sequence in batch.pixels.chunks(len).take(batch.len()) {
+                for (sum, value) in sums.iter_mut().zip(sequence) {
+                    let value = f64::from(*value);
+                    *sum = [sum[0] + value, sum[1] + value * value];
+                }
+                n += 1.0;
+            }
+        }
+        let place = |[sum, squares]: [f64; 2]| match observations.values {
+            // One success and one failure more than were seen: no value is impossible.
+            Values::Binary => [(sum + 1.0) / (n + 2.0), 0.0],
+            Values::Normal => {
+                let (mean, least) = (sum / n, f64::from(LEAST_LOGVAR).exp());
+                [mean, (squares / n - mean * mean).max(least)]
+            }
+        };
+        Memoryless { observations, places: sums.into_iter().map(place).collect() }
+    }
+
+    /// Nats of the predicted values of a sequence `[t, w]` from step `given` on.
+    fn nll(&self, sequence: &[f32], given: usize) -> f64 {
+        let Observations { width, values, .. } = self.observations;
+        let predicted = self.observations.predicted();
+        let rows = sequence.chunks(width).zip(self.places.chunks(width)).skip(given);
+        let pairs = rows.flat_map(|(row, places)| row[..predicted].iter().zip(places));
+        pairs
+            .map(|(value, [mean, variance])| match values {
+                Values::Binary => -(if *value > 0.5 { *mean } else { 1.0 - mean }).ln(),
+                Values::Normal => 0.5 * ((TAU * variance).ln() + (f64::from(*value) - mean).powi(2) / variance),
+            })
+            .sum()
+    }
+}

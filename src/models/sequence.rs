@@ -1,0 +1,258 @@
+//! Time series: p(x) is the product over time of p(x_t | x_1 .. x_{t-1}), by an LSTM that reads one observation after the other
+//! (Graves, "Generating sequences with recurrent neural networks", 2013, section 2).
+//!
+//! A sequence is an image of one colour: a row is an observation, of `width` values in 0 to 1. The last `actions` of them are what
+//! was done to the system at that step: the model is given them and predicts the others. Given the past the values of an
+//! observation are independent, each binary or normal. The model reads whole sequences at once where they are known; to draw
+//! them, and to plan, it goes step by step with its state as input and output.
+
+use super::size;
+use crate::config::Config;
+use crate::error::Result;
+use crate::nn::{Env, Linear, Lstm, Mode, ParamSet};
+use crate::optim::Learner;
+use crate::rng::Stream;
+use crate::shape::Meta;
+use crate::tape::op::{Dist, Scalar};
+use crate::tape::plan::Plan;
+use crate::tape::{Tape, Var};
+
+/// The least log variance of a normal value: that of the error of rounding to one of 256 levels, log(1 / 255^2 / 12). A density
+/// of rounded values could grow without bound otherwise.
+pub const LEAST_LOGVAR: f32 = -13.567_43;
+
+/// log(2 pi)
+const LOG_TAU: f32 = 1.837_877;
+
+/// What a model's sequences are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observations {
+    /// Observations in a sequence.
+    pub steps: usize,
+    /// Values of an observation, actions included.
+    pub width: usize,
+    /// How many of them, at the end, are actions.
+    pub actions: usize,
+    /// How the others are distributed.
+    pub values: Values,
+}
+
+/// How the values of an observation are distributed, given the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// 0 or 1.
+    Binary,
+    /// Normal.
+    Normal,
+}
+
+impl Observations {
+    fn new(config: &Config) -> Result<Self> {
+        let steps = size(config.model.height, "height")?;
+        let width = size(config.model.width, "width")?;
+        let values = if config.preset == "lstm-rows-mnist" { Values::Binary } else { Values::Normal };
+        let actions = usize::from(config.preset == "lstm-pendulum");
+        if actions >= width {
+            let reason = format!("model.width must be above {actions}, the number of its actions");
+            return Err(crate::Error::Usage(format!("{} has observations of {width} values; {reason}", config.preset)));
+        }
+        Ok(Observations { steps, width, actions, values })
+    }
+
+    /// Values of an observation that are predicted.
+    pub fn predicted(&self) -> usize {
+        self.width - self.actions
+    }
+
+    /// Values of a sequence that are predicted: what its likelihood is one of.
+    pub fn dims(&self) -> usize {
+        self.steps * self.predicted()
+    }
+
+    /// Levels that the values of the training data have.
+    pub fn levels(&self) -> usize {
+        if self.values == Values::Binary { 2 } else { 256 }
+    }
+}
+
+/// What is expected of the next observation.
+#[derive(Clone, Copy, Debug)]
+pub enum Prediction {
+    /// Logits of each value `[m, p]`.
+    Binary { logits: Var },
+    /// Mean and log variance of each value `[m, p]`.
+    Normal { mean: Var, logvar: Var },
+}
+
+impl Prediction {
+    /// `x[m, p] -> -log p(x)` of each value.
+    #[track_caller]
+    pub fn nll(&self, t: &Tape, x: Var) -> Var {
+        match *self {
+            Prediction::Binary { logits } => t.bce_with_logits(logits, x),
+            // (log 2 pi + logvar + (x - mean)^2 / var) / 2
+            Prediction::Normal { mean, logvar } => {
+                let square = t.mul(t.mse(x, mean), t.exp(t.scale(logvar, -1.0)));
+                t.affine(t.add(logvar, square), 0.5, 0.5 * LOG_TAU)
+            }
+        }
+    }
+
+    /// The mean of each value `[m, p]`.
+    #[track_caller]
+    pub fn mean(&self, t: &Tape) -> Var {
+        match *self {
+            Prediction::Binary { logits } => t.sigmoid(logits),
+            Prediction::Normal { mean, .. } => mean,
+        }
+    }
+
+    /// `noise[m, p]` (uniform or normal), `temperature[] -> a draw of each value`, in 0 to 1 like every observation.
+    #[track_caller]
+    fn draw(&self, t: &Tape, noise: Var, temperature: Var) -> Var {
+        match *self {
+            Prediction::Binary { logits } => t.bernoulli(logits, noise, temperature),
+            Prediction::Normal { mean, logvar } => {
+                t.clamp(t.reparameterize(mean, logvar, t.mul_scalar(noise, temperature)), 0.0, 1.0)
+            }
+        }
+    }
+}
+
+/// Values in 0 to 1 as the LSTM reads them: in -1 to 1.
+#[track_caller]
+fn centred(t: &Tape, x: Var) -> Var {
+    t.affine(x, 2.0, -1.0)
+}
+
+/// An LSTM and a linear layer that turns its state into the prediction.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    set: ParamSet,
+    observations: Observations,
+    lstm: Lstm,
+    head: Linear,
+    learner: Learner,
+}
+
+impl Sequence {
+    /// Declares the parameters: `lstm.{weight_ih,weight_hh,bias}`, `head`.
+    pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
+        let observations = Observations::new(config)?;
+        let units = size(config.model.hidden, "hidden")?;
+        let lstm = Lstm::new(set, "lstm", observations.width, units);
+        let outputs = if observations.values == Values::Binary { 1 } else { 2 } * observations.predicted();
+        let head = Linear::new(set, "head", units, outputs);
+        let weights = set.weights().cloned().collect();
+        let learner = Learner::new(set, weights, config, Scalar::Step);
+        Ok(Sequence { set: set.clone(), observations, lstm, head, learner })
+    }
+
+    /// What its sequences are.
+    pub fn observations(&self) -> Observations {
+        self.observations
+    }
+
+    /// Length of each of the two state vectors.
+    pub fn units(&self) -> usize {
+        self.lstm.units
+    }
+
+    /// A tape's parameters as inference reads them.
+    pub fn env<'t>(&self, t: &'t Tape) -> Env<'t> {
+        Env::infer(t, &self.set)
+    }
+
+    /// What a state `h[m, d]` expects after the observation `before[m, w]`. Normal values move on from where they were: the
+    /// layer gives the difference.
+    #[track_caller]
+    fn predict(&self, env: &Env, before: Var, h: Var) -> Prediction {
+        let (t, p) = (env.t, self.observations.predicted());
+        let y = self.head.forward(env, h);
+        if self.observations.values == Values::Binary {
+            return Prediction::Binary { logits: y };
+        }
+        let mean = t.add(t.channels(before, 0, p), t.channels(y, 0, p));
+        // Close to the raw value where that is well above the least.
+        let above = t.softplus(t.affine(t.channels(y, p, 2 * p), 1.0, -LEAST_LOGVAR));
+        Prediction::Normal { mean, logvar: t.affine(above, 1.0, LEAST_LOGVAR) }
+    }
+
+    /// One step: reads the observation `x[n, w]` and expects the next one; `[h, c][n, d] -> [h', c'][n, d]`. The first observation
+    /// is expected after one of zeros, from a state of zeros.
+    #[track_caller]
+    pub fn step(&self, env: &Env, x: Var, state: [Var; 2]) -> (Prediction, [Var; 2]) {
+        let next = env.t.scope("lstm", || self.lstm.step(env, centred(env.t, x), state));
+        (env.t.scope("head", || self.predict(env, x, next[0])), next)
+    }
+
+    /// `x[n, t, w, 1] -> -log p` of each predicted value given the observations before it, `[n * t, p]`.
+    #[track_caller]
+    fn nll(&self, env: &Env, x: Var) -> Var {
+        let Observations { steps, width, .. } = self.observations;
+        let (t, p, n) = (env.t, self.observations.predicted(), env.t.shape(x).dims()[0]);
+        let before = t.shift_down(x);
+        let y = t.scope("lstm", || self.lstm.sequence(env, centred(t, t.reshape(before, [n, steps, width]))));
+        let rows = |v: Var, columns: usize| t.reshape(v, [n * steps, columns]);
+        let prediction = t.scope("head", || self.predict(env, rows(before, width), rows(y, self.units())));
+        prediction.nll(t, t.channels(rows(x, width), 0, p))
+    }
+
+    fn input(&self, t: &Tape, batch: usize) -> Var {
+        t.input("x", Meta::f32([batch, self.observations.steps, self.observations.width, 1]))
+    }
+
+    /// One step of training: loss `nll` in nats a sequence.
+    pub(super) fn training(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = Env::new(&t, Mode::Train);
+        let loss = t.mean(self.nll(&env, self.input(&t, batch)));
+        t.output("nll", t.scale(loss, self.observations.dims() as f32));
+        if let Some(norm) = self.learner.minimize(&env, loss) {
+            t.output("grad_norm", norm);
+        }
+        env.commit();
+        Plan::new("sequence.train", &t)
+    }
+
+    /// `x -> nll[n], steps[n, t]`: the exact negative log-likelihood of each sequence in nats, and of each of its observations given
+    /// those before it.
+    pub fn likelihood(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = self.env(&t);
+        let nll = self.nll(&env, self.input(&t, batch));
+        let steps = t.reshape(t.sum_rows(nll), [batch, self.observations.steps]);
+        t.output("nll", t.sum_rows(steps));
+        t.output("steps", steps);
+        Plan::new("sequence.likelihood", &t)
+    }
+
+    /// `-> noise[n, t, p]`: what the draws of whole sequences are made of. It depends on the seed, the sequence's index and the
+    /// place in it alone.
+    pub fn noise(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let dist = if self.observations.values == Values::Binary { Dist::Uniform } else { Dist::Normal };
+        let shape = [batch, self.observations.steps, self.observations.predicted()];
+        t.output("noise", t.random_by_image(dist, Stream::Pixel, shape));
+        Plan::new("sequence.noise", &t)
+    }
+
+    /// `x[n, w], h[n, d], c[n, d], noise[n, p] -> draw[n, p], mean[n, p], h[n, d], c[n, d]`, for normal values also `logvar[n, p]`: one
+    /// step, see [`Sequence::step`].
+    pub fn stepping(&self, batch: usize) -> Plan {
+        let t = Tape::new();
+        let env = self.env(&t);
+        let input = |name: &str, len: usize| t.input(name, Meta::f32([batch, len]));
+        let (x, h, c) = (input("x", self.observations.width), input("h", self.units()), input("c", self.units()));
+        let noise = input("noise", self.observations.predicted());
+        let (prediction, [h, c]) = self.step(&env, x, [h, c]);
+        t.output("draw", prediction.draw(&t, noise, t.scalar(Scalar::Temperature)));
+        t.output("mean", prediction.mean(&t));
+        t.output("h", h);
+        t.output("c", c);
+        if let Prediction::Normal { logvar, .. } = prediction {
+            t.output("logvar", logvar);
+        }
+        Plan::new("sequence.step", &t)
+    }
+}

@@ -1,0 +1,55 @@
+//! A long short-term memory: over whole sequences where they are known, step by step where they are drawn.
+
+use super::env::Env;
+use super::params::{Init, Layout, Param, ParamSet};
+use crate::tape::Var;
+
+/// Gates `z = x w_ih + h w_hh + bias` in the order i f g o; `c' = f c + i g`, `h' = o tanh(c')` (Gers et al. 2000).
+#[derive(Clone, Debug)]
+pub struct Lstm {
+    w_ih: Param,
+    w_hh: Param,
+    bias: Param,
+    /// Length of h and of c.
+    pub units: usize,
+}
+
+impl Lstm {
+    /// Declares `<path>.weight_ih`, `<path>.weight_hh` and `<path>.bias` with PyTorch's default initial values.
+    pub fn new(set: &mut ParamSet, path: &str, inputs: usize, units: usize) -> Self {
+        let init = Init::Uniform(1.0 / (units as f32).sqrt());
+        Lstm {
+            w_ih: set.weight(&format!("{path}.weight_ih"), [inputs, 4 * units], init, Layout::Linear),
+            w_hh: set.weight(&format!("{path}.weight_hh"), [units, 4 * units], init, Layout::Linear),
+            bias: set.weight(&format!("{path}.bias"), [4 * units], init, Layout::Same),
+            units,
+        }
+    }
+
+    /// `x[n, t, i] -> y[n, t, d]`, the state behind each step; the first one starts from zeros.
+    ///
+    /// Recorded as a Row LSTM over images of one column that reads one state of the row above: that is the recurrence over
+    /// time for sequences that lie one behind the other, as a batch of images does.
+    #[track_caller]
+    pub fn sequence(&self, env: &Env, x: Var) -> Var {
+        let (t, d) = (env.t, self.units);
+        let &[n, steps, inputs] = t.shape(x).dims() else { panic!("a batch of sequences has rank 3") };
+        let z = self.input_part(env, t.reshape(x, [n * steps, inputs]));
+        let w_ss = t.reshape(env.get(&self.w_hh), [1, 1, d, 4 * d]);
+        t.reshape(t.row_lstm(t.reshape(z, [n, steps, 1, 4 * d]), w_ss), [n, steps, d])
+    }
+
+    /// One step: `x[n, i], [h, c][n, d] -> [h', c'][n, d]`.
+    #[track_caller]
+    pub fn step(&self, env: &Env, x: Var, [h, c]: [Var; 2]) -> [Var; 2] {
+        let t = env.t;
+        let recurrent = t.matmul(h, env.get(&self.w_hh), false, false);
+        t.lstm_cell(t.add(recurrent, self.input_part(env, x)), c)
+    }
+
+    /// `x[m, i] -> x w_ih + bias`, `[m, 4d]`
+    #[track_caller]
+    fn input_part(&self, env: &Env, x: Var) -> Var {
+        env.t.add_bias(env.t.matmul(x, env.get(&self.w_ih), false, false), env.get(&self.bias))
+    }
+}

@@ -1,0 +1,132 @@
+//! Time series as pictures: curves over time, values from 0 at the lower edge to 1 at the upper.
+
+use crate::models::{Family, Model, Values};
+
+/// Height, width and channels of a panel.
+pub const PANEL: [usize; 3] = [120, 320, 3];
+
+/// Pixels between a curve's extremes and the edge.
+const MARGIN: f32 = 6.0;
+
+const WHITE: u8 = 255;
+
+/// Lines that divide a panel.
+const GREY: [u8; 3] = [0xC8, 0xCC, 0xD2];
+
+/// What was given, or a sequence as it is.
+pub const INK: [u8; 3] = [0x1F, 0x24, 0x2E];
+
+/// What was drawn.
+pub const DRAWN: [u8; 3] = [0x3B, 0x82, 0xF6];
+
+/// What really followed.
+pub const TRUE: [u8; 3] = [0xF0, 0x6A, 0x1E];
+
+/// Colours of the values of one sequence.
+const PALETTE: [[u8; 3]; 4] = [[0x3B, 0x82, 0xF6], TRUE, [0x2F, 0xA8, 0x66], [0xB9, 0xBE, 0xC8]];
+
+/// A line over time.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// The step of its first value.
+    pub from: usize,
+    /// Values in 0 to 1, a step each.
+    pub values: Vec<f32>,
+    /// Red, green and blue.
+    pub colour: [u8; 3],
+    /// Half its width in pixels.
+    pub radius: f32,
+}
+
+/// One panel of `steps` steps, RGB bytes; later curves lie over earlier ones. `mark` is a step that is marked by a line.
+pub fn panel(curves: &[Curve], steps: usize, mark: Option<usize>) -> Vec<u8> {
+    let [height, width, channels] = PANEL;
+    let mut canvas = vec![WHITE; height * width * channels];
+    let x = |step: usize| MARGIN + (width as f32 - 2.0 * MARGIN) * step as f32 / steps.saturating_sub(1).max(1) as f32;
+    let y = |value: f32| MARGIN + (height as f32 - 2.0 * MARGIN) * (1.0 - value.clamp(0.0, 1.0));
+    let (right, bottom) = (width as f32, height as f32);
+    segment(&mut canvas, [[0.0, y(0.5)], [right, y(0.5)]], 0.5, GREY);
+    if let Some(step) = mark {
+        segment(&mut canvas, [[x(step), 0.0], [x(step), bottom]], 0.7, GREY);
+    }
+    for curve in curves {
+        let point = |i: usize| [x(curve.from + i), y(curve.values[i])];
+        for i in 1..curve.values.len() {
+            segment(&mut canvas, [point(i - 1), point(i)], curve.radius, curve.colour);
+        }
+    }
+    canvas
+}
+
+/// Blends a straight line into the canvas; its edge is one pixel wide.
+fn segment(canvas: &mut [u8], [from, to]: [[f32; 2]; 2], radius: f32, colour: [u8; 3]) {
+    let reach = radius + 0.5;
+    let span = |axis: usize, size: usize| {
+        let low = (from[axis].min(to[axis]) - reach).max(0.0) as usize;
+        let high = (from[axis].max(to[axis]) + reach).clamp(0.0, size as f32 - 1.0) as usize;
+        low..=high
+    };
+    let way = [to[0] - from[0], to[1] - from[1]];
+    let square = (way[0] * way[0] + way[1] * way[1]).max(1e-12);
+    for row in span(1, PANEL[0]) {
+        for column in span(0, PANEL[1]) {
+            let [dx, dy] = [column as f32 + 0.5 - from[0], row as f32 + 0.5 - from[1]];
+            let along = ((dx * way[0] + dy * way[1]) / square).clamp(0.0, 1.0);
+            let distance = (dx - along * way[0]).hypot(dy - along * way[1]);
+            let cover = (reach - distance).clamp(0.0, 1.0);
+            for (byte, ink) in canvas[(row * PANEL[1] + column) * PANEL[2]..][..PANEL[2]].iter_mut().zip(colour) {
+                *byte = (f32::from(*byte) * (1.0 - cover) + f32::from(ink) * cover + 0.5) as u8;
+            }
+        }
+    }
+}
+
+/// A panel for each sequence `[steps, width, 1]` of bytes, a curve for each of its values; with the size of a panel.
+pub fn panels(bytes: &[u8], [steps, width, _]: [usize; 3]) -> (Vec<u8>, [usize; 3]) {
+    let curve = |sequence: &[u8], value: usize| Curve {
+        from: 0,
+        values: sequence.iter().skip(value).step_by(width).map(|byte| f32::from(*byte) / 255.0).collect(),
+        colour: if width == 1 { INK } else { PALETTE[value % PALETTE.len()] },
+        radius: 1.0,
+    };
+    // The first value of an observation lies over the others.
+    let curves = |sequence: &[u8]| (0..width).rev().map(|value| curve(sequence, value)).collect::<Vec<_>>();
+    (bytes.chunks(steps * width).flat_map(|sequence| panel(&curves(sequence), steps, None)).collect(), PANEL)
+}
+
+/// The images of a model `[n, height, width, channels]` with the size to show them in: sequences of normal values as curves, all
+/// others as they are.
+pub fn as_pictures(model: &Model, images: Vec<u8>) -> (Vec<u8>, [usize; 3]) {
+    match &model.family {
+        Family::Sequence(net) if net.observations().values == Values::Normal => panels(&images, model.image),
+        _ => (images, model.image),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(panel: &[u8], row: usize, column: usize) -> [u8; 3] {
+        std::array::from_fn(|c| panel[(row * PANEL[1] + column) * PANEL[2] + c])
+    }
+
+    #[test]
+    fn a_curve_goes_from_the_lower_left_to_the_upper_right_over_earlier_ones() {
+        let curve = |values: &[f32], colour| Curve { from: 0, values: values.to_vec(), colour, radius: 2.0 };
+        let shown = panel(&[curve(&[0.5, 0.5], INK), curve(&[0.0, 1.0], DRAWN)], 2, Some(1));
+        assert_eq!((at(&shown, 113, 7), at(&shown, 6, 312)), (DRAWN, DRAWN));
+        assert_eq!((at(&shown, 60, 160), at(&shown, 60, 60)), (DRAWN, INK));
+        assert_eq!((at(&shown, 20, 20), at(&shown, 100, 300)), ([255; 3], [255; 3]));
+        assert_ne!(at(&shown, 100, 314), [255; 3], "the mark");
+    }
+
+    #[test]
+    fn every_sequence_has_a_panel_and_every_value_a_curve() {
+        let (shown, size) = panels(&[0, 255, 0, 255, 128, 128, 128, 128], [2, 2, 1]);
+        assert_eq!((size, shown.len()), (PANEL, 2 * PANEL.iter().product::<usize>()));
+        assert_eq!((at(&shown, 113, 160), at(&shown, 6, 160)), (PALETTE[0], PALETTE[1]));
+        let second = &shown[shown.len() / 2..];
+        assert_eq!((at(second, 59, 160), at(second, 113, 160)), (PALETTE[0], [255; 3]));
+    }
+}

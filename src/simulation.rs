@@ -1,0 +1,121 @@
+//! Time series drawn forward: a model's state goes from step to step, its draws are its next observations.
+
+use crate::backend::{self, Backend, Compiled, Feed};
+use crate::data::held_torques;
+use crate::error::Result;
+use crate::models::{Observations, Sequence};
+use crate::sampling::Draw;
+use crate::tape::cost::{self, Cost};
+
+/// The plans that go on with sequences, compiled for one batch size.
+pub struct Simulator {
+    step: Compiled,
+    noise: Compiled,
+    /// Where the step's plan has its draw and its state.
+    outputs: [usize; 3],
+    observations: Observations,
+    units: usize,
+    batch: usize,
+    cost: Cost,
+}
+
+impl Simulator {
+    /// Compiles the plans of `net` for `batch` sequences at a time.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn new(backend: &mut dyn Backend, net: &Sequence, batch: usize) -> Result<Self> {
+        let plan = net.stepping(batch);
+        let once = cost::total(&plan);
+        let observations = net.observations();
+        let steps = observations.steps as u64;
+        Ok(Simulator {
+            outputs: ["draw", "h", "c"].map(|name| plan.output(name)),
+            step: backend.compile(&plan)?,
+            noise: backend.compile(&net.noise(batch))?,
+            observations,
+            units: net.units(),
+            batch,
+            cost: Cost { flops: once.flops * steps, bytes: once.bytes * steps },
+        })
+    }
+
+    /// Sequences in a batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// What a batch of whole sequences costs at least.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Makes `sequences`, `[n, t, w]`, ready to be drawn whole: where the model is given actions they are random torques like those
+    /// that it was trained under, by the sequence's number.
+    pub fn start(&self, sequences: &mut [f32], first: usize, seed: u32) {
+        let Observations { steps, width, actions, .. } = self.observations;
+        sequences.fill(0.0);
+        for (i, sequence) in sequences.chunks_mut(steps * width).enumerate().filter(|_| actions > 0) {
+            let torques = held_torques(seed, (first + i) as u32, steps);
+            sequence.chunks_mut(width).zip(torques).for_each(|(row, torque)| row[width - actions..].fill(torque));
+        }
+    }
+
+    /// Draws the observations at or behind step `given` of each sequence, given those before it and all actions; `sequences`
+    /// are `[n, t, w]` values in 0 to 1. Draws depend on the seed and on the sequence's number alone, which counts from `first`.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn run(
+        &self,
+        backend: &mut dyn Backend,
+        sequences: &mut [f32],
+        given: usize,
+        first: usize,
+        how: Draw,
+    ) -> Result<()> {
+        let Observations { steps, width, .. } = self.observations;
+        for (i, part) in sequences.chunks_mut(self.batch * steps * width).enumerate() {
+            self.run_batch(backend, part, given, first + i * self.batch, how)?;
+        }
+        Ok(())
+    }
+
+    /// The same for at most one batch of sequences.
+    fn run_batch(
+        &self,
+        backend: &mut dyn Backend,
+        sequences: &mut [f32],
+        given: usize,
+        first: usize,
+        how: Draw,
+    ) -> Result<()> {
+        let Observations { steps, width, .. } = self.observations;
+        let (n, predicted) = (self.batch, self.observations.predicted());
+        let scalars = how.scalars(first);
+        let mut noise = vec![0.0; n * steps * predicted];
+        backend.run(self.noise, &[], &scalars)?;
+        backend::read(backend, self.noise, 0, &mut noise)?;
+        let [draw, h_out, c_out] = self.outputs;
+        let (mut x, mut h, mut c) = (vec![0.0; n * width], vec![0.0; n * self.units], vec![0.0; n * self.units]);
+        let (mut noise_now, mut draws) = (vec![0.0; n * predicted], vec![0.0; n * predicted]);
+        for step in 0..steps {
+            let now = noise.chunks(steps * predicted).map(|all| &all[step * predicted..][..predicted]);
+            noise_now.chunks_mut(predicted).zip(now).for_each(|(to, from)| to.copy_from_slice(from));
+            backend.run(self.step, &[&x, &h, &c, &noise_now].map(|v| Feed::F32(v)), &scalars)?;
+            backend::read(backend, self.step, h_out, &mut h)?;
+            backend::read(backend, self.step, c_out, &mut c)?;
+            backend::read(backend, self.step, draw, &mut draws)?;
+            for ((sequence, x), draw) in
+                sequences.chunks_mut(steps * width).zip(x.chunks_mut(width)).zip(draws.chunks(predicted))
+            {
+                let observation = &mut sequence[step * width..][..width];
+                if step >= given {
+                    observation[..predicted].copy_from_slice(draw);
+                }
+                x.copy_from_slice(observation);
+            }
+        }
+        Ok(())
+    }
+}
