@@ -77,3 +77,39 @@ fn shaders_keep_to_the_default_limits() {
         }
     }
 }
+
+/// The argument structures are as long in WGSL as in Rust, but for what alignment adds at the end.
+#[test]
+fn argument_structures_have_one_size() {
+    use pixtape::backend::args::Block;
+    use pixtape::backend::wgpu::args::*;
+    let sizes = [
+        ("ElementArgs", size_of::<ElementArgs>()),
+        ("BlockArgs", size_of::<Block>()),
+        ("IndexArgs", size_of::<IndexArgs>()),
+        ("ReduceArgs", size_of::<ReduceArgs>()),
+        ("ProductArgs", size_of::<ProductArgs>()),
+        ("NormArgs", size_of::<NormArgs>()),
+        ("LossArgs", size_of::<LossArgs>()),
+        ("LstmArgs", size_of::<LstmArgs>()),
+        ("ScanArgs", size_of::<ScanArgs>()),
+        ("RandomArgs", size_of::<RandomArgs>()),
+        ("OptimArgs", size_of::<OptimArgs>()),
+    ];
+    let mut seen = 0;
+    for shader in Shader::ALL {
+        let module = parse(shader);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        for (handle, ty) in module.types.iter() {
+            let name = ty.name.as_deref().unwrap_or_default();
+            if let Some((_, size)) = sizes.iter().find(|(known, _)| *known == name) {
+                let layout = layouter[handle];
+                let aligned = layout.alignment.round_up(*size as u32);
+                assert_eq!(layout.size, aligned, "{name} of {}", shader.name());
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, sizes.len());
+}
