@@ -13,7 +13,6 @@ fn unknown_names_are_refused_with_the_known_ones() {
     place.refused(2, "train vae-mnist --set optimizer.rl=1", &["optimizer.rl", "did you mean optimizer.lr?"]);
     place.refused(2, "train vae-mnist --set critic_steps=1", &["vae-mnist has no key \"critic_steps\""]);
     place.refused(2, "data fetch mnits", &["mnits", "binarized-mnist"]);
-    place.refused(1, "train vae-mnist --data glyphs --device cuda", &["no cuda backend", "--device cpu"]);
 }
 
 #[test]
