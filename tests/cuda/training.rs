@@ -98,6 +98,9 @@ presets! {
     colorize_cifar: "colorize-cifar",
     superres_mnist: "superres-mnist",
     superres_cifar: "superres-cifar",
+    lstm_oscillator: "lstm-oscillator",
+    lstm_pendulum: "lstm-pendulum",
+    lstm_rows_mnist: "lstm-rows-mnist",
     gan_mnist: "gan-mnist",
     dcgan_cifar: "dcgan-cifar",
 }
