@@ -43,7 +43,7 @@ const ACTS: [Act; 3] = [
             "batch=32",
             "optimizer.lr=0.003",
         ],
-        samples: 25,
+        samples: 64,
     },
     Act {
         family: "Latent: variational autoencoder",
