@@ -1,0 +1,35 @@
+//! The wgpu backend against the definition of every op and against the CPU.
+//!
+//! - `ops`: the case table and the reference cases; values, gradients, closed weights.
+//! - `training`: one step and twenty of every preset beside the CPU.
+//! - `devices`: adapters by number and name, and what is said where there is none.
+//!
+//! It takes an adapter; software Vulkan (`mesa-vulkan-drivers`) will do. Where there is none these tests say SKIP and why;
+//! with `wgpu` in `PIXTAPE_REQUIRE` they fail instead.
+#![cfg(feature = "wgpu")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod devices;
+mod ops;
+mod training;
+
+use pixtape::backend::Backend;
+use pixtape::backend::wgpu::{Options, Wgpu, adapters};
+
+fn is_required(what: &str) -> bool {
+    std::env::var("PIXTAPE_REQUIRE").unwrap_or_default().split(',').any(|r| r == what)
+}
+
+fn open(options: Options) -> Option<Wgpu> {
+    if adapters().is_empty() {
+        assert!(!is_required("wgpu"), "PIXTAPE_REQUIRE asks for `wgpu`, but there is no adapter");
+        println!("SKIP: there is no Vulkan, Metal or DX12 driver");
+        return None;
+    }
+    Some(Wgpu::new(options).expect("the adapter opens"))
+}
+
+fn wgpu() -> Option<Box<dyn Backend>> {
+    open(Options::default()).map(|device| Box::new(device) as Box<dyn Backend>)
+}

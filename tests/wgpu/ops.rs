@@ -1,0 +1,77 @@
+//! Every case of the table against the f64 definition, on poisoned memory between guard words; the reference cases.
+
+use crate::common::cases::{for_each_case, given, truth_of};
+use crate::{is_required, open};
+use pixtape::backend::wgpu::{Options, Wgpu};
+use pixtape::check::case::{Case, Order};
+use pixtape::check::cases::{cases, masked_geometries};
+use pixtape::check::compare::{error_of, within, worst_element};
+use pixtape::check::reference::run_file;
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+/// A device whose outputs are poisoned and whose buffers are guarded, or `None` with the reason printed.
+fn guarded() -> Option<Wgpu> {
+    open(Options { poison: true, guards: true, ..Default::default() })
+}
+
+/// One case against its definition; whatever was there before is forgotten, but for the pipelines.
+fn compare(case: &Case, order: Order, device: &mut Wgpu) -> Result<(), String> {
+    device.clear();
+    let problem = case.problem(order, 7, 0);
+    let got = problem.run(&case.name, device).map_err(|e| e.to_string())?;
+    let want = truth_of(&problem, &given(&problem));
+    let tolerance = if order == Order::Zero { case.tol } else { case.grad_tol };
+    for ((name, v), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
+        let error = error_of(problem.tape.meta(*v).dtype, got, want);
+        if !within(error, tolerance) {
+            let worst = worst_element(got, want);
+            return Err(format!("{name} is off by {error:.2e} (worst element, got, want: {worst:?})"));
+        }
+    }
+    device.check_guards().map_err(|e| e.to_string())
+}
+
+#[test]
+fn values_of_every_case() {
+    let Some(mut device) = guarded() else { return };
+    for_each_case(Order::Zero, |case| compare(case, Order::Zero, &mut device));
+}
+
+#[test]
+fn gradients_of_every_case() {
+    let Some(mut device) = guarded() else { return };
+    for_each_case(Order::Once, |case| compare(case, Order::Once, &mut device));
+}
+
+/// A relative error would forgive a leak: a closed tap is exactly zero, or information flows.
+#[test]
+fn the_gradient_of_a_closed_weight_is_exactly_zero() {
+    let Some(mut device) = guarded() else { return };
+    let masked: HashSet<String> = masked_geometries().iter().map(|g| format!("conv_dw/{g}")).collect();
+    let mut closed = 0;
+    for case in cases().iter().filter(|c| masked.contains(&c.name)) {
+        device.clear();
+        let problem = case.problem(Order::Zero, 7, 0);
+        let want = truth_of(&problem, &given(&problem));
+        let got = problem.run(&case.name, &mut device).unwrap();
+        for (got, want) in got[0].iter().zip(&want[0]).filter(|(_, want)| **want == 0.0) {
+            assert_eq!(*got, 0.0, "{}: a closed weight has the gradient {got}, not {want}", case.name);
+            closed += 1;
+        }
+    }
+    assert!(closed > 1000, "{closed} closed weights");
+}
+
+#[test]
+fn reference_cases_pass() {
+    let Some(mut device) = open(Options::default()) else { return };
+    let Some(path) = std::env::var_os("PIXTAPE_REFERENCE").map(PathBuf::from) else {
+        assert!(!is_required("reference"), "PIXTAPE_REFERENCE is not set, but PIXTAPE_REQUIRE asks for it");
+        println!("SKIP: PIXTAPE_REFERENCE is not set");
+        return;
+    };
+    let ops = pixtape::check::reference::OPS.map(String::from);
+    let report = run_file(&path, &ops, &mut device).unwrap();
+    assert!(report.pass(), "{report}");
+}
