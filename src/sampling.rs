@@ -31,6 +31,14 @@ impl Default for Draw<'_> {
 }
 
 impl Draw<'_> {
+    /// The class that image `i` is drawn by, of a model that knows `known`.
+    pub fn class(&self, i: usize, known: usize) -> u32 {
+        match self.classes {
+            [] => (i % known.max(1)) as u32,
+            classes => classes.get(i).copied().unwrap_or(0),
+        }
+    }
+
     /// What the device is told for a batch that begins with image `first_image`.
     pub fn scalars(&self, first_image: usize) -> Scalars {
         let mut scalars = Scalars::default();
@@ -239,11 +247,7 @@ impl Sampler {
     /// rest is drawn for nothing.
     fn given(&self, first: usize, how: Draw) -> Result<Given> {
         let images = first..first + self.batch;
-        let class = |i: usize| match how.classes {
-            [] => (i % self.classes.max(1)) as u32,
-            classes => classes.get(i).copied().unwrap_or(0),
-        };
-        let labels = images.clone().map(class).collect();
+        let labels = images.clone().map(|i| how.class(i, self.classes)).collect();
         let reduced = self.inputs.iter().find(|input| input.name == "reduced");
         let reduced = reduced.map_or(Ok(vec![]), |input| {
             let len = input.meta.shape.len() / self.batch;

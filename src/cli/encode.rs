@@ -3,14 +3,12 @@
 use super::args::{DataArgs, DeviceArgs, split};
 use super::output;
 use super::progress::Busy;
+use super::tensors::Tensors;
 use super::trained::{CheckpointArgs, Stored, Trained};
 use crate::data::{Images, Levels, Split};
 use crate::error::{Error, Result};
 use crate::eval::{self, Latents, Probe};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// Write the latent vectors of a split to a file, and probe them with a linear classifier
@@ -51,7 +49,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let busy = Busy::new(&format!("encoding {} images", images.len()));
     let latents = eval::encode(&mut *trained.backend, &trained.stored.model, images.clone())?;
     let protocol = protocol(&trained.stored, &images, args.split);
-    output::write(&args.out, &file(&latents, images.len(), &protocol)?)?;
+    output::write(&args.out, &tensors(&latents, images.len()).file(&protocol)?)?;
     let probe = match (args.no_probe, images.labels()) {
         (true, _) => Err("it was left out".to_string()),
         (_, None) => Err(format!("{} has no labels", images.name())),
@@ -119,22 +117,16 @@ fn protocol(stored: &Stored, images: &Images, split: Split) -> Value {
     })
 }
 
-/// The bytes of the file. The protocol is its only metadata: the order of several would be left to chance.
-fn file(latents: &Latents, images: usize, protocol: &Value) -> Result<Vec<u8>> {
-    let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    let matrix = vec![images, latents.dims];
-    let mut tensors = vec![("mu", Dtype::F32, matrix.clone(), floats(&latents.mu))];
+/// What the file holds.
+fn tensors(latents: &Latents, images: usize) -> Tensors {
+    let mut tensors = Tensors::default();
+    let matrix = || vec![images, latents.dims];
+    tensors.f32("mu", matrix(), &latents.mu);
     if !latents.logvar.is_empty() {
-        tensors.push(("logvar", Dtype::F32, matrix, floats(&latents.logvar)));
+        tensors.f32("logvar", matrix(), &latents.logvar);
     }
     if !latents.labels.is_empty() {
-        let labels = latents.labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
-        tensors.push(("label", Dtype::I64, vec![images], labels));
+        tensors.index("label", &latents.labels);
     }
-    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape says"))
-    });
-    let metadata = HashMap::from([("protocol".to_string(), protocol.to_string())]);
-    safetensors::serialize(views, Some(metadata))
-        .map_err(|e| Error::Failed(format!("the latents could not be put into a safetensors file ({e})")))
+    tensors
 }

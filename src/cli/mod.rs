@@ -26,6 +26,7 @@ mod restore;
 mod sample;
 mod simulate;
 mod superres;
+mod tensors;
 mod trace;
 mod train;
 mod trained;

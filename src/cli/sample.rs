@@ -3,6 +3,7 @@
 use super::args::{DeviceArgs, above_zero, count};
 use super::output;
 use super::progress::Drawing;
+use super::tensors::{self, Tensors};
 use super::trained::{CheckpointArgs, Stored, Trained};
 use crate::error::{Error, Result};
 use crate::report::grid::{Pictures, grid_png};
@@ -19,7 +20,9 @@ const BATCH: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pixtape sample runs/pixelcnn-mnist -n 64 --seed 7 --out samples.png\n  \
-    pixtape sample runs/gated-pixelcnn-mnist --class 3")]
+    pixtape sample runs/gated-pixelcnn-mnist --class 3\n  \
+    pixtape sample runs/vae-mnist -n 10000 --out samples.safetensors\n\n\
+    A safetensors file holds images [n, c, h, w] (bytes), and label [n] where the model draws by class.")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
@@ -35,7 +38,7 @@ pub(super) struct Args {
     /// Draw images of this class only, from 0 (class-conditional models; default: each class in turn)
     #[arg(long, value_name = "K")]
     class: Option<u32>,
-    /// The picture to write
+    /// The picture to write; a name that ends in .safetensors gets the images as tensors instead
     #[arg(long, value_name = "FILE", default_value = "samples.png")]
     out: PathBuf,
     #[command(flatten)]
@@ -58,8 +61,13 @@ pub(super) fn run(args: Args) -> Result<()> {
     let images = sampler.draw_with(&mut *backend, args.n, how, &|images| busy.advance(images))?;
     drop(busy);
     let seconds = start.elapsed().as_secs_f64();
-    let (pictures, size) = sequences::as_pictures(&stored.model, images);
-    output::write(&args.out, &grid_png(Pictures::new(&pictures, size), None)?)?;
+    let file = if tensors::is_meant(&args.out) {
+        numbers(&stored, &images, &args, how)?
+    } else {
+        let (pictures, size) = sequences::as_pictures(&stored.model, images);
+        grid_png(Pictures::new(&pictures, size), None)?
+    };
+    output::write(&args.out, &file)?;
     let images_per_s = args.n as f64 / seconds.max(1e-9);
     if args.json {
         return output::json(&json!({
@@ -77,6 +85,23 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let (n, place, origin) = (args.n, args.out.display(), stored.origin());
     output::line(&format!("{n} samples of {origin} in {place} ({seconds:.1} s, {images_per_s:.1} images/s)"))
+}
+
+/// The images as a file of tensors.
+fn numbers(stored: &Stored, images: &[u8], args: &Args, how: Draw) -> Result<Vec<u8>> {
+    let ([h, w, c], known) = (stored.model.image, stored.model.classes());
+    let mut file = Tensors::default();
+    file.u8("images", vec![args.n, c, h, w], tensors::channels_first(images, [h, w, c]));
+    if known > 0 {
+        file.index("label", &(0..args.n).map(|i| how.class(i, known)).collect::<Vec<_>>());
+    }
+    file.file(&json!({
+        "model": stored.model.config.preset,
+        "step": stored.checkpoint.step,
+        "weights": stored.weights.name(),
+        "seed": args.seed,
+        "temperature": args.temperature,
+    }))
 }
 
 /// The class, where the model knows it.

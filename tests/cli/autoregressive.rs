@@ -42,6 +42,14 @@ fn a_model_with_classes_draws_the_class_that_is_asked_for() {
     let (three, four) = (draw("--class 3"), draw("--class 4"));
     assert!(three != four && three != draw(""), "the class changes nothing");
     assert!(place.json("sample run -n 3 --class 3")["class"] == 3);
+    place.ok("sample run -n 12 --out all.safetensors");
+    let file = place.bytes("all.safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let (images, label) = (tensors.tensor("images").unwrap(), tensors.tensor("label").unwrap());
+    assert_eq!(images.shape()[..2], [12, 1]);
+    assert!(images.data().iter().all(|byte| [0, 255].contains(byte)) && images.data().contains(&255));
+    let labels: Vec<u8> = label.data().chunks(8).map(|word| word[0]).collect();
+    assert_eq!(labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
     place.refused(1, "sample run --class 10", &["no class 10", "10, counted from 0"]);
     let measured = place.json("eval run --images 20");
     assert_eq!(measured["protocol"], "exact given its class");

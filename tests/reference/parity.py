@@ -151,16 +151,16 @@ class Critic(nn.Module):
 
 
 def read_safetensors(path):
-    """All tensors of a file of f32 tensors: a length, a JSON header, the data."""
+    """All tensors of a file: a length, a JSON header, the data."""
+    kinds = {"F32": torch.float32, "U8": torch.uint8, "I64": torch.int64}
     with open(path, "rb") as f:
         header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
         data = f.read()
     tensors = {}
     for name, t in header.items():
         if name != "__metadata__":
-            assert t["dtype"] == "F32", f"{name} is {t['dtype']}"
             begin, end = t["data_offsets"]
-            tensors[name] = torch.frombuffer(bytearray(data[begin:end]), dtype=torch.float32).reshape(t["shape"])
+            tensors[name] = torch.frombuffer(bytearray(data[begin:end]), dtype=kinds[t["dtype"]]).reshape(t["shape"])
     return tensors
 
 

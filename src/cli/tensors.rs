@@ -1,0 +1,74 @@
+//! Results as numbers: safetensors files in PyTorch's layout.
+
+use crate::error::{Error, Result};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Whether a file of this name is written as tensors.
+pub(super) fn is_meant(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
+}
+
+/// Tensors of one file, by name.
+#[derive(Default)]
+pub(super) struct Tensors(Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>);
+
+impl Tensors {
+    /// Adds floats.
+    pub(super) fn f32(&mut self, name: &'static str, shape: Vec<usize>, values: &[f32]) {
+        self.0.push((name, Dtype::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    }
+
+    /// Adds bytes.
+    pub(super) fn u8(&mut self, name: &'static str, shape: Vec<usize>, values: Vec<u8>) {
+        self.0.push((name, Dtype::U8, shape, values));
+    }
+
+    /// Adds whole numbers as 64-bit ones, which is what PyTorch takes for an index. `[values]`
+    pub(super) fn index(&mut self, name: &'static str, values: &[u32]) {
+        let bytes = values.iter().flat_map(|v| i64::from(*v).to_le_bytes()).collect();
+        self.0.push((name, Dtype::I64, vec![values.len()], bytes));
+    }
+
+    /// The bytes of the file. The protocol is its only metadata: the order of several would be left to chance.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for what the format cannot hold.
+    pub(super) fn file(&self, protocol: &Value) -> Result<Vec<u8>> {
+        let views = self.0.iter().map(|(name, dtype, shape, bytes)| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape says"))
+        });
+        let metadata = HashMap::from([("protocol".to_string(), protocol.to_string())]);
+        safetensors::serialize(views, Some(metadata))
+            .map_err(|e| Error::Failed(format!("the result could not be put into a safetensors file ({e})")))
+    }
+}
+
+/// Images `[n, h, w, c]` as `[n, c, h, w]`.
+pub(super) fn channels_first(images: &[u8], [h, w, c]: [usize; 3]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(images.len());
+    for image in images.chunks_exact((h * w * c).max(1)) {
+        (0..c).for_each(|channel| out.extend(image.iter().skip(channel).step_by(c)));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_come_first() {
+        // Two images of 1x2 pixels in three colours.
+        let images = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16];
+        assert_eq!(channels_first(&images, [1, 2, 3]), [1, 4, 2, 5, 3, 6, 11, 14, 12, 15, 13, 16]);
+    }
+
+    #[test]
+    fn a_name_says_what_is_written() {
+        assert!(is_meant(Path::new("a/b.safetensors")) && !is_meant(Path::new("a.png")) && !is_meant(Path::new("x")));
+    }
+}
