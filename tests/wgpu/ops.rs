@@ -44,6 +44,12 @@ fn gradients_of_every_case() {
     for_each_case(Order::Once, |case| compare(case, Order::Once, &mut device));
 }
 
+#[test]
+fn second_gradients_of_every_case() {
+    let Some(mut device) = guarded() else { return };
+    for_each_case(Order::Twice, |case| compare(case, Order::Twice, &mut device));
+}
+
 /// A relative error would forgive a leak: a closed tap is exactly zero, or information flows.
 #[test]
 fn the_gradient_of_a_closed_weight_is_exactly_zero() {
