@@ -1,7 +1,7 @@
 //! The wgpu backend against the definition of every op and against the CPU.
 //!
 //! - `ops`: the case table and the reference cases; values, gradients, closed weights.
-//! - `training`: one step and twenty of every preset beside the CPU.
+//! - `training`: one step of every preset at its full size and twenty at reduced sizes, beside the CPU.
 //! - `devices`: adapters by number and name, and what is said where there is none.
 //!
 //! It takes an adapter; software Vulkan (`mesa-vulkan-drivers`) will do. Where there is none these tests say SKIP and why;
