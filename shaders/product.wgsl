@@ -10,6 +10,13 @@
 // Closed taps of a mask are beyond the end of k (conv, conv_dx) or of m (conv_dw); closed channels of the centre tap shorten
 // k for the tiles that need none of them. FLOPs: 2 m n k. Bytes: each operand once, a tile once for each tile across it.
 // Bound by arithmetic where k and n are above about 64, by memory below.
+//
+// This file is put in front of matmul.wgsl, conv.wgsl, conv_dx.wgsl and conv_dw.wgsl. Each of them says how its operands lie:
+//   ALONG_M                    whether a is read along m, as weight gradients need it, and not along k
+//   pixel_of(index, end)       what is read at row `index` of c (ALONG_M: of k), one of those before `end`
+//   source(pixel, along)       where in a element `along` of what that pixel multiplies lies, or OUTSIDE
+//   quad_of_b(k, end, column)  b[k, column..column + 4], zero from `end` on
+//   row_of_y(tile, m)          where row m of c begins in y, or OUTSIDE
 
 struct ProductArgs {
     /// What was folded into the end: an operation each, its kind in the low byte, its function above.
@@ -65,11 +72,11 @@ struct ProductArgs {
 override COLUMNS: u32 = 16u;
 /// Rows of k in a tile: 16 with 16 columns, 8 with 4.
 override DEPTH: u32 = 16u;
-/// Whether the channels of a, and the columns of b, come in fours: then they are read as vec4s.
+/// Whether what a is read along, and the columns of b, come in fours: then they are read as vec4s.
 override ALIGNED_A: bool = true;
 override ALIGNED_B: bool = true;
 
-/// [row][k / 4] of 4 neighbours in k; conv_dw: [k][row / 4] of 4 neighbours in m.
+/// [row][k / 4] of 4 neighbours in k; ALONG_M: [k][row / 4] of 4 neighbours in m.
 var<workgroup> tile_a: array<vec4f, 512>;
 /// [k][column / 4]
 var<workgroup> tile_b: array<vec4f, 256>;
@@ -80,6 +87,45 @@ var<private> c1: vec4f;
 var<private> c2: vec4f;
 var<private> c3: vec4f;
 
+/// A tile of c.
+struct Tile {
+    /// Its first row and column.
+    m0: u32,
+    n0: u32,
+    /// The sum runs over k from `first` up to `end`.
+    first: u32,
+    end: u32,
+    /// From here on k counts output channels at the centre of a mask with groups, which see only some columns of the tile;
+    /// `end` where none is like that.
+    centre: u32,
+    /// Which partial sum it belongs to.
+    chunk: u32,
+}
+
+/// Tile `index` of [tiles_m][tiles_n], its sum over all of k.
+fn tile_of(index: u32) -> Tile {
+    return Tile(index / args.tiles_n * tile_m(), index % args.tiles_n * tile_n(), 0u, args.k, args.k, 0u);
+}
+
+/// The same where the weights may be masked: the sum ends where no column of the tile sees anything.
+fn open_tile_of(index: u32) -> Tile {
+    var tile = tile_of(index);
+    tile.end = min(args.k, seen_by_tile(tile.n0));
+    return tile;
+}
+
+/// Tile `index` of [chunks][tiles_m][tiles_n], its sum over the k of its chunk. Closed weights have nothing to add up.
+fn chunk_tile_of(index: u32) -> Tile {
+    let tiles = args.tiles_m * args.tiles_n;
+    var tile = tile_of(index % tiles);
+    tile.chunk = index / tiles;
+    tile.first = tile.chunk * args.chunk;
+    let is_open = tile.m0 < seen_by_tile(tile.n0);
+    tile.end = select(tile.first, min(tile.first + args.chunk, args.k), is_open);
+    tile.centre = tile.end;
+    return tile;
+}
+
 fn tile_m() -> u32 {
     return 1024u / COLUMNS;
 }
@@ -89,7 +135,7 @@ fn tile_n() -> u32 {
 }
 
 /// c += tile_a tile_b; tile_a holds 4 neighbours in k.
-fn multiply(t: u32) {
+fn multiply_along_k(t: u32) {
     let deep = DEPTH / 4u;
     let row = t / COLUMNS * 4u * deep;
     let column = t % COLUMNS;
@@ -110,7 +156,7 @@ fn multiply(t: u32) {
 }
 
 /// c += tile_a tile_b; tile_a holds 4 neighbours in m.
-fn multiply_outer(t: u32) {
+fn multiply_along_m(t: u32) {
     let rows = 256u / COLUMNS;
     let row = t / COLUMNS;
     let column = t % COLUMNS;
@@ -141,13 +187,82 @@ fn largest_limit(first: u32, end: u32) -> u32 {
     return limit(args.block - 1u);
 }
 
-/// Four neighbours of a from `at` on.
-fn a_quad(at: u32) -> vec4f {
-    return a[at / 4u];
+/// The limits of four neighbouring output channels.
+fn limits(column: u32) -> vec4u {
+    return vec4u(limit(column), limit(column + 1u), limit(column + 2u), limit(column + 3u));
+}
+
+/// How much of the weights some output channel of a tile sees.
+fn seen_by_tile(n0: u32) -> u32 {
+    return largest_limit(n0, min(n0 + tile_n(), args.n));
+}
+
+/// An output pixel as its rows of a are gathered.
+struct Pixel {
+    /// Whether there is one.
+    exists: bool,
+    image: u32,
+    /// Row and column of the source under the first tap; may lie in the padding.
+    row: i32,
+    column: i32,
+}
+
+/// No element of a, no row of y.
+const OUTSIDE: u32 = 0xffffffffu;
+
+/// Pixel `index` of a dense output of oh x ow.
+fn output_pixel(index: u32, end: u32) -> Pixel {
+    let row = index / args.ow;
+    let r = i32(row % args.oh * args.stride_h) - i32(args.pad_h);
+    let c = i32(index % args.ow * args.stride_w) - i32(args.pad_w);
+    return Pixel(index < end, row / args.oh, r, c);
+}
+
+/// Where element (tap, input channel) of the patch of x under an output pixel lies.
+fn patch_source(p: Pixel, along: u32) -> u32 {
+    let tap = along / args.cin;
+    let r = p.row + i32(tap / args.kw);
+    let c = p.column + i32(tap % args.kw);
+    if r < 0 || r >= i32(args.h) || c < 0 || c >= i32(args.w) {
+        return OUTSIDE;
+    }
+    return ((p.image * args.h + u32(r)) * args.w + u32(c)) * args.cin + along % args.cin;
 }
 
 fn a_at(at: u32) -> f32 {
     return a[at / 4u][at % 4u];
+}
+
+/// Element `along` of what a pixel multiplies, zero from `end` on and in the padding.
+fn element_of_a(p: Pixel, along: u32, end: u32) -> f32 {
+    if along >= end {
+        return 0f;
+    }
+    let at = source(p, along);
+    if at == OUTSIDE {
+        return 0f;
+    }
+    return a_at(at);
+}
+
+/// Four neighbours of what a pixel multiplies.
+fn quad_of_a(p: Pixel, along: u32, end: u32) -> vec4f {
+    if !p.exists || along >= end {
+        return vec4f(0f);
+    }
+    if !ALIGNED_A {
+        return vec4f(
+            element_of_a(p, along, end),
+            element_of_a(p, along + 1u, end),
+            element_of_a(p, along + 2u, end),
+            element_of_a(p, along + 3u, end),
+        );
+    }
+    let at = source(p, along);
+    if at == OUTSIDE {
+        return vec4f(0f);
+    }
+    return a[at / 4u];
 }
 
 /// b[row, column..column + 4] of [rows, n], zero outside.
@@ -170,6 +285,15 @@ fn b_quad(row: u32, rows: u32, column: u32) -> vec4f {
         v.w = b[(at + 3u) / 4u][(at + 3u) % 4u];
     }
     return v;
+}
+
+/// b[k, column..column + 4] of weights, those zero that the output channels do not see.
+fn open_quad(k: u32, end: u32, column: u32) -> vec4f {
+    let v = b_quad(k, end, column);
+    if args.groups == 0u {
+        return v;
+    }
+    return select(vec4f(0f), v, vec4u(k) < limits(column));
 }
 
 const FUSED_BIAS: u32 = 1u;
@@ -223,425 +347,76 @@ fn store(v: vec4f, row_at: u32, column: u32) {
     }
 }
 
-/// An output pixel as its rows of a are gathered.
-struct Pixel {
-    /// Whether there is one.
-    exists: bool,
-    image: u32,
-    /// Row and column of the source under the first tap; may lie in the padding.
-    row: i32,
-    column: i32,
+/// Where row m of c[chunk][m, n] begins.
+fn dense_row(chunk: u32, m: u32) -> u32 {
+    return select(OUTSIDE, (chunk * args.m + m) * args.n, m < args.m);
 }
 
-/// Pixel `m` of a dense output of oh x ow.
-fn forward_pixel(m: u32, pointwise: bool) -> Pixel {
-    if pointwise {
-        return Pixel(m < args.m, m, 0, 0);
-    }
-    let row = m / args.ow;
-    let r = i32(row % args.oh * args.stride_h) - i32(args.pad_h);
-    let c = i32(m % args.ow * args.stride_w) - i32(args.pad_w);
-    return Pixel(m < args.m, row / args.oh, r, c);
-}
-
-/// One element of the row that a pixel multiplies.
-fn forward_at(p: Pixel, k: u32, end: u32, pointwise: bool) -> f32 {
-    if !p.exists || k >= end {
-        return 0f;
-    }
-    if pointwise {
-        return a_at(p.image * args.cin + k);
-    }
-    let tap = k / args.cin;
-    let r = p.row + i32(tap / args.kw);
-    let c = p.column + i32(tap % args.kw);
-    if r < 0 || r >= i32(args.h) || c < 0 || c >= i32(args.w) {
-        return 0f;
-    }
-    return a_at(((p.image * args.h + u32(r)) * args.w + u32(c)) * args.cin + k % args.cin);
-}
-
-fn forward_quad(p: Pixel, k: u32, end: u32, pointwise: bool) -> vec4f {
-    if !ALIGNED_A {
-        return vec4f(
-            forward_at(p, k, end, pointwise),
-            forward_at(p, k + 1u, end, pointwise),
-            forward_at(p, k + 2u, end, pointwise),
-            forward_at(p, k + 3u, end, pointwise),
-        );
-    }
-    if !p.exists || k >= args.k {
-        return vec4f(0f);
-    }
-    if pointwise {
-        return a_quad(p.image * args.cin + k);
-    }
-    let tap = k / args.cin;
-    let r = p.row + i32(tap / args.kw);
-    let c = p.column + i32(tap % args.kw);
-    if r < 0 || r >= i32(args.h) || c < 0 || c >= i32(args.w) {
-        return vec4f(0f);
-    }
-    return a_quad(((p.image * args.h + u32(r)) * args.w + u32(c)) * args.cin + k % args.cin);
-}
-
-/// A row of four weights, those zero that the output channels do not see.
-fn open_quad(row: u32, end: u32, column: u32) -> vec4f {
-    let v = b_quad(row, end, column);
-    if args.groups == 0u {
-        return v;
-    }
-    let limits = vec4u(limit(column), limit(column + 1u), limit(column + 2u), limit(column + 3u));
-    return select(vec4f(0f), v, vec4u(row) < limits);
-}
-
-/// conv and matmul: a tile of y[m, n].
-fn forward(tile: u32, t: u32, pointwise: bool) {
-    let n0 = tile % args.tiles_n * tile_n();
-    let m0 = tile / args.tiles_n * tile_m();
-    let end = min(args.k, largest_limit(n0, min(n0 + tile_n(), args.n)));
-    let deep = DEPTH / 4u;
-    // tile_a: a quad of k each of rows t / deep and, with few columns, of as many rows again.
-    let row = t / deep;
-    let quad = t % deep;
-    let second = 256u / deep;
-    let p0 = forward_pixel(m0 + row, pointwise);
-    let p1 = forward_pixel(m0 + row + second, pointwise);
-    c0 = vec4f(0f);
-    c1 = vec4f(0f);
-    c2 = vec4f(0f);
-    c3 = vec4f(0f);
-    for (var k0 = 0u; k0 < end; k0 += DEPTH) {
-        tile_a[t] = forward_quad(p0, k0 + 4u * quad, end, pointwise);
-        if tile_m() > second {
-            tile_a[t + 256u] = forward_quad(p1, k0 + 4u * quad, end, pointwise);
-        }
-        if t < DEPTH * COLUMNS {
-            tile_b[t] = open_quad(k0 + t / COLUMNS, end, n0 + t % COLUMNS * 4u);
-        }
-        workgroupBarrier();
-        multiply(t);
-        workgroupBarrier();
-    }
-    let m = m0 + t / COLUMNS * 4u;
-    let column = n0 + t % COLUMNS * 4u;
-    if column >= args.n {
+/// Writes 4 neighbours of row m of c, the epilogue applied; weights that a mask closes are exactly zero.
+fn finish(tile: Tile, v: vec4f, m: u32, column: u32) {
+    let row_at = row_of_y(tile, m);
+    if row_at == OUTSIDE {
         return;
     }
-    finish(c0, m, column);
-    finish(c1, m + 1u, column);
-    finish(c2, m + 2u, column);
-    finish(c3, m + 3u, column);
-}
-
-/// Writes a row of a dense c.
-fn finish(v: vec4f, m: u32, column: u32) {
-    if m < args.m {
-        store(epilogue(v, m * args.n + column, column), m * args.n, column);
+    var open = v;
+    if ALONG_M {
+        open = select(vec4f(0f), v, vec4u(m) < limits(column));
     }
-}
-
-/// y[m, n] = a[m, k] b[k, n], then the epilogue. Launch: a workgroup for each tile, tiles along n innermost.
-@compute @workgroup_size(256)
-fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let tile = group_index(group, groups);
-    if tile < args.tiles_m * args.tiles_n {
-        forward(tile, t, true);
-    }
-}
-
-/// y[images, oh, ow, cout] = conv(x, w), then the epilogue. Launch: as matmul.
-@compute @workgroup_size(256)
-fn conv(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let tile = group_index(group, groups);
-    if tile < args.tiles_m * args.tiles_n {
-        forward(tile, t, false);
-    }
-}
-
-/// One axis of a stride phase of conv_dx: the outputs first, first + stride, ..
-struct Phase {
-    first: u32,
-    count: u32,
-    /// The first tap that meets them, and how many do, a stride apart.
-    tap: u32,
-    taps: u32,
-    /// Row of dy under that tap for the first output.
-    source: i32,
-}
-
-fn phase_of(first: u32, extent: u32, kernel: u32, stride: u32, pad: u32) -> Phase {
-    let tap = (first + pad) % stride;
-    return Phase(
-        first,
-        (extent - first + stride - 1u) / stride,
-        tap,
-        taps_below(kernel, tap, stride),
-        i32((first + pad) / stride),
-    );
-}
-
-/// How many of the taps tap, tap + stride, .. are below `end`.
-fn taps_below(end: u32, tap: u32, stride: u32) -> u32 {
-    if end <= tap {
-        return 0u;
-    }
-    return (end - tap + stride - 1u) / stride;
-}
-
-/// Pixel `m` of a phase: row and column are those of dy under the phase's first tap.
-fn backward_pixel(m: u32, rows: Phase, columns: Phase) -> Pixel {
-    let line = m / columns.count;
-    let exists = m < args.images * rows.count * columns.count;
-    return Pixel(exists, line / rows.count, rows.source + i32(line % rows.count), columns.source + i32(m % columns.count));
-}
-
-/// One element of the row that a pixel multiplies; taps go up where rows of dy go down.
-fn backward_at(p: Pixel, k: u32, end: u32, taps: u32) -> f32 {
-    let tap = k / args.cout;
-    let r = p.row - i32(tap / taps);
-    let c = p.column - i32(tap % taps);
-    if !p.exists || k >= end || r < 0 || r >= i32(args.oh) || c < 0 || c >= i32(args.ow) {
-        return 0f;
-    }
-    return a_at(((p.image * args.oh + u32(r)) * args.ow + u32(c)) * args.cout + k % args.cout);
-}
-
-fn backward_quad(p: Pixel, k: u32, end: u32, taps: u32) -> vec4f {
-    if !ALIGNED_A {
-        return vec4f(
-            backward_at(p, k, end, taps),
-            backward_at(p, k + 1u, end, taps),
-            backward_at(p, k + 2u, end, taps),
-            backward_at(p, k + 3u, end, taps),
-        );
-    }
-    let tap = k / args.cout;
-    let r = p.row - i32(tap / taps);
-    let c = p.column - i32(tap % taps);
-    if !p.exists || k >= end || r < 0 || r >= i32(args.oh) || c < 0 || c >= i32(args.ow) {
-        return vec4f(0f);
-    }
-    return a_quad(((p.image * args.oh + u32(r)) * args.ow + u32(c)) * args.cout + k % args.cout);
-}
-
-/// dx[images, h, w, cin] from dy and the transposed weights, then the epilogue. Launch: a workgroup for each tile of each
-/// stride phase, tiles along n innermost.
-@compute @workgroup_size(256)
-fn conv_dx(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let index = group_index(group, groups);
-    let phase = index / (args.tiles_m * args.tiles_n);
-    let tile = index % (args.tiles_m * args.tiles_n);
-    let phases_w = min(args.stride_w, args.w);
-    if phase >= min(args.stride_h, args.h) * phases_w {
-        return;
-    }
-    let rows = phase_of(phase / phases_w, args.h, args.kh, args.stride_h, args.pad_h);
-    let columns = phase_of(phase % phases_w, args.w, args.kw, args.stride_w, args.pad_w);
-    // Open taps of the phase, in order: whole rows of taps, then what is open of the row after them.
-    var open = taps_below(args.open_rows, rows.tap, args.stride_h) * columns.taps;
-    let has_last = args.open_rows >= rows.tap && (args.open_rows - rows.tap) % args.stride_h == 0u;
-    if has_last {
-        open += taps_below(args.open_columns, columns.tap, args.stride_w);
-    }
-    let end = open * args.cout;
-    // Where the tap at the centre of a mask with groups begins: the last tap, if the phase has it.
-    let last_column = args.kw / 2u;
-    let at_centre = args.groups > 0u && has_last && args.open_columns > last_column
-        && last_column >= columns.tap && (last_column - columns.tap) % args.stride_w == 0u;
-    let centre = select(end, end - args.cout, at_centre);
-
-    let n0 = tile % args.tiles_n * tile_n();
-    let m0 = tile / args.tiles_n * tile_m();
-    let deep = DEPTH / 4u;
-    let quad = t % deep;
-    let second = 256u / deep;
-    let p0 = backward_pixel(m0 + t / deep, rows, columns);
-    let p1 = backward_pixel(m0 + t / deep + second, rows, columns);
-    c0 = vec4f(0f);
-    c1 = vec4f(0f);
-    c2 = vec4f(0f);
-    c3 = vec4f(0f);
-    for (var k0 = 0u; k0 < end; k0 += DEPTH) {
-        if k0 >= centre {
-            // Output channels that see none of this tile's input channels.
-            let co = k0 - centre;
-            if largest_limit(co, min(co + DEPTH, args.cout)) <= args.centre * args.cin + n0 {
-                continue;
-            }
-        }
-        tile_a[t] = backward_quad(p0, k0 + 4u * quad, end, columns.taps);
-        if tile_m() > second {
-            tile_a[t + 256u] = backward_quad(p1, k0 + 4u * quad, end, columns.taps);
-        }
-        if t < DEPTH * COLUMNS {
-            let k = k0 + t / COLUMNS;
-            var v = vec4f(0f);
-            if k < end {
-                let tap = k / args.cout;
-                let i = rows.tap + tap / columns.taps * args.stride_h;
-                let j = columns.tap + tap % columns.taps * args.stride_w;
-                let all = args.kh * args.kw * args.cout;
-                v = b_quad((i * args.kw + j) * args.cout + k % args.cout, all, n0 + t % COLUMNS * 4u);
-            }
-            tile_b[t] = v;
-        }
-        workgroupBarrier();
-        multiply(t);
-        workgroupBarrier();
-    }
-    let m = m0 + t / COLUMNS * 4u;
-    let column = n0 + t % COLUMNS * 4u;
-    if column >= args.n {
-        return;
-    }
-    finish_phase(c0, m, column, rows, columns);
-    finish_phase(c1, m + 1u, column, rows, columns);
-    finish_phase(c2, m + 2u, column, rows, columns);
-    finish_phase(c3, m + 3u, column, rows, columns);
-}
-
-/// Writes pixel `m` of a phase.
-fn finish_phase(v: vec4f, m: u32, column: u32, rows: Phase, columns: Phase) {
-    if m < args.images * rows.count * columns.count {
-        let line = m / columns.count;
-        let row = line / rows.count * args.h + rows.first + line % rows.count * args.stride_h;
-        let at = (row * args.w + columns.first + m % columns.count * args.stride_w) * args.n;
-        store(epilogue(v, at + column, column), at, column);
-    }
-}
-
-/// Row (tap, input channel) of the patch of an output pixel.
-fn outer_at(p: Pixel, m: u32, pointwise: bool) -> f32 {
-    if !p.exists || m >= args.m {
-        return 0f;
-    }
-    if pointwise {
-        return a_at(p.image * args.m + m);
-    }
-    let tap = m / args.cin;
-    let r = p.row + i32(tap / args.kw);
-    let c = p.column + i32(tap % args.kw);
-    if r < 0 || r >= i32(args.h) || c < 0 || c >= i32(args.w) {
-        return 0f;
-    }
-    return a_at(((p.image * args.h + u32(r)) * args.w + u32(c)) * args.cin + m % args.cin);
-}
-
-fn outer_quad(p: Pixel, m: u32, pointwise: bool) -> vec4f {
-    if !ALIGNED_A {
-        return vec4f(
-            outer_at(p, m, pointwise),
-            outer_at(p, m + 1u, pointwise),
-            outer_at(p, m + 2u, pointwise),
-            outer_at(p, m + 3u, pointwise),
-        );
-    }
-    if !p.exists || m >= args.m {
-        return vec4f(0f);
-    }
-    if pointwise {
-        return a_quad(p.image * args.m + m);
-    }
-    let tap = m / args.cin;
-    let r = p.row + i32(tap / args.kw);
-    let c = p.column + i32(tap % args.kw);
-    if r < 0 || r >= i32(args.h) || c < 0 || c >= i32(args.w) {
-        return vec4f(0f);
-    }
-    return a_quad(((p.image * args.h + u32(r)) * args.w + u32(c)) * args.cin + m % args.cin);
-}
-
-/// Output pixel `k`, if it belongs to the chunk that stops before `end`.
-fn outer_pixel(k: u32, end: u32, pointwise: bool) -> Pixel {
-    if pointwise {
-        return Pixel(k < end, k, 0, 0);
-    }
-    let row = k / args.ow;
-    let r = i32(row % args.oh * args.stride_h) - i32(args.pad_h);
-    let c = i32(k % args.ow * args.stride_w) - i32(args.pad_w);
-    return Pixel(k < end, row / args.oh, r, c);
-}
-
-/// conv_dw and matmul_ta: a tile of one partial sum [chunk][m, n].
-fn outer(index: u32, t: u32, pointwise: bool) {
-    let chunk = index / (args.tiles_m * args.tiles_n);
-    let tile = index % (args.tiles_m * args.tiles_n);
-    let n0 = tile % args.tiles_n * tile_n();
-    let m0 = tile / args.tiles_n * tile_m();
-    // A tile of closed weights has nothing to add up.
-    let is_open = m0 < largest_limit(n0, min(n0 + tile_n(), args.n));
-    let first = chunk * args.chunk;
-    let end = select(first, min(first + args.chunk, args.k), is_open);
-    // tile_a: quads of m.
-    let quads = tile_m() / 4u;
-    let m = m0 + t % quads * 4u;
-    let row = t / quads;
-    let second = 256u / quads;
-    c0 = vec4f(0f);
-    c1 = vec4f(0f);
-    c2 = vec4f(0f);
-    c3 = vec4f(0f);
-    for (var k0 = first; k0 < end; k0 += DEPTH) {
-        tile_a[t] = outer_quad(outer_pixel(k0 + row, end, pointwise), m, pointwise);
-        if DEPTH > second {
-            tile_a[t + 256u] = outer_quad(outer_pixel(k0 + row + second, end, pointwise), m, pointwise);
-        }
-        if t < DEPTH * COLUMNS {
-            tile_b[t] = b_quad(k0 + t / COLUMNS, end, n0 + t % COLUMNS * 4u);
-        }
-        workgroupBarrier();
-        multiply_outer(t);
-        workgroupBarrier();
-    }
-    let out = m0 + t / COLUMNS * 4u;
-    let column = n0 + t % COLUMNS * 4u;
-    if column >= args.n {
-        return;
-    }
-    finish_outer(c0, chunk, out, column);
-    finish_outer(c1, chunk, out + 1u, column);
-    finish_outer(c2, chunk, out + 2u, column);
-    finish_outer(c3, chunk, out + 3u, column);
-}
-
-/// Writes a row of a partial sum: exact zeros where the weights are closed. Only a sum that is whole has an epilogue.
-fn finish_outer(v: vec4f, chunk: u32, m: u32, column: u32) {
-    if m >= args.m {
-        return;
-    }
-    let limits = vec4u(limit(column), limit(column + 1u), limit(column + 2u), limit(column + 3u));
-    let open = select(vec4f(0f), v, vec4u(m) < limits);
-    let row_at = (chunk * args.m + m) * args.n;
     store(epilogue(open, row_at + column, column), row_at, column);
 }
 
-/// y[chunk][m, n] = a[k, m] b[k, n] over the rows k of each chunk. Launch: a workgroup for each tile of each chunk.
-@compute @workgroup_size(256)
-fn matmul_ta(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let index = group_index(group, groups);
-    if index < args.tiles_m * args.tiles_n * args.chunks {
-        outer(index, t, true);
+/// Whether output channels `co..co + DEPTH` see none of a tile's input channels at the centre tap.
+fn is_closed(co: u32, n0: u32) -> bool {
+    return largest_limit(co, min(co + DEPTH, args.cout)) <= args.centre * args.cin + n0;
+}
+
+/// The place `slot` of tile_a at step k0. `pixel` is that of its row, which stays; ALONG_M pixels go by with k.
+fn fill_slot(tile: Tile, slot: u32, k0: u32, pixel: Pixel) {
+    if ALONG_M {
+        let quads = tile_m() / 4u;
+        let passing = pixel_of(k0 + slot / quads, tile.end);
+        tile_a[slot] = quad_of_a(passing, tile.m0 + slot % quads * 4u, args.m);
+    } else {
+        tile_a[slot] = quad_of_a(pixel, k0 + slot % (DEPTH / 4u) * 4u, tile.end);
     }
 }
 
-/// y[chunk][kh, kw, cin, cout] = dw of the output pixels of each chunk. Launch: as matmul_ta.
-@compute @workgroup_size(256)
-fn conv_dw(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let index = group_index(group, groups);
-    if index < args.tiles_m * args.tiles_n * args.chunks {
-        outer(index, t, false);
+/// A tile of y. Called by all threads of a workgroup.
+fn product(tile: Tile, t: u32) {
+    // Places of tile_a in the second half are there with few columns only.
+    let has_second = tile_m() * DEPTH > 1024u;
+    let p0 = pixel_of(tile.m0 + t / (DEPTH / 4u), args.m);
+    let p1 = pixel_of(tile.m0 + (t + 256u) / (DEPTH / 4u), args.m);
+    let column = tile.n0 + t % COLUMNS * 4u;
+    c0 = vec4f(0f);
+    c1 = vec4f(0f);
+    c2 = vec4f(0f);
+    c3 = vec4f(0f);
+    for (var k0 = tile.first; k0 < tile.end; k0 += DEPTH) {
+        if k0 >= tile.centre && is_closed(k0 - tile.centre, tile.n0) {
+            continue;
+        }
+        fill_slot(tile, t, k0, p0);
+        if has_second {
+            fill_slot(tile, t + 256u, k0, p1);
+        }
+        if t < DEPTH * COLUMNS {
+            tile_b[t] = quad_of_b(k0 + t / COLUMNS, tile.end, column);
+        }
+        workgroupBarrier();
+        if ALONG_M {
+            multiply_along_m(t);
+        } else {
+            multiply_along_k(t);
+        }
+        workgroupBarrier();
     }
-}
-
-/// y[tap][cout, cin] = a[tap][cin, cout], closed weights zero. Launch: 256 threads, ceil(weights / 256) workgroups.
-@compute @workgroup_size(256)
-fn transpose(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let i = group_index(group, groups) * 256u + t;
-    if i < args.kh * args.kw * args.cin * args.cout {
-        let ci = i % args.cin;
-        let co = i / args.cin % args.cout;
-        let row = i / args.cin / args.cout * args.cin + ci;
-        y[i] = select(0f, a_at(row * args.cout + co), row < limit(co));
+    if column >= args.n {
+        return;
     }
+    let m = tile.m0 + t / COLUMNS * 4u;
+    finish(tile, c0, m, column);
+    finish(tile, c1, m + 1u, column);
+    finish(tile, c2, m + 2u, column);
+    finish(tile, c3, m + 3u, column);
 }

@@ -5,6 +5,7 @@ use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
 use pixtape::backend::wgpu::shaders::Shader;
+use std::collections::BTreeSet;
 
 fn parse(shader: Shader) -> Module {
     let source = shader.source();
@@ -96,7 +97,7 @@ fn argument_structures_have_one_size() {
         ("RandomArgs", size_of::<RandomArgs>()),
         ("OptimArgs", size_of::<OptimArgs>()),
     ];
-    let mut seen = 0;
+    let mut seen = BTreeSet::new();
     for shader in Shader::ALL {
         let module = parse(shader);
         let mut layouter = naga::proc::Layouter::default();
@@ -107,9 +108,9 @@ fn argument_structures_have_one_size() {
                 let layout = layouter[handle];
                 let aligned = layout.alignment.round_up(*size as u32);
                 assert_eq!(layout.size, aligned, "{name} of {}", shader.name());
-                seen += 1;
+                seen.insert(name.to_string());
             }
         }
     }
-    assert_eq!(seen, sizes.len());
+    assert_eq!(seen.len(), sizes.len(), "{seen:?}");
 }

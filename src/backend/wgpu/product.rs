@@ -1,4 +1,4 @@
-//! How products are cut into tiles: what of `product.wgsl` a matmul or a convolution runs.
+//! How products are cut into tiles: what of `matmul.wgsl`, `conv.wgsl`, `conv_dx.wgsl` and `conv_dw.wgsl` a step runs.
 
 use super::args::{ProductArgs, ReduceArgs, fused};
 use super::dispatch::{Dispatch, Launch, Place};
@@ -18,6 +18,7 @@ const CHUNK_OUTPUTS: usize = 16 * 1024;
 /// A kernel of the family and how it is tiled.
 struct Tiled {
     args: ProductArgs,
+    shader: Shader,
     entry: &'static str,
     /// Channels of what a is read from.
     channels: usize,
@@ -25,7 +26,7 @@ struct Tiled {
 
 impl Tiled {
     /// A product `[m, k] [k, n]` in tiles; `phases` of them, or partial sums.
-    fn dispatch(mut self, [m, k, n]: [usize; 3], phases: usize) -> (Dispatch, ProductArgs) {
+    fn dispatch(mut self, [m, k, n]: [usize; 3], phases: usize) -> Dispatch {
         let columns = if n <= NARROW { 4 } else { 16 };
         let depth = if n <= NARROW { 8 } else { 16 };
         let (tile_m, tile_n) = (1024 / columns, 4 * columns);
@@ -33,13 +34,12 @@ impl Tiled {
         let args = &mut self.args;
         (args.m, args.n, args.k) = (m as u32, n as u32, k as u32);
         (args.tiles_m, args.tiles_n) = (tiles_m as u32, tiles_n as u32);
-        let dispatch = Dispatch::new(Shader::Product, self.entry, args)
+        Dispatch::new(self.shader, self.entry, args)
             .constant("COLUMNS", columns as u32)
             .constant("DEPTH", depth)
             .constant("ALIGNED_A", u32::from(self.channels.is_multiple_of(4)))
             .constant("ALIGNED_B", u32::from(n.is_multiple_of(4)))
-            .groups(tiles_m * tiles_n * phases);
-        (dispatch, self.args)
+            .groups(tiles_m * tiles_n * phases)
     }
 }
 
@@ -91,11 +91,11 @@ pub(super) fn matmul(run: &mut Launch, step: &Step, ta: bool, tb: bool) {
     let (m, n, k) = (c.rows(), c.last(), if ta { a.rows() } else { a.last() });
     let b = if tb { transposed(run, &pointwise(1, n, k), (&step.inputs[1]).into()) } else { (&step.inputs[1]).into() };
     if ta {
-        return outer(run, step, "matmul_ta", &pointwise(k, m, n), b);
+        return outer(run, step, &pointwise(k, m, n), b);
     }
     let mut args = ProductArgs::of_geometry(&pointwise(m, k, n));
     set_epilogue(&mut args, step);
-    let (dispatch, _) = Tiled { args, entry: "matmul", channels: k }.dispatch([m, k, n], 1);
+    let dispatch = Tiled { args, shader: Shader::Matmul, entry: "matmul", channels: k }.dispatch([m, k, n], 1);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, b), step, out(step, 0)));
 }
 
@@ -104,8 +104,8 @@ pub(super) fn conv(run: &mut Launch, step: &Step, g: &ConvGeom) {
     let mut args = ProductArgs::of_geometry(g);
     set_epilogue(&mut args, step);
     let extents = [g.n * g.oh * g.ow, args.open_taps() as usize * g.cin, g.cout];
-    let entry = if is_pointwise(g) { "matmul" } else { "conv" };
-    let (dispatch, _) = Tiled { args, entry, channels: g.cin }.dispatch(extents, 1);
+    let (shader, entry) = if is_pointwise(g) { (Shader::Matmul, "matmul") } else { (Shader::Conv, "conv") };
+    let dispatch = Tiled { args, shader, entry, channels: g.cin }.dispatch(extents, 1);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, &step.inputs[1]), step, out(step, 0)));
 }
 
@@ -119,7 +119,7 @@ pub(super) fn conv_dx(run: &mut Launch, step: &Step, g: &ConvGeom) {
         let mut args = ProductArgs::of_geometry(&pointwise(pixels, g.cout, g.cin));
         set_epilogue(&mut args, step);
         let extents = [pixels, g.cout, g.cin];
-        let (dispatch, _) = Tiled { args, entry: "matmul", channels: g.cout }.dispatch(extents, 1);
+        let dispatch = Tiled { args, shader: Shader::Matmul, entry: "matmul", channels: g.cout }.dispatch(extents, 1);
         run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, w), step, out(step, 0)));
         return;
     }
@@ -128,26 +128,30 @@ pub(super) fn conv_dx(run: &mut Launch, step: &Step, g: &ConvGeom) {
     let pixels = g.n * g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]);
     let phases = g.stride[0].min(g.h) * g.stride[1].min(g.w);
     let extents = [pixels, open * g.cout, g.cin];
-    let (dispatch, _) = Tiled { args, entry: "conv_dx", channels: g.cout }.dispatch(extents, phases);
+    let dispatch = Tiled { args, shader: Shader::ConvDx, entry: "conv_dx", channels: g.cout }.dispatch(extents, phases);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, w), step, out(step, 0)));
 }
 
 /// `dw` of a convolution from `x` and `dy`; exactly zero for closed weights.
 pub(super) fn conv_dw(run: &mut Launch, step: &Step, g: &ConvGeom) {
-    let entry = if is_pointwise(g) { "matmul_ta" } else { "conv_dw" };
-    outer(run, step, entry, g, (&step.inputs[1]).into());
+    outer(run, step, g, (&step.inputs[1]).into());
 }
 
 /// Sums over output pixels in chunks that depend on the weights alone, then the sum of the chunks in order. Only a sum in
 /// one piece can have an epilogue.
-fn outer(run: &mut Launch, step: &Step, entry: &'static str, g: &ConvGeom, dy: Place) {
+fn outer(run: &mut Launch, step: &Step, g: &ConvGeom, dy: Place) {
     let (m, n, k) = (g.kh * g.kw * g.cin, g.cout, g.n * g.oh * g.ow);
     let chunk = if step.epilogue.is_empty() { CHUNK * (m * n).div_ceil(CHUNK_OUTPUTS).max(1) } else { k.max(1) };
     let chunks = k.div_ceil(chunk).max(1);
     let mut args = ProductArgs::of_geometry(g);
     set_epilogue(&mut args, step);
     (args.chunk, args.chunks) = (chunk as u32, chunks as u32);
-    let (dispatch, _) = Tiled { args, entry, channels: g.cin }.dispatch([m, k, n], chunks);
+    let dispatch = if is_pointwise(g) {
+        let tiled = Tiled { args, shader: Shader::Matmul, entry: "matmul_ta", channels: g.cin };
+        tiled.dispatch([m, k, n], chunks).constant("ALONG_M", 1)
+    } else {
+        Tiled { args, shader: Shader::ConvDw, entry: "conv_dw", channels: g.cin }.dispatch([m, k, n], chunks)
+    };
     let dispatch = dispatch.bind(1, &step.inputs[0]).bind(2, dy);
     if chunks == 1 {
         run.push(finish(dispatch, step, out(step, 0)));
@@ -162,7 +166,7 @@ fn outer(run: &mut Launch, step: &Step, entry: &'static str, g: &ConvGeom, dy: P
 fn transposed(run: &mut Launch, g: &ConvGeom, w: Place) -> Place {
     let len = g.w_shape().len();
     let to = run.take_scratch(len);
-    let dispatch = Dispatch::new(Shader::Product, "transpose", &ProductArgs::of_geometry(g));
+    let dispatch = Dispatch::new(Shader::ConvDx, "transpose", &ProductArgs::of_geometry(g));
     run.push(dispatch.bind(1, w).bind(6, to).each(len));
     to
 }

@@ -9,8 +9,14 @@ pub enum Shader {
     ShapeOps,
     /// Sums and expansions.
     Reduce,
-    /// Matrix products and convolutions.
-    Product,
+    /// Matrix products.
+    Matmul,
+    /// Convolutions.
+    Conv,
+    /// Gradients of their inputs; transposed convolutions.
+    ConvDx,
+    /// Gradients of their weights.
+    ConvDw,
     /// Batch and layer normalisation.
     Norm,
     /// Losses.
@@ -26,14 +32,19 @@ pub enum Shader {
 }
 
 const COMMON: &str = include_str!("../../../shaders/common.wgsl");
+/// The blocked product, whose operands the four files behind it read.
+const PRODUCT: &str = include_str!("../../../shaders/product.wgsl");
 
 impl Shader {
     /// All files.
-    pub const ALL: [Shader; 10] = [
+    pub const ALL: [Shader; 13] = [
         Shader::Elementwise,
         Shader::ShapeOps,
         Shader::Reduce,
-        Shader::Product,
+        Shader::Matmul,
+        Shader::Conv,
+        Shader::ConvDx,
+        Shader::ConvDw,
         Shader::Norm,
         Shader::Loss,
         Shader::Lstm,
@@ -48,7 +59,10 @@ impl Shader {
             Shader::Elementwise => "elementwise",
             Shader::ShapeOps => "shape_ops",
             Shader::Reduce => "reduce",
-            Shader::Product => "product",
+            Shader::Matmul => "matmul",
+            Shader::Conv => "conv",
+            Shader::ConvDx => "conv_dx",
+            Shader::ConvDw => "conv_dw",
             Shader::Norm => "norm",
             Shader::Loss => "loss",
             Shader::Lstm => "lstm",
@@ -64,7 +78,10 @@ impl Shader {
             Shader::Elementwise => include_str!("../../../shaders/elementwise.wgsl"),
             Shader::ShapeOps => include_str!("../../../shaders/shape_ops.wgsl"),
             Shader::Reduce => include_str!("../../../shaders/reduce.wgsl"),
-            Shader::Product => include_str!("../../../shaders/product.wgsl"),
+            Shader::Matmul => include_str!("../../../shaders/matmul.wgsl"),
+            Shader::Conv => include_str!("../../../shaders/conv.wgsl"),
+            Shader::ConvDx => include_str!("../../../shaders/conv_dx.wgsl"),
+            Shader::ConvDw => include_str!("../../../shaders/conv_dw.wgsl"),
             Shader::Norm => include_str!("../../../shaders/norm.wgsl"),
             Shader::Loss => include_str!("../../../shaders/loss.wgsl"),
             Shader::Lstm => include_str!("../../../shaders/lstm.wgsl"),
@@ -72,6 +89,8 @@ impl Shader {
             Shader::Random => include_str!("../../../shaders/random.wgsl"),
             Shader::Optim => include_str!("../../../shaders/optim.wgsl"),
         };
-        format!("{COMMON}\n{own}")
+        let is_product = matches!(self, Shader::Matmul | Shader::Conv | Shader::ConvDx | Shader::ConvDw);
+        let product = if is_product { PRODUCT } else { "" };
+        format!("{COMMON}\n{product}\n{own}")
     }
 }
