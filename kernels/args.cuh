@@ -9,7 +9,7 @@ struct Map {
 };
 static_assert(sizeof(Map) == 16, "as in args.rs");
 
-// gated, gather, scatter, softmax_cross_entropy, gaussian_kl, categorical, lstm_cell, layer_norm, batch_norm_infer
+// gated, gather, scatter, softmax_cross_entropy, gaussian_kl, gaussian_sample_bwd, categorical, lstm_cell, layer_norm, batch_norm_infer
 struct Rows {
     u32 rows, width, others;  // rows of the output; elements of a row; rows of the other operand
     float eps;
@@ -103,6 +103,13 @@ struct Random {
     u32 stream, normal;
 };
 static_assert(sizeof(Random) == 16, "as in args.rs");
+
+// gaussian_sample
+struct Gaussian {
+    u32 rows, width;
+    u32 stream, unused;
+};
+static_assert(sizeof(Gaussian) == 16, "as in args.rs");
 
 // adam, rmsprop, sgd, ema
 struct Optim {

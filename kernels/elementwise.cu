@@ -69,5 +69,5 @@ KERNEL(THREADS, gated_bwd)(Rows p, const float* __restrict__ dy, const float* __
 // z[len] = mu[len] + exp(logvar[len] / 2) eps[len] (Kingma & Welling 2014, eq. 10)
 KERNEL(THREADS, reparameterize)
 (Map p, const float* __restrict__ mu, const float* __restrict__ logvar, const float* __restrict__ eps, float* __restrict__ z) {
-    FOR_EACH(i, p.len) z[i] = mu[i] + exp_(0.5f * logvar[i]) * eps[i];
+    FOR_EACH(i, p.len) z[i] = reparameterized(mu[i], logvar[i], eps[i]);
 }

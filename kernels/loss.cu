@@ -66,10 +66,7 @@ KERNEL(THREADS, gaussian_kl)(Rows p, const float* __restrict__ mu, const float* 
     const u32 row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, d = p.width;
     if (row >= p.rows) return;
     float sum = 0.0f;
-    for (u32 i = lane; i < d; i += 32) {
-        const float m = mu[row * d + i];
-        sum += m * m + exp_minus_1_minus(logvar[row * d + i]);
-    }
+    for (u32 i = lane; i < d; i += 32) sum += kl_term(mu[row * d + i], logvar[row * d + i]);
     sum = warp_sum(sum);
     if (lane == 0) y[row] = 0.5f * sum;
 }

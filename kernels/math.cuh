@@ -83,6 +83,12 @@ __device__ __forceinline__ float exp_minus_1_minus(float x) {
     return e.k == 0 ? e.rest : (exp_(x) - 1.0f) - x;
 }
 
+// What one dimension adds to twice the divergence of a Gaussian from the standard one.
+__device__ __forceinline__ float kl_term(float mu, float logvar) { return mu * mu + exp_minus_1_minus(logvar); }
+
+// A standard normal number as one of mean mu and variance exp(logvar).
+__device__ __forceinline__ float reparameterized(float mu, float logvar, float eps) { return mu + exp_(0.5f * logvar) * eps; }
+
 // tanh(x), accurate near 0.
 __device__ __forceinline__ float tanh_(float x) {
     const float e = expm1_nonpositive(-2.0f * fabsf(x));

@@ -14,6 +14,23 @@ fn number_of_bits(word: u32) -> vec4f {
     return bitcast<vec4f>(bits);
 }
 
+/// What each thread of a workgroup of 64 holds.
+var<workgroup> of_lane: array<f32, 64>;
+
+/// The sum over a workgroup of 64 threads, by halves; all of them call it, and all get it.
+fn sum_of_group(t: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    of_lane[t] = value;
+    for (var width = 32u; width > 0u; width /= 2u) {
+        workgroupBarrier();
+        if t < width {
+            of_lane[t] += of_lane[t + width];
+        }
+    }
+    workgroupBarrier();
+    return of_lane[0];
+}
+
 const NAN: u32 = 0x7fc00000u;
 const MINUS_INFINITY: u32 = 0xff800000u;
 const LARGEST: f32 = 0x1.fffffep+127f;

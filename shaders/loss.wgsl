@@ -38,33 +38,18 @@ fn mse(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec
     }
 }
 
-var<workgroup> lanes: array<f32, 64>;
-
-/// The largest value of all threads; the sum. Called by all of them.
+/// The largest value of all 64 threads, which all of them call.
 fn largest_of_group(t: u32, value: f32) -> f32 {
     workgroupBarrier();
-    lanes[t] = value;
+    of_lane[t] = value;
     for (var width = 32u; width > 0u; width /= 2u) {
         workgroupBarrier();
         if t < width {
-            lanes[t] = max(lanes[t], lanes[t + width]);
+            of_lane[t] = max(of_lane[t], of_lane[t + width]);
         }
     }
     workgroupBarrier();
-    return lanes[0];
-}
-
-fn sum_of_group(t: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[t] = value;
-    for (var width = 32u; width > 0u; width /= 2u) {
-        workgroupBarrier();
-        if t < width {
-            lanes[t] += lanes[t + width];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
+    return of_lane[0];
 }
 
 fn a_at(i: u32) -> f32 {

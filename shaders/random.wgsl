@@ -1,7 +1,7 @@
-// Draws: uniform and normal numbers by element, categories and bits from given uniforms.
+// Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
 //
 // Threefry-2x32 with 20 rounds (Salmon et al. 2011), as in src/rng.rs: the same words on every device. FLOPs: about 80 integer
-// operations a draw. Bytes: operands once. Bound by integer arithmetic (random), memory (the others).
+// operations a draw. Bytes: operands once. Bound by integer arithmetic (random, gaussian_sample), memory (the others).
 
 struct RandomArgs {
     len: u32,
@@ -10,7 +10,7 @@ struct RandomArgs {
     stream: u32,
     /// 1: the counter is (image, element within the image); 0: (replay, element).
     by_image: u32,
-    /// Rows and classes of categorical.
+    /// Rows and classes of categorical; rows and dimensions of gaussian_sample.
     rows: u32,
     width: u32,
 }
@@ -25,6 +25,19 @@ struct RandomArgs {
 @group(0) @binding(3) var<storage, read> temperature: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> index: array<u32>;
+
+/// gaussian_sample and its gradient.
+@group(0) @binding(1) var<storage, read> mu: array<f32>;
+@group(0) @binding(2) var<storage, read> logvar: array<f32>;
+@group(0) @binding(3) var<storage, read> sample_seed: array<u32>;
+@group(0) @binding(4) var<storage, read> replay: array<u32>;
+@group(0) @binding(5) var<storage, read_write> z: array<f32>;
+@group(0) @binding(6) var<storage, read_write> kl: array<f32>;
+@group(0) @binding(3) var<storage, read> drawn: array<f32>;
+@group(0) @binding(4) var<storage, read> dz: array<f32>;
+@group(0) @binding(7) var<storage, read> dkl: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dmu: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dlogvar: array<f32>;
 
 /// 0: uniform, 1: normal.
 override FUNCTION: u32 = 0u;
@@ -71,6 +84,11 @@ fn unit(word: vec4u) -> vec4f {
     return vec4f(word >> vec4u(8u)) * 0x1p-24f;
 }
 
+/// Standard normal numbers: Box-Muller on (1 - u1, u2), the cosine branch.
+fn normal(words: Words) -> vec4f {
+    return sqrt(-2f * math_log(1f - unit(words.x))) * math_cos_turns(unit(words.y));
+}
+
 /// y[len] = draws. Launch: 256 threads, four neighbours each, ceil(len / 1024) workgroups.
 @compute @workgroup_size(256)
 fn random(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
@@ -87,9 +105,54 @@ fn random(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
         if FUNCTION == 0u {
             y[i] = unit(words.x);
         } else {
-            // Box-Muller on (1 - u1, u2), the cosine branch.
-            y[i] = sqrt(-2f * math_log(1f - unit(words.x))) * math_cos_turns(unit(words.y));
+            y[i] = normal(words);
         }
+    }
+}
+
+/// z = mu + exp(logvar / 2) eps with a standard normal eps by (replay, element), [rows, width], and kl[rows] = sum of
+/// (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row (Kingma & Welling 2014, eq. 10 and appendix B). eps is never stored.
+/// Launch: 64 threads and a workgroup for each row, four neighbours a thread.
+@compute @workgroup_size(64)
+fn gaussian_sample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let row = group_index(group, groups);
+    if row >= args.rows {
+        return;
+    }
+    var total = 0f;
+    for (var k = 4u * t; k < args.width; k += 256u) {
+        // Beyond the end of a row the last element stands in.
+        let element = row * args.width + min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(args.width - 1u));
+        var m: vec4f;
+        var v: vec4f;
+        for (var j = 0u; j < 4u; j++) {
+            m[j] = mu[element[j]];
+            v[j] = logvar[element[j]];
+        }
+        let eps = normal(threefry2x32(sample_seed[0], args.stream, vec4u(replay[0]), element));
+        let sample = m + math_exp(0.5f * v) * eps;
+        let terms = m * m + math_exp_minus_1_minus(v);
+        for (var j = 0u; j < min(4u, args.width - k); j++) {
+            z[element[j]] = sample[j];
+            total += terms[j];
+        }
+    }
+    let sum = sum_of_group(t, total);
+    if t == 0u {
+        kl[row] = 0.5f * sum;
+    }
+}
+
+/// dmu = dz + dkl mu, dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2; dkl[rows], the others [rows, width]. Launch: 256 threads,
+/// an element each.
+@compute @workgroup_size(256)
+fn gaussian_sample_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < args.len {
+        let k = dkl[i / args.width];
+        dmu[i] = k * mu[i] + dz[i];
+        let variance = math_exp(vec4f(logvar[i])).x;
+        dlogvar[i] = k * (0.5f * variance - 0.5f) + 0.5f * (dz[i] * (drawn[i] - mu[i]));
     }
 }
 

@@ -26,8 +26,8 @@ pub struct Map {
     pub b: f32,
 }
 
-/// Kernels over rows of one width: `gated`, `gather`, `scatter`, `softmax_cross_entropy`, `gaussian_kl`, `categorical`,
-/// `lstm_cell`, `layer_norm`, `batch_norm_infer`.
+/// Kernels over rows of one width: `gated`, `gather`, `scatter`, `softmax_cross_entropy`, `gaussian_kl`, `gaussian_sample_bwd`,
+/// `categorical`, `lstm_cell`, `layer_norm`, `batch_norm_infer`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Rows {
@@ -216,6 +216,19 @@ pub struct Random {
     pub normal: u32,
 }
 
+/// `gaussian_sample`: a draw for each row.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct Gaussian {
+    /// Rows, and dimensions of each.
+    pub rows: u32,
+    pub width: u32,
+    /// Number of the stream.
+    pub stream: u32,
+    /// Makes the size a multiple of 16 bytes.
+    pub unused: u32,
+}
+
 /// `adam`, `rmsprop`, `sgd`, `ema`: constants of an optimiser.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
@@ -247,6 +260,7 @@ const _: () = assert!(size_of::<Map>() == 16 && size_of::<Rows>() == 16 && size_
 const _: () = assert!(size_of::<Axes>() == 32 && size_of::<Conv>() == 64 && size_of::<Epilogue>() == 32);
 const _: () = assert!(size_of::<Product>() == 96 && size_of::<ConvDw>() == 80 && size_of::<Matmul>() == 48);
 const _: () = assert!(size_of::<Norm>() == 32 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
+const _: () = assert!(size_of::<Gaussian>() == 16);
 const _: () = assert!(size_of::<Optim>() == 16 && size_of::<Scan>() == 32 && size_of::<Sample>() == 16);
 
 /// A length or extent as a word.

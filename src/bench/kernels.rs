@@ -183,21 +183,29 @@ fn lstm_cell() -> [Case; 2] {
     ]
 }
 
-/// A reparameterised draw and the KL term, with noise drawn in the same plan.
-fn reparameterized() -> [Case; 2] {
-    let size = [128, 32];
-    let record = move |t: &Tape, v: &[Var]| {
-        let z = t.reparameterize(v[0], v[1], t.random(Dist::Normal, Stream::Latent, size));
-        t.add(t.sum(z), t.sum(t.gaussian_kl(v[0], v[1])))
+/// A reparameterised draw and the KL term, with noise drawn in the same plan: in one step, and in the three that it stands for.
+fn reparameterized() -> Vec<Case> {
+    const SIZE: [usize; 2] = [128, 32];
+    let fused = |t: &Tape, v: &[Var]| t.gaussian_sample(v[0], v[1], Stream::Latent);
+    let separate = |t: &Tape, v: &[Var]| {
+        let eps = t.random(Dist::Normal, Stream::Latent, SIZE);
+        [t.reparameterize(v[0], v[1], eps), t.gaussian_kl(v[0], v[1])]
     };
-    let inputs = || vec![normal("mu", size), normal("logvar", size)];
-    [
-        kernel("reparam_kl_128x32", "fwd", inputs(), move |t, v| vec![record(t, v)]),
-        kernel("reparam_kl_128x32", "fwd+bwd", inputs(), move |t, v| {
-            let loss = record(t, v);
-            t.grad(loss, v)
-        }),
-    ]
+    let directions = |name: &str, record: fn(&Tape, &[Var]) -> [Var; 2]| {
+        let loss = move |t: &Tape, v: &[Var]| {
+            let [z, kl] = record(t, v);
+            t.add(t.sum(z), t.sum(kl))
+        };
+        let inputs = || vec![normal("mu", SIZE), normal("logvar", SIZE)];
+        [
+            kernel(name, "fwd", inputs(), move |t, v| vec![loss(t, v)]),
+            kernel(name, "fwd+bwd", inputs(), move |t, v| t.grad(loss(t, v), v)),
+        ]
+    };
+    directions("reparam_kl_128x32", fused)
+        .into_iter()
+        .chain(directions("reparam_kl_separate_128x32", separate))
+        .collect()
 }
 
 #[cfg(test)]

@@ -143,11 +143,10 @@ impl Latent {
         let per_image = 1.0 / batch as f32;
         let loss = match logvar {
             Some(logvar) => {
-                let eps = t.random(Dist::Normal, Stream::Latent, t.shape(mu));
-                let z = t.reparameterize(mu, logvar, eps);
+                let [z, kl] = t.gaussian_sample(mu, logvar, Stream::Latent);
                 let logits = self.decode(&env, z);
                 let reconstruction = t.scale(t.sum(t.bce_with_logits(logits, x)), per_image);
-                let kl = t.scale(t.sum(t.gaussian_kl(mu, logvar)), per_image);
+                let kl = t.scale(t.sum(kl), per_image);
                 t.output("elbo", t.scale(t.add(reconstruction, kl), -1.0));
                 t.output("reconstruction", reconstruction);
                 t.output("kl", kl);
@@ -176,6 +175,7 @@ impl Latent {
         let x = t.input("x", Meta::f32([batch, SIDE, SIDE, 1]));
         let (mu, logvar) = self.encode(&env, x);
         let logvar = logvar.expect("only a variational model has a bound");
+        // The weight takes eps itself, which a fused sample does not keep.
         let eps = t.random_by_image(Dist::Normal, Stream::Latent, t.shape(mu));
         let z = t.reparameterize(mu, logvar, eps);
         let nll = t.sum_rows(t.bce_with_logits(self.decode(&env, z), x));

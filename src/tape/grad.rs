@@ -215,6 +215,13 @@ impl Rule<'_> {
                 let dkl = t.expand(rows, shape);
                 vec![want(0, &|| t.mul(dkl, self.x(0))), want(1, &|| t.mul(dkl, t.affine(t.exp(self.x(1)), 0.5, -0.5)))]
             }
+            // z = mu + s eps with s eps = z - mu, and the divergence: nothing has to be kept, see the op.
+            Op::GaussianSample { .. } => {
+                let inputs = [self.dy(0), self.dy(1), self.x(0), self.x(1), self.y(0)];
+                let dmu = t.record(Op::GaussianSampleBwd, &inputs);
+                vec![Some(dmu), Some(t.output_of(dmu, 1)), None, None]
+            }
+            Op::GaussianSampleBwd => self.gaussian_sample_bwd(wanted),
             Op::LstmCell => {
                 self.only_outputs_below(2);
                 let dz = t.record(Op::LstmCellBwd, &[self.dy(0), self.dy(1), self.x(1), self.y(1), self.y(2)]);
@@ -258,6 +265,25 @@ impl Rule<'_> {
     fn three(&self, op: Op, inputs: &[Var]) -> Vec<Option<Var>> {
         let dx = self.tape.record(op, inputs);
         (0..3).map(|out| Some(self.tape.output_of(dx, out))).collect()
+    }
+
+    /// dmu = dz + dkl mu, dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2; with cotangents a of dmu and b of dlogvar:
+    /// d dz = a + b (z - mu) / 2; d dkl = sum over a row of a mu + b (exp(logvar) - 1) / 2; d mu = a dkl - b dz / 2;
+    /// d logvar = b dkl exp(logvar) / 2; d z = b dz / 2.
+    fn gaussian_sample_bwd(&self, wanted: &[bool]) -> Vec<Option<Var>> {
+        let (t, a) = (self.tape, self.dy(0));
+        let b = t.scale(self.dy(1), 0.5);
+        let [dz, dkl, mu, logvar, z] = [0, 1, 2, 3, 4].map(|i| self.x(i));
+        let shape = t.shape(mu);
+        let dkl = || t.expand(t.reshape(dkl, [shape.rows(), 1]), shape);
+        let want = |i: usize, f: &dyn Fn() -> Var| wanted[i].then(f);
+        vec![
+            want(0, &|| t.add(a, t.mul(b, t.sub(z, mu)))),
+            want(1, &|| t.sum_rows(t.add(t.mul(a, mu), t.mul(b, t.affine(t.exp(logvar), 1.0, -1.0))))),
+            want(2, &|| t.sub(t.mul(a, dkl()), t.mul(b, dz))),
+            want(3, &|| t.mul(t.mul(b, dkl()), t.exp(logvar))),
+            want(4, &|| t.mul(b, dz)),
+        ]
     }
 
     /// C = op(A) op(B): d op(A) = dC op(B)^T; d op(B) = op(A)^T dC.

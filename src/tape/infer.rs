@@ -189,6 +189,18 @@ pub fn infer(
             same(&[[].into(), shape(0), shape(1)])?;
             one(*drawn)
         }
+        Op::GaussianSample { .. } => {
+            let (n, _) = matrix(shape(0))?;
+            same(&[shape(0), shape(1)])?;
+            same(&[[].into(), shape(2), shape(3)])?;
+            Ok(vec![inputs[0], Meta::f32([n])])
+        }
+        Op::GaussianSampleBwd => {
+            let (n, _) = matrix(shape(0))?;
+            same(&[shape(0), shape(2), shape(3), shape(4)])?;
+            same(&[[n].into(), shape(1)])?;
+            Ok(vec![inputs[2], inputs[3]])
+        }
         Op::Categorical => {
             rank(shape(0), 2)?;
             same(&[[shape(0).rows()].into(), shape(1)])?;
@@ -260,8 +272,13 @@ fn arity(op: &Op) -> usize {
         | Op::DiagonalLstmBwd { .. }
         | Op::Categorical
         | Op::Bernoulli => 3,
-        Op::Lstm | Op::RmsProp { .. } | Op::Sgd { .. } => 4,
-        Op::BatchNormBwd | Op::BatchNormInfer { .. } | Op::LayerNormBwd | Op::LstmCellBwd | Op::LstmBwd => 5,
+        Op::Lstm | Op::GaussianSample { .. } | Op::RmsProp { .. } | Op::Sgd { .. } => 4,
+        Op::BatchNormBwd
+        | Op::BatchNormInfer { .. }
+        | Op::LayerNormBwd
+        | Op::LstmCellBwd
+        | Op::LstmBwd
+        | Op::GaussianSampleBwd => 5,
         Op::Adam { .. } => 6,
     }
 }
@@ -273,6 +290,7 @@ fn takes_index(op: &Op, i: usize) -> bool {
         (Op::Random { .. } | Op::Dequantize { .. }, _)
             | (Op::Gather | Op::Scatter { .. } | Op::SoftmaxCrossEntropy, 1)
             | (Op::SoftmaxCrossEntropyBwd, 2)
+            | (Op::GaussianSample { .. }, 2 | 3)
     )
 }
 

@@ -239,6 +239,13 @@ pub enum Op {
     // ---- 9. randomness ---------------------------------------------------------------------------------------
     /// `seed, counter -> draws` of the given shape; indexed by element, never by thread.
     Random { dist: Dist, stream: Stream, counter: Counter, shape: Shape },
+    /// `mu[n, d], logvar[n, d], seed[] (u32), counter[] (u32) -> z[n, d], kl[n]`: a draw `z = mu + exp(logvar / 2) eps` (Kingma &
+    /// Welling 2014, eq. 10) with the standard normal numbers that [`Op::Random`] draws by replay, which are never stored, and the
+    /// divergence of [`Op::GaussianKl`] in the same pass.
+    GaussianSample { stream: Stream },
+    /// `dz[n, d], dkl[n], mu[n, d], logvar[n, d], z[n, d] -> dmu[n, d], dlogvar[n, d]`: since `exp(logvar / 2) eps = z - mu`,
+    /// `dmu = dz + dkl mu` and `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`.
+    GaussianSampleBwd,
     /// `logits[m, k], u[m], temperature[] -> index[m] (u32)`: the smallest k whose cumulative softmax exceeds u.
     Categorical,
     /// `logits, u, temperature[] -> 1 where u < sigmoid(logit / temperature), else 0`, elementwise

@@ -412,6 +412,15 @@ impl Tape {
         self.record(Op::Random { dist, stream, counter: Counter::Image, shape: shape.into() }, &inputs)
     }
 
+    /// A draw of every Gaussian, another one at every replay, and its divergence: `mu[n, d], logvar[n, d] -> z[n, d], kl[n]`, what
+    /// [`random`](Tape::random), [`reparameterize`](Tape::reparameterize) and [`gaussian_kl`](Tape::gaussian_kl) give in one step.
+    #[track_caller]
+    pub fn gaussian_sample(&self, mu: Var, logvar: Var, stream: Stream) -> [Var; 2] {
+        let (seed, replay) = (self.scalar(Scalar::Seed), self.scalar(Scalar::Replay));
+        let z = self.record(Op::GaussianSample { stream }, &[mu, logvar, seed, replay]);
+        [z, self.output_of(z, 1)]
+    }
+
     /// `logits[m, k], u[m], temperature[] -> index[m]`
     #[track_caller]
     pub fn categorical(&self, logits: Var, u: Var, temperature: Var) -> Var {

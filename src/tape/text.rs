@@ -51,6 +51,8 @@ pub fn name(op: &Op) -> &'static str {
         Op::DiagonalLstm { .. } => "diagonal_lstm",
         Op::DiagonalLstmBwd { .. } => "diagonal_lstm_bwd",
         Op::Random { .. } => "random",
+        Op::GaussianSample { .. } => "gaussian_sample",
+        Op::GaussianSampleBwd => "gaussian_sample_bwd",
         Op::Categorical => "categorical",
         Op::Bernoulli => "bernoulli",
         Op::Adam { .. } => "adam",
@@ -85,6 +87,7 @@ pub fn attributes(op: &Op) -> String {
             };
             format!(" {dist} {stream:?} by {by}")
         }
+        Op::GaussianSample { stream } => format!(" {stream:?}"),
         _ => String::new(),
     }
 }

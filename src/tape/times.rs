@@ -146,6 +146,8 @@ pub fn propagate(step: &Step, inputs: &[Read], fused: &[Read]) -> Result<Times, 
         | Op::RowLstmBwd
         | Op::DiagonalLstmBwd { .. }
         | Op::Random { .. }
+        | Op::GaussianSample { .. }
+        | Op::GaussianSampleBwd
         | Op::Adam { .. }
         | Op::RmsProp { .. }
         | Op::Sgd { .. }

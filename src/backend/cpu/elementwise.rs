@@ -148,7 +148,7 @@ pub(super) fn reparameterize(isa: Isa, mu: &[f32], logvar: &[f32], eps: &[f32], 
 
 vectorized! {
     fn reparameterize_chunk(mu: &[f32], logvar: &[f32], eps: &[f32], z: &mut [f32]) {
-        map!(z <- mu, logvar, eps: mu + math::exp(0.5 * logvar) * eps)
+        map!(z <- mu, logvar, eps: math::reparameterize(mu, logvar, eps))
     }
 }
 

@@ -59,6 +59,8 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
         | Op::LstmCell
         | Op::LstmCellBwd
         | Op::Random { .. }
+        | Op::GaussianSample { .. }
+        | Op::GaussianSampleBwd
         | Op::Categorical
         | Op::Bernoulli
         | Op::Adam { .. }
@@ -170,6 +172,13 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
             };
             let keys = [access.index(0)[0], access.index(1)[0]];
             random::random(isa, (*dist, *stream, *counter), keys, per_image, y(0));
+        }
+        Op::GaussianSample { stream } => {
+            let (keys, d) = ([access.index(2)[0], access.index(3)[0]], last(0));
+            random::gaussian_sample(isa, *stream, keys, d, [x(0), x(1)], [y(0), y(1)]);
+        }
+        Op::GaussianSampleBwd => {
+            random::gaussian_sample_bwd(isa, last(0), [x(0), x(1), x(2), x(3), x(4)], [y(0), y(1)]);
         }
         Op::Categorical => {
             random::categorical(isa, last(0), x(0), x(1), access.scalar(2), access.output_index(0));

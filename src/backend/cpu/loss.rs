@@ -104,9 +104,15 @@ pub(super) fn gaussian_kl(isa: Isa, d: usize, mu: &[f32], logvar: &[f32], y: &mu
 vectorized! {
     fn kl_rows(d: usize, mu: &[f32], logvar: &[f32], y: &mut [f32]) {
         for ((y, mu), logvar) in y.iter_mut().zip(mu.chunks_exact(d)).zip(logvar.chunks_exact(d)) {
-            *y = 0.5 * sum_over!(mu, logvar => mu * mu + math::exp_minus_1_minus(logvar));
+            *y = kl(mu, logvar);
         }
     }
+}
+
+/// The divergence of one row. Inlined, so that it is compiled for the caller's instruction set.
+#[inline(always)]
+pub(super) fn kl(mu: &[f32], logvar: &[f32]) -> f32 {
+    0.5 * sum_over!(mu, logvar => mu * mu + math::exp_minus_1_minus(logvar))
 }
 
 #[cfg(test)]

@@ -96,6 +96,12 @@ pub fn exp_minus_1_minus(x: f32) -> f32 {
     if k == 0 { rest } else { far }
 }
 
+/// A standard normal number `eps` as one of mean `mu` and variance `exp(logvar)`.
+#[inline(always)]
+pub fn reparameterize(mu: f32, logvar: f32, eps: f32) -> f32 {
+    mu + exp(0.5 * logvar) * eps
+}
+
 /// tanh(x), accurate near 0.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {

@@ -1,8 +1,8 @@
-//! Draws: uniform and normal numbers by element, categories and bits from given uniforms.
+//! Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
 
-use super::math;
 use super::product::Isa;
 use super::vector::{CHUNK, chunk_rows, largest, map, spread, vectorized};
+use super::{loss, math};
 use crate::rng::{self, Stream};
 use crate::tape::op::{Counter, Dist};
 use rayon::prelude::*;
@@ -45,6 +45,93 @@ vectorized! {
         match dist {
             Dist::Uniform => each!(words => rng::unit(words[0])),
             Dist::Normal => each!(words => math::normal(words)),
+        }
+    }
+}
+
+/// `z = mu + exp(logvar / 2) eps` with the draws of element and replay, which `[seed, replay]` key, and
+/// `kl = sum of (mu^2 + exp(logvar) - 1 - logvar) / 2` over each row of `d`.
+pub(super) fn gaussian_sample(
+    isa: Isa,
+    stream: Stream,
+    [seed, replay]: [u32; 2],
+    d: usize,
+    [mu, logvar]: [&[f32]; 2],
+    [z, kl]: [&mut [f32]; 2],
+) {
+    if d == 0 {
+        kl.fill(0.0);
+        return;
+    }
+    let (rows, len) = (chunk_rows(d), z.len());
+    let inputs = mu.par_chunks(rows * d).zip(logvar.par_chunks(rows * d));
+    let outputs = z.par_chunks_mut(rows * d).zip(kl.par_chunks_mut(rows));
+    spread(outputs.zip(inputs).enumerate(), len).for_each(|(i, ((z, kl), (mu, logvar)))| {
+        gaussian_sample_rows(isa, d, stream, [seed, replay], (i * rows * d) as u32, mu, logvar, z, kl);
+    });
+}
+
+vectorized! {
+    fn gaussian_sample_rows(
+        d: usize,
+        stream: Stream,
+        keys: [u32; 2],
+        first: u32,
+        mu: &[f32],
+        logvar: &[f32],
+        z: &mut [f32],
+        kl: &mut [f32],
+    ) {
+        let [seed, replay] = keys;
+        let mut element = first;
+        // Across rows: vectors stay full where rows are short.
+        map!(z <- mu, logvar: {
+            let eps = math::normal(rng::words(seed, stream, [replay, element]));
+            element = element.wrapping_add(1);
+            math::reparameterize(mu, logvar, eps)
+        });
+        for ((kl, mu), logvar) in kl.iter_mut().zip(mu.chunks_exact(d)).zip(logvar.chunks_exact(d)) {
+            *kl = loss::kl(mu, logvar);
+        }
+    }
+}
+
+/// `dmu = dz + dkl mu`, `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`, with one dkl for each row of `d`.
+pub(super) fn gaussian_sample_bwd(
+    isa: Isa,
+    d: usize,
+    [dz, dkl, mu, logvar, z]: [&[f32]; 5],
+    [dmu, dlogvar]: [&mut [f32]; 2],
+) {
+    let (rows, len) = (chunk_rows(d), z.len());
+    let chunk = rows * d.max(1);
+    let draws = dz.par_chunks(chunk).zip(z.par_chunks(chunk));
+    let inputs = draws.zip(mu.par_chunks(chunk).zip(logvar.par_chunks(chunk))).zip(dkl.par_chunks(rows));
+    let outputs = dmu.par_chunks_mut(chunk).zip(dlogvar.par_chunks_mut(chunk));
+    spread(outputs.zip(inputs), len).for_each(|((dmu, dlogvar), (((dz, z), (mu, logvar)), dkl))| {
+        gaussian_sample_bwd_rows(isa, d, dz, dkl, mu, logvar, z, dmu, dlogvar);
+    });
+}
+
+vectorized! {
+    fn gaussian_sample_bwd_rows(
+        d: usize,
+        dz: &[f32],
+        dkl: &[f32],
+        mu: &[f32],
+        logvar: &[f32],
+        z: &[f32],
+        dmu: &mut [f32],
+        dlogvar: &mut [f32],
+    ) {
+        let outputs = dmu.chunks_exact_mut(d).zip(dlogvar.chunks_exact_mut(d));
+        let draws = dz.chunks_exact(d).zip(z.chunks_exact(d));
+        let inputs = mu.chunks_exact(d).zip(logvar.chunks_exact(d));
+        for (((dmu, dlogvar), (dz, z)), ((mu, logvar), &dkl)) in outputs.zip(draws).zip(inputs.zip(dkl)) {
+            map!(dmu <- dz, mu: dkl * mu + dz);
+            map!(dlogvar <- dz, z, mu, logvar: {
+                dkl * (0.5 * math::exp(logvar) - 0.5) + 0.5 * (dz * (z - mu))
+            });
         }
     }
 }
@@ -115,6 +202,7 @@ vectorized! {
 
 #[cfg(test)]
 mod tests {
+    use super::super::elementwise;
     use super::super::testing::{numbers, same_bits};
     use super::*;
 
@@ -140,6 +228,27 @@ mod tests {
             let alone = same_bits(17, 0, |isa, y, _| random(isa, by_image, [7, 40 + image as u32], 17, y));
             assert_eq!(alone, batch[image * 17..][..17]);
         }
+    }
+
+    /// The same numbers as in three steps, with any number of rows a task.
+    #[test]
+    fn a_sample_is_its_draws_reparameterized() {
+        for (n, d) in [(5, 1), (3, 33), (2 * CHUNK / 20, 20), (2, CHUNK + 5)] {
+            let len = n * d;
+            let (mu, logvar) = (numbers(1, len, -3.0, 3.0), numbers(2, len, -9.0, 3.0));
+            let both = same_bits(len + n, 0, |isa, y, _| {
+                let (z, kl) = y.split_at_mut(len);
+                gaussian_sample(isa, Stream::Latent, [7, 3], d, [&mu, &logvar], [z, kl]);
+            });
+            let eps = same_bits(len, 0, |isa, y, _| {
+                random(isa, (Dist::Normal, Stream::Latent, Counter::Replay), [7, 3], len, y);
+            });
+            let z = same_bits(len, 0, |isa, z, _| elementwise::reparameterize(isa, &mu, &logvar, &eps, z));
+            let kl = same_bits(n, 0, |isa, kl, _| loss::gaussian_kl(isa, d, &mu, &logvar, kl));
+            assert!(both[..len] == z && both[len..] == kl, "[{n}x{d}]");
+        }
+        let kl = same_bits(2, 0, |isa, kl, _| gaussian_sample(isa, Stream::Test, [0; 2], 0, [&[], &[]], [&mut [], kl]));
+        assert_eq!(kl, [0.0; 2]);
     }
 
     fn draw(k: usize, logits: &[f32], u: &[f32], temperature: f32) -> Vec<u32> {

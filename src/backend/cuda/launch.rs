@@ -322,6 +322,17 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
             };
             l.each(kernel("random", "random"), shape.len(), random, &[x(0), x(1), y(0)])?;
         }
+        Op::GaussianSample { stream } => {
+            let (rows, width) = (shape(0).rows(), last(0));
+            let args = args::Gaussian { rows: word(rows)?, width: word(width)?, stream: *stream as u32, unused: 0 };
+            let pointers = [x(0), x(1), x(2), x(3), y(0), y(1)];
+            l.rows(kernel("random", "gaussian_sample"), rows, args, &pointers)?;
+        }
+        Op::GaussianSampleBwd => {
+            let rows = rows_of(written.rows(), last(0), 0, 0.0)?;
+            let pointers = [x(0), x(1), x(2), x(3), x(4), y(0), y(1)];
+            l.each(kernel("random", "gaussian_sample_bwd"), written.len(), rows, &pointers)?;
+        }
         Op::Categorical => {
             let rows = rows_of(written.len(), last(0), 0, 0.0)?;
             l.each(kernel("random", "categorical"), written.len(), rows, &[x(0), x(1), x(2), y(0)])?;

@@ -172,7 +172,7 @@ pub struct RandomArgs {
     pub stream: u32,
     /// 1: counted by (image, element within it); 0: by (replay, element).
     pub by_image: u32,
-    /// Rows and classes of a categorical draw.
+    /// Rows and classes of a categorical draw; rows and dimensions of Gaussian ones.
     pub rows: u32,
     pub width: u32,
 }

@@ -162,6 +162,19 @@ pub(super) fn launch(step: &Step) -> Launch {
             let dispatch = Dispatch::new(Shader::Random, "random", &args).constant("FUNCTION", normal);
             run.push(with_inputs(dispatch, step).bind(4, out(step, 0)).quads(len));
         }
+        Op::GaussianSample { stream } => {
+            let (rows, width) = (shape(0).rows(), last(0) as u32);
+            let args = RandomArgs { stream: *stream as u32, rows: rows as u32, width, ..RandomArgs::default() };
+            let dispatch = Dispatch::new(Shader::Random, "gaussian_sample", &args).groups(rows);
+            run.push(with_inputs(dispatch, step).bind(5, out(step, 0)).bind(6, out(step, 1)));
+        }
+        Op::GaussianSampleBwd => {
+            let args = RandomArgs { len: len as u32, width: last(0) as u32, ..RandomArgs::default() };
+            let dispatch = Dispatch::new(Shader::Random, "gaussian_sample_bwd", &args).each(len);
+            let bindings = [4, 7, 1, 2, 3].into_iter().zip(&step.inputs);
+            let dispatch = bindings.fold(dispatch, |dispatch, (binding, input)| dispatch.bind(binding, input));
+            run.push(dispatch.bind(5, out(step, 0)).bind(6, out(step, 1)));
+        }
         Op::Categorical => {
             let rows = shape(0).rows();
             let args = RandomArgs { rows: rows as u32, width: last(0) as u32, ..RandomArgs::default() };

@@ -78,6 +78,8 @@ table! {
     Op::DiagonalLstm { .. } => recurrence::diagonal_lstm(),
     Op::DiagonalLstmBwd { .. } => recurrence::diagonal_lstm_bwd(),
     Op::Random { .. } => sampling::random(),
+    Op::GaussianSample { .. } => sampling::gaussian_sample(),
+    Op::GaussianSampleBwd => sampling::gaussian_sample_bwd(),
     Op::Categorical => sampling::categorical(),
     Op::Bernoulli => sampling::bernoulli(),
     Op::Adam { .. } => state::adam(),

@@ -1,10 +1,10 @@
 //! Random draws.
 
-use crate::check::case::{Case, drawn};
+use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
 use crate::rng::Stream;
 use crate::shape::Shape;
-use crate::tape::op::{Dist, Scalar};
+use crate::tape::op::{Dist, Op, Scalar};
 
 pub fn random() -> Vec<Case> {
     let sizes: [Shape; 5] = [[].into(), [0, 3].into(), [17, 33].into(), [3, 5, 7, 2].into(), [40_001].into()];
@@ -28,6 +28,52 @@ pub fn random() -> Vec<Case> {
         }
     }
     all
+}
+
+/// Rows, dimensions, how the log variances are drawn: odd sizes, the shape that is timed, log variances so small that the sample is its
+/// mean, and so large that it is nothing else. Where it is its mean, z - mu is rounding: second gradients are left out.
+fn gaussians() -> [([usize; 2], Draw, &'static str); 9] {
+    [
+        ([5, 9], Draw::Normal, ""),
+        ([1, 1], Draw::Normal, ""),
+        ([33, 1], Draw::Normal, ""),
+        ([130, 33], Draw::Normal, ""),
+        ([0, 4], Draw::Normal, ""),
+        ([3, 0], Draw::Normal, ""),
+        ([128, 32], Draw::Normal, ""),
+        ([17, 20], Draw::Uniform(-40.0, -30.0), " narrow"),
+        ([17, 20], Draw::Uniform(30.0, 40.0), " wide"),
+    ]
+}
+
+pub fn gaussian_sample() -> Vec<Case> {
+    let one = |([n, d], logvar, detail): ([usize; 2], Draw, &str)| {
+        let inputs = vec![normal("mu", [n, d]), drawn("logvar", [n, d], logvar)];
+        let case = Case::new("gaussian_sample", format!("[{n}x{d}]{detail}"), inputs, |t, v| {
+            t.gaussian_sample(v[0], v[1], Stream::Latent).to_vec()
+        });
+        let case = if detail == " narrow" { case.once() } else { case.twice() };
+        case.scalars(|s| _ = s.set_u32(Scalar::Seed, 0x9abc_def0).set_u32(Scalar::Replay, 12_345))
+    };
+    gaussians().map(one).into()
+}
+
+pub fn gaussian_sample_bwd() -> Vec<Case> {
+    let one = |([n, d], logvar, detail): ([usize; 2], Draw, &str)| {
+        let inputs = vec![
+            normal("dz", [n, d]),
+            normal("dkl", [n]),
+            normal("mu", [n, d]),
+            drawn("logvar", [n, d], logvar),
+            normal("z", [n, d]),
+        ];
+        let case = Case::new("gaussian_sample_bwd", format!("[{n}x{d}]{detail}"), inputs, |t, v| {
+            let dmu = t.record(Op::GaussianSampleBwd, v);
+            vec![dmu, t.output_of(dmu, 1)]
+        });
+        case.once()
+    };
+    gaussians().map(one).into()
 }
 
 pub fn categorical() -> Vec<Case> {

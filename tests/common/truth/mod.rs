@@ -137,6 +137,10 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
         Op::Random { dist, stream, counter, shape } => {
             vec![sampling::random(*dist, *stream, *counter, *shape, x[0].data[0] as u32, x[1].data[0] as u32)]
         }
+        Op::GaussianSample { stream } => {
+            sampling::gaussian_sample(*stream, x[0], x[1], [x[2], x[3]].map(|word| word.data[0] as u32))
+        }
+        Op::GaussianSampleBwd => sampling::gaussian_sample_bwd(x),
         Op::Categorical => vec![sampling::categorical(x[0], x[1], x[2].data[0])],
         Op::Bernoulli => vec![sampling::bernoulli(x[0], x[1], x[2].data[0])],
         Op::Adam { beta1, beta2, eps } => state::adam(x, [beta1, beta2, eps].map(|v| f64::from(*v))),

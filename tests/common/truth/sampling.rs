@@ -1,7 +1,7 @@
 //! Random draws.
 
-use super::Tensor;
-use super::pointwise::sigmoid;
+use super::pointwise::{reparameterize, sigmoid};
+use super::{Tensor, loss};
 use pixtape::rng::{self, Stream};
 use pixtape::shape::Shape;
 use pixtape::tape::op::{Counter, Dist};
@@ -23,6 +23,22 @@ pub fn random(dist: Dist, stream: Stream, counter: Counter, shape: Shape, seed: 
         }
     };
     (0..shape.len()).map(draw).collect()
+}
+
+/// z = mu + exp(logvar / 2) eps, and the divergence of each row
+pub fn gaussian_sample(stream: Stream, mu: Tensor, logvar: Tensor, [seed, replay]: [u32; 2]) -> Vec<Vec<f64>> {
+    let eps = random(Dist::Normal, stream, Counter::Replay, mu.shape, seed, replay);
+    let eps = Tensor { shape: mu.shape, data: &eps };
+    vec![reparameterize(mu, logvar, eps), loss::gaussian_kl(mu, logvar)]
+}
+
+/// dmu = dz + dkl mu; dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2
+pub fn gaussian_sample_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
+    let [dz, dkl, mu, logvar, z] = [0, 1, 2, 3, 4].map(|i| x[i].data);
+    let (d, at) = (x[2].shape.last(), 0..mu.len());
+    let dmu = at.clone().map(|i| dz[i] + dkl[i / d] * mu[i]).collect();
+    let dlogvar = at.map(|i| (dz[i] * (z[i] - mu[i]) + dkl[i / d] * (logvar[i].exp() - 1.0)) / 2.0).collect();
+    vec![dmu, dlogvar]
 }
 
 /// The smallest k whose cumulative softmax exceeds u, the last one if none does.
