@@ -199,7 +199,11 @@ fn reparameterized() -> Vec<Case> {
         let inputs = || vec![normal("mu", SIZE), normal("logvar", SIZE)];
         [
             kernel(name, "fwd", inputs(), move |t, v| vec![loss(t, v)]),
-            kernel(name, "fwd+bwd", inputs(), move |t, v| t.grad(loss(t, v), v)),
+            // The loss is an output as well: otherwise the terms that only it needs are dropped.
+            kernel(name, "fwd+bwd", inputs(), move |t, v| {
+                let loss = loss(t, v);
+                [vec![loss], t.grad(loss, v)].concat()
+            }),
         ]
     };
     directions("reparam_kl_128x32", fused)
