@@ -65,6 +65,31 @@ impl DataArgs {
     }
 }
 
+/// The images or sequences of a data set that a picture begins with.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ChoiceArgs {
+    /// Seed of what is chosen, and of what is drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u32,
+    /// Split that is chosen from
+    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
+    pub split: Split,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+impl ChoiceArgs {
+    /// At most `n` of the split, of the size that the model wants.
+    pub fn choose(&self, model: &Model, n: usize) -> Result<Arc<Images>> {
+        Ok(Arc::new(self.open(model, self.split)?.sample(n, self.seed)))
+    }
+
+    /// All of a split.
+    pub fn open(&self, model: &Model, split: Split) -> Result<Arc<Images>> {
+        self.data.open(model, split)
+    }
+}
+
 /// What a data set is called in a configuration: its name, or the last component of its path.
 pub(super) fn data_name(name_or_path: &str) -> Result<String> {
     let path = Path::new(name_or_path);

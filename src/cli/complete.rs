@@ -1,10 +1,9 @@
 //! `pixtape complete`: an autoregressive model goes on with images whose upper part it is given.
 
-use super::args::{DataArgs, DeviceArgs, above_zero, count, split};
+use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
 use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
-use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::seen_by;
 use crate::models::{Family, Model};
@@ -12,7 +11,6 @@ use crate::report::grid::{Pictures, before_after_png};
 use crate::sampling::{Draw, Sampler, crop_to_bytes};
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Images that are drawn together at most.
 const BATCH: usize = 64;
@@ -39,17 +37,11 @@ pub(super) struct Args {
     /// Below 1 likelier and less varied completions, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
-    /// Seed of the choice of images and of the draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u32,
-    /// Split that the images are taken from
-    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
-    split: Split,
     /// The picture to write
     #[arg(long, value_name = "FILE", default_value = "complete.png")]
     out: PathBuf,
     #[command(flatten)]
-    data: DataArgs,
+    choice: ChoiceArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object on stdout
@@ -71,7 +63,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     if rows >= height {
         return Err(Error::Usage(format!("--rows {rows} leaves nothing to draw; keep fewer than {height} rows")));
     }
-    let images = Arc::new(args.data.open(model, args.split)?.sample(args.n, args.seed));
+    let images = args.choice.choose(model, args.n)?;
     let (n, given) = (images.len(), rows * width * channels);
     let seen = seen_by(model, images)?;
     let values = &seen.pixels;
@@ -81,7 +73,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let reduced = repeated(&seen.reduced, n, args.draws);
     let busy = Drawing::new(&format!("completing {n} images"), n * args.draws);
     let sampler = Sampler::new(&mut *backend, model, (n * args.draws).min(BATCH))?;
-    let how = Draw { seed: args.seed, temperature: args.temperature, classes: &classes, reduced: &reduced };
+    let how = Draw { seed: args.choice.seed, temperature: args.temperature, classes: &classes, reduced: &reduced };
     sampler.complete(&mut *backend, &mut drawn, given, how, &|images| busy.advance(images))?;
     drop(busy);
     output::write(&args.out, &completions_png(model, values, &drawn, given)?)?;

@@ -1,16 +1,14 @@
 //! `pixtape interpolate`: the way from one image to another through the latent space.
 
-use super::args::{DataArgs, DeviceArgs, count, split};
+use super::args::{ChoiceArgs, DeviceArgs, count};
 use super::output;
 use super::trained::{CheckpointArgs, Trained};
-use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::report::grid::{Pictures, grid_png};
 use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Show the way from one image to another through an autoencoder's latent space
 #[derive(Debug, clap::Args)]
@@ -24,17 +22,11 @@ pub(super) struct Args {
     /// Pictures a row, its two ends included
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(2..=256))]
     steps: usize,
-    /// Seed of the choice of images
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u32,
-    /// Split that the images are taken from
-    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
-    split: Split,
     /// The picture to write
     #[arg(long, value_name = "FILE", default_value = "interpolate.png")]
     out: PathBuf,
     #[command(flatten)]
-    data: DataArgs,
+    choice: ChoiceArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object on stdout
@@ -46,7 +38,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
     let model = &stored.model;
     eval::check_encoder(model)?;
-    let images = Arc::new(args.data.open(model, args.split)?.sample(2 * args.rows, args.seed));
+    let images = args.choice.choose(model, 2 * args.rows)?;
     let rows = images.len() / 2;
     if rows == 0 {
         return Err(Error::Failed(format!("{} has one image only; interpolation needs two", images.name())));

@@ -1,15 +1,13 @@
 //! `pixtape reconstruct`: images, and what an autoencoder makes of them.
 
-use super::args::{DataArgs, DeviceArgs, count, split};
+use super::args::{ChoiceArgs, DeviceArgs, count};
 use super::output;
 use super::trained::{CheckpointArgs, Trained};
-use crate::data::Split;
 use crate::error::Result;
 use crate::eval;
 use crate::report::grid::{Pictures, before_after_png};
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Show images beside what an autoencoder makes of them
 #[derive(Debug, clap::Args)]
@@ -20,17 +18,11 @@ pub(super) struct Args {
     /// How many images
     #[arg(short = 'n', value_name = "N", default_value_t = 16, value_parser = count(4096))]
     n: usize,
-    /// Seed of the choice of images
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u32,
-    /// Split that the images are taken from
-    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
-    split: Split,
     /// The picture to write
     #[arg(long, value_name = "FILE", default_value = "reconstruct.png")]
     out: PathBuf,
     #[command(flatten)]
-    data: DataArgs,
+    choice: ChoiceArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object on stdout
@@ -42,7 +34,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
     let model = &stored.model;
     eval::check_encoder(model)?;
-    let images = Arc::new(args.data.open(model, args.split)?.sample(args.n, args.seed));
+    let images = args.choice.choose(model, args.n)?;
     let n = images.len();
     let [shown, made] = eval::reconstruct(&mut *backend, model, images)?;
     let series = [&shown, &made].map(|pixels| Pictures::new(pixels, model.image));

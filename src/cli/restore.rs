@@ -1,18 +1,17 @@
 //! What `pixtape colorize` and `pixtape superres` share: images reduced, drawn back, and shown beside what they were.
 
-use super::args::{DataArgs, DeviceArgs, above_zero, count, split};
+use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
 use super::complete::repeated;
 use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
-use crate::data::{Reduction, Split};
+use crate::data::Reduction;
 use crate::error::{Error, Result};
 use crate::eval::seen_by;
 use crate::report::grid::{Pictures, before_after_png};
 use crate::sampling::{Draw, Sampler, crop_to_bytes};
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Images that are drawn together at most.
 const BATCH: usize = 64;
@@ -30,14 +29,8 @@ pub(super) struct RestoreArgs {
     /// Below 1 likelier and less varied draws, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
-    /// Seed of the choice of images and of the draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u32,
-    /// Split that the images are taken from
-    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
-    split: Split,
     #[command(flatten)]
-    data: DataArgs,
+    choice: ChoiceArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object on stdout
@@ -53,13 +46,13 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &PathBuf) -> Re
         let (preset, wanted) = (&model.config.preset, preset_of(reduction));
         return Err(Error::Failed(format!("{preset} has not learned to do this; give a checkpoint of {wanted}")));
     }
-    let images = Arc::new(args.data.open(model, args.split)?.sample(args.n, args.seed));
+    let images = args.choice.choose(model, args.n)?;
     let (n, len) = (images.len(), model.image.iter().product::<usize>());
     let seen = seen_by(model, images)?;
     let reduced = repeated(&seen.reduced, n, args.draws);
     let busy = Drawing::new(&format!("drawing {n} images"), n * args.draws);
     let sampler = Sampler::new(&mut *backend, model, (n * args.draws).min(BATCH))?;
-    let how = Draw { seed: args.seed, temperature: args.temperature, reduced: &reduced, ..Draw::default() };
+    let how = Draw { seed: args.choice.seed, temperature: args.temperature, reduced: &reduced, ..Draw::default() };
     let drawn = sampler.draw_with(&mut *backend, n * args.draws, how, &|images| busy.advance(images))?;
     drop(busy);
     let small = reduction.size(model.image);

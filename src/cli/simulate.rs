@@ -1,6 +1,6 @@
 //! `pixtape simulate`: a sequence model goes on with sequences whose beginning it is given.
 
-use super::args::{DataArgs, DeviceArgs, above_zero, count, split};
+use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
 use super::complete::{completions_png, repeated};
 use super::output;
 use super::progress::Busy;
@@ -45,17 +45,11 @@ pub(super) struct Args {
     /// Below 1 likelier and less varied futures, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
-    /// Seed of the choice of sequences and of the draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u32,
-    /// Split that the sequences are taken from
-    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
-    split: Split,
     /// The picture to write
     #[arg(long, value_name = "FILE", default_value = "simulate.png")]
     out: PathBuf,
     #[command(flatten)]
-    data: DataArgs,
+    choice: ChoiceArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object on stdout
@@ -72,16 +66,16 @@ pub(super) fn run(args: Args) -> Result<()> {
     if given >= steps {
         return Err(Error::Usage(format!("--prefix {given} leaves no future; give fewer than {steps} steps")));
     }
-    let held_out = args.data.open(model, args.split)?;
-    let training = args.data.open(model, Split::Train)?;
-    let chosen = Arc::new(held_out.sample(args.n, args.seed));
+    let held_out = args.choice.open(model, args.choice.split)?;
+    let training = args.choice.open(model, Split::Train)?;
+    let chosen = Arc::new(held_out.sample(args.n, args.choice.seed));
     let n = chosen.len();
     let truth = seen_by(model, chosen)?.pixels;
     let busy = Busy::new(&format!("simulating {n} sequences"));
     // All futures of a sequence stand together, so that each has a number of its own.
     let mut drawn = repeated(&truth, n, args.futures);
     let simulator = Simulator::new(&mut *backend, net, (n * args.futures).min(BATCH))?;
-    let how = Draw { seed: args.seed, temperature: args.temperature, ..Draw::default() };
+    let how = Draw { seed: args.choice.seed, temperature: args.temperature, ..Draw::default() };
     simulator.run(&mut *backend, &mut drawn, given, 0, how)?;
     let found = eval::futures(&mut *backend, model, held_out, training, given)?;
     drop(busy);
@@ -105,7 +99,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let row = |name: &str, nats: f64| vec![name.to_string(), format!("{nats:.3}")];
     let rows = [row(&model.config.preset, found.future), row("each value alone", found.baseline)];
-    let head = format!("the last {} of {steps} steps, {} {} sequences", steps - given, found.sequences, args.split);
+    let head =
+        format!("the last {} of {steps} steps, {} {} sequences", steps - given, found.sequences, args.choice.split);
     let (futures, origin, place) = (args.futures, stored.origin(), args.out.display());
     output::print(&format!(
         "{n} sequences with {futures} futures each by {origin} in {place}\n\n{}",

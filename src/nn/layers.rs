@@ -10,6 +10,26 @@ pub(super) fn by_fan_in(fan_in: usize) -> Init {
     Init::Uniform(1.0 / (fan_in as f32).sqrt())
 }
 
+/// A kernel `[kh, kw, ..]` and a bias of `outputs`, both uniform by the fan-in: taps times `inputs`.
+fn weight_and_bias(set: &mut ParamSet, path: &str, kernel: [usize; 4], inputs: usize, outputs: usize) -> [Param; 2] {
+    let init = by_fan_in(kernel[0] * kernel[1] * inputs);
+    let weight = set.weight(&format!("{path}.weight"), kernel, init, Layout::Conv);
+    [weight, set.weight(&format!("{path}.bias"), [outputs], init, Layout::Same)]
+}
+
+/// A kernel drawn from N(0, std^2).
+fn normal_weight(set: &mut ParamSet, path: &str, kernel: [usize; 4], std: f32) -> Param {
+    set.weight(&format!("{path}.weight"), kernel, Init::Normal(0.0, std), Layout::Conv)
+}
+
+/// `y + bias` along the channels, where there is one.
+fn biased(env: &Env, y: Var, bias: &Option<Param>) -> Var {
+    match bias {
+        Some(bias) => env.t.add_bias(y, env.get(bias)),
+        None => y,
+    }
+}
+
 /// `x[n, in] -> x weight + bias`, weight `[in, out]`.
 #[derive(Clone, Debug)]
 pub struct Linear {
@@ -103,10 +123,8 @@ impl Conv {
         [kh, kw]: [usize; 2],
         attrs: ConvAttrs,
     ) -> Self {
-        let init = by_fan_in(kh * kw * cin);
-        let weight = set.weight(&format!("{path}.weight"), [kh, kw, cin, cout], init, Layout::Conv);
-        let bias = Some(set.weight(&format!("{path}.bias"), [cout], init, Layout::Same));
-        Conv { weight, bias, attrs }
+        let [weight, bias] = weight_and_bias(set, path, [kh, kw, cin, cout], cin, cout);
+        Conv { weight, bias: Some(bias), attrs }
     }
 
     /// A square kernel without bias, weights drawn from N(0, std^2).
@@ -118,8 +136,7 @@ impl Conv {
         attrs: ConvAttrs,
         std: f32,
     ) -> Self {
-        let init = Init::Normal(0.0, std);
-        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cin, cout], init, Layout::Conv);
+        let weight = normal_weight(set, path, [kernel, kernel, cin, cout], std);
         Conv { weight, bias: None, attrs }
     }
 
@@ -132,11 +149,7 @@ impl Conv {
 
     /// `[n, h, w, cin] -> [n, oh, ow, cout]`
     pub fn forward(&self, env: &Env, x: Var) -> Var {
-        let y = env.t.conv(x, env.get(&self.weight), self.attrs);
-        match &self.bias {
-            Some(bias) => env.t.add_bias(y, env.get(bias)),
-            None => y,
-        }
+        biased(env, env.t.conv(x, env.get(&self.weight), self.attrs), &self.bias)
     }
 }
 
@@ -153,10 +166,8 @@ pub struct ConvTranspose {
 impl ConvTranspose {
     /// A square kernel with PyTorch's default initial values (whose fan-in counts the output channels here).
     pub fn new(set: &mut ParamSet, path: &str, [cin, cout]: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
-        let init = by_fan_in(kernel * kernel * cout);
-        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cout, cin], init, Layout::Conv);
-        let bias = Some(set.weight(&format!("{path}.bias"), [cout], init, Layout::Same));
-        ConvTranspose { weight, bias, attrs }
+        let [weight, bias] = weight_and_bias(set, path, [kernel, kernel, cout, cin], cout, cout);
+        ConvTranspose { weight, bias: Some(bias), attrs }
     }
 
     /// A square kernel without bias, weights drawn from N(0, std^2).
@@ -168,8 +179,7 @@ impl ConvTranspose {
         attrs: ConvAttrs,
         std: f32,
     ) -> Self {
-        let init = Init::Normal(0.0, std);
-        let weight = set.weight(&format!("{path}.weight"), [kernel, kernel, cout, cin], init, Layout::Conv);
+        let weight = normal_weight(set, path, [kernel, kernel, cout, cin], std);
         ConvTranspose { weight, bias: None, attrs }
     }
 
@@ -185,11 +195,7 @@ impl ConvTranspose {
 
     /// The same, cut off at the end to `size`, or with zeros there.
     pub fn forward_to(&self, env: &Env, x: Var, size: [usize; 2]) -> Var {
-        let y = env.t.conv_transpose(x, env.get(&self.weight), self.attrs, size);
-        match &self.bias {
-            Some(bias) => env.t.add_bias(y, env.get(bias)),
-            None => y,
-        }
+        biased(env, env.t.conv_transpose(x, env.get(&self.weight), self.attrs, size), &self.bias)
     }
 }
 

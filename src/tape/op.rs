@@ -82,6 +82,12 @@ pub enum Unary {
 }
 
 impl Unary {
+    /// Every function, with a slope where it takes one: what tests and cases go through.
+    pub const EACH: [Unary; 12] = {
+        use Unary::*;
+        [Relu, LeakyRelu(0.2), Elu, Tanh, Sigmoid, Softplus, Silu, Exp, Log, Sqrt, Square, Recip]
+    };
+
     /// Whether the derivative is computed from the output y; otherwise it is computed from the input x.
     /// An activation whose derivative needs y alone can be folded into the step that makes x.
     pub fn saves_output(self) -> bool {

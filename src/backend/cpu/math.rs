@@ -308,20 +308,7 @@ mod tests {
         assert_eq!([softplus(1e4), softplus(-1e4), softplus(f32::INFINITY)], [1e4, 0.0, f32::INFINITY]);
         assert_eq!(unary(Unary::Elu, f32::NEG_INFINITY), -1.0);
         assert_eq!(tanh(-0.0).to_bits(), (-0f32).to_bits());
-        for f in [
-            Unary::Relu,
-            Unary::LeakyRelu(0.2),
-            Unary::Elu,
-            Unary::Tanh,
-            Unary::Sigmoid,
-            Unary::Softplus,
-            Unary::Silu,
-            Unary::Exp,
-            Unary::Log,
-            Unary::Sqrt,
-            Unary::Square,
-            Unary::Recip,
-        ] {
+        for f in Unary::EACH {
             assert!(unary(f, f32::NAN).is_nan(), "{f} hides NaN");
         }
         assert!(exp_minus_1_minus(f32::NAN).is_nan());

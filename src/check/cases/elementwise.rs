@@ -6,21 +6,6 @@ use crate::shape::Shape;
 use crate::tape::op::{Binary, Op, Unary};
 use crate::tape::text::binary_name;
 
-const FUNCTIONS: [Unary; 12] = [
-    Unary::Relu,
-    Unary::LeakyRelu(0.2),
-    Unary::Elu,
-    Unary::Tanh,
-    Unary::Sigmoid,
-    Unary::Softplus,
-    Unary::Silu,
-    Unary::Exp,
-    Unary::Log,
-    Unary::Sqrt,
-    Unary::Square,
-    Unary::Recip,
-];
-
 /// One element, none, less than a vector register, odd, many rows.
 fn sizes() -> [Shape; 6] {
     [[].into(), [0].into(), [3].into(), [17, 33].into(), [130, 33].into(), [2, 3, 5, 7].into()]
@@ -28,7 +13,7 @@ fn sizes() -> [Shape; 6] {
 
 pub fn unary() -> Vec<Case> {
     let mut all = vec![];
-    for f in FUNCTIONS {
+    for f in Unary::EACH {
         let draw = match f {
             Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => Draw::Away,
             Unary::Log | Unary::Sqrt | Unary::Recip => Draw::POSITIVE,
@@ -53,7 +38,7 @@ pub fn unary() -> Vec<Case> {
 
 pub fn unary_bwd() -> Vec<Case> {
     let mut all = vec![];
-    for f in FUNCTIONS {
+    for f in Unary::EACH {
         // What f saves: an output in its range, or an input in its domain.
         let draw = match f {
             Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => Draw::Away,
