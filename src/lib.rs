@@ -10,7 +10,7 @@
 //!    `backend/cpu/product/`.
 //! 6. [`nn`] and [`optim`]: layers, parameters, and optimisers as values (old -> new).
 //! 7. [`models`]: the families, each to be read beside its paper.
-//! 8. [`train`], [`sampling`], [`simulation`], [`control`], [`eval`], [`report`]: what the command line puts together.
+//! 8. [`train`], [`sampling`], [`control`], [`eval`], [`report`]: what the command line puts together.
 //!
 //! A gradient is recorded arithmetic like any other, so it can be differentiated again:
 //!
@@ -55,7 +55,6 @@ pub mod report;
 pub mod rng;
 pub mod sampling;
 pub mod shape;
-pub mod simulation;
 pub mod tape;
 pub mod tensor_file;
 pub mod train;

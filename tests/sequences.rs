@@ -8,8 +8,7 @@ use pixtape::data::{Images, Levels, Pendulum, Split};
 use pixtape::eval;
 use pixtape::models::{Family, Model, Observations, Sequence, Values};
 use pixtape::rng::{self, Stream};
-use pixtape::sampling::{Draw, Sampler};
-use pixtape::simulation::Simulator;
+use pixtape::sampling::{Draw, Sampler, Simulator};
 use std::sync::Arc;
 
 const PRESETS: [&str; 3] = ["lstm-oscillator", "lstm-pendulum", "lstm-rows-mnist"];

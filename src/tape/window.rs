@@ -15,6 +15,7 @@ use super::times::{self, Read, Times};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// Name of the input that holds the image, and of the output with a draw for each of its positions.
 pub const IMAGE: &str = "x";
@@ -37,6 +38,13 @@ pub struct Window {
     pub channels: [u32; 2],
     /// Always 0.
     pub padding: u32,
+}
+
+impl Window {
+    /// Its rows, columns and channels.
+    pub fn ranges(&self) -> [Range<usize>; 3] {
+        [self.rows, self.columns, self.channels].map(|[start, end]| start as usize..end as usize)
+    }
 }
 
 /// A plan with a schedule of windows.
@@ -313,10 +321,10 @@ mod tests {
             let Some([h, w, c]) = *size else { continue };
             let mut count = vec![0; h * w * c];
             for window in plan.windows.iter().filter(|window| window.step == i as u32) {
-                let range = |r: [u32; 2]| r[0] as usize..r[1] as usize;
-                for row in range(window.rows) {
-                    for column in range(window.columns) {
-                        range(window.channels).for_each(|k| count[(row * w + column) * c + k] += 1);
+                let [rows, columns, channels] = window.ranges();
+                for row in rows {
+                    for column in columns.clone() {
+                        channels.clone().for_each(|k| count[(row * w + column) * c + k] += 1);
                     }
                 }
             }

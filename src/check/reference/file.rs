@@ -2,7 +2,7 @@
 
 use crate::check::case::GRADIENT_TOLERANCE;
 use crate::check::draw::Values;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shape::DType;
 use crate::tensor_file::Kind;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -154,14 +154,4 @@ fn read_tensor(view: &TensorView) -> Result<Tensor, String> {
         other => return Err(format!("is {other}; floats are F32, integers I64")),
     };
     Ok(Tensor { shape, values })
-}
-
-/// The body of the fuzz target: no bytes make the parser panic, and no case that it accepts makes the recorder panic.
-pub fn fuzz_parse(bytes: &[u8]) {
-    if let Ok(file) = CaseFile::parse(Path::new("fuzz"), bytes) {
-        for case in &file.cases {
-            // What a case makes of its tensors is an error or a tape, both fine.
-            let _: Result<(), Error> = super::recorder::Recorder::record(case).map(drop).map_err(Error::Failed);
-        }
-    }
 }

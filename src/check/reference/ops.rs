@@ -1,7 +1,8 @@
 //! What each word of the op table records.
 
+use super::file::Case;
 use super::layout::Layout;
-use super::recorder::Recorder;
+use super::recorder::{Recorded, Recorder};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
 use crate::tape::op::{Op, Scalar, Unary};
@@ -48,12 +49,14 @@ pub const OPS: [&str; TABLE.len()] = {
     words
 };
 
-/// Records a case of this op.
-pub fn record(op: &str, r: &mut Recorder) -> Result<(), String> {
-    match TABLE.iter().find(|(word, _)| *word == op) {
-        Some((_, rule)) => rule(r),
-        None => Err(format!("its op {op:?} is unknown; known are {}", OPS.join(", "))),
+/// Records a case, with its gradients where it has cotangents. The error is a sentence.
+pub fn record(case: &Case) -> Result<Recorded, String> {
+    let mut recorder = Recorder::new(case);
+    match TABLE.iter().find(|(word, _)| *word == case.op) {
+        Some((_, rule)) => rule(&mut recorder)?,
+        None => return Err(format!("its op {:?} is unknown; known are {}", case.op, OPS.join(", "))),
     }
+    recorder.finish()
 }
 
 /// Stride and padding.

@@ -3,9 +3,9 @@
 //! Nothing here may panic, whatever the file says: every shape is verified before it is recorded, and every output
 //! against its expected tensor before anything is computed.
 
+use super::compared::Compared;
 use super::file::{Case, Tensor};
 use super::layout::Layout;
-use super::{Compared, ops};
 use crate::backend::{Backend, Scalars};
 use crate::check::draw::Values;
 use crate::shape::{DType, Meta};
@@ -61,9 +61,9 @@ pub struct Recorded {
 }
 
 impl<'a> Recorder<'a> {
-    /// Records a case, with its gradients where it has cotangents. The error is a sentence.
-    pub fn record(case: &'a Case) -> Result<Recorded, String> {
-        let mut r = Recorder {
+    /// Nothing of the case is recorded yet.
+    pub fn new(case: &'a Case) -> Self {
+        Recorder {
             case,
             tape: Tape::new(),
             scalars: Scalars::default(),
@@ -74,13 +74,16 @@ impl<'a> Recorder<'a> {
             reads: vec![],
             projections: vec![],
             used: BTreeSet::new(),
-        };
-        ops::record(&case.op, &mut r)?;
-        r.gradients()?;
-        if let Some(extra) = case.tensors.keys().find(|name| !r.used.contains(*name)) {
-            return Err(format!("it has a tensor {extra} that {} does not know", case.op));
         }
-        Ok(Recorded { tape: r.tape, scalars: r.scalars, feeds: r.feeds, reads: r.reads })
+    }
+
+    /// The recorded case, with its gradients where it has cotangents. The error is a sentence.
+    pub fn finish(mut self) -> Result<Recorded, String> {
+        self.gradients()?;
+        if let Some(extra) = self.case.tensors.keys().find(|name| !self.used.contains(*name)) {
+            return Err(format!("it has a tensor {extra} that {} does not know", self.case.op));
+        }
+        Ok(Recorded { tape: self.tape, scalars: self.scalars, feeds: self.feeds, reads: self.reads })
     }
 
     /// The input `name`, whose shape is spelled in letters, one an extent: a letter stands for the same extent wherever

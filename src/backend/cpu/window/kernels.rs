@@ -169,11 +169,8 @@ fn image_size(step: &Step) -> [usize; 3] {
 
 /// A window as a part of a convolution's output.
 fn part(window: &Window) -> Part {
-    Part { rows: range(window.rows), columns: range(window.columns), channels: range(window.channels) }
-}
-
-pub(super) fn range([start, end]: [u32; 2]) -> Range<usize> {
-    start as usize..end as usize
+    let [rows, columns, channels] = window.ranges();
+    Part { rows, columns, channels }
 }
 
 /// A pixel of an image of the share.
@@ -188,9 +185,10 @@ struct Pixel {
 /// Calls `f` with each pixel of a window and its channels.
 #[inline(always)]
 fn each_pixel([h, w, _]: [usize; 3], window: &Window, images: usize, mut f: impl FnMut(Pixel, Range<usize>)) {
-    for (image, row) in (0..images).flat_map(|image| range(window.rows).map(move |row| (image, row))) {
-        for column in range(window.columns) {
-            f(Pixel { image, row, column, index: (image * h + row) * w + column }, range(window.channels));
+    let [rows, columns, channels] = window.ranges();
+    for (image, row) in (0..images).flat_map(|image| rows.clone().map(move |row| (image, row))) {
+        for column in columns.clone() {
+            f(Pixel { image, row, column, index: (image * h + row) * w + column }, channels.clone());
         }
     }
 }
@@ -199,10 +197,11 @@ fn each_pixel([h, w, _]: [usize; 3], window: &Window, images: usize, mut f: impl
 #[inline(always)]
 fn each_run(size: [usize; 3], window: &Window, images: usize, mut f: impl FnMut(Range<usize>)) {
     let [h, w, c] = size;
-    if range(window.channels) == (0..c) {
-        for (image, row) in (0..images).flat_map(|image| range(window.rows).map(move |row| (image, row))) {
+    let [rows, columns, channels] = window.ranges();
+    if channels == (0..c) {
+        for (image, row) in (0..images).flat_map(|image| rows.clone().map(move |row| (image, row))) {
             let start = (image * h + row) * w;
-            f((start + window.columns[0] as usize) * c..(start + window.columns[1] as usize) * c);
+            f((start + columns.start) * c..(start + columns.end) * c);
         }
     } else {
         each_pixel(size, window, images, |pixel, channels| {

@@ -4,13 +4,13 @@
 //! What a pixel reads of the states before it is a convolution of y: the row above through `k` taps, or the pixel above and
 //! the one before. It is added to the gates in one chain of sums, as in the whole scan.
 
-use super::kernels::range;
 use crate::backend::cpu::lstm;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
 use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::op::Op;
 use crate::tape::plan::Step;
 use crate::tape::window::Window;
+use std::ops::Range;
 
 /// Height, width, units.
 fn size(step: &Step) -> [usize; 3] {
@@ -46,7 +46,7 @@ pub(super) fn run(
 ) {
     let [h, w, d] = size(step);
     // Windows of scans are pixels, in the order in which they are read.
-    let (row, column, units) = (window.rows[0] as usize, window.columns[0] as usize, range(window.channels));
+    let [Range { start: row, .. }, Range { start: column, .. }, units] = window.ranges();
     let pixel = |image: usize, row: usize, column: usize| (image * h + row) * w + column;
     for image in 0..images {
         let at = pixel(image, row, column);

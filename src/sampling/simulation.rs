@@ -1,10 +1,10 @@
 //! Time series drawn forward: a model's state goes from step to step, its draws are its next observations.
 
+use super::draw::Draw;
 use crate::backend::{self, Backend, Compiled, Feed};
 use crate::data::held_torques;
 use crate::error::Result;
 use crate::models::{Observations, Sequence};
-use crate::sampling::Draw;
 use crate::tape::cost::{self, Cost};
 
 /// The plans that go on with sequences, compiled for one batch size.
