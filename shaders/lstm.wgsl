@@ -1,8 +1,7 @@
 // LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
 //
-// A cell: a thread for each unit of each row. A sequence: a workgroup walks a block of ROWS rows of the batch through all of
-// time on its own, a thread for each unit; states pass from step to step through y (forwards) and dz (backwards), between
-// storage barriers. FLOPs: 8 h a gate element for the recurrent product, 20 (40) a unit for the cell. Bytes: z, y and kept
+// A thread for each unit of each row. A sequence is a dispatch for each step; states pass from step to step through y (forwards)
+// and dz (backwards). FLOPs: 8 h a gate element for the recurrent product, 20 (40) a unit for the cell. Bytes: z, y and kept
 // once, w_hh once a step from the cache. Bound by the latency of a step, then by reading w_hh.
 
 struct LstmArgs {
@@ -11,6 +10,8 @@ struct LstmArgs {
     rows: u32,
     /// Units.
     h: u32,
+    /// The step of a sequence that this dispatch makes.
+    step: u32,
 }
 
 @group(0) @binding(0) var<uniform> args: LstmArgs;
@@ -80,112 +81,97 @@ fn lstm_cell_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
     }
 }
 
-/// Rows that a workgroup takes through time.
-const ROWS: u32 = 2u;
-
-/// a = z[steps, rows, 4h], b = h0, c = c0, d = w_hh[h, 4h]: y[steps, rows, h], out1 = c_n, out2 = kept[steps, rows, 5h].
-/// Launch: 256 threads, ceil(rows / ROWS) workgroups.
+/// Step args.step. a = z[steps, rows, 4h], b = h0, c = c0, d = w_hh[h, 4h]: y[steps, rows, h], out1 = the cells so far, at last
+/// c_n, out2 = kept[steps, rows, 5h]. Launch: as lstm_cell, once a step.
 @compute @workgroup_size(256)
 fn lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let first = group_index(group, groups) * ROWS;
+    let i = group_index(group, groups) * 256u + t;
     let h = args.h;
     let states = args.rows * h;
-    if first >= args.rows {
+    if i >= states {
         return;
     }
-    for (var i = t; i < ROWS * h; i += 256u) {
-        if first * h + i < states {
-            out1[first * h + i] = c[first * h + i];
+    let is_first = args.step == 0u;
+    let unit = i % h;
+    let row_at = i - unit;
+    let z_at = args.step * 4u * states + 4u * row_at + unit;
+    var z = vec4f(a[z_at], a[z_at + h], a[z_at + 2u * h], a[z_at + 3u * h]);
+    for (var k = 0u; k < h; k++) {
+        var before = 0f;
+        if is_first {
+            before = b[row_at + k];
+        } else {
+            before = y[(args.step - 1u) * states + row_at + k];
         }
+        let w_at = k * 4u * h + unit;
+        z = fma(vec4f(before), vec4f(d[w_at], d[w_at + h], d[w_at + 2u * h], d[w_at + 3u * h]), z);
     }
-    for (var step = 0u; step < args.steps; step++) {
-        storageBarrier();
-        // Unit i % h of row i / h of the block.
-        for (var i = t; i < ROWS * h; i += 256u) {
-            let row = first + i / h;
-            if row < args.rows {
-                let unit = i % h;
-                let z_at = (step * args.rows + row) * 4u * h + unit;
-                var z = vec4f(a[z_at], a[z_at + h], a[z_at + 2u * h], a[z_at + 3u * h]);
-                for (var k = 0u; k < h; k++) {
-                    var before = 0f;
-                    if step == 0u {
-                        before = b[row * h + k];
-                    } else {
-                        before = y[((step - 1u) * args.rows + row) * h + k];
-                    }
-                    let w_at = k * 4u * h + unit;
-                    z = fma(vec4f(before), vec4f(d[w_at], d[w_at + h], d[w_at + 2u * h], d[w_at + 3u * h]), z);
-                }
-                let gates = activate(z);
-                let state = row * h + unit;
-                let cell = gates.y * out1[state] + gates.x * gates.z;
-                out1[state] = cell;
-                y[step * states + state] = gates.w * tanh_of(cell);
-                let kept = (step * args.rows + row) * 5u * h + unit;
-                out2[kept] = gates.x;
-                out2[kept + h] = gates.y;
-                out2[kept + 2u * h] = gates.z;
-                out2[kept + 3u * h] = gates.w;
-                out2[kept + 4u * h] = cell;
-            }
-        }
+    let gates = activate(z);
+    var cell = 0f;
+    if is_first {
+        cell = c[i];
+    } else {
+        cell = out1[i];
     }
+    cell = gates.y * cell + gates.x * gates.z;
+    out1[i] = cell;
+    y[args.step * states + i] = gates.w * tanh_of(cell);
+    let kept = args.step * 5u * states + 5u * row_at + unit;
+    out2[kept] = gates.x;
+    out2[kept + h] = gates.y;
+    out2[kept + 2u * h] = gates.z;
+    out2[kept + 3u * h] = gates.w;
+    out2[kept + 4u * h] = cell;
 }
 
-/// a = dy[steps, rows, h], b = dc_n, c = c0, d = w_hh, e = kept: y = dz[steps, rows, 4h], out1 = dh0, out2 = dc0. dz w_hh^T
-/// is the gradient that a step passes to the one before it. Launch: as lstm.
+/// Step args.step, from the last one down, or what the first one leaves where args.step is args.steps. a = dy[steps, rows, h],
+/// b = dc_n, c = c0, d = w_hh, e = kept: y = dz[steps, rows, 4h], out1 = dh0, out2 = the gradient of the cells so far, at last dc0.
+/// dz w_hh^T is the gradient that a step passes to the one before it. Launch: as lstm_cell, once a step and once more.
 @compute @workgroup_size(256)
 fn lstm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let first = group_index(group, groups) * ROWS;
+    let i = group_index(group, groups) * 256u + t;
     let h = args.h;
     let states = args.rows * h;
-    if first >= args.rows {
+    if i >= states {
         return;
     }
-    for (var i = t; i < ROWS * h; i += 256u) {
-        if first * h + i < states {
-            out2[first * h + i] = b[first * h + i];
+    let is_end = args.step == args.steps;
+    let unit = i % h;
+    let row_at = i - unit;
+    // Of the state, from the step behind.
+    let behind = select(args.step + 1u, 0u, is_end);
+    var dh = 0f;
+    if behind < args.steps {
+        let dz_at = behind * 4u * states + 4u * row_at;
+        for (var k = 0u; k < 4u * h; k++) {
+            dh = fma(y[dz_at + k], d[unit * 4u * h + k], dh);
         }
     }
-    // One round more than there are steps: the last one leaves the gradient of h0.
-    for (var round = 0u; round <= args.steps; round++) {
-        storageBarrier();
-        for (var i = t; i < ROWS * h; i += 256u) {
-            let row = first + i / h;
-            if row < args.rows {
-                let unit = i % h;
-                let state = row * h + unit;
-                // From the step behind.
-                var dh = 0f;
-                if round > 0u {
-                    let later = ((args.steps - round) * args.rows + row) * 4u * h;
-                    for (var k = 0u; k < 4u * h; k++) {
-                        dh = fma(y[later + k], d[unit * 4u * h + k], dh);
-                    }
-                }
-                if round == args.steps {
-                    out1[state] = dh;
-                } else {
-                    let step = args.steps - 1u - round;
-                    dh += a[step * states + state];
-                    let kept = (step * args.rows + row) * 5u * h + unit;
-                    let gates = vec4f(e[kept], e[kept + h], e[kept + 2u * h], e[kept + 3u * h]);
-                    let th = tanh_of(e[kept + 4u * h]);
-                    let dc = out2[state] + dh * gates.w * (1f - th * th);
-                    var before = c[state];
-                    if step > 0u {
-                        before = e[kept + 4u * h - args.rows * 5u * h];
-                    }
-                    let dz = gate_gradients(gates, dh, dc, before, th);
-                    let at = (step * args.rows + row) * 4u * h + unit;
-                    y[at] = dz.x;
-                    y[at + h] = dz.y;
-                    y[at + 2u * h] = dz.z;
-                    y[at + 3u * h] = dz.w;
-                    out2[state] = dc * gates.y;
-                }
-            }
-        }
+    var dc = 0f;
+    if behind < args.steps {
+        dc = out2[i];
+    } else {
+        dc = b[i];
     }
+    if is_end {
+        out1[i] = dh;
+        out2[i] = dc;
+        return;
+    }
+    dh += a[args.step * states + i];
+    let kept = args.step * 5u * states + 5u * row_at + unit;
+    let gates = vec4f(e[kept], e[kept + h], e[kept + 2u * h], e[kept + 3u * h]);
+    let th = tanh_of(e[kept + 4u * h]);
+    dc += dh * gates.w * (1f - th * th);
+    var before = c[i];
+    if args.step > 0u {
+        before = e[kept + 4u * h - 5u * states];
+    }
+    let dz = gate_gradients(gates, dh, dc, before, th);
+    let at = args.step * 4u * states + 4u * row_at + unit;
+    y[at] = dz.x;
+    y[at + h] = dz.y;
+    y[at + 2u * h] = dz.z;
+    y[at + 3u * h] = dz.w;
+    out2[i] = dc * gates.y;
 }

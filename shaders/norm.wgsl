@@ -45,38 +45,74 @@ fn sum_of_column(t: u32, columns: u32, value: vec4f) -> vec4f {
     return lanes[t % columns];
 }
 
-/// out y[chunk, 3, width]: the mean of each column of a chunk of a = x, the sum and the sum of squares of the deviations
+/// What a thread goes through of a: the elements at, at + step, .. before `end`.
+struct Lane {
+    at: u32,
+    step: u32,
+    end: u32,
+}
+
+/// Of the elements of a that the threads of a column of the workgroup go through, n in all: their mean, the sum of the deviations
+/// from it, and that of their squares. Called by all threads.
+fn statistics(t: u32, columns: u32, lane: Lane, n: u32) -> vec3f {
+    var total = 0f;
+    for (var i = lane.at; i < lane.end; i += lane.step) {
+        total += a[i];
+    }
+    let mean = sum_of_column(t, columns, vec4f(total, 0f, 0f, 0f)).x / f32(max(n, 1u));
+    var sums = vec4f(0f);
+    for (var i = lane.at; i < lane.end; i += lane.step) {
+        let d = a[i] - mean;
+        sums += vec4f(d, d * d, 0f, 0f);
+    }
+    return vec3f(mean, sum_of_column(t, columns, sums).xy);
+}
+
+/// A row, by all threads of a workgroup.
+fn lane_of_row(row: u32, t: u32) -> Lane {
+    return Lane(row * args.width + t, 256u, (row + 1u) * args.width);
+}
+
+/// A column of a chunk of rows, by the threads of a column of the workgroup.
+struct ChunkColumn {
+    /// The same for all threads; may lie beyond the last one.
+    chunk: u32,
+    /// Beyond the width where there is none; then the lane is empty.
+    column: u32,
+    /// Rows of the chunk.
+    rows: u32,
+    lane: Lane,
+}
+
+fn chunk_column(index: u32, t: u32) -> ChunkColumn {
+    let blocks = (args.width + args.columns - 1u) / args.columns;
+    let chunk = index / blocks;
+    let column = index % blocks * args.columns + t % args.columns;
+    let start = min(chunk * args.chunk_rows, args.rows);
+    let stop = min(start + args.chunk_rows, args.rows);
+    let first = (start + t / args.columns) * args.width + column;
+    let end = stop * args.width;
+    return ChunkColumn(chunk, column, stop - start, Lane(select(end, first, column < args.width), 256u / args.columns * args.width, end));
+}
+
+/// y[chunk, count, column] = the first `count` of these values. Called by all threads.
+fn store_of_chunk(t: u32, c: ChunkColumn, count: u32, values: vec3f) {
+    if t < args.columns && c.column < args.width {
+        for (var i = 0u; i < count; i++) {
+            y[(c.chunk * count + i) * args.width + c.column] = values[i];
+        }
+    }
+}
+
+/// y[chunk, 3, width]: the mean of each column of a chunk of a = x, the sum and the sum of squares of the deviations
 /// from it. Launch: 256 threads; ceil(width / columns) workgroups a chunk.
 @compute @workgroup_size(256)
 fn batch_norm_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let index = group_index(group, groups);
-    let blocks = (args.width + args.columns - 1u) / args.columns;
-    let chunk = index / blocks;
-    if chunk >= args.chunks {
+    let c = chunk_column(group_index(group, groups), t);
+    if c.chunk >= args.chunks {
         return;
     }
-    let column = index % blocks * args.columns + t % args.columns;
-    let start = chunk * args.chunk_rows;
-    let stop = min(start + args.chunk_rows, args.rows);
-    let first = select(stop, start + t / args.columns, column < args.width);
-    let step = 256u / args.columns;
-    var total = 0f;
-    for (var row = first; row < stop; row += step) {
-        total += a[row * args.width + column];
-    }
-    let mean = sum_of_column(t, args.columns, vec4f(total, 0f, 0f, 0f)).x / f32(max(stop - start, 1u));
-    var sums = vec4f(0f);
-    for (var row = first; row < stop; row += step) {
-        let d = a[row * args.width + column] - mean;
-        sums += vec4f(d, d * d, 0f, 0f);
-    }
-    let joined = sum_of_column(t, args.columns, sums);
-    if t < args.columns && column < args.width {
-        let at = chunk * 3u * args.width + column;
-        y[at] = mean;
-        y[at + args.width] = joined.x;
-        y[at + 2u * args.width] = joined.y;
-    }
+    store_of_chunk(t, c, 3u, statistics(t, args.columns, c.lane, c.rows));
 }
 
 /// From a = the statistics of all chunks, b = beta and gamma: y = factors[2, width] (scale, shift), out1 = mean,
@@ -131,30 +167,16 @@ fn batch_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 /// p = mean. Launch: as batch_norm_statistics.
 @compute @workgroup_size(256)
 fn batch_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let index = group_index(group, groups);
-    let blocks = (args.width + args.columns - 1u) / args.columns;
-    let chunk = index / blocks;
-    if chunk >= args.chunks {
+    let c = chunk_column(group_index(group, groups), t);
+    if c.chunk >= args.chunks {
         return;
     }
-    let column = index % blocks * args.columns + t % args.columns;
-    let start = chunk * args.chunk_rows;
-    let stop = min(start + args.chunk_rows, args.rows);
     var sums = vec4f(0f);
-    if column < args.width {
-        for (var row = start + t / args.columns; row < stop; row += 256u / args.columns) {
-            let dy = a[row * args.width + column];
-            let d = b[row * args.width + column] - p[column];
-            sums += vec4f(dy, dy * d, d, 0f);
-        }
+    for (var i = c.lane.at; i < c.lane.end; i += c.lane.step) {
+        let d = b[i] - p[c.column];
+        sums += vec4f(a[i], a[i] * d, d, 0f);
     }
-    let joined = sum_of_column(t, args.columns, sums);
-    if t < args.columns && column < args.width {
-        let at = chunk * 3u * args.width + column;
-        y[at] = joined.x;
-        y[at + args.width] = joined.y;
-        y[at + 2u * args.width] = joined.z;
-    }
+    store_of_chunk(t, c, 3u, sum_of_column(t, args.columns, sums).xyz);
 }
 
 /// From a = the sums of all chunks, gamma and q = inv_std: out1 = dgamma, out2 = dbeta, y = factors[3, width] of dy, of
@@ -210,26 +232,17 @@ fn layer_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     if row >= args.rows {
         return;
     }
-    let start = row * args.width;
-    let n = f32(max(args.width, 1u));
-    var total = 0f;
-    for (var j = t; j < args.width; j += 256u) {
-        total += a[start + j];
-    }
-    let rough = sum_of_column(t, 1u, vec4f(total, 0f, 0f, 0f)).x / n;
-    var sums = vec4f(0f);
-    for (var j = t; j < args.width; j += 256u) {
-        let d = a[start + j] - rough;
-        sums += vec4f(d, d * d, 0f, 0f);
-    }
-    let joined = sum_of_column(t, 1u, sums) / n;
-    let variance = joined.y - joined.x * joined.x;
+    let lane = lane_of_row(row, t);
+    let found = statistics(t, 1u, lane, args.width);
+    let means = found.yz / f32(max(args.width, 1u));
+    let variance = means.y - means.x * means.x;
     let inv_std = 1f / sqrt(select(variance, 0f, variance < 0f) + args.eps);
-    for (var j = t; j < args.width; j += 256u) {
-        y[start + j] = ((a[start + j] - rough) - joined.x) * inv_std * gamma[j] + b[j];
+    for (var i = lane.at; i < lane.end; i += lane.step) {
+        let j = i - row * args.width;
+        y[i] = ((a[i] - found.x) - means.x) * inv_std * gamma[j] + b[j];
     }
     if t == 0u {
-        out1[row] = rough + joined.x;
+        out1[row] = found.x + means.x;
         out2[row] = inv_std;
     }
 }
@@ -269,27 +282,15 @@ fn layer_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
 /// gamma = the offsets that layer_norm_bwd has left. Launch: as batch_norm_statistics.
 @compute @workgroup_size(256)
 fn layer_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let index = group_index(group, groups);
-    let blocks = (args.width + args.columns - 1u) / args.columns;
-    let chunk = index / blocks;
-    if chunk >= args.chunks {
+    let c = chunk_column(group_index(group, groups), t);
+    if c.chunk >= args.chunks {
         return;
     }
-    let column = index % blocks * args.columns + t % args.columns;
-    let start = chunk * args.chunk_rows;
-    let stop = min(start + args.chunk_rows, args.rows);
     var sums = vec4f(0f);
-    if column < args.width {
-        for (var row = start + t / args.columns; row < stop; row += 256u / args.columns) {
-            let dy = a[row * args.width + column];
-            let xhat = ((b[row * args.width + column] - p[row]) - gamma[row]) * q[row];
-            sums += vec4f(dy * xhat, dy, 0f, 0f);
-        }
+    for (var i = c.lane.at; i < c.lane.end; i += c.lane.step) {
+        let row = i / args.width;
+        let xhat = ((b[i] - p[row]) - gamma[row]) * q[row];
+        sums += vec4f(a[i] * xhat, a[i], 0f, 0f);
     }
-    let joined = sum_of_column(t, args.columns, sums);
-    if t < args.columns && column < args.width {
-        let at = chunk * 2u * args.width + column;
-        y[at] = joined.x;
-        y[at + args.width] = joined.y;
-    }
+    store_of_chunk(t, c, 2u, sum_of_column(t, args.columns, sums).xyz);
 }

@@ -164,9 +164,12 @@ pub trait Backend {
     /// Bytes of all buffers that the device holds for this program.
     fn memory_bytes(&self) -> usize;
 
-    /// What the device can do at best by its own description: f32 GFLOP/s and GB/s. `None` where that must be measured.
-    fn peaks(&self) -> Option<[f64; 2]> {
-        None
+    /// What the device can do at best, by its own description or measured on it: f32 GFLOP/s and GB/s. `None` on the processor.
+    ///
+    /// # Errors
+    /// What the device reports while it is measured.
+    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+        Ok(None)
     }
 }
 

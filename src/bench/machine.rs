@@ -1,4 +1,5 @@
-//! What the machine could do at best, measured in the same command as everything that is held against it.
+//! What the machine could do at best, measured in the same command as everything that is held against it: the processor here,
+//! a card by [`Backend::peaks`](crate::backend::Backend::peaks).
 
 use crate::backend::cpu::product::{Isa, peak_gflops};
 use crate::tape::cost::Cost;

@@ -48,8 +48,8 @@ pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<
         Kind::Steps => select(&steps::names(), &options.names)?,
         Kind::Sampling => select(&sampling::names(), &options.names)?,
     };
-    let device = crate::backend::open(&options.device, options.threads)?;
-    let (info, peaks) = (device.describe(), device.peaks());
+    let mut device = crate::backend::open(&options.device, options.threads)?;
+    let (info, peaks) = (device.describe(), device.peaks()?);
     let limits =
         peaks.map_or_else(|| Limits::measure(info.threads), |[peak_gflops, peak_gbs]| Limits { peak_gflops, peak_gbs });
     drop(device);

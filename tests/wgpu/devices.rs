@@ -1,6 +1,9 @@
-//! Adapters by number and name, and what is said where there is none.
+//! Adapters by number and name, what is said where there is none or it cannot do what is asked, and what it can do at best.
 
 use crate::wgpu;
+use pixtape::shape::Meta;
+use pixtape::tape::Tape;
+use pixtape::tape::plan::Plan;
 use std::process::{Command, Output};
 
 fn pixtape(arguments: &[&str]) -> Output {
@@ -47,4 +50,41 @@ fn adapters_are_listed_and_chosen_by_number_and_name() {
     let said = String::from_utf8_lossy(&missing.stderr);
     assert_eq!(missing.status.code(), Some(1), "{said}");
     assert!(said.contains("0 is ") && said.contains(name), "{said}");
+}
+
+#[test]
+fn a_plan_that_is_too_large_is_refused_by_name() {
+    let Some(mut device) = wgpu() else { return };
+    let t = Tape::new();
+    // No device is given more than 2 GiB in one binding.
+    let x = t.input("pixels", Meta::f32([(1 << 29) + 1]));
+    t.output("mean", t.mean(x));
+    let why = device.compile(&Plan::new("large", &t)).unwrap_err().to_string();
+    assert!(why.contains("input pixels of the plan large takes 2049 MiB"), "{why}");
+    assert!(why.contains("smaller batch") && why.contains("--device cpu"), "{why}");
+}
+
+/// By a device's own measure: no kernel is faster than its limit by more than noise.
+#[test]
+fn kernels_are_held_against_the_limits_of_the_device() {
+    if wgpu().is_none() {
+        return;
+    }
+    let timed = pixtape(&["bench", "kernels", "relu_64x64x28x28/fwd", "--device", "wgpu", "--json"]);
+    assert_eq!(timed.status.code(), Some(0), "{}", String::from_utf8_lossy(&timed.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&timed.stdout).unwrap();
+    let fraction = report["results"][0]["limit_fraction"].as_f64().unwrap();
+    assert!(fraction > 0.0 && fraction < 1.5, "{fraction} of the limit");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_is_said_of_a_screen_that_is_not_there() {
+    if wgpu().is_none() {
+        return;
+    }
+    let listed =
+        Command::new(env!("CARGO_BIN_EXE_pixtape")).arg("devices").env_remove("XDG_RUNTIME_DIR").output().unwrap();
+    let said = String::from_utf8_lossy(&listed.stderr);
+    assert!(listed.status.success() && !said.contains("XDG_RUNTIME_DIR"), "{said}");
 }

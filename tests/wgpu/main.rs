@@ -2,7 +2,7 @@
 //!
 //! - `ops`: the case table and the reference cases; values, gradients, closed weights.
 //! - `training`: one step of every preset at its full size and twenty at reduced sizes, beside the CPU.
-//! - `devices`: adapters by number and name, and what is said where there is none.
+//! - `devices`: adapters by number and name, refusals, limits.
 //!
 //! It takes an adapter; software Vulkan (`mesa-vulkan-drivers`) will do. Where there is none these tests say SKIP and why;
 //! with `wgpu` in `PIXTAPE_REQUIRE` they fail instead.

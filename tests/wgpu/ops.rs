@@ -3,9 +3,10 @@
 use crate::common::cases::{for_each_case, given, truth_of};
 use crate::{is_required, open};
 use pixtape::backend::wgpu::{Options, Wgpu};
-use pixtape::check::case::{Case, Order};
+use pixtape::check::case::{Case, Order, drawn, normal};
 use pixtape::check::cases::{cases, masked_geometries};
 use pixtape::check::compare::{error_of, within, worst_element};
+use pixtape::check::draw::Draw;
 use pixtape::check::reference::run_file;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -48,6 +49,23 @@ fn gradients_of_every_case() {
 fn second_gradients_of_every_case() {
     let Some(mut device) = guarded() else { return };
     for_each_case(Order::Twice, |case| compare(case, Order::Twice, &mut device));
+}
+
+/// Mesa's software Vulkan ends the loops of an invocation after 65 535 rounds in all, and says nothing.
+#[test]
+fn a_sequence_is_right_whose_rounds_are_more_than_software_goes_through() {
+    let Some(mut device) = guarded() else { return };
+    let [steps, h] = [600, 128];
+    let inputs = vec![
+        normal("z", [steps, 1, 4 * h]),
+        normal("h0", [1, h]),
+        normal("c0", [1, h]),
+        drawn("w_hh", [h, 4 * h], Draw::Uniform(-0.1, 0.1)),
+    ];
+    let case = Case::new("lstm", "long", inputs, |t, v| t.lstm(v[0], v[1], v[2], v[3]).to_vec()).once();
+    for order in [Order::Zero, Order::Once] {
+        compare(&case, order, &mut device).unwrap();
+    }
 }
 
 /// A relative error would forgive a leak: a closed tap is exactly zero, or information flows.

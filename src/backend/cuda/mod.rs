@@ -362,8 +362,8 @@ impl Backend for Cuda {
         Ok(())
     }
 
-    fn peaks(&self) -> Option<[f64; 2]> {
-        Some(self.device.peaks)
+    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+        Ok(Some(self.device.peaks))
     }
 
     fn memory_bytes(&self) -> usize {

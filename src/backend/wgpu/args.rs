@@ -131,6 +131,18 @@ pub struct LossArgs {
     pub width: u32,
 }
 
+/// What the device can do at best.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct PeakArgs {
+    /// Rounds of 8 multiply-adds of vec4s.
+    pub rounds: u32,
+    /// vec4s in each array of the triad.
+    pub len: u32,
+    /// What no sum is.
+    pub never: f32,
+}
+
 /// LSTM cells and sequences.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
@@ -141,6 +153,8 @@ pub struct LstmArgs {
     pub rows: u32,
     /// Units.
     pub h: u32,
+    /// The step of a sequence that a dispatch makes.
+    pub step: u32,
 }
 
 /// LSTMs that scan images.
@@ -332,7 +346,8 @@ const _: () = {
     assert!(size_of::<ProductArgs>() == 132);
     assert!(size_of::<NormArgs>() == 32);
     assert!(size_of::<LossArgs>() == 8);
-    assert!(size_of::<LstmArgs>() == 12);
+    assert!(size_of::<LstmArgs>() == 16);
+    assert!(size_of::<PeakArgs>() == 12);
     assert!(size_of::<ScanArgs>() == 28);
     assert!(size_of::<RandomArgs>() == 24);
     assert!(size_of::<OptimArgs>() == 28);

@@ -5,6 +5,7 @@ use super::dispatch::Dispatch;
 use super::shaders::Shader;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, BufferUsages, ComputePipeline, Device, Features, Limits, Queue, ShaderModule};
 
@@ -37,15 +38,17 @@ impl GpuBuffer {
     }
 }
 
-/// The first thing that went wrong on the device and was not reported yet.
-type Fault = Arc<Mutex<Option<String>>>;
-
-/// Keeps the first message; the later ones follow from it.
-fn keep_first(fault: &Fault, message: String) {
-    if let Ok(mut first) = fault.lock() {
-        first.get_or_insert(message);
-    }
+/// What went wrong on the device.
+#[derive(Clone, Debug, Default)]
+struct Faults {
+    /// The first thing that was not reported yet; the later ones follow from it.
+    first: Option<String>,
+    /// Why the device is lost, which it stays.
+    lost: Option<String>,
 }
+
+/// What to do once a device is lost.
+const LOST: &str = "go on from the last checkpoint by --resume";
 
 /// A key of the pipeline cache: file, entry point, constants.
 type PipelineKey = (Shader, &'static str, Vec<(&'static str, u32)>);
@@ -57,7 +60,7 @@ pub(super) struct Gpu {
     /// Bytes of the largest buffer.
     pub(super) largest: u64,
     guarded: bool,
-    fault: Fault,
+    faults: Arc<Mutex<Faults>>,
     modules: HashMap<Shader, ShaderModule>,
     pipelines: HashMap<PipelineKey, ComputePipeline>,
     staging: Option<wgpu::Buffer>,
@@ -87,8 +90,8 @@ impl Gpu {
         let (device, queue) = opened.map_err(|e| {
             Error::Device(format!("{name} could not be opened ({e}); update its driver or use --device cpu"))
         })?;
-        let fault = Fault::default();
-        let (for_errors, for_loss) = (fault.clone(), fault.clone());
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let (for_errors, for_loss) = (faults.clone(), faults.clone());
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let message = match &error {
                 wgpu::Error::OutOfMemory { .. } => {
@@ -99,12 +102,13 @@ impl Gpu {
                     format!("the device refused a command ({why}); update its driver or use --device cpu")
                 }
             };
-            keep_first(&for_errors, message);
+            if let Ok(mut faults) = for_errors.lock() {
+                faults.first.get_or_insert(message);
+            }
         }));
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                let why = format!("the device was lost ({message}); go on from the last checkpoint by --resume");
-                keep_first(&for_loss, why);
+        device.set_device_lost_callback(move |_, message| {
+            if let Ok(mut faults) = for_loss.lock() {
+                faults.lost = Some(format!("the device was lost ({message}); {LOST}"));
             }
         });
         Ok(Gpu {
@@ -112,7 +116,7 @@ impl Gpu {
             queue,
             largest: adapter::binding_limit(&limits),
             guarded,
-            fault,
+            faults,
             modules: HashMap::new(),
             pipelines: HashMap::new(),
             staging: None,
@@ -121,7 +125,8 @@ impl Gpu {
 
     /// What went wrong since the last call, as an error that says while `doing` what.
     pub(super) fn check(&self, doing: &str) -> Result<()> {
-        match self.fault.lock().ok().and_then(|mut first| first.take()) {
+        let fault = self.faults.lock().ok().and_then(|mut faults| faults.lost.clone().or_else(|| faults.first.take()));
+        match fault {
             Some(why) => Err(Error::Device(format!("{doing}: {why}"))),
             None => Ok(()),
         }
@@ -211,11 +216,14 @@ impl Gpu {
 
     /// Waits until everything is done.
     pub(super) fn wait(&self) -> Result<()> {
-        let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
+        // wgpu panics where a device is lost while it is waited for, and there is no other way to wait.
+        let waited = catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::wait_indefinitely())));
         self.check("waiting for the device")?;
-        waited
-            .map(|_| ())
-            .map_err(|why| Error::Device(format!("the device does not answer ({why}); restart the program")))
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(why)) => Err(Error::Device(format!("the device does not answer ({why}); restart the program"))),
+            Err(_) => Err(Error::Device(format!("the device was lost while it was waited for; {LOST}"))),
+        }
     }
 
     /// Index of the first of these buffers around which words were changed.
@@ -271,4 +279,32 @@ fn module(device: &Device, shader: Shader) -> ShaderModule {
     // the operands whose buffers are bound; every loop counts up to such an extent; no divisor is zero where its
     // quotient is used. Tests run every kernel on odd sizes between guard words.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing panics, and every call says so.
+    #[test]
+    fn a_lost_device_is_an_error_with_a_remedy() {
+        let Ok(adapter) = adapter::choose(None) else {
+            println!("SKIP: there is no Vulkan, Metal or DX12 driver");
+            return;
+        };
+        let mut gpu = Gpu::open(&adapter, false).unwrap();
+        let buffer = gpu.buffer(4, "a value").unwrap();
+        gpu.write(&buffer, &[1, 2, 3, 4]);
+        gpu.device.destroy();
+        let mut words = [0; 4];
+        for _ in 0..2 {
+            let why = gpu.read(&buffer, &mut words).unwrap_err().to_string();
+            assert!(why.contains("the device was lost") && why.contains("--resume"), "{why}");
+        }
+        gpu.write(&buffer, &[1]);
+        assert!(gpu.check("writing").is_err());
+        let fill = super::super::launch::fill(0, super::super::dispatch::Place::Unused, 4);
+        gpu.pipeline(&fill).get_bind_group_layout(0);
+        assert!(gpu.check("preparing").is_err());
+    }
 }

@@ -12,8 +12,6 @@ use crate::tape::text;
 
 /// Sums of at most so many rows are made by a thread each.
 const SHORT: usize = 32;
-/// Rows that a workgroup of the sequence kernels takes through time: `ROWS` of `lstm.wgsl`.
-const LSTM_ROWS: usize = 2;
 /// Rows that a workgroup of `categorical` draws.
 const CATEGORICAL_ROWS: usize = 64;
 
@@ -122,22 +120,22 @@ pub(super) fn launch(step: &Step) -> Launch {
         }
 
         Op::LstmCell => {
-            let args = LstmArgs { steps: 1, rows: shape(1).rows() as u32, h: last(1) as u32 };
+            let args = LstmArgs { steps: 1, rows: shape(1).rows() as u32, h: last(1) as u32, step: 0 };
             let dispatch = with_inputs(Dispatch::new(Shader::Lstm, "lstm_cell", &args), step);
             run.push(with_outputs(dispatch, step).each(shape(1).len()));
         }
         Op::LstmCellBwd => {
-            let args = LstmArgs { steps: 1, rows: shape(0).rows() as u32, h: last(0) as u32 };
+            let args = LstmArgs { steps: 1, rows: shape(0).rows() as u32, h: last(0) as u32, step: 0 };
             let dispatch = with_inputs(Dispatch::new(Shader::Lstm, "lstm_cell_bwd", &args), step);
             run.push(with_outputs(dispatch, step).each(shape(0).len()));
         }
-        Op::Lstm | Op::LstmBwd => {
-            let entry = if step.op == Op::Lstm { "lstm" } else { "lstm_bwd" };
-            let (sequence, h) = (shape(0), last(1));
-            let (steps, rows) = (sequence.dims()[0], sequence.dims()[1]);
-            let args = LstmArgs { steps: steps as u32, rows: rows as u32, h: h as u32 };
-            let dispatch = with_inputs(Dispatch::new(Shader::Lstm, entry, &args), step);
-            run.push(with_outputs(dispatch, step).groups(rows.div_ceil(LSTM_ROWS)));
+        // Without steps the cells stay as they are.
+        Op::Lstm if shape(0).dims()[0] == 0 => run.push(copy((&step.inputs[2]).into(), out(step, 1), shape(2).len())),
+        Op::Lstm => sequence(&mut run, step, 0..shape(0).dims()[0]),
+        // One more than there are steps: the last one leaves the gradients of the initial states.
+        Op::LstmBwd => {
+            let steps = shape(0).dims()[0];
+            sequence(&mut run, step, (0..steps).rev().chain([steps]));
         }
 
         Op::RowLstm | Op::DiagonalLstm { .. } => {
@@ -252,6 +250,21 @@ fn optimise(run: &mut Launch, step: &Step, dispatch: Dispatch, state: &[(usize, 
         dispatch = dispatch.bind(binding, new);
     }
     run.push(dispatch);
+}
+
+/// An LSTM over time, from its first input `[steps, rows, ..]` and its second one `[rows, h]`: a dispatch for each step.
+fn sequence(run: &mut Launch, step: &Step, order: impl Iterator<Item = usize>) {
+    let (sequence, state) = (step.inputs[0].meta.shape, step.inputs[1].meta.shape);
+    let args = LstmArgs {
+        steps: sequence.dims()[0] as u32,
+        rows: state.rows() as u32,
+        h: state.last() as u32,
+        ..LstmArgs::default()
+    };
+    for at in order {
+        let dispatch = Dispatch::new(Shader::Lstm, text::name(&step.op), &LstmArgs { step: at as u32, ..args });
+        run.push(with_outputs(with_inputs(dispatch, step), step).each(state.len()));
+    }
 }
 
 /// A scan over images, from its first input `[n, h, w, ..]` and its weights: a dispatch for each line, first to last.

@@ -11,6 +11,7 @@ mod dispatch;
 mod gpu;
 mod launch;
 mod norm;
+mod peak;
 mod product;
 pub mod shaders;
 
@@ -190,6 +191,10 @@ impl Backend for Wgpu {
             cost: cost::cost(step),
         });
         Ok(timed.collect())
+    }
+
+    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+        peak::measure(&mut self.gpu).map(Some)
     }
 
     fn memory_bytes(&self) -> usize {

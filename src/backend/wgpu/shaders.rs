@@ -29,6 +29,8 @@ pub enum Shader {
     Random,
     /// Optimisers.
     Optim,
+    /// What the device can do at best.
+    Peak,
 }
 
 const COMMON: &str = include_str!("../../../shaders/common.wgsl");
@@ -37,7 +39,7 @@ const PRODUCT: &str = include_str!("../../../shaders/product.wgsl");
 
 impl Shader {
     /// All files.
-    pub const ALL: [Shader; 13] = [
+    pub const ALL: [Shader; 14] = [
         Shader::Elementwise,
         Shader::ShapeOps,
         Shader::Reduce,
@@ -51,6 +53,7 @@ impl Shader {
         Shader::Scan,
         Shader::Random,
         Shader::Optim,
+        Shader::Peak,
     ];
 
     /// Name of the file, without its extension.
@@ -69,6 +72,7 @@ impl Shader {
             Shader::Scan => "scan",
             Shader::Random => "random",
             Shader::Optim => "optim",
+            Shader::Peak => "peak",
         }
     }
 
@@ -88,6 +92,7 @@ impl Shader {
             Shader::Scan => include_str!("../../../shaders/scan.wgsl"),
             Shader::Random => include_str!("../../../shaders/random.wgsl"),
             Shader::Optim => include_str!("../../../shaders/optim.wgsl"),
+            Shader::Peak => include_str!("../../../shaders/peak.wgsl"),
         };
         let is_product = matches!(self, Shader::Matmul | Shader::Conv | Shader::ConvDx | Shader::ConvDw);
         let product = if is_product { PRODUCT } else { "" };
