@@ -13,6 +13,16 @@
 #define COLUMNS 32
 #define LANES 8
 
+// What a thread of the kernels over chunks takes: every LANES-th row of a chunk, from `first` up to `end`, in one column.
+struct Share {
+    u32 column, lane, first, end;
+    bool real;  // whether there is such a column
+};
+__device__ __forceinline__ Share share_of(const Norm& p) {
+    const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS, begin = blockIdx.x * p.chunk;
+    return {column, lane, begin + lane, begin + p.chunk < p.rows ? begin + p.chunk : p.rows, column < p.c};
+}
+
 // Adds up what the lanes of a column hold, in order; every lane gets it. All threads of the block call it.
 __device__ __forceinline__ float column_sum(float v, float (*lanes)[COLUMNS]) {
     const u32 column = threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
@@ -25,32 +35,36 @@ __device__ __forceinline__ float column_sum(float v, float (*lanes)[COLUMNS]) {
     return sum;
 }
 
+// parts[chunks, N, c]: the sums over each column of a chunk of what the threads hold. All threads of the block call it.
+template <int N>
+__device__ __forceinline__ void store_sums(const Norm& p, const Share& own, float (&sums)[N], float (*lanes)[COLUMNS],
+                                           float* parts) {
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        sums[i] = column_sum(sums[i], lanes);
+        if (own.real && own.lane == 0) parts[(blockIdx.x * N + i) * p.c + own.column] = sums[i];
+    }
+}
+
 // parts[chunks, 3, c]: of each column of a chunk the mean, then the sum and the sum of squares of the deviations from it.
 // Launch: THREADS threads, grid (chunks, groups of 32 columns).
 KERNEL(THREADS, batch_norm_statistics)(Norm p, const float* __restrict__ x, float* __restrict__ parts) {
     __shared__ float lanes[LANES][COLUMNS];
-    const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
-    const u32 first = blockIdx.x * p.chunk, end = first + p.chunk < p.rows ? first + p.chunk : p.rows;
-    const bool real = column < p.c;
+    const Share own = share_of(p);
     float sum = 0.0f;
-    if (real)
-        for (u32 r = first + lane; r < end; r += LANES) sum += x[r * p.c + column];
-    const float mean = column_sum(sum, lanes) / (float)(end - first);
+    if (own.real)
+        for (u32 r = own.first; r < own.end; r += LANES) sum += x[r * p.c + own.column];
+    const float mean = column_sum(sum, lanes) / (float)(own.end - blockIdx.x * p.chunk);
     float deviations = 0.0f, squares = 0.0f;
-    if (real)
-        for (u32 r = first + lane; r < end; r += LANES) {
-            const float d = x[r * p.c + column] - mean;
+    if (own.real)
+        for (u32 r = own.first; r < own.end; r += LANES) {
+            const float d = x[r * p.c + own.column] - mean;
             deviations += d;
             squares += d * d;
         }
-    deviations = column_sum(deviations, lanes);
-    squares = column_sum(squares, lanes);
-    if (real && lane == 0) {
-        float* part = parts + blockIdx.x * 3 * p.c + column;
-        part[0] = mean;
-        part[p.c] = deviations;
-        part[2 * p.c] = squares;
-    }
+    // Every lane has the mean already: one of them gives it.
+    float sums[3] = {own.lane == 0 ? mean : 0.0f, deviations, squares};
+    store_sums(p, own, sums, lanes, parts);
 }
 
 // mean[c] and inv_std[c] over all rows from the parts of all chunks; factors[2, c]: y = (x - mean) factors[0] + factors[1].
@@ -100,28 +114,18 @@ KERNEL(THREADS, batch_norm_apply)
 KERNEL(THREADS, batch_norm_bwd_sums)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean, float* __restrict__ parts) {
     __shared__ float lanes[LANES][COLUMNS];
-    const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
-    const u32 first = blockIdx.x * p.chunk, end = first + p.chunk < p.rows ? first + p.chunk : p.rows;
-    const bool real = column < p.c;
-    float sum = 0.0f, products = 0.0f, deviations = 0.0f;
-    if (real) {
-        const float m = mean[column];
-        for (u32 r = first + lane; r < end; r += LANES) {
-            const float d = x[r * p.c + column] - m, g = dy[r * p.c + column];
-            sum += g;
-            products += g * d;
-            deviations += d;
+    const Share own = share_of(p);
+    float sums[3] = {};
+    if (own.real) {
+        const float m = mean[own.column];
+        for (u32 r = own.first; r < own.end; r += LANES) {
+            const float d = x[r * p.c + own.column] - m, g = dy[r * p.c + own.column];
+            sums[0] += g;
+            sums[1] += g * d;
+            sums[2] += d;
         }
     }
-    sum = column_sum(sum, lanes);
-    products = column_sum(products, lanes);
-    deviations = column_sum(deviations, lanes);
-    if (real && lane == 0) {
-        float* part = parts + blockIdx.x * 3 * p.c + column;
-        part[0] = sum;
-        part[p.c] = products;
-        part[2 * p.c] = deviations;
-    }
+    store_sums(p, own, sums, lanes, parts);
 }
 
 // dgamma[c], dbeta[c] and factors[3, c]: dx = factors[0] dy + (factors[1] (x - mean) + factors[2]). With xhat = (x - mean) inv_std:
@@ -223,23 +227,15 @@ KERNEL(THREADS, layer_norm_bwd_sums)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean,
  const float* __restrict__ inv_std, const float* __restrict__ offs, float* __restrict__ parts) {
     __shared__ float lanes[LANES][COLUMNS];
-    const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
-    const u32 first = blockIdx.x * p.chunk, end = first + p.chunk < p.rows ? first + p.chunk : p.rows;
-    const bool real = column < p.c;
-    float products = 0.0f, sum = 0.0f;
-    if (real)
-        for (u32 r = first + lane; r < end; r += LANES) {
-            const float g = dy[r * p.c + column];
-            products += g * (((x[r * p.c + column] - mean[r]) - offs[r]) * inv_std[r]);
-            sum += g;
+    const Share own = share_of(p);
+    float sums[2] = {};
+    if (own.real)
+        for (u32 r = own.first; r < own.end; r += LANES) {
+            const float g = dy[r * p.c + own.column];
+            sums[0] += g * (((x[r * p.c + own.column] - mean[r]) - offs[r]) * inv_std[r]);
+            sums[1] += g;
         }
-    products = column_sum(products, lanes);
-    sum = column_sum(sum, lanes);
-    if (real && lane == 0) {
-        float* part = parts + blockIdx.x * 2 * p.c + column;
-        part[0] = products;
-        part[p.c] = sum;
-    }
+    store_sums(p, own, sums, lanes, parts);
 }
 
 // dgamma[c] and dbeta[c]: the parts added up in order. Launch: as the elementwise kernels, over the columns.
