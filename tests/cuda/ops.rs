@@ -1,11 +1,11 @@
 //! Every op on the stand-in driver against the CPU backend.
 
-use crate::stand_in::{Build, StandIn, text};
+use crate::stand_in::{Build, StandIn, root, text};
 use pixtape::backend::{Backend, Feed, Scalars};
 use pixtape::check::builtin::against_cpu;
 use pixtape::check::case::Case;
 use pixtape::nn::Param;
-use pixtape::shape::Meta;
+use pixtape::shape::{Meta, Shape};
 use pixtape::tape::Tape;
 use pixtape::tape::op::{Op, ParamId, Scalar};
 use pixtape::tape::plan::Plan;
@@ -77,6 +77,44 @@ fn adder() -> Plan {
     t.store(&param, next);
     t.output("next", next);
     Plan::new("adder", &t)
+}
+
+/// The script asks for them by name, family by family.
+#[test]
+fn the_script_for_a_card_checks_every_op() {
+    let script = std::fs::read_to_string(root().join("benches/gpu.sh")).unwrap();
+    let families = script.split_once("families=(").and_then(|(_, rest)| rest.split_once(")\n")).unwrap().0;
+    let asked: Vec<&str> = families.split([',', ':', ' ', '\n']).collect();
+    let table = pixtape::check::cases::cases();
+    let builtin = pixtape::check::builtin::builtin_cases().unwrap();
+    let ops = table.iter().map(|case| case.op).chain(builtin.cases.iter().map(|case| case.op.as_str()));
+    let missing: std::collections::BTreeSet<&str> = ops.filter(|op| !asked.contains(op)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Two sequences of many units and of few through one kernel: what the one asks for of shared memory, the other does not take
+/// back, within a plan and from plan to plan.
+#[test]
+fn a_kernel_keeps_the_shared_memory_that_another_step_asked_for() {
+    let Some(mut backend) = StandIn::backend() else { return };
+    let plan = |units: &[usize]| {
+        let t = Tape::new();
+        for h in units {
+            let input = |name: &str, shape: &[usize]| t.input(&format!("{name}{h}"), Meta::f32(Shape::new(shape)));
+            let (z, state) = (input("z", &[2, 1, 4 * h]), input("state", &[1, *h]));
+            let [y, _] = t.lstm(z, state, state, input("w", &[*h, 4 * h]));
+            t.output(&format!("y{h}"), y);
+        }
+        Plan::new("sequences", &t)
+    };
+    let plans = [plan(&[100, 3]), plan(&[5])];
+    let compiled = plans.each_ref().map(|plan| backend.compile(plan).unwrap());
+    for (plan, compiled) in plans.iter().zip(compiled) {
+        let zeros: Vec<Vec<f32>> = plan.inputs.iter().map(|input| vec![0.0; input.meta.shape.len()]).collect();
+        let feeds: Vec<Feed> = zeros.iter().map(|zeros| Feed::F32(zeros)).collect();
+        backend.run(compiled, &feeds, &Scalars::default()).unwrap();
+        backend.profile(compiled, &feeds, &Scalars::default()).unwrap();
+    }
 }
 
 /// Replays in flight keep their own inputs and scalars: nothing is overwritten before it was read, nothing is baked in.

@@ -4,6 +4,9 @@
 // when somebody waits for the stream or for an event, and no earlier: what the host forgets to wait for is not there yet, and
 // pinned memory that it overwrites too early is overwritten. A capture records and runs nothing.
 //
+// Refused as a card refuses it: a call from a thread in which the context is not current; memory, modules or waiting while a capture is
+// under way; more shared memory than the function was last given; a time between events that have not passed.
+//
 // Failures on demand: CUDA_ON_CPU_DRIVER (version of the driver), CUDA_ON_CPU_DEVICES (cards), CUDA_ON_CPU_MEMORY (bytes in all),
 // CUDA_ON_CPU_FAULT (so many launches, then an illegal address). Other cards: CUDA_ON_CPU_SHARED (bytes a block may ask for),
 // CUDA_ON_CPU_PROCESSORS (multiprocessors, by which tiles are chosen).
@@ -24,12 +27,12 @@
 using Address = unsigned long long;
 using Work = std::vector<std::function<int()>>;
 
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, NOT_FOUND = 500,
-       ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
+       NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 
 struct Function {
     const cuda_on_cpu::Kernel* kernel;
-    unsigned most_shared = 48 << 10;
+    unsigned most_shared = 48 << 10;  // what a launch may ask for until it is set
 };
 struct Stream {
     Work queue;
@@ -37,8 +40,17 @@ struct Stream {
 };
 struct Event {
     double seconds = 0;
+    bool passed = false;
     Stream* stream = nullptr;
 };
+
+// Of the thread that calls: whether a context is current, and whether it is capturing.
+static thread_local bool has_context, is_capturing;
+#define IN_CONTEXT            \
+    if (!has_context) return INVALID_CONTEXT
+#define OUTSIDE_OF_A_CAPTURE  \
+    IN_CONTEXT;               \
+    if (is_capturing) return CAPTURE_UNSUPPORTED
 
 static std::recursive_mutex mutex;
 static std::map<Address, size_t> allocations;
@@ -54,6 +66,7 @@ static double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 static int submit(void* stream, std::function<int()> work) {
+    IN_CONTEXT;
     if (sticky) return sticky;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     Stream* s = (Stream*)stream;
@@ -111,7 +124,7 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 API cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, OK; }
 API cuDevicePrimaryCtxRelease_v2(int) { return OK; }
-API cuCtxSetCurrent(void*) { return OK; }
+API cuCtxSetCurrent(void* context) { return has_context = context != nullptr, OK; }
 API cuGetErrorString(int error, const char** text) {
     return *text = error == ILLEGAL_ADDRESS ? "an illegal memory access was encountered" : "an error of the stand-in driver", OK;
 }
@@ -121,6 +134,9 @@ API cuGetErrorName(int error, const char** name) {
         case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; break;
         case ILLEGAL_ADDRESS: *name = "CUDA_ERROR_ILLEGAL_ADDRESS"; break;
         case INVALID_VALUE: *name = "CUDA_ERROR_INVALID_VALUE"; break;
+        case INVALID_CONTEXT: *name = "CUDA_ERROR_INVALID_CONTEXT"; break;
+        case NOT_READY: *name = "CUDA_ERROR_NOT_READY"; break;
+        case CAPTURE_UNSUPPORTED: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
         default: *name = "CUDA_ERROR_UNKNOWN";
     }
     return OK;
@@ -129,6 +145,7 @@ API cuGetErrorName(int error, const char** name) {
 // Behind every allocation lies a fence; what writes over it is found when the memory is freed.
 constexpr size_t FENCE = 256;
 API cuMemAlloc_v2(Address* address, size_t bytes) {
+    OUTSIDE_OF_A_CAPTURE;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     if (sticky) return sticky;
     if (allocated + bytes > (size_t)number("CUDA_ON_CPU_MEMORY", 1l << 34)) return OUT_OF_MEMORY;
@@ -145,6 +162,7 @@ API cuMemAlloc_v2(Address* address, size_t bytes) {
     return OK;
 }
 API cuMemFree_v2(Address address) {
+    OUTSIDE_OF_A_CAPTURE;
     std::lock_guard<std::recursive_mutex> lock(mutex);
     const size_t bytes = allocations.at(address);
 #ifndef WITH_ASAN
@@ -157,11 +175,18 @@ API cuMemFree_v2(Address address) {
     return OK;
 }
 API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
+    IN_CONTEXT;
     *total = number("CUDA_ON_CPU_MEMORY", 1l << 34);
     return *free_bytes = *total - allocated, OK;
 }
-API cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = malloc(bytes), OK; }
-API cuMemFreeHost(void* at) { return free(at), OK; }
+API cuMemHostAlloc(void** at, size_t bytes, unsigned) {
+    OUTSIDE_OF_A_CAPTURE;
+    return *at = malloc(bytes), OK;
+}
+API cuMemFreeHost(void* at) {
+    OUTSIDE_OF_A_CAPTURE;
+    return free(at), OK;
+}
 API cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
     return submit(stream, [=] { return memcpy(to, (void*)from, bytes), OK; });
 }
@@ -175,30 +200,49 @@ API cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void* stream)
     return submit(stream, [=] { return memset((void*)at, value, bytes), OK; });
 }
 
-API cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, OK; }
+API cuStreamCreate(void** stream, unsigned) {
+    OUTSIDE_OF_A_CAPTURE;
+    return *stream = new Stream, OK;
+}
 API cuStreamDestroy_v2(void* stream) { return delete (Stream*)stream, OK; }
-API cuStreamSynchronize(void* stream) { return ((Stream*)stream)->capture ? CAPTURE_UNSUPPORTED : drain((Stream*)stream); }
-API cuEventCreate(void** event, unsigned) { return *event = new Event, OK; }
+API cuStreamSynchronize(void* stream) {
+    OUTSIDE_OF_A_CAPTURE;
+    return drain((Stream*)stream);
+}
+API cuEventCreate(void** event, unsigned) {
+    IN_CONTEXT;
+    return *event = new Event, OK;
+}
 API cuEventDestroy_v2(void* event) { return delete (Event*)event, OK; }
 API cuEventRecord(void* event, void* stream) {
     ((Event*)event)->stream = (Stream*)stream;
-    return submit(stream, [=] { return ((Event*)event)->seconds = now(), OK; });
+    ((Event*)event)->passed = false;
+    return submit(stream, [=] { return ((Event*)event)->seconds = now(), ((Event*)event)->passed = true, OK; });
 }
 API cuEventSynchronize(void* event) {
+    OUTSIDE_OF_A_CAPTURE;
     Stream* stream = ((Event*)event)->stream;
     return stream ? drain(stream) : OK;
 }
 API cuEventElapsedTime(float* ms, void* from, void* to) {
+    IN_CONTEXT;
+    if (!((Event*)from)->passed || !((Event*)to)->passed) return NOT_READY;
     return *ms = (((Event*)to)->seconds - ((Event*)from)->seconds) * 1e3, OK;
 }
 
-API cuStreamBeginCapture_v2(void* stream, int) { return ((Stream*)stream)->capture = new Work, OK; }
+API cuStreamBeginCapture_v2(void* stream, int) {
+    OUTSIDE_OF_A_CAPTURE;
+    is_capturing = true;
+    return ((Stream*)stream)->capture = new Work, OK;
+}
 API cuStreamEndCapture(void* stream, void** graph) {
+    is_capturing = false;
     *graph = ((Stream*)stream)->capture;
     ((Stream*)stream)->capture = nullptr;
     return OK;
 }
 API cuGraphInstantiateWithFlags(void** instance, void* graph, unsigned long long) {
+    OUTSIDE_OF_A_CAPTURE;
     return *instance = new Work(*(Work*)graph), OK;
 }
 API cuGraphUpload(void*, void*) { return OK; }
@@ -213,6 +257,7 @@ API cuGraphDestroy(void* graph) { return delete (Work*)graph, OK; }
 API cuGraphExecDestroy(void* instance) { return delete (Work*)instance, OK; }
 
 API cuModuleLoadData(void** module, const void*) {
+    OUTSIDE_OF_A_CAPTURE;
     kernels_path = getenv("CUDA_ON_CPU_KERNELS");
     *module = kernels_path ? dlopen(kernels_path, RTLD_NOW | RTLD_GLOBAL) : nullptr;
     if (!*module) {
@@ -234,9 +279,8 @@ API cuModuleGetFunction(void** function, void* module, const char* name) {
 }
 API cuFuncSetAttribute(void* function, int attribute, int value) {
     if (attribute != 8 || value > number("CUDA_ON_CPU_SHARED", cuda_on_cpu::MOST_SHARED)) return INVALID_VALUE;
-    Function* f = (Function*)function;
-    if ((unsigned)value > f->most_shared) f->most_shared = value;
-    return OK;
+    // A smaller value takes back what a larger one gave.
+    return ((Function*)function)->most_shared = value, OK;
 }
 API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                    void* stream, void** parameters, void**) {

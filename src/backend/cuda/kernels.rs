@@ -59,6 +59,9 @@ pub struct Kernels {
     target: Target,
     cache: Option<PathBuf>,
     modules: HashMap<&'static str, Module>,
+    /// The most shared memory that was asked for of each kernel. The driver keeps one number a function: a smaller one would take back
+    /// what a step that was enqueued before, or is enqueued again, needs.
+    most_shared: HashMap<Kernel, u32>,
 }
 
 impl Kernels {
@@ -74,7 +77,7 @@ impl Kernels {
                 "NVRTC {v}.{w} no longer compiles for compute capability {major}.{minor}; install that of CUDA 12"
             ))
         })?;
-        Ok(Kernels { nvrtc, target, cache: cache_folder(), modules: HashMap::new() })
+        Ok(Kernels { nvrtc, target, cache: cache_folder(), modules: HashMap::new(), most_shared: HashMap::new() })
     }
 
     /// Version of the compiler, and what it compiles for.
@@ -89,7 +92,9 @@ impl Kernels {
             let image = self.image(kernel.file)?;
             self.modules.insert(kernel.file, Module::load(&image)?);
         }
-        self.modules[kernel.file].function(kernel.name, shared)
+        let most = self.most_shared.entry(kernel).or_default();
+        *most = shared.max(*most);
+        self.modules[kernel.file].function(kernel.name, *most)
     }
 
     /// Machine code of a file, from the disk or from the compiler.
