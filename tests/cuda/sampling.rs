@@ -4,19 +4,31 @@ use crate::stand_in::StandIn;
 use pixtape::backend::{self, Backend};
 use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
+use pixtape::rng::{self, Stream};
 use pixtape::sampling::{Draw, Sampler};
 
-/// A small network of a preset with weights that are large enough for draws to depend on what was drawn before; `None`
-/// where the preset is not autoregressive.
-fn model(name: &str) -> Option<Model> {
-    let mut config = preset(name).unwrap();
-    let Family::Autoregressive(_) = Model::new(&config).unwrap().family else { return None };
-    for setting in ["model.height=6", "model.width=5", "model.hidden=6", "model.head=12"] {
-        config.set(setting).unwrap();
+/// Images that are drawn, in batches of which the last is not full.
+const IMAGES: usize = 4;
+const BATCH: usize = 3;
+
+/// Every autoregressive preset as a small network of 6 x 5 pixels, and the one that is told a class.
+fn models() -> Vec<(String, Model)> {
+    let mut all = vec![];
+    for (name, classes) in PRESETS.iter().map(|(name, ..)| (*name, None)).chain([("gated-pixelcnn-mnist", Some(10))]) {
+        let mut config = preset(name).unwrap();
+        let Family::Autoregressive(_) = Model::new(&config).unwrap().family else { continue };
+        for setting in ["model.height=6", "model.width=5", "model.hidden=6", "model.head=12"] {
+            config.set(setting).unwrap();
+        }
+        let title = if classes.is_some() { format!("{name} by class") } else { name.to_string() };
+        config.model.classes = classes.or(config.model.classes);
+        all.push((title, Model::new(&config).unwrap()));
     }
-    Some(Model::new(&config).unwrap())
+    assert!(all.len() >= 11, "{} models", all.len());
+    all
 }
 
+/// Weights that are large enough for draws to depend on what was drawn before.
 fn write(model: &Model, backend: &mut dyn Backend) {
     for spec in model.set.specs() {
         let values: Vec<f32> = spec.initial(3).iter().map(|v| 1.5 * v).collect();
@@ -24,25 +36,53 @@ fn write(model: &Model, backend: &mut dyn Backend) {
     }
 }
 
+/// A reduced image for each image that is drawn, where the model is given one.
+fn reduced(model: &Model) -> Vec<f32> {
+    let plan = &model.training()[0];
+    let of_batch = plan.inputs.iter().find(|i| i.name == "reduced").map_or(0, |i| i.meta.shape.len());
+    (0..of_batch / model.config.batch * IMAGES).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect()
+}
+
 #[test]
 fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
-    let mut models = 0;
-    // Those that are given a reduced image draw through the same windows.
-    let given = |name: &str| name.starts_with("colorize") || name.starts_with("superres");
-    for (name, ..) in PRESETS.iter().filter(|(name, ..)| !given(name)) {
-        let (Some(model), Some(mut cuda)) = (model(name), StandIn::backend()) else { continue };
-        let (how, n) = (Draw { seed: 5, ..Draw::default() }, 4);
+    for (name, model) in models() {
+        let Some(mut cuda) = StandIn::backend() else { return };
+        let reduced = reduced(&model);
+        let how = Draw { seed: 5, reduced: &reduced, ..Draw::default() };
         let mut cpu = backend::open("cpu", 2).unwrap();
         write(&model, &mut cuda);
         write(&model, &mut *cpu);
-        let windows = Sampler::new(&mut cuda, &model, 3).unwrap().draw(&mut cuda, n, how).unwrap();
-        let plain = Sampler::naive(&mut cuda, &model, 3).unwrap().draw(&mut cuda, n, how).unwrap();
+        let windows = Sampler::new(&mut cuda, &model, BATCH).unwrap().draw(&mut cuda, IMAGES, how).unwrap();
+        let plain = Sampler::naive(&mut cuda, &model, BATCH).unwrap().draw(&mut cuda, IMAGES, how).unwrap();
         assert_eq!(windows, plain, "{name}: windows and the plain way");
-        let there = Sampler::new(&mut *cpu, &model, 3).unwrap().draw(&mut *cpu, n, how).unwrap();
+        let there = Sampler::new(&mut *cpu, &model, BATCH).unwrap().draw(&mut *cpu, IMAGES, how).unwrap();
         assert_eq!(windows, there, "{name}: CUDA and CPU");
-        let len = windows.len() / n;
+        let len = windows.len() / IMAGES;
         assert_ne!(windows[..len], windows[len..2 * len], "{name}: every image is the same");
-        models += 1;
     }
-    assert!(models >= 5 || StandIn::backend().is_none(), "{models} models were sampled");
+}
+
+/// What is given stays, and what is drawn behind it is what the CPU draws there; from the middle of a row, of a pixel where it has
+/// colours.
+#[test]
+fn images_are_completed_as_the_cpu_completes_them() {
+    for (name, model) in models() {
+        let Some(mut cuda) = StandIn::backend() else { return };
+        let [height, width, colours] = model.image;
+        let (len, from) = (height * width * colours, (2 * width + 1) * colours + colours / 2);
+        let reduced = reduced(&model);
+        let how = Draw { seed: 6, reduced: &reduced, ..Draw::default() };
+        let given: Vec<f32> = (0..IMAGES * len).map(|i| (i * 7 % 3 % 2) as f32).collect();
+        let complete = |backend: &mut dyn Backend| {
+            write(&model, backend);
+            let sampler = Sampler::new(backend, &model, BATCH).unwrap();
+            let mut images = given.clone();
+            sampler.complete(backend, &mut images, from, how, &|_| {}).unwrap();
+            images
+        };
+        let got = complete(&mut cuda);
+        assert_eq!(got, complete(&mut *backend::open("cpu", 2).unwrap()), "{name}: CUDA and CPU");
+        assert!(got.chunks(len).zip(given.chunks(len)).all(|(a, b)| a[..from] == b[..from]), "{name}");
+        assert_ne!(got, given, "{name}: nothing was drawn");
+    }
 }

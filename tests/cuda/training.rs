@@ -1,14 +1,19 @@
-//! One training step of every preset on the stand-in driver against the CPU backend.
+//! One training step of every preset, at its full size and with two images, on the stand-in driver against the CPU backend.
 
 use crate::stand_in::StandIn;
 use pixtape::backend::{self, Backend};
+use pixtape::check::compare::{relative_error, within};
 use pixtape::config::{OptimizerKind, PRESETS, preset};
 use pixtape::data::Batch;
 use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
 use pixtape::train::trainer::Trainer;
 
-const SEED: u32 = 3;
+/// With this seed no relu lies so near zero that rounding decides its side.
+const SEED: u32 = 4;
+
+/// Of every gradient, parameter and state, in the Euclidean norm.
+const TOLERANCE: f64 = 1e-5;
 
 /// Noise of two levels, or of all for colour, as large as the plans take it.
 fn batch(model: &Model) -> Batch {
@@ -42,29 +47,21 @@ fn step(name: &str, backend: Box<dyn Backend>) -> (Model, Vec<Vec<f32>>) {
     (trainer.model, values)
 }
 
-fn norm(values: impl Iterator<Item = f64>) -> f64 {
-    values.map(|v| v * v).sum::<f64>().sqrt()
-}
-
 fn agrees(name: &str) {
     let Some(cuda) = StandIn::backend() else { return };
     let (model, got) = step(name, Box::new(cuda));
     let (_, want) = step(name, backend::open("cpu", 2).unwrap());
-    // A gradient that cancels (a bias in front of a batch norm) is rounding and nothing else: it is held against the largest
-    // gradient of a parameter of that size.
-    let gradients = model.set.specs().iter().zip(&want).filter(|(s, _)| s.param.path.starts_with("optim/"));
-    let largest = gradients.flat_map(|(_, v)| v).fold(0f64, |a, b| a.max(f64::from(b.abs())));
-    let mut bad = vec![];
-    for ((spec, got), want) in model.set.specs().iter().zip(&got).zip(&want) {
-        let off = norm(got.iter().zip(want).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-        let size = norm(want.iter().map(|v| f64::from(*v)));
-        let floor = 1e-6 * largest * (want.len() as f64).sqrt();
-        if off.is_nan() || off > 1e-4 * size + floor {
-            bad.push(format!("{} is off by {off:.2e} of {size:.2e}", spec.param.path));
-        }
+    let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+    let paths = model.set.specs().iter().map(|spec| &*spec.param.path);
+    let errors: Vec<(f64, &str)> =
+        got.iter().zip(&want).map(|(got, want)| relative_error(&wide(got), &wide(want))).zip(paths).collect();
+    let bad: Vec<_> = errors.iter().filter(|(error, _)| !within(*error, TOLERANCE)).collect();
+    assert!(bad.is_empty(), "{name}: {bad:?}");
+    let learnt = |(path, value): (&str, &Vec<f32>)| path.starts_with("optim/") && value.iter().any(|v| *v != 0.0);
+    assert!(errors.iter().map(|(_, path)| *path).zip(&want).any(learnt), "{name} has learnt nothing");
+    if let Some((error, path)) = errors.iter().max_by(|a, b| a.0.total_cmp(&b.0)) {
+        println!("{name}: at most {error:.1e}, of {path}");
     }
-    assert!(bad.is_empty(), "{name}:\n{}", bad.join("\n"));
-    assert!(largest > 0.0, "{name} has learnt nothing");
 }
 
 macro_rules! presets {
