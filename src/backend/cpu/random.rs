@@ -67,7 +67,7 @@ pub(super) fn gaussian_sample(
     let inputs = mu.par_chunks(rows * d).zip(logvar.par_chunks(rows * d));
     let outputs = z.par_chunks_mut(rows * d).zip(kl.par_chunks_mut(rows));
     spread(outputs.zip(inputs).enumerate(), len).for_each(|(i, ((z, kl), (mu, logvar)))| {
-        gaussian_sample_rows(isa, d, stream, [seed, replay], (i * rows * d) as u32, mu, logvar, z, kl);
+        gaussian_sample_rows(isa, d, stream, [seed, replay], (i * rows * d) as u32, [mu, logvar], [z, kl]);
     });
 }
 
@@ -77,12 +77,10 @@ vectorized! {
         stream: Stream,
         keys: [u32; 2],
         first: u32,
-        mu: &[f32],
-        logvar: &[f32],
-        z: &mut [f32],
-        kl: &mut [f32],
+        inputs: [&[f32]; 2],
+        outputs: [&mut [f32]; 2],
     ) {
-        let [seed, replay] = keys;
+        let ([seed, replay], [mu, logvar], [z, kl]) = (keys, inputs, outputs);
         let mut element = first;
         // Across rows: vectors stay full where rows are short.
         map!(z <- mu, logvar: {
@@ -109,21 +107,13 @@ pub(super) fn gaussian_sample_bwd(
     let inputs = draws.zip(mu.par_chunks(chunk).zip(logvar.par_chunks(chunk))).zip(dkl.par_chunks(rows));
     let outputs = dmu.par_chunks_mut(chunk).zip(dlogvar.par_chunks_mut(chunk));
     spread(outputs.zip(inputs), len).for_each(|((dmu, dlogvar), (((dz, z), (mu, logvar)), dkl))| {
-        gaussian_sample_bwd_rows(isa, d, dz, dkl, mu, logvar, z, dmu, dlogvar);
+        gaussian_sample_bwd_rows(isa, d, [dz, dkl, mu, logvar, z], [dmu, dlogvar]);
     });
 }
 
 vectorized! {
-    fn gaussian_sample_bwd_rows(
-        d: usize,
-        dz: &[f32],
-        dkl: &[f32],
-        mu: &[f32],
-        logvar: &[f32],
-        z: &[f32],
-        dmu: &mut [f32],
-        dlogvar: &mut [f32],
-    ) {
+    fn gaussian_sample_bwd_rows(d: usize, inputs: [&[f32]; 5], outputs: [&mut [f32]; 2]) {
+        let ([dz, dkl, mu, logvar, z], [dmu, dlogvar]) = (inputs, outputs);
         let outputs = dmu.chunks_exact_mut(d).zip(dlogvar.chunks_exact_mut(d));
         let draws = dz.chunks_exact(d).zip(z.chunks_exact(d));
         let inputs = mu.chunks_exact(d).zip(logvar.chunks_exact(d));
