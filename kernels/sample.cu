@@ -11,10 +11,10 @@
 #include "cell.cuh"
 #include "product.cuh"
 
-// What a step computes; the codes of src/backend/cuda/sample.rs.
+// What a step computes; the codes of src/backend/sample.rs.
 enum { UNARY, BINARY, AFFINE, CLAMP, QUANTIZE, DEQUANTIZE, GATED, PAD, SLICE, CONV, CATEGORICAL, BERNOULLI, ROW_LSTM, DIAGONAL_LSTM };
 
-// A step; src/backend/cuda/sample.rs writes it.
+// A step; src/backend/sample.rs writes it.
 struct SampleStep {
     const float* inputs[3];
     float* outputs[2];
@@ -30,7 +30,7 @@ struct SampleStep {
     u32 before[3];  // where a block begins
     u32 transposed, reverse, unused;
 };
-static_assert(sizeof(SampleStep) == 256, "as in cuda/sample.rs");
+static_assert(sizeof(SampleStep) == 256, "as in backend/sample.rs");
 
 // Positions of one step that are computed together: half-open ranges; src/tape/window.rs.
 struct Window {

@@ -207,3 +207,63 @@ fn apply_unary_bwd(f: u32, slope: f32, dy: vec4f, saved: vec4f) -> vec4f {
         default: { return dy; }
     }
 }
+
+/// a op b by its number in src/backend/args.rs: 0 add, 1 sub, 2 mul, 3 div.
+fn binary_of(f: u32, a: vec4f, b: vec4f) -> vec4f {
+    switch f {
+        case 0u: { return a + b; }
+        case 1u: { return a - b; }
+        case 2u: { return a * b; }
+        default: { return a / b; }
+    }
+}
+
+/// min(max(x, low), high); NaN passes.
+fn clamp_of(x: vec4f, low: f32, high: f32) -> vec4f {
+    let above = select(x, vec4f(low), x < vec4f(low));
+    return select(above, vec4f(high), above > vec4f(high));
+}
+
+/// floor(x top + 1/2), at most top; below 0, and for NaN, the lowest level. top is one less than there are levels.
+fn quantize_of(x: vec4f, top: f32) -> vec4u {
+    let nearest = x * top + 0.5f;
+    let above = select(nearest, vec4f(top), nearest > vec4f(top));
+    return vec4u(select(vec4f(0f), above, above > vec4f(0f)));
+}
+
+/// tanh(a) sigmoid(b)
+fn gated_of(a: vec4f, b: vec4f) -> vec4f {
+    return math_tanh(a) * math_sigmoid(b);
+}
+
+/// 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is positive.
+fn bernoulli_of(logit: vec4f, u: vec4f, temperature: f32) -> vec4f {
+    let cold = logit > vec4f(0f);
+    let warm = u < math_sigmoid(logit / temperature);
+    return select(vec4f(0f), vec4f(1f), select(warm, cold, vec4<bool>(temperature == 0f)));
+}
+
+/// What a class adds to the sum of a categorical draw: exp((logit - largest) / temperature).
+fn weight_of(logit: f32, largest: f32, temperature: f32) -> f32 {
+    return math_exp(vec4f((logit - largest) / temperature)).x;
+}
+
+/// Gates i f g o from what goes into them.
+fn activate(z: vec4f) -> vec4f {
+    let s = math_sigmoid(z);
+    return vec4f(s.xy, math_tanh(z).z, s.w);
+}
+
+/// The activated gates and the new cell and state of one unit.
+struct Cell {
+    gates: vec4f,
+    c: f32,
+    h: f32,
+}
+
+/// From the gates before activation and the old cell: c' = f c + i g, h' = o tanh(c').
+fn cell(z: vec4f, c: f32) -> Cell {
+    let gates = activate(z);
+    let next = gates.y * c + gates.x * gates.z;
+    return Cell(gates, next, gates.w * math_tanh(vec4f(next)).x);
+}

@@ -26,11 +26,6 @@ struct ElementArgs {
 /// Which function: a pipeline is made for each.
 override FUNCTION: u32 = 0u;
 
-const ADD: u32 = 0u;
-const SUB: u32 = 1u;
-const MUL: u32 = 2u;
-const DIV: u32 = 3u;
-
 fn quad(group: vec3u, groups: vec3u, thread: u32) -> u32 {
     return group_index(group, groups) * 256u + thread;
 }
@@ -80,12 +75,7 @@ fn unary_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
 fn binary(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = quad(group, groups, t);
     if i < quads() {
-        switch FUNCTION {
-            case ADD: { y[i] = a[i] + b[i]; }
-            case SUB: { y[i] = a[i] - b[i]; }
-            case MUL: { y[i] = a[i] * b[i]; }
-            default: { y[i] = a[i] / b[i]; }
-        }
+        y[i] = binary_of(FUNCTION, a[i], b[i]);
     }
 }
 
@@ -103,8 +93,7 @@ fn affine(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 fn clamp(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = quad(group, groups, t);
     if i < quads() {
-        let above = select(a[i], vec4f(args.p), a[i] < vec4f(args.p));
-        y[i] = select(above, vec4f(args.q), above > vec4f(args.q));
+        y[i] = clamp_of(a[i], args.p, args.q);
     }
 }
 
@@ -113,9 +102,7 @@ fn clamp(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 fn quantize(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = quad(group, groups, t);
     if i < quads() {
-        let nearest = a[i] * args.p + 0.5f;
-        let above = select(nearest, vec4f(args.p), nearest > vec4f(args.p));
-        index[i] = vec4u(select(vec4f(0f), above, above > vec4f(0f)));
+        index[i] = quantize_of(a[i], args.p);
     }
 }
 
@@ -150,7 +137,7 @@ fn gated(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
         let len = 2u * args.len;
         let left = vec4f(a_at(at.x, len), a_at(at.y, len), a_at(at.z, len), a_at(at.w, len));
         let right = vec4f(a_at(at.x + c, len), a_at(at.y + c, len), a_at(at.z + c, len), a_at(at.w + c, len));
-        y[i] = math_tanh(left) * math_sigmoid(right);
+        y[i] = gated_of(left, right);
     }
 }
 

@@ -24,12 +24,6 @@ struct LstmArgs {
 @group(0) @binding(7) var<storage, read_write> out1: array<f32>;
 @group(0) @binding(8) var<storage, read_write> out2: array<f32>;
 
-/// Gates i f g o from what goes into them.
-fn activate(z: vec4f) -> vec4f {
-    let s = math_sigmoid(z);
-    return vec4f(s.xy, math_tanh(z).z, s.w);
-}
-
 fn tanh_of(x: f32) -> f32 {
     return math_tanh(vec4f(x)).x;
 }

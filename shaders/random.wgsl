@@ -183,13 +183,13 @@ fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
             // Twice the same sum in the same order: first to its end, then up to the draw.
             var total = 0f;
             for (var k = 0u; k < args.width; k++) {
-                total += math_exp(vec4f((logit(start + k) - largest) / temperature[0])).x;
+                total += weight_of(logit(start + k), largest, temperature[0]);
             }
             let end = u[row / 4u][row % 4u] * total;
             var sum = 0f;
             var drawn = args.width - 1u;
             for (var k = 0u; k < args.width; k++) {
-                sum += math_exp(vec4f((logit(start + k) - largest) / temperature[0])).x;
+                sum += weight_of(logit(start + k), largest, temperature[0]);
                 if sum > end {
                     drawn = k;
                     break;
@@ -206,8 +206,6 @@ fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
 fn bernoulli(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
     if i < (args.len + 3u) / 4u {
-        let cold = logits[i] > vec4f(0f);
-        let warm = u[i] < math_sigmoid(logits[i] / temperature[0]);
-        y[i] = select(vec4f(0f), vec4f(1f), select(warm, cold, vec4<bool>(temperature[0] == 0f)));
+        y[i] = bernoulli_of(logits[i], u[i], temperature[0]);
     }
 }

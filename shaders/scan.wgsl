@@ -108,21 +108,19 @@ fn forward(i: u32, diagonal: bool) {
                 }
             }
         }
-        let s = math_sigmoid(z);
-        let gates = vec4f(s.xy, math_tanh(z).z, s.w);
         let q = cell_neighbour(p, 1, diagonal);
         var before = 0f;
         if q.inside {
             before = cells[index_of(image, q) * 5u * d + 4u * d + unit];
         }
-        let cell = gates.y * before + gates.x * gates.z;
-        y[at * d + unit] = gates.w * math_tanh(vec4f(cell)).x;
+        let now = cell(z, before);
+        y[at * d + unit] = now.h;
         let to = at * 5u * d + unit;
-        cells[to] = gates.x;
-        cells[to + d] = gates.y;
-        cells[to + 2u * d] = gates.z;
-        cells[to + 3u * d] = gates.w;
-        cells[to + 4u * d] = cell;
+        cells[to] = now.gates.x;
+        cells[to + d] = now.gates.y;
+        cells[to + 2u * d] = now.gates.z;
+        cells[to + 3u * d] = now.gates.w;
+        cells[to + 4u * d] = now.c;
     }
 }
 

@@ -117,8 +117,9 @@ fn shaders_keep_to_the_default_limits() {
 /// The argument structures are as long in WGSL as in Rust, but for what alignment adds at the end.
 #[test]
 fn argument_structures_have_one_size() {
-    use pixtape::backend::args::Block;
+    use pixtape::backend::args::{Block, Conv, Epilogue};
     use pixtape::backend::wgpu::args::*;
+    use pixtape::tape::window::Window;
     let sizes = [
         ("ElementArgs", size_of::<ElementArgs>()),
         ("BlockArgs", size_of::<Block>()),
@@ -132,6 +133,12 @@ fn argument_structures_have_one_size() {
         ("ScanArgs", size_of::<ScanArgs>()),
         ("RandomArgs", size_of::<RandomArgs>()),
         ("OptimArgs", size_of::<OptimArgs>()),
+        ("SampleArgs", size_of::<SampleArgs>()),
+        ("Conv", size_of::<Conv>()),
+        ("Epilogue", size_of::<Epilogue>()),
+        ("Window", size_of::<Window>()),
+        // Eight addresses of a word, and what `backend::sample` asserts.
+        ("SampleStep", 32 + 192),
     ];
     let mut seen = BTreeSet::new();
     for shader in Shader::ALL {

@@ -6,6 +6,8 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod devices;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod sample;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
@@ -133,13 +135,19 @@ pub trait Backend {
     /// Replays a plan, timing each step.
     fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>>;
 
-    /// Prepares a plan to be sampled window by window: all memory is allocated here. `None` where the device cannot: it then
-    /// replays the whole plan for each position, with [`Backend::run`].
+    /// Prepares a plan to be sampled window by window: all memory is allocated here. `None` where the device cannot, not even for a
+    /// single image: the whole plan is then replayed for each position, with [`Backend::run`].
     ///
     /// # Errors
-    /// When a parameter has no value, or a step meets a limit of the device; the error names them.
+    /// When a parameter has no value, a step meets a limit of the device, or the batch more than [`Backend::sampling_bytes`];
+    /// the error names them.
     fn compile_sampling(&mut self, _plan: &SamplingPlan) -> Result<Option<Compiled>> {
         Ok(None)
+    }
+
+    /// Bytes of values that a batch drawn by windows may have on this device; `None` where only its memory limits them.
+    fn sampling_bytes(&self) -> Option<usize> {
+        None
     }
 
     /// Draws a batch of images, position by position, with no read-back in between. `feeds` are the plan's inputs in the

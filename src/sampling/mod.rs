@@ -57,7 +57,8 @@ impl Sampler {
     pub fn new(backend: &mut dyn Backend, model: &Model, batch: usize) -> Result<Self> {
         let Family::Autoregressive(net) = &model.family else { return Sampler::naive(backend, model, batch) };
         let mut plan = SamplingPlan::new(&net.draw(batch.max(1)))?;
-        let fitting = (BATCH_BYTES / plan.bytes_per_image().max(1)).max(1);
+        let most = backend.sampling_bytes().map_or(BATCH_BYTES, |bytes| bytes.min(BATCH_BYTES));
+        let fitting = (most / plan.bytes_per_image().max(1)).max(1);
         if fitting < plan.images {
             plan = SamplingPlan::new(&net.draw(fitting))?;
         }

@@ -49,6 +49,13 @@ pub struct ConvGeom {
 }
 
 impl ConvGeom {
+    /// Rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`, as a 1x1 convolution that writes images of `[h, w, cout]`.
+    pub fn rows_times_matrix(rows: Shape, [h, w, cout]: [usize; 3]) -> ConvGeom {
+        let (n, cin) = (rows.rows() / (h * w).max(1), rows.last());
+        let (kh, kw, stride, pad, mask, groups, blocks) = (1, 1, [1, 1], [0, 0], Mask::None, 1, 1);
+        ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
+    }
+
     /// Shape of x: `[n, h, w, cin]`.
     pub fn x_shape(&self) -> Shape {
         [self.n, self.h, self.w, self.cin].into()

@@ -2,6 +2,7 @@
 //!
 //! - `ops`: the case table and the reference cases; values, gradients, closed weights.
 //! - `training`: one step of every preset at its full size and twenty at reduced sizes, beside the CPU.
+//! - `sampling`: windows beside the plain way and the CPU; completion; the commands.
 //! - `devices`: adapters by number and name, refusals, limits.
 //!
 //! It takes an adapter; software Vulkan (`mesa-vulkan-drivers`) will do. Where there is none these tests say SKIP and why;
@@ -12,6 +13,7 @@
 mod common;
 mod devices;
 mod ops;
+mod sampling;
 mod training;
 
 use pixtape::backend::Backend;

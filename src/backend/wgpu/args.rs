@@ -208,6 +208,19 @@ pub struct OptimArgs {
     pub eps: f32,
 }
 
+/// Windows of a sampling plan.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct SampleArgs {
+    /// The first window of a dispatch and the one after its last.
+    pub first: u32,
+    pub end: u32,
+    /// Positions of an image before this one are given and not drawn.
+    pub given: u32,
+    /// Images of the batch.
+    pub images: u32,
+}
+
 /// Kinds of operations folded into a product, as in [`Epilogue`](crate::backend::args::Epilogue).
 pub mod fused {
     pub const BIAS: u32 = 1;
@@ -351,6 +364,7 @@ const _: () = {
     assert!(size_of::<ScanArgs>() == 28);
     assert!(size_of::<RandomArgs>() == 24);
     assert!(size_of::<OptimArgs>() == 28);
+    assert!(size_of::<SampleArgs>() == 16);
 };
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use super::dispatch::{Dispatch, Launch, Place};
 use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
 use super::launch;
+use super::sample::Sampling;
 use crate::error::{Error, Result};
-use crate::tape::op::{ParamId, Scalar};
+use crate::tape::op::{InputId, ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan, Step};
 use std::collections::HashMap;
 use std::time::Instant;
@@ -33,6 +34,8 @@ pub(super) struct CompiledPlan {
     pub(super) scalars: wgpu::Buffer,
     scratch: Vec<GpuBuffer>,
     bound: Vec<Bound>,
+    /// Windows, where the plan is sampled.
+    pub(super) sampling: Option<Sampling>,
 }
 
 impl CompiledPlan {
@@ -43,19 +46,35 @@ impl CompiledPlan {
         params: &HashMap<ParamId, GpuBuffer>,
         poison: bool,
     ) -> Result<CompiledPlan> {
+        CompiledPlan::prepare(gpu, plan, params, poison, HashMap::new(), |_| true)
+    }
+
+    /// The same where some values have buffers already, and only the steps that `runs` names have dispatches; what the others
+    /// write is poisoned as well.
+    pub(super) fn prepare(
+        gpu: &mut Gpu,
+        plan: &Plan,
+        params: &HashMap<ParamId, GpuBuffer>,
+        poison: bool,
+        mut there: HashMap<Buffer, GpuBuffer>,
+        runs: impl Fn(usize) -> bool,
+    ) -> Result<CompiledPlan> {
         for (id, meta, name) in &plan.params {
             if params.get(id).is_none_or(|b| b.len != meta.shape.len()) {
                 return Err(Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)));
             }
         }
-        let launches: Vec<Launch> = plan.steps.iter().map(launch::launch).collect();
+        let launch = |(i, step)| if runs(i) { launch::launch(step) } else { Launch::default() };
+        let launches: Vec<Launch> = plan.steps.iter().enumerate().map(launch).collect();
         let name = &plan.name;
         let (mut slots, mut inputs, mut scratch) = (vec![], vec![], vec![]);
-        for slot in &plan.slots {
-            slots.push(gpu.buffer(slot.len, &format!("a value of the plan {name}"))?);
+        let mut home = |buffer, len, what: String| there.remove(&buffer).map_or_else(|| gpu.buffer(len, &what), Ok);
+        for (s, slot) in (0..).zip(&plan.slots) {
+            slots.push(home(Buffer::Slot(s), slot.len, format!("a value of the plan {name}"))?);
         }
-        for input in &plan.inputs {
-            inputs.push(gpu.buffer(input.meta.shape.len(), &format!("input {} of the plan {name}", input.name))?);
+        for (i, input) in (0..).zip(&plan.inputs) {
+            let (len, what) = (input.meta.shape.len(), format!("input {} of the plan {name}", input.name));
+            inputs.push(home(Buffer::Input(InputId(i)), len, what)?);
         }
         for i in 0..launches.iter().map(|l| l.scratch.len()).max().unwrap_or(0) {
             let len = launches.iter().filter_map(|l| l.scratch.get(i)).max().copied().unwrap_or(0);
@@ -63,7 +82,8 @@ impl CompiledPlan {
         }
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let scalars = gpu.raw_buffer(Scalar::ALL.len() as u64 * ALIGNMENT, usage);
-        let mut compiled = CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, bound: vec![] };
+        let (plan_kept, bound, sampling) = (plan.clone(), vec![], None);
+        let mut compiled = CompiledPlan { plan: plan_kept, slots, inputs, scalars, scratch, bound, sampling };
         let mut all = vec![];
         for (step, (what, launch)) in plan.steps.iter().zip(launches).enumerate() {
             if poison {
@@ -131,15 +151,33 @@ impl CompiledPlan {
         let slots = self.slots.iter().enumerate().map(|(i, buffer)| (format!("slot {i}"), buffer));
         let inputs = self.inputs.iter().enumerate().map(|(i, buffer)| (format!("input {i}"), buffer));
         let scratch = self.scratch.iter().enumerate().map(|(i, buffer)| (format!("scratch {i}"), buffer));
-        slots.chain(inputs).chain(scratch)
+        let sampling = self.sampling.iter().flat_map(Sampling::buffers);
+        slots.chain(inputs).chain(scratch).chain(sampling)
     }
 
-    /// Encodes the whole plan as one pass and submits it.
+    /// Where a value begins: its buffer, and bytes in it.
+    pub(super) fn place<'a>(
+        &'a self,
+        buffer: Buffer,
+        params: &'a HashMap<ParamId, GpuBuffer>,
+    ) -> (&'a wgpu::Buffer, u64) {
+        match buffer {
+            Buffer::Slot(s) => self.slots[s as usize].place(),
+            Buffer::Input(i) => self.inputs[i.0 as usize].place(),
+            Buffer::Param(p) => params[&p].place(),
+            Buffer::Scalar(s) => (&self.scalars, s as u64 * ALIGNMENT),
+        }
+    }
+
+    /// Encodes all dispatches as one pass, then what sampling copies, and submits it.
     pub(super) fn submit(&self, gpu: &Gpu) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             self.bound.iter().for_each(|bound| bound.encode(&mut pass));
+        }
+        if let Some(sampling) = &self.sampling {
+            sampling.copy_fixed(&mut encoder);
         }
         gpu.queue.submit([encoder.finish()]);
     }
@@ -207,7 +245,7 @@ impl Bound {
 }
 
 /// Workgroups folded into two dimensions; `None` if even that does not hold them.
-fn grid(groups: usize) -> Option<[u32; 2]> {
+pub(super) fn grid(groups: usize) -> Option<[u32; 2]> {
     let rows = groups.div_ceil(WIDEST);
     (rows <= WIDEST).then(|| [groups.min(WIDEST) as u32, rows as u32])
 }

@@ -28,7 +28,17 @@ pub(super) struct GpuBuffer {
 impl GpuBuffer {
     /// Bytes that a kernel is given.
     pub(super) fn bound_bytes(&self) -> u64 {
-        (4 * self.len as u64).next_multiple_of(QUAD_BYTES).max(QUAD_BYTES)
+        bound_bytes(self.len)
+    }
+
+    /// Where a part of an arena begins in it, in words.
+    pub(super) fn start_in(&self, arena: &GpuBuffer) -> usize {
+        (self.offset - arena.offset) as usize / 4
+    }
+
+    /// Where the first word lies: the buffer, and bytes in it.
+    pub(super) fn place(&self) -> (&wgpu::Buffer, u64) {
+        (&self.buffer, self.offset)
     }
 
     /// The buffer as a binding.
@@ -36,6 +46,11 @@ impl GpuBuffer {
         let size = std::num::NonZeroU64::new(self.bound_bytes());
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
     }
+}
+
+/// Bytes that a kernel is given of `len` words.
+fn bound_bytes(len: usize) -> u64 {
+    (4 * len as u64).next_multiple_of(QUAD_BYTES).max(QUAD_BYTES)
 }
 
 /// What went wrong on the device.
@@ -137,7 +152,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] where a kernel could not be given so much; `what` says what it is for.
     pub(super) fn buffer(&self, len: usize, what: &str) -> Result<GpuBuffer> {
-        let guard = if self.guarded { ALIGNMENT } else { 0 };
+        let guard = self.guard_bytes();
         let buffer = GpuBuffer { buffer: self.raw_buffer(0, BufferUsages::STORAGE), len, offset: guard };
         let bound = buffer.bound_bytes();
         if bound > self.largest {
@@ -150,12 +165,50 @@ impl Gpu {
         }
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffer = GpuBuffer { buffer: self.raw_buffer(bound + 2 * guard, usage), ..buffer };
-        if self.guarded {
-            let words = vec![GUARD; guard as usize / 4];
-            self.queue.write_buffer(&buffer.buffer, 0, bytemuck::cast_slice(&words));
-            self.queue.write_buffer(&buffer.buffer, guard + bound, bytemuck::cast_slice(&words));
-        }
+        self.write_guards(&buffer);
         Ok(buffer)
+    }
+
+    /// A buffer of many parts, of so many words each: a kernel finds all of them in one binding, and each can be bound alone. The
+    /// whole, then the parts.
+    ///
+    /// # Errors
+    /// As for [`Gpu::buffer`].
+    pub(super) fn arena(&self, lens: &[usize], what: &str) -> Result<(GpuBuffer, Vec<GpuBuffer>)> {
+        let whole = self.buffer(self.arena_words(lens), what)?;
+        let mut offset = whole.offset;
+        let parts = lens.iter().map(|len| {
+            let part = GpuBuffer { buffer: whole.buffer.clone(), len: *len, offset: offset + self.guard_bytes() };
+            offset += self.part_bytes(*len);
+            self.write_guards(&part);
+            part
+        });
+        let parts = parts.collect();
+        Ok((whole, parts))
+    }
+
+    /// Words of an arena of such parts.
+    pub(super) fn arena_words(&self, lens: &[usize]) -> usize {
+        lens.iter().map(|len| self.part_bytes(*len)).sum::<u64>() as usize / 4
+    }
+
+    /// Bytes of a part of an arena, with its guards and up to where the next one may begin.
+    fn part_bytes(&self, len: usize) -> u64 {
+        (bound_bytes(len) + 2 * self.guard_bytes()).next_multiple_of(ALIGNMENT)
+    }
+
+    /// Bytes in front of each buffer and behind it that nobody may write.
+    fn guard_bytes(&self) -> u64 {
+        if self.guarded { ALIGNMENT } else { 0 }
+    }
+
+    fn write_guards(&self, buffer: &GpuBuffer) {
+        if self.guarded {
+            let words = vec![GUARD; ALIGNMENT as usize / 4];
+            for at in [buffer.offset - ALIGNMENT, buffer.offset + buffer.bound_bytes()] {
+                self.queue.write_buffer(&buffer.buffer, at, bytemuck::cast_slice(&words));
+            }
+        }
     }
 
     /// A buffer for arguments, scalars or staging.
@@ -232,7 +285,7 @@ impl Gpu {
             self.raw_buffer(2 * ALIGNMENT * buffers.len() as u64, BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         for (at, buffer) in (0..).step_by(2 * ALIGNMENT as usize).zip(buffers) {
-            encoder.copy_buffer_to_buffer(&buffer.buffer, 0, &all, at, ALIGNMENT);
+            encoder.copy_buffer_to_buffer(&buffer.buffer, buffer.offset - ALIGNMENT, &all, at, ALIGNMENT);
             let behind = buffer.offset + buffer.bound_bytes();
             encoder.copy_buffer_to_buffer(&buffer.buffer, behind, &all, at + ALIGNMENT, ALIGNMENT);
         }

@@ -2,7 +2,8 @@
 //!
 //! A plan becomes a list of dispatches (`launch`, with `product` and `norm` for what takes several), each with its pipeline, bind
 //! group and arguments made once in `compile`. A replay encodes one compute pass and submits it; nothing is read back
-//! unless it is asked for. Slots are whole buffers: WebGPU tracks what is read and written by buffer.
+//! unless it is asked for. Slots are whole buffers: WebGPU tracks what is read and written by buffer. Where a plan is sampled
+//! (`sample`), one kernel interprets it, and what it writes lies in one buffer.
 
 mod adapter;
 pub mod args;
@@ -13,12 +14,14 @@ mod launch;
 mod norm;
 mod peak;
 mod product;
+mod sample;
 pub mod shaders;
 
-use super::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};
+use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan};
+use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use compiled::CompiledPlan;
 use gpu::{ALIGNMENT, Gpu, GpuBuffer};
@@ -33,6 +36,8 @@ pub struct Options {
     pub poison: bool,
     /// Puts guard words around every buffer, for [`Wgpu::check_guards`].
     pub guards: bool,
+    /// Bytes of the largest buffer, where they are to be fewer than the adapter allows.
+    pub largest: Option<u64>,
 }
 
 /// The wgpu backend.
@@ -67,7 +72,8 @@ impl Wgpu {
     /// [`Error::Device`] where there is no such adapter, with the package to install, or its driver refuses.
     pub fn new(options: Options) -> Result<Self> {
         let adapter = adapter::choose(options.adapter.as_deref())?;
-        let gpu = Gpu::open(&adapter, options.guards)?;
+        let mut gpu = Gpu::open(&adapter, options.guards)?;
+        gpu.largest = options.largest.unwrap_or(gpu.largest).min(gpu.largest);
         let (info, software) = (adapter::describe(&adapter), adapter::is_software(&adapter));
         Ok(Wgpu { gpu, info, software, options, params: HashMap::new(), plans: vec![] })
     }
@@ -195,6 +201,43 @@ impl Backend for Wgpu {
 
     fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
         peak::measure(&mut self.gpu).map(Some)
+    }
+
+    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
+        let compiled = sample::compile(&mut self.gpu, plan, &self.params, self.options.poison)?;
+        self.gpu.check(&format!("preparing to sample the plan {}", plan.plan.name))?;
+        Ok(compiled.map(|compiled| {
+            self.plans.push(compiled);
+            Compiled(self.plans.len() - 1)
+        }))
+    }
+
+    fn sampling_bytes(&self) -> Option<usize> {
+        // Values begin where a binding may, which leaves gaps.
+        Some((self.gpu.largest - self.gpu.largest / 64) as usize)
+    }
+
+    fn sample(
+        &mut self,
+        plan: Compiled,
+        feeds: &[Feed],
+        from: usize,
+        scalars: &Scalars,
+        progress: &Progress,
+    ) -> Result<()> {
+        self.feed(plan, feeds, scalars)?;
+        let compiled = &self.plans[plan.0];
+        let Some(sampling) = &compiled.sampling else {
+            return Err(Error::Failed(format!("plan {} was not compiled for sampling", compiled.plan.name)));
+        };
+        sampling.begin(&self.gpu, from);
+        compiled.submit(&self.gpu);
+        for row in 0..sampling.rows() {
+            sampling.submit_row(&self.gpu, row);
+            self.gpu.wait()?;
+            progress(sampling.positions_of_a_row());
+        }
+        self.gpu.check(&format!("sampling the plan {}", compiled.plan.name))
     }
 
     fn memory_bytes(&self) -> usize {

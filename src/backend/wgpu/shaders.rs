@@ -29,6 +29,8 @@ pub enum Shader {
     Random,
     /// Optimisers.
     Optim,
+    /// Windowed sampling.
+    Sample,
     /// What the device can do at best.
     Peak,
 }
@@ -39,7 +41,7 @@ const PRODUCT: &str = include_str!("../../../shaders/product.wgsl");
 
 impl Shader {
     /// All files.
-    pub const ALL: [Shader; 14] = [
+    pub const ALL: [Shader; 15] = [
         Shader::Elementwise,
         Shader::ShapeOps,
         Shader::Reduce,
@@ -53,6 +55,7 @@ impl Shader {
         Shader::Scan,
         Shader::Random,
         Shader::Optim,
+        Shader::Sample,
         Shader::Peak,
     ];
 
@@ -72,6 +75,7 @@ impl Shader {
             Shader::Scan => "scan",
             Shader::Random => "random",
             Shader::Optim => "optim",
+            Shader::Sample => "sample",
             Shader::Peak => "peak",
         }
     }
@@ -92,6 +96,7 @@ impl Shader {
             Shader::Scan => include_str!("../../../shaders/scan.wgsl"),
             Shader::Random => include_str!("../../../shaders/random.wgsl"),
             Shader::Optim => include_str!("../../../shaders/optim.wgsl"),
+            Shader::Sample => include_str!("../../../shaders/sample.wgsl"),
             Shader::Peak => include_str!("../../../shaders/peak.wgsl"),
         };
         let is_product = matches!(self, Shader::Matmul | Shader::Conv | Shader::ConvDx | Shader::ConvDw);

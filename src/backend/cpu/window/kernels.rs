@@ -9,7 +9,7 @@ use crate::backend::cpu::access::Access;
 use crate::backend::cpu::epilogue::EpilogueOp;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
 use crate::backend::cpu::{elementwise, random};
-use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::geometry::ConvGeom;
 use crate::tape::op::Op;
 use crate::tape::plan::{Fused, Step};
 use crate::tape::window::Window;
@@ -35,7 +35,9 @@ impl Kernel {
     pub(super) fn new(step: &Step, size: [usize; 3], isa: Isa, packed: &mut usize) -> Result<Kernel, String> {
         let conv = match &step.op {
             Op::Conv(g) => Some(WindowConv::new(isa, *g, false)?),
-            Op::Matmul { tb, .. } => Some(WindowConv::new(isa, rows_times_matrix(step, size), *tb)?),
+            Op::Matmul { tb, .. } => {
+                Some(WindowConv::new(isa, ConvGeom::rows_times_matrix(step.inputs[0].meta.shape, size), *tb)?)
+            }
             Op::RowLstm | Op::DiagonalLstm { .. } => Some(scan::states(step, isa)?),
             Op::Unary(_)
             | Op::Binary(_)
@@ -152,13 +154,6 @@ impl Kernel {
             other => unreachable!("no windows for {other:?}"),
         }
     }
-}
-
-/// Rows of channels times a matrix, as a 1x1 convolution.
-fn rows_times_matrix(step: &Step, [h, w, cout]: [usize; 3]) -> ConvGeom {
-    let (cin, n) = (step.inputs[0].meta.shape.last(), step.outputs[0].meta.shape.rows() / (h * w).max(1));
-    let (kh, kw, stride, pad, mask, groups, blocks) = (1, 1, [1, 1], [0, 0], Mask::None, 1, 1);
-    ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
 }
 
 /// Height, width and channels of the step's input, which has the shape of images.

@@ -1,0 +1,197 @@
+//! Windowed sampling on a GPU: the table of steps that `kernels/sample.cu` and `shaders/sample.wgsl` interpret.
+
+use super::args::{Conv, Epilogue, binary_code, unary_code, word};
+use crate::error::{Error, Result};
+use crate::tape::geometry::ConvGeom;
+use crate::tape::op::Op;
+use crate::tape::plan::{Buffer, Fused, Operand, Step};
+use crate::tape::window::SamplingPlan;
+use bytemuck::{NoUninit, Pod, Zeroable};
+
+/// What a step computes: the words of `sample.cu` and `sample.wgsl`.
+pub(super) mod code {
+    pub const UNARY: u32 = 0;
+    pub const BINARY: u32 = 1;
+    pub const AFFINE: u32 = 2;
+    pub const CLAMP: u32 = 3;
+    pub const QUANTIZE: u32 = 4;
+    pub const DEQUANTIZE: u32 = 5;
+    pub const GATED: u32 = 6;
+    pub const PAD: u32 = 7;
+    pub const SLICE: u32 = 8;
+    pub const CONV: u32 = 9;
+    pub const CATEGORICAL: u32 = 10;
+    pub const BERNOULLI: u32 = 11;
+    pub const ROW_LSTM: u32 = 12;
+    pub const DIAGONAL_LSTM: u32 = 13;
+}
+
+/// A step: where its operands lie, in the addresses of a device, and what it computes. In a table of words the addresses stand
+/// first, in this order: `SampleStep` of `sample.cu` and `sample.wgsl`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SampleStep<A> {
+    /// Where the first image of each operand begins.
+    pub(super) inputs: [A; 3],
+    pub(super) outputs: [A; 2],
+    /// Bias, what is added, what is saved.
+    pub(super) fused: [A; 3],
+    pub(super) does: Does,
+}
+
+/// What of a step is no address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub(super) struct Does {
+    /// Words from an image to the next; 0 where all images share a value.
+    pub(super) input_stride: [u32; 3],
+    pub(super) output_stride: [u32; 2],
+    pub(super) fused_stride: [u32; 3],
+    /// A convolution; of a scan `kw` alone, the states of the row above that a pixel reads.
+    pub(super) conv: Conv,
+    pub(super) epilogue: Epilogue,
+    /// One of [`code`].
+    pub(super) op: u32,
+    /// Code of a function; classes of a categorical draw.
+    pub(super) f: u32,
+    /// Slope, scale, lower bound or highest level; shift or upper bound.
+    pub(super) a: f32,
+    pub(super) b: f32,
+    /// Height, width, channels of the first output, and of the first input.
+    pub(super) size: [u32; 3],
+    pub(super) inner: [u32; 3],
+    /// Where a block begins.
+    pub(super) before: [u32; 3],
+    /// 1 where the weights are `[cout, cin]`.
+    pub(super) transposed: u32,
+    /// 1 where columns run from right to left.
+    pub(super) reverse: u32,
+    /// Makes the size a multiple of 16 bytes.
+    pub(super) unused: u32,
+}
+
+const _: () = assert!(size_of::<Does>() == 192);
+
+/// The steps of a plan, where `of` says at which address a buffer lies; one that runs before the first round has no window and is
+/// left empty. `device` is named in errors.
+///
+/// # Errors
+/// [`Error::Device`] for a step that has no windows here; the error names it.
+pub(super) fn steps<A: Copy + Default>(
+    plan: &SamplingPlan,
+    device: &str,
+    of: impl Fn(Buffer) -> A,
+) -> Result<Vec<SampleStep<A>>> {
+    let steps = plan.plan.steps.iter().zip(&plan.sizes);
+    steps
+        .map(|(step, size)| size.map_or(Ok(SampleStep::default()), |size| entry(step, size, plan.images, device, &of)))
+        .collect()
+}
+
+/// The steps as words.
+pub(super) fn words<A: NoUninit>(steps: &[SampleStep<A>]) -> Vec<u32> {
+    let words = |step: &SampleStep<A>| {
+        let SampleStep { inputs, outputs, fused, does } = step;
+        let addresses: [&[u32]; 3] = [inputs.as_slice(), outputs, fused].map(bytemuck::cast_slice);
+        [addresses.concat(), bytemuck::cast_slice(bytemuck::bytes_of(does)).to_vec()].concat()
+    };
+    steps.iter().flat_map(words).collect()
+}
+
+/// A step that writes images of `size`.
+fn entry<A: Copy + Default>(
+    step: &Step,
+    size: [usize; 3],
+    images: usize,
+    device: &str,
+    of: &impl Fn(Buffer) -> A,
+) -> Result<SampleStep<A>> {
+    let mut does = Does { size: size.map(|e| e as u32), ..Does::default() };
+    let (op, shared): (u32, &[usize]) = match &step.op {
+        Op::Unary(f) => {
+            (does.f, does.a) = unary_code(*f);
+            (code::UNARY, &[])
+        }
+        Op::Binary(f) => {
+            does.f = binary_code(*f);
+            (code::BINARY, &[])
+        }
+        Op::Affine { scale, shift } => {
+            (does.a, does.b) = (*scale, *shift);
+            (code::AFFINE, &[])
+        }
+        Op::Clamp { lo, hi } => {
+            (does.a, does.b) = (*lo, *hi);
+            (code::CLAMP, &[])
+        }
+        Op::Quantize { levels } => {
+            does.a = (*levels - 1) as f32;
+            (code::QUANTIZE, &[])
+        }
+        Op::Dequantize { levels } => {
+            does.a = (*levels - 1) as f32;
+            (code::DEQUANTIZE, &[])
+        }
+        Op::Gated => (code::GATED, &[]),
+        Op::Pad { before, .. } | Op::Slice { before, .. } => {
+            does.before = [before[1], before[2], before[3]].map(|b| b as u32);
+            (if matches!(step.op, Op::Pad { .. }) { code::PAD } else { code::SLICE }, &[])
+        }
+        Op::Conv(g) => {
+            does.conv = Conv::new(g)?;
+            (code::CONV, &[1])
+        }
+        Op::Matmul { ta: false, tb } => {
+            does.conv = Conv::new(&ConvGeom::rows_times_matrix(step.inputs[0].meta.shape, size))?;
+            does.transposed = u32::from(*tb);
+            (code::CONV, &[1])
+        }
+        Op::Categorical => {
+            does.f = word(step.inputs[0].meta.shape.last())?;
+            (code::CATEGORICAL, &[2])
+        }
+        Op::Bernoulli => (code::BERNOULLI, &[2]),
+        Op::RowLstm => {
+            does.conv.kw = word(step.inputs[1].meta.shape.padded()[1])?;
+            (code::ROW_LSTM, &[1])
+        }
+        Op::DiagonalLstm { reverse } => {
+            does.reverse = u32::from(*reverse);
+            (code::DIAGONAL_LSTM, &[1])
+        }
+        _ => {
+            return Err(Error::Device(format!(
+                "{} in {}, recorded at {}, has no windows on {device}; use --device cpu",
+                step.label(),
+                step.scope,
+                step.at
+            )));
+        }
+    };
+    does.op = op;
+    let inner = step.inputs[0].meta.shape.padded();
+    does.inner = [inner[1], inner[2], inner[3]].map(|e| e as u32);
+    does.epilogue = Epilogue::new(&step.epilogue);
+    let mut entry = SampleStep::default();
+    let stride = |operand: &Operand, is_shared: bool| match is_shared {
+        true => Ok(0),
+        false => word(operand.meta.shape.len() / images.max(1)),
+    };
+    for (i, operand) in step.inputs.iter().enumerate() {
+        (entry.inputs[i], does.input_stride[i]) = (of(operand.buffer), stride(operand, shared.contains(&i))?);
+    }
+    for (i, operand) in step.outputs.iter().take(2).enumerate() {
+        (entry.outputs[i], does.output_stride[i]) = (of(operand.buffer), stride(operand, false)?);
+    }
+    for fused in &step.epilogue {
+        let i = match fused {
+            Fused::Bias(_) => 0,
+            Fused::Add(_) => 1,
+            Fused::ActBwd(..) => 2,
+            Fused::Act(_) => continue,
+        };
+        if let Some(operand) = fused.operand() {
+            (entry.fused[i], does.fused_stride[i]) = (of(operand.buffer), stride(operand, i == 0)?);
+        }
+    }
+    Ok(SampleStep { does, ..entry })
+}
