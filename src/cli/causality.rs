@@ -140,13 +140,18 @@ fn text(args: &Args, preset: &str, support: &Support, outputs: &[usize]) -> Stri
     let mut text = format!("{preset}: {leaks} leaks among all {total} outputs\n");
     text += &match blind {
         0 => "no output has a blind spot\n".to_string(),
+        1 => "1 output has a blind spot\n".to_string(),
         blind => format!("{blind} outputs have a blind spot\n"),
     };
     for output in outputs {
         let seen = (0..*output).filter(|input| support.sees(*output, *input)).count();
         let blind = support.blind_spot(*output).len();
         text += &format!("the output for {} sees {seen} of the {output} dimensions before it", name(support, *output));
-        text += &if blind == 0 { "\n".to_string() } else { format!("; {blind} pixels are in its blind spot\n") };
+        text += &match blind {
+            0 => "\n".to_string(),
+            1 => "; 1 pixel is in its blind spot\n".to_string(),
+            _ => format!("; {blind} pixels are in its blind spot\n"),
+        };
     }
     text + &format!("{}: {LEGEND}\n", args.out.display())
 }

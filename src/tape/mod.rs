@@ -12,6 +12,7 @@ mod infer;
 pub mod op;
 pub mod plan;
 pub mod record;
+mod slots;
 pub mod text;
 pub mod times;
 pub mod window;

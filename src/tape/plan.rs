@@ -1,8 +1,8 @@
-//! Lowering a tape to steps: dead code, fusion, stores, liveness and slots.
+//! Lowering a tape to steps: dead code, fusion, stores, buffers.
 
 use super::fuse::{self, Folded};
 use super::op::{InputId, Op, ParamId, Scalar, Unary};
-use super::{InputSpec, OutputSpec, Tape, Var, text};
+use super::{InputSpec, OutputSpec, Tape, Var, slots, text};
 use crate::shape::Meta;
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;
@@ -112,13 +112,12 @@ impl Plan {
         let live = live_nodes(&nodes, &outputs);
         let alias = Aliases::new(&nodes);
         let folded = fuse::fold(&nodes, &live, &alias, &outputs);
-        let mut lowering = Lowering { nodes: &nodes, alias, homes: HashMap::new(), slots: vec![], free: vec![] };
+        let mut lowering = Lowering { nodes: &nodes, alias, homes: HashMap::new(), slots: vec![] };
         lowering.place_stores(&live, &folded, &outputs);
-        let last_use = lowering.last_uses(&live, &folded, &outputs);
         let mut steps = vec![];
         for (index, live) in live.iter().enumerate() {
             if *live && folded.steps.contains_key(&index) {
-                steps.push(lowering.step(index, &folded, &last_use, &outputs));
+                steps.push(lowering.step(index, &folded, &outputs));
             }
         }
         let stores = nodes.iter().filter_map(|n| if let Op::Store(id) = n.op { Some(id) } else { None });
@@ -132,7 +131,7 @@ impl Plan {
         });
         let params = params.collect();
         let operands = outputs.iter().map(|o| (o.name.clone(), lowering.operand(o.var))).collect();
-        let plan = Plan {
+        let mut plan = Plan {
             name: name.to_string(),
             steps,
             slots: lowering.slots,
@@ -140,6 +139,7 @@ impl Plan {
             outputs: operands,
             params,
         };
+        slots::share(&mut plan);
         if cfg!(debug_assertions)
             && let Err(why) = plan.check()
         {
@@ -244,8 +244,8 @@ struct Lowering<'a> {
     alias: Aliases,
     /// Buffers of the values computed so far, and of stored values.
     homes: HashMap<Var, Buffer>,
+    /// One a value; [`slots::share`] makes them fewer.
     slots: Vec<Slot>,
-    free: Vec<u32>,
 }
 
 impl Lowering<'_> {
@@ -305,25 +305,6 @@ impl Lowering<'_> {
         readers
     }
 
-    /// For each value the last position that reads it; outputs live to the end.
-    fn last_uses(&self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) -> HashMap<Var, usize> {
-        let mut last: HashMap<Var, usize> = HashMap::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            if !live[index] || is_leaf(node) {
-                continue;
-            }
-            let at = self.read_at(index, folded);
-            for v in self.reads(index, folded) {
-                let entry = last.entry(v).or_default();
-                *entry = at.max(*entry);
-            }
-        }
-        for o in outputs {
-            last.insert(self.alias.resolve(o.var), usize::MAX);
-        }
-        last
-    }
-
     /// Where the node reads its inputs: stores after everything else.
     fn read_at(&self, index: usize, folded: &Folded) -> usize {
         if matches!(self.nodes[index].op, Op::Store(_)) { self.nodes.len() } else { folded.position(index) }
@@ -343,10 +324,9 @@ impl Lowering<'_> {
         Operand { buffer, meta: node.outs[v.out as usize] }
     }
 
-    fn step(&mut self, index: usize, folded: &Folded, last: &HashMap<Var, usize>, outputs: &[OutputSpec]) -> Step {
+    fn step(&mut self, index: usize, folded: &Folded, outputs: &[OutputSpec]) -> Step {
         let (root, end) = folded.steps[&index];
         let node = &self.nodes[root];
-        let mut touched = self.reads(root, folded);
         let inputs = node.inputs.iter().map(|v| self.operand(*v)).collect();
         let epilogue =
             folded.epilogues.get(&root).into_iter().flatten().map(|f| f.lower(|v| self.operand(v))).collect();
@@ -360,55 +340,27 @@ impl Lowering<'_> {
                 Some(buffer) => *buffer,
                 None => {
                     let kept = outputs.iter().any(|o| o.kept && self.alias.resolve(o.var) == v);
-                    let slot = Buffer::Slot(self.take_slot(meta.shape.len(), kept));
+                    let slot = Buffer::Slot(self.new_slot(meta.shape.len(), kept));
                     self.homes.insert(v, slot);
                     slot
                 }
             };
-            written.push((v, Operand { buffer, meta: if out == 0 { node.outs[0] } else { meta } }));
+            written.push(Operand { buffer, meta: if out == 0 { node.outs[0] } else { meta } });
         }
-        touched.extend(written.iter().map(|(v, _)| *v));
-        let mut dead: Vec<u32> = touched
-            .iter()
-            .filter(|v| last.get(v).is_none_or(|at| *at <= index))
-            .filter_map(|v| match self.homes.get(v) {
-                Some(Buffer::Slot(s)) if !self.slots[*s as usize].kept => Some(*s),
-                _ => None,
-            })
-            .collect();
-        dead.sort_unstable();
-        dead.dedup();
-        self.free.extend(dead);
         let mark = if node.is_gradient { "'" } else { "" };
         Step {
             op: node.op.clone(),
             inputs,
-            outputs: written.into_iter().map(|(_, o)| o).collect(),
+            outputs: written,
             epilogue,
             at: node.at,
             scope: format!("{}{mark}", node.scope).into(),
         }
     }
 
-    /// The free slot that fits best, grown if need be; a new one where none is near in size. A small value never
-    /// takes a large slot: a large value would need another one.
-    fn take_slot(&mut self, len: usize, kept: bool) -> u32 {
-        let size = |i: usize| self.slots[self.free[i] as usize].len;
-        let near = |i: &usize| size(*i) <= 4 * len.max(64) && len <= 2 * size(*i);
-        let best =
-            (0..self.free.len()).filter(near).min_by_key(|i| (size(*i) < len, size(*i).abs_diff(len), self.free[*i]));
-        match best.filter(|_| !kept) {
-            Some(i) => {
-                let slot = self.free.swap_remove(i);
-                let have = &mut self.slots[slot as usize].len;
-                *have = len.max(*have);
-                slot
-            }
-            None => {
-                self.slots.push(Slot { len, kept });
-                self.slots.len() as u32 - 1
-            }
-        }
+    fn new_slot(&mut self, len: usize, kept: bool) -> u32 {
+        self.slots.push(Slot { len, kept });
+        self.slots.len() as u32 - 1
     }
 
     /// Copies of the old values that are still wanted once the parameters change: by an output, or by the store of another
@@ -424,7 +376,7 @@ impl Lowering<'_> {
                 && stored.contains(&id)
                 && old.buffer == Buffer::Param(id)
             {
-                let buffer = Buffer::Slot(self.take_slot(old.meta.shape.len(), false));
+                let buffer = Buffer::Slot(self.new_slot(old.meta.shape.len(), false));
                 self.homes.insert(v, buffer);
                 steps.push(copy(Op::Store(id), node, old, buffer));
             }
