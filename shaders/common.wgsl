@@ -248,13 +248,7 @@ fn weight_of(logit: f32, largest: f32, temperature: f32) -> f32 {
     return math_exp(vec4f((logit - largest) / temperature)).x;
 }
 
-/// Gates i f g o from what goes into them.
-fn activate(z: vec4f) -> vec4f {
-    let s = math_sigmoid(z);
-    return vec4f(s.xy, math_tanh(z).z, s.w);
-}
-
-/// The activated gates and the new cell and state of one unit.
+/// The activated gates i f g o and the new cell and state of one unit.
 struct Cell {
     gates: vec4f,
     c: f32,
@@ -263,7 +257,8 @@ struct Cell {
 
 /// From the gates before activation and the old cell: c' = f c + i g, h' = o tanh(c').
 fn cell(z: vec4f, c: f32) -> Cell {
-    let gates = activate(z);
+    let s = math_sigmoid(z);
+    let gates = vec4f(s.xy, math_tanh(z).z, s.w);
     let next = gates.y * c + gates.x * gates.z;
     return Cell(gates, next, gates.w * math_tanh(vec4f(next)).x);
 }

@@ -45,14 +45,13 @@ fn lstm_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     let h = args.h;
     if i < args.rows * h {
         let at = i / h * 4u * h + i % h;
-        let gates = activate(vec4f(a[at], a[at + h], a[at + 2u * h], a[at + 3u * h]));
-        let cell = gates.y * b[i] + gates.x * gates.z;
-        y[i] = gates.w * tanh_of(cell);
-        out1[i] = cell;
-        out2[at] = gates.x;
-        out2[at + h] = gates.y;
-        out2[at + 2u * h] = gates.z;
-        out2[at + 3u * h] = gates.w;
+        let now = cell(vec4f(a[at], a[at + h], a[at + 2u * h], a[at + 3u * h]), b[i]);
+        y[i] = now.h;
+        out1[i] = now.c;
+        out2[at] = now.gates.x;
+        out2[at + h] = now.gates.y;
+        out2[at + 2u * h] = now.gates.z;
+        out2[at + 3u * h] = now.gates.w;
     }
 }
 
@@ -100,22 +99,21 @@ fn lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         let w_at = k * 4u * h + unit;
         z = fma(vec4f(before), vec4f(d[w_at], d[w_at + h], d[w_at + 2u * h], d[w_at + 3u * h]), z);
     }
-    let gates = activate(z);
-    var cell = 0f;
+    var before = 0f;
     if is_first {
-        cell = c[i];
+        before = c[i];
     } else {
-        cell = out1[i];
+        before = out1[i];
     }
-    cell = gates.y * cell + gates.x * gates.z;
-    out1[i] = cell;
-    y[args.step * states + i] = gates.w * tanh_of(cell);
+    let now = cell(z, before);
+    out1[i] = now.c;
+    y[args.step * states + i] = now.h;
     let kept = args.step * 5u * states + 5u * row_at + unit;
-    out2[kept] = gates.x;
-    out2[kept + h] = gates.y;
-    out2[kept + 2u * h] = gates.z;
-    out2[kept + 3u * h] = gates.w;
-    out2[kept + 4u * h] = cell;
+    out2[kept] = now.gates.x;
+    out2[kept + h] = now.gates.y;
+    out2[kept + 2u * h] = now.gates.z;
+    out2[kept + 3u * h] = now.gates.w;
+    out2[kept + 4u * h] = now.c;
 }
 
 /// Step args.step, from the last one down, or what the first one leaves where args.step is args.steps. a = dy[steps, rows, h],
