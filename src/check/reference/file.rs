@@ -90,7 +90,7 @@ impl CaseFile {
     /// Reads the bytes of a file; `path` is only for the message.
     ///
     /// # Errors
-    /// [`Error::File`] for any bytes that are not a sound file of a version that this program knows.
+    /// [`Error::File`](crate::error::Error::File) for any bytes that are not a sound file of a version that this program knows.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |reason: String| KIND.damaged(path, reason);
         let (metadata, views) = KIND.parse(path, bytes)?;
