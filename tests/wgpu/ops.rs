@@ -68,6 +68,18 @@ fn a_sequence_is_right_whose_rounds_are_more_than_software_goes_through() {
     }
 }
 
+/// The threads of a workgroup go along such a row more than once.
+#[test]
+fn a_row_is_normalised_that_is_wider_than_a_workgroup() {
+    let Some(mut device) = guarded() else { return };
+    let width = 600;
+    let inputs = vec![normal("x", [3, width]), drawn("gamma", [width], Draw::POSITIVE), normal("beta", [width])];
+    let case = Case::new("layer_norm", "wide", inputs, |t, v| vec![t.layer_norm(v[0], v[1], v[2], 1e-5)]).once();
+    for order in [Order::Zero, Order::Once] {
+        compare(&case, order, &mut device).unwrap();
+    }
+}
+
 /// A relative error would forgive a leak: a closed tap is exactly zero, or information flows.
 #[test]
 fn the_gradient_of_a_closed_weight_is_exactly_zero() {
