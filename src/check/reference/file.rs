@@ -82,7 +82,8 @@ impl CaseFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be read, is truncated or damaged, is something else, or newer than this program.
+    /// [`Error::File`](crate::error::Error::File) where it cannot be read, is truncated or damaged, is something else, or newer than this
+    /// program.
     pub fn load(path: &Path) -> Result<Self> {
         CaseFile::parse(path, &KIND.read(path)?)
     }
