@@ -17,7 +17,7 @@ const SEED: u32 = 1;
 /// Presets, what is changed in them so that a loop in Python is done in seconds, and steps.
 const RUNS: [(&str, &str, usize); 7] = [
     ("pixelcnn-mnist", "", 20),
-    ("pixelcnn-cifar", "batch=4 model.hidden=12 model.blocks=2 model.head=24", 10),
+    ("pixelcnn-cifar", "batch=4 schedule.kind=constant model.hidden=12 model.blocks=2 model.head=24", 10),
     ("gated-pixelcnn-mnist", "batch=8 model.hidden=12 model.layers=3 model.head=16 model.classes=10", 10),
     ("row-lstm-mnist", "batch=8 model.hidden=6 model.layers=2 model.head=16", 10),
     ("diagonal-bilstm-mnist", "batch=8 model.hidden=6 model.layers=2 model.head=16", 4),

@@ -118,7 +118,9 @@ fn pixelcnn_mnist(name: &str) -> Config {
 
 fn pixelcnn_cifar(name: &str) -> Config {
     let model = ModelSizes { hidden: Some(64), blocks: Some(8), head: Some(1024), ..photographs() };
-    Config { model, ..base(name, "cifar-10", 16, 10) }
+    // With 16 images a step a rate that stays leaves its last steps to chance: 4.6 bits a dimension in training, 4.8 on test images.
+    let schedule = Schedule { kind: ScheduleKind::Cosine, warmup_steps: 0, final_lr: 0.0 };
+    Config { schedule, model, ..base(name, "cifar-10", 16, 10) }
 }
 
 fn gated_pixelcnn_mnist(name: &str) -> Config {

@@ -5,8 +5,9 @@
 //! stood, so all its operands are there; a norm, whose chain has no operands, runs where it stood itself, since its other
 //! outputs may be read before the activation. An activation is folded only if its gradient needs its output alone.
 
+use super::alias::{Aliases, is_alias, is_leaf};
 use super::op::{Binary, Op, Unary};
-use super::plan::{Aliases, Fused, Operand, is_alias, is_leaf};
+use super::plan::{Fused, Operand};
 use super::{Node, OutputSpec, Var};
 use std::collections::{HashMap, HashSet};
 

@@ -3,12 +3,14 @@
 //! A [`Var`] is a copyable handle to one output of one node. [`Tape::grad`] appends ordinary nodes, so a gradient can be
 //! differentiated again. A [`Plan`](plan::Plan) makes steps for a backend out of what is live.
 
+mod alias;
 mod check;
 pub mod cost;
 mod fuse;
 pub mod geometry;
 mod grad;
 mod infer;
+mod lower;
 pub mod op;
 pub mod plan;
 pub mod record;

@@ -69,7 +69,7 @@ fn one_step(config: &Config, device: Box<dyn Backend>) -> Tensors {
 fn agrees(name: &str) {
     let Some(device) = wgpu() else { return };
     let config = with_two_images(name);
-    let [got, want] = [device, backend::open("cpu", 0).unwrap()].map(|device| one_step(&config, device));
+    let [got, want] = [device, cpu()].map(|device| one_step(&config, device));
     let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
     let error = |path: &String| relative_error(&wide(&got[path].data), &wide(&want[path].data));
     let errors: Vec<(f64, &String)> = want.keys().map(|path| (error(path), path)).collect();
@@ -97,7 +97,7 @@ macro_rules! presets {
                 #[test]
                 #[ignore = "minutes on software Vulkan; at reduced sizes they always run"]
                 fn $test() {
-                    super::trains_like_the_cpu($name, &super::with_two_images($name));
+                    super::trains_like_the_cpu($name, &super::with_two_images($name), 1.0);
                 }
             )*
         }
@@ -143,9 +143,14 @@ fn plans_of_every_preset_compile_at_the_batch_that_they_are_trained_with() {
     }
 }
 
-/// The losses of some steps.
-fn losses(config: &Config, device: Box<dyn Backend>, steps: usize) -> Vec<f64> {
+/// The losses of some steps, from weights that are changed by this part of themselves, up or down.
+fn losses(config: &Config, device: Box<dyn Backend>, steps: usize, changed: f32) -> Vec<f64> {
     let (mut trainer, batch) = trainer(config, device);
+    for spec in trainer.model.set.specs().iter().filter(|_| changed > 0.0) {
+        let change = |i: usize| 1.0 + changed * (2.0 * rng::uniform(2, Stream::Test, [4, i as u32]) - 1.0);
+        let values: Vec<f32> = spec.initial(config.seed).iter().enumerate().map(|(i, v)| v * change(i)).collect();
+        trainer.backend.write_param(spec.param.id, &values).unwrap();
+    }
     let mut all = vec![];
     for _ in 0..steps {
         trainer.advance(|run| run(&batch)).unwrap();
@@ -154,18 +159,28 @@ fn losses(config: &Config, device: Box<dyn Backend>, steps: usize) -> Vec<f64> {
     all
 }
 
-/// Twenty steps beside the CPU, and two once more, which give the same bits.
-fn trains_like_the_cpu(name: &str, config: &Config) {
+fn cpu() -> Box<dyn Backend> {
+    backend::open("cpu", 0).unwrap()
+}
+
+/// Twenty steps beside the CPU, each loss within 1e-3, and two once more, which give the same bits. Where training itself
+/// magnifies rounding, that bound asks for too much: `slack` times what the CPU's own losses move when its weights are changed by
+/// one part in a million is allowed then.
+fn trains_like_the_cpu(name: &str, config: &Config, slack: f64) {
     let (Some(device), Some(again)) = (wgpu(), wgpu()) else { return };
-    let got = losses(config, device, 20);
-    let want = losses(config, backend::open("cpu", 0).unwrap(), 20);
-    let mut worst = 0f64;
-    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        assert!((got - want).abs() <= 1e-3 * want.abs(), "{name}: loss {i} is {got}, not {want}");
-        worst = worst.max((got - want).abs() / want.abs());
+    let got = losses(config, device, 20, 0.0);
+    let want = losses(config, cpu(), 20, 0.0);
+    let moved = losses(config, cpu(), 20, 1e-6);
+    let off = |got: f64, want: f64| (got - want).abs() / want.abs();
+    let (mut worst, mut wobble) = (0f64, 0f64);
+    for (i, ((got, want), moved)) in got.iter().zip(&want).zip(moved).enumerate() {
+        wobble = wobble.max(off(moved, *want));
+        let allowed = (slack * wobble).max(1e-3);
+        assert!(off(*got, *want) <= allowed, "{name}: loss {i} is {got}, not {want}; {allowed:.1e} is allowed");
+        worst = worst.max(off(*got, *want));
     }
-    println!("{name}: losses are off by at most {worst:.1e}");
-    let again = losses(config, again, 2);
+    println!("{name}: losses are off by at most {worst:.1e}; the CPU's own move by up to {wobble:.1e}");
+    let again = losses(config, again, 2, 0.0);
     assert_eq!(got[..again.len()], again, "{name}");
 }
 
@@ -173,6 +188,6 @@ fn trains_like_the_cpu(name: &str, config: &Config) {
 #[test]
 fn every_preset_trains_like_the_cpu_and_twice_the_same() {
     for (name, ..) in PRESETS {
-        trains_like_the_cpu(name, &reduced(name));
+        trains_like_the_cpu(name, &reduced(name), 0.0);
     }
 }

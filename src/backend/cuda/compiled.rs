@@ -1,14 +1,13 @@
 //! A compiled plan: its buffers, its work with every address known, and the graph of it.
 
 use super::driver::{Address, Event, Function, Graph, Memory, Pinned, Stream, failed};
-use super::launch::Ptr;
-use super::optim;
+use super::lowering::Update;
+use super::places::{Params, Places};
 use super::sample::Sampling;
 use crate::error::Result;
 use crate::tape::op::ParamId;
-use crate::tape::plan::{Buffer, Plan, Step};
+use crate::tape::plan::{Plan, Step};
 use std::collections::HashMap;
-use std::ffi::c_void;
 
 /// A plan with its buffers, and what is enqueued for it.
 pub(super) struct CompiledPlan {
@@ -46,52 +45,10 @@ pub(super) enum Ready {
     Poison { at: Address, words: usize },
 }
 
-/// Parameters of a kernel: the argument struct, then addresses.
-pub(super) struct Params {
-    pub(super) args: Vec<u8>,
-    pub(super) addresses: Vec<Address>,
-}
-
-impl Params {
-    pub(super) fn pointers(&self) -> Vec<*mut c_void> {
-        let args = self.args.as_ptr().cast_mut().cast();
-        [args].into_iter().chain(self.addresses.iter().map(|a| std::ptr::from_ref(a).cast_mut().cast())).collect()
-    }
-}
-
 /// Two halves of pinned memory, so that the host fills one while the card reads the other.
 pub(super) struct Uploads {
     pub(super) halves: [(Pinned, Event); 2],
     pub(super) turn: usize,
-}
-
-/// Where each buffer of a plan lies.
-pub(super) struct Places<'a> {
-    pub(super) slots: &'a [Memory],
-    pub(super) inputs: &'a [Memory],
-    pub(super) params: &'a HashMap<ParamId, Memory>,
-    pub(super) scalars: &'a Memory,
-    pub(super) scratch: &'a Memory,
-}
-
-impl Places<'_> {
-    pub(super) fn of(&self, buffer: Buffer) -> Address {
-        match buffer {
-            Buffer::Slot(s) => self.slots[s as usize].address(),
-            Buffer::Input(i) => self.inputs[i.0 as usize].address(),
-            Buffer::Param(p) => self.params[&p].address(),
-            Buffer::Scalar(s) => self.scalars.address() + 4 * s as u64,
-        }
-    }
-
-    pub(super) fn resolve(&self, ptr: Ptr, updates: Address) -> Address {
-        match ptr {
-            Ptr::Buffer(buffer) => self.of(buffer),
-            Ptr::Scratch(at) => self.scratch.address() + 4 * at as u64,
-            Ptr::Updates => updates,
-            Ptr::Null => 0,
-        }
-    }
 }
 
 /// Enqueues the work of a group.
@@ -127,7 +84,7 @@ pub(super) fn poison(steps: &[Step], places: &Places) -> Vec<Ready> {
 }
 
 /// The table of updates as `optim.cu` reads it: seven addresses, length, first piece.
-pub(super) fn updates_words(updates: &[optim::Update], places: &Places) -> Vec<u32> {
+pub(super) fn updates_words(updates: &[Update], places: &Places) -> Vec<u32> {
     let mut words = vec![];
     for update in updates {
         for ptr in update.pointers {

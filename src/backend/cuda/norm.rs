@@ -1,6 +1,6 @@
 //! Launches of batch and layer normalisation: statistics of chunks of rows, their join, then the elements.
 
-use super::launch::{Lowering, THREADS, kernel};
+use super::lowering::{Lowering, THREADS, kernel};
 use crate::backend::args::{Norm, unary_code, word};
 use crate::error::Result;
 use crate::tape::plan::Fused;

@@ -1,6 +1,6 @@
 //! Optimiser steps that stand next to each other and do the same become one launch over a table of updates.
 
-use super::launch::{Card, Lowered, Lowering, Ptr, kernel};
+use super::lowering::{Card, Lowered, Lowering, Ptr, Update, kernel};
 use crate::backend::args::{Optim, word};
 use crate::error::Result;
 use crate::tape::op::Op;
@@ -8,17 +8,6 @@ use crate::tape::plan::{Buffer, Step};
 
 /// Elements of a piece, which a block updates: `PIECE` of `optim.cu`.
 const PIECE: usize = 4096;
-
-/// One line of the table: `Update` of `optim.cu`, still by buffer.
-#[derive(Clone, Debug)]
-pub(super) struct Update {
-    /// Parameter, gradient, first and second state; then parameter and states as they become.
-    pub(super) pointers: [Ptr; 7],
-    /// Elements.
-    pub(super) len: u32,
-    /// Number of the first of its pieces.
-    pub(super) first_piece: u32,
-}
 
 /// What a step reads and writes.
 struct Operands {

@@ -4,7 +4,7 @@
 //! cut depends on the geometry of the weights alone.
 
 use super::kernels::Kernel;
-use super::launch::{Lowering, Ptr, epilogue_pointers, kernel};
+use super::lowering::{Lowering, Ptr, epilogue_pointers, kernel};
 use crate::backend::args::{Conv, ConvDw, Epilogue, Matmul, Product, word};
 use crate::error::Result;
 use crate::tape::geometry::ConvGeom;

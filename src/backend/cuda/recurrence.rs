@@ -1,6 +1,6 @@
 //! Launches of recurrences: how much of the weights a block holds in shared memory, and how many threads it has.
 
-use super::launch::{Lowering, Ptr, kernel};
+use super::lowering::{Lowering, Ptr, kernel};
 use crate::backend::args::{self, Rows, Sequence, word};
 use crate::error::Result;
 

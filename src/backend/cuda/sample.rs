@@ -1,9 +1,9 @@
 //! Windowed sampling: the tables that `sample.cu` interprets, and their launches.
 
-use super::compiled::{Params, Places};
 use super::driver::{Address, Function, Memory, Stream};
 use super::kernels::Kernels;
-use super::launch::{THREADS, kernel};
+use super::lowering::{THREADS, kernel};
+use super::places::{Params, Places};
 use crate::backend::args::{Sample, word};
 use crate::backend::sample;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! One dispatch of a kernel as plain data: made by `launch`, bound and encoded by the backend.
 
 use super::shaders::Shader;
-use crate::tape::plan::{Buffer, Operand};
+use crate::tape::plan::{Buffer, Operand, Step};
 use bytemuck::Pod;
 
 /// Threads of a workgroup of the elementwise kernels, and elements that each of them takes.
@@ -96,4 +96,19 @@ impl Launch {
         self.scratch.push(len);
         Place::Scratch(self.scratch.len() - 1)
     }
+}
+
+/// Output `i` as a place.
+pub(super) fn out(step: &Step, i: usize) -> Place {
+    (&step.outputs[i]).into()
+}
+
+/// Binds all inputs of the step, from 1 on.
+pub(super) fn with_inputs(dispatch: Dispatch, step: &Step) -> Dispatch {
+    (1..).zip(&step.inputs).fold(dispatch, |d, (binding, input)| d.bind(binding, input))
+}
+
+/// Binds all outputs of the step as the recurrences take them, from 6 on.
+pub(super) fn with_outputs(dispatch: Dispatch, step: &Step) -> Dispatch {
+    (6..).zip(&step.outputs).fold(dispatch, |d, (binding, output)| d.bind(binding, output))
 }

@@ -1,7 +1,8 @@
 //! Steps to dispatches: one exhaustive match, and no device: what runs can be looked at without one.
 
 use super::args::{ElementArgs, IndexArgs, LossArgs, LstmArgs, OptimArgs, RandomArgs, ReduceArgs, ScanArgs};
-use super::dispatch::{Dispatch, Launch, Place};
+use super::dispatch::{Dispatch, Launch, Place, out, with_inputs, with_outputs};
+use super::reduce::sum;
 use super::shaders::Shader;
 use super::{norm, product};
 use crate::backend::args::{Block, binary_code, unary_code};
@@ -10,8 +11,6 @@ use crate::tape::op::{Counter, Dist, Op};
 use crate::tape::plan::Step;
 use crate::tape::text;
 
-/// Sums of at most so many rows are made by a thread each.
-const SHORT: usize = 32;
 /// Rows that a workgroup of `categorical` draws.
 const CATEGORICAL_ROWS: usize = 64;
 
@@ -210,21 +209,6 @@ pub(super) fn launch(step: &Step) -> Launch {
     run
 }
 
-/// Output `i` as a place.
-pub(super) fn out(step: &Step, i: usize) -> Place {
-    (&step.outputs[i]).into()
-}
-
-/// Binds all inputs of the step, from 1 on.
-pub(super) fn with_inputs(dispatch: Dispatch, step: &Step) -> Dispatch {
-    (1..).zip(&step.inputs).fold(dispatch, |d, (binding, input)| d.bind(binding, input))
-}
-
-/// Binds all outputs of the step as the recurrences take them, from 6 on.
-fn with_outputs(dispatch: Dispatch, step: &Step) -> Dispatch {
-    (6..).zip(&step.outputs).fold(dispatch, |d, (binding, output)| d.bind(binding, output))
-}
-
 /// `to = from`
 fn copy(from: Place, to: Place, len: usize) -> Dispatch {
     let args = ElementArgs { len: len as u32, ..ElementArgs::default() };
@@ -291,22 +275,4 @@ fn index_args(rows: usize, count: usize, width: usize) -> IndexArgs {
 fn loss_rows(entry: &'static str, shape: Shape) -> (usize, Dispatch) {
     let args = LossArgs { rows: shape.rows() as u32, width: shape.last() as u32 };
     (shape.rows(), Dispatch::new(Shader::Loss, entry, &args))
-}
-
-/// `y = sum of x`, in as many stages as it takes.
-pub(super) fn sum(run: &mut Launch, args: ReduceArgs, x: Place, y: Place) {
-    let (sums, width) = (args.sums(), args.width as usize);
-    if args.summed_rows() <= SHORT {
-        run.push(Dispatch::new(Shader::Reduce, "sum_short", &args).bind(1, x).bind(2, y).each(sums * width));
-        return;
-    }
-    let groups = sums * args.parts as usize * width.div_ceil(args.columns as usize);
-    let dispatch = Dispatch::new(Shader::Reduce, "sum", &args).bind(1, x).groups(groups);
-    if args.parts == 1 {
-        run.push(dispatch.bind(2, y));
-        return;
-    }
-    let partial = run.take_scratch(sums * args.parts as usize * width);
-    run.push(dispatch.bind(2, partial));
-    sum(run, args.second_stage(), partial, y);
 }

@@ -14,6 +14,7 @@ mod launch;
 mod norm;
 mod peak;
 mod product;
+mod reduce;
 mod sample;
 pub mod shaders;
 

@@ -1,8 +1,8 @@
 //! What of `norm.wgsl` a normalisation runs.
 
 use super::args::{IDENTITY, NormArgs, REDUCE_THREADS, ReduceArgs, reduce_columns};
-use super::dispatch::{Dispatch, Launch, Place};
-use super::launch::{out, sum};
+use super::dispatch::{Dispatch, Launch, Place, out};
+use super::reduce::sum;
 use super::shaders::Shader;
 use crate::backend::args::unary_code;
 use crate::shape::Shape;

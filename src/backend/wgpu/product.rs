@@ -1,8 +1,8 @@
 //! How products are cut into tiles: what of `matmul.wgsl`, `conv.wgsl`, `conv_dx.wgsl` and `conv_dw.wgsl` a step runs.
 
 use super::args::{ProductArgs, ReduceArgs, fused};
-use super::dispatch::{Dispatch, Launch, Place};
-use super::launch::{out, sum};
+use super::dispatch::{Dispatch, Launch, Place, out};
+use super::reduce::sum;
 use super::shaders::Shader;
 use crate::backend::args::unary_code;
 use crate::shape::Shape;
