@@ -83,7 +83,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// tf32 on CUDA, f32 elsewhere.
+    /// What is best on a device: f32 everywhere so far.
     Auto,
     /// 32-bit floats.
     F32,
@@ -234,6 +234,9 @@ impl Config {
             ("model.width", model.width),
             ("model.colours", model.colours),
         ];
+        if matches!(self.precision, Precision::Tf32 | Precision::Bf16) {
+            return Err("precision must be auto or f32, because no backend computes in tf32 or bf16 yet".to_string());
+        }
         within("batch", Some(self.batch), 1, MAX_BATCH)?;
         within("model.directions", model.directions, 1, 2)?;
         within("model.classes", model.classes, 0, MAX_LEVELS)?;
