@@ -13,6 +13,8 @@
 mod compile;
 mod mistakes;
 mod ops;
+#[path = "../common/presets.rs"]
+mod presets;
 mod refusals;
 mod sampling;
 mod sanitizers;

@@ -13,6 +13,8 @@
 mod common;
 mod devices;
 mod ops;
+#[path = "../common/presets.rs"]
+mod presets;
 mod sampling;
 mod training;
 

@@ -1,25 +1,14 @@
 //! Training steps of every preset beside the CPU.
 
+use crate::presets::{self, cpu, test_every_preset, trainer, with_two_images};
 use crate::wgpu;
-use pixtape::backend::{self, Backend};
-use pixtape::check::compare::{relative_error, within};
-use pixtape::config::{Config, OptimizerKind, PRESETS, preset};
-use pixtape::data::Batch;
+use pixtape::backend::Backend;
+use pixtape::config::{Config, PRESETS, preset};
 use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
-use pixtape::train::checkpoint::Tensor;
 use pixtape::train::trainer::Trainer;
-use pixtape::train::weights;
-use std::collections::BTreeMap;
 
-type Tensors = BTreeMap<String, Tensor>;
-
-/// A preset as it is, but for two images a batch. With this seed no relu lies so near zero that rounding decides its side.
-fn with_two_images(name: &str) -> Config {
-    Config { batch: 2, seed: 4, ..preset(name).unwrap() }
-}
-
-/// The same, narrow and shallow enough for many steps on software, as far as it has such a size.
+/// A preset with two images a batch, narrow and shallow enough for many steps on software, as far as it has such sizes.
 fn reduced(name: &str) -> Config {
     let mut config = with_two_images(name);
     for size in ["blocks=2", "layers=2", "hidden=12", "head=24", "channels=8", "height=12", "width=12"] {
@@ -28,107 +17,21 @@ fn reduced(name: &str) -> Config {
     config
 }
 
-/// Two images of discs for every preset: levels, pixels in its range, labels.
-fn batch(model: &Model) -> Batch {
-    let x = model.training()[0].inputs.iter().find(|i| i.name == "x").map(|i| i.meta.shape).unwrap();
-    let &[n, h, w, c] = x.dims() else { panic!("images have four dimensions, not {x}") };
-    let inside = |i: usize| {
-        let (row, column) = (i / c / w % h, i / c % w);
-        row.abs_diff(h / 2).pow(2) + column.abs_diff(w / 2).pow(2) < (4 + 3 * (i / c / w / h)).pow(2)
-    };
-    let noise = |i: usize| rng::uniform(1, Stream::Test, [3, i as u32]);
-    let value = |i: usize| {
-        let level = if noise(i) < 0.1 { !inside(i) } else { inside(i) };
-        if c == 1 { f32::from(level) } else { (255.0 * (0.2 + 0.6 * f32::from(level))).round() / 255.0 }
-    };
-    let pixels = (0..n * h * w * c).map(value).collect();
-    let labels = (0..n as u32).map(|i| i % model.classes().max(1) as u32).collect();
-    let reduced = model.training()[0].inputs.iter().find(|i| i.name == "reduced").map_or(0, |i| i.meta.shape.len());
-    let reduced = (0..reduced).map(noise).collect();
-    Batch { pixels, labels, reduced, indices: vec![0, 1], ..Batch::default() }
-}
+test_every_preset!(one_step_agrees_with_the_cpu: crate::training::agrees);
 
-fn trainer(config: &Config, device: Box<dyn Backend>) -> (Trainer, Batch) {
-    let model = Model::new(config).unwrap();
-    let batch = batch(&model);
-    (Trainer::new(model, device, 20).unwrap(), batch)
-}
-
-/// Everything that one step of plain gradient descent leaves: the momentum buffers hold the gradients, so that all of them
-/// are compared, and parameters and states beside them.
-fn one_step(config: &Config, device: Box<dyn Backend>) -> Tensors {
-    let mut config = config.clone();
-    config.optimizer.kind = OptimizerKind::Sgd;
-    config.optimizer.momentum = 0.9;
-    let (mut trainer, batch) = trainer(&config, device);
-    trainer.advance(|run| run(&batch)).unwrap();
-    weights::snapshot(&mut *trainer.backend, &trainer.model.set).unwrap()
-}
-
-/// One step of a preset at its full size: every gradient, parameter and state within 1e-4 of the CPU's.
+/// One step of a preset at its full size.
 fn agrees(name: &str) {
     let Some(device) = wgpu() else { return };
-    let config = with_two_images(name);
-    let [got, want] = [device, cpu()].map(|device| one_step(&config, device));
-    let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
-    let error = |path: &String| relative_error(&wide(&got[path].data), &wide(&want[path].data));
-    let errors: Vec<(f64, &String)> = want.keys().map(|path| (error(path), path)).collect();
-    let bad: Vec<_> = errors.iter().filter(|(error, _)| !within(*error, 1e-4)).collect();
-    assert!(bad.is_empty(), "{name}: {bad:?}");
-    assert!(want.keys().any(|path| path.starts_with("optim/")), "{name}: no gradient was compared");
-    if let Some((error, path)) = errors.iter().max_by(|a, b| a.0.total_cmp(&b.0)) {
-        println!("{name}: at most {error:.1e}, of {path}");
-    }
+    presets::agrees(name, device, 1e-4);
 }
 
-macro_rules! presets {
-    ($($test:ident: $name:literal,)*) => {
-        mod one_step_agrees_with_the_cpu {
-            $(
-                #[test]
-                fn $test() {
-                    super::agrees($name);
-                }
-            )*
-        }
+test_every_preset!(
+    #[ignore = "minutes on software Vulkan; at reduced sizes they always run"]
+    twenty_steps_at_full_size: crate::training::trains_at_full_size
+);
 
-        mod twenty_steps_at_full_size {
-            $(
-                #[test]
-                #[ignore = "minutes on software Vulkan; at reduced sizes they always run"]
-                fn $test() {
-                    super::trains_like_the_cpu($name, &super::with_two_images($name), 10.0);
-                }
-            )*
-        }
-
-        #[test]
-        fn every_preset_is_here() {
-            let all = [$($name),*];
-            assert!(PRESETS.iter().all(|(name, ..)| all.contains(name)));
-        }
-    };
-}
-
-presets! {
-    autoencoder_mnist: "autoencoder-mnist",
-    vae_mnist: "vae-mnist",
-    vae_mlp_mnist: "vae-mlp-mnist",
-    pixelcnn_mnist: "pixelcnn-mnist",
-    pixelcnn_cifar: "pixelcnn-cifar",
-    gated_pixelcnn_mnist: "gated-pixelcnn-mnist",
-    row_lstm_mnist: "row-lstm-mnist",
-    diagonal_bilstm_mnist: "diagonal-bilstm-mnist",
-    row_lstm_cifar: "row-lstm-cifar",
-    diagonal_bilstm_cifar: "diagonal-bilstm-cifar",
-    colorize_cifar: "colorize-cifar",
-    superres_mnist: "superres-mnist",
-    superres_cifar: "superres-cifar",
-    lstm_oscillator: "lstm-oscillator",
-    lstm_pendulum: "lstm-pendulum",
-    lstm_rows_mnist: "lstm-rows-mnist",
-    gan_mnist: "gan-mnist",
-    dcgan_cifar: "dcgan-cifar",
+fn trains_at_full_size(name: &str) {
+    trains_like_the_cpu(name, &with_two_images(name), 10.0);
 }
 
 /// Nothing is run: the memory is reserved, not touched.
@@ -157,10 +60,6 @@ fn losses(config: &Config, device: Box<dyn Backend>, steps: usize, changed: f32)
         all.extend(trainer.losses().unwrap().into_iter().map(|(_, loss)| loss));
     }
     all
-}
-
-fn cpu() -> Box<dyn Backend> {
-    backend::open("cpu", 0).unwrap()
 }
 
 /// Twenty steps beside the CPU, each loss within 1e-3, and two once more, which give the same bits. Where training itself

@@ -1,0 +1,124 @@
+//! Training steps of every preset with two images, beside the CPU backend.
+
+use pixtape::backend::{self, Backend};
+use pixtape::check::compare::{relative_error, within};
+use pixtape::config::{Config, OptimizerKind, preset};
+use pixtape::data::Batch;
+use pixtape::models::Model;
+use pixtape::rng::{self, Stream};
+use pixtape::train::checkpoint::Tensor;
+use pixtape::train::trainer::Trainer;
+use pixtape::train::weights;
+use std::collections::BTreeMap;
+
+type Tensors = BTreeMap<String, Tensor>;
+
+/// A preset as it is, but for two images a batch. With this seed no relu lies so near zero that rounding decides its side.
+pub fn with_two_images(name: &str) -> Config {
+    Config { batch: 2, seed: 4, ..preset(name).unwrap() }
+}
+
+/// The CPU backend, which the other ones are held to.
+pub fn cpu() -> Box<dyn Backend> {
+    backend::open("cpu", 0).unwrap()
+}
+
+/// A trainer with two images of discs, which every preset takes: levels, pixels in its range, labels.
+pub fn trainer(config: &Config, device: Box<dyn Backend>) -> (Trainer, Batch) {
+    let model = Model::new(config).unwrap();
+    let batch = discs(&model);
+    (Trainer::new(model, device, 20).unwrap(), batch)
+}
+
+fn discs(model: &Model) -> Batch {
+    let x = model.training()[0].inputs.iter().find(|i| i.name == "x").map(|i| i.meta.shape).unwrap();
+    let &[n, h, w, c] = x.dims() else { panic!("images have four dimensions, not {x}") };
+    let inside = |i: usize| {
+        let (row, column) = (i / c / w % h, i / c % w);
+        row.abs_diff(h / 2).pow(2) + column.abs_diff(w / 2).pow(2) < (4 + 3 * (i / c / w / h)).pow(2)
+    };
+    let noise = |i: usize| rng::uniform(1, Stream::Test, [3, i as u32]);
+    let value = |i: usize| {
+        let level = if noise(i) < 0.1 { !inside(i) } else { inside(i) };
+        if c == 1 { f32::from(level) } else { (255.0 * (0.2 + 0.6 * f32::from(level))).round() / 255.0 }
+    };
+    let pixels = (0..n * h * w * c).map(value).collect();
+    let labels = (0..n as u32).map(|i| i % model.classes().max(1) as u32).collect();
+    let reduced = model.training()[0].inputs.iter().find(|i| i.name == "reduced").map_or(0, |i| i.meta.shape.len());
+    let reduced = (0..reduced).map(noise).collect();
+    Batch { pixels, labels, reduced, indices: vec![0, 1], ..Batch::default() }
+}
+
+/// Everything that one step of gradient descent leaves: its momentum buffers hold the gradients (Adam's first step would hide
+/// their size), so that all of them are compared, and parameters and states beside them. The divergence weighs in whole.
+fn one_step(name: &str, device: Box<dyn Backend>) -> Tensors {
+    let mut config = with_two_images(name);
+    config.kl_warmup = config.kl_warmup.map(|_| 0);
+    config.optimizer.kind = OptimizerKind::Sgd;
+    config.optimizer.momentum = 0.9;
+    let (mut trainer, batch) = trainer(&config, device);
+    trainer.advance(|run| run(&batch)).unwrap();
+    weights::snapshot(&mut *trainer.backend, &trainer.model.set).unwrap()
+}
+
+/// One step of a preset at its full size: every gradient, parameter and state is the CPU's, in the Euclidean norm.
+pub fn agrees(name: &str, device: Box<dyn Backend>, tolerance: f64) {
+    let [got, want] = [device, cpu()].map(|device| one_step(name, device));
+    let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+    let error = |path: &String| relative_error(&wide(&got[path].data), &wide(&want[path].data));
+    let errors: Vec<(f64, &String)> = want.keys().map(|path| (error(path), path)).collect();
+    let bad: Vec<_> = errors.iter().filter(|(error, _)| !within(*error, tolerance)).collect();
+    assert!(bad.is_empty(), "{name}: {bad:?}");
+    let learnt = |(path, value): (&String, &Tensor)| path.starts_with("optim/") && value.data.iter().any(|v| *v != 0.0);
+    assert!(want.iter().any(learnt), "{name} has learnt nothing");
+    if let Some((error, path)) = errors.iter().max_by(|a, b| a.0.total_cmp(&b.0)) {
+        println!("{name}: at most {error:.1e}, of {path}");
+    }
+}
+
+/// A module of tests, one for each preset, that call a function with its name.
+macro_rules! test_every_preset {
+    ($(#[$attribute:meta])* $group:ident: $run:path) => {
+        mod $group {
+            crate::presets::test_every_preset! {
+                @each [$(#[$attribute])*] $run;
+                autoencoder_mnist: "autoencoder-mnist",
+                vae_mnist: "vae-mnist",
+                vae_mlp_mnist: "vae-mlp-mnist",
+                pixelcnn_mnist: "pixelcnn-mnist",
+                pixelcnn_cifar: "pixelcnn-cifar",
+                gated_pixelcnn_mnist: "gated-pixelcnn-mnist",
+                row_lstm_mnist: "row-lstm-mnist",
+                diagonal_bilstm_mnist: "diagonal-bilstm-mnist",
+                row_lstm_cifar: "row-lstm-cifar",
+                diagonal_bilstm_cifar: "diagonal-bilstm-cifar",
+                colorize_cifar: "colorize-cifar",
+                superres_mnist: "superres-mnist",
+                superres_cifar: "superres-cifar",
+                lstm_oscillator: "lstm-oscillator",
+                lstm_pendulum: "lstm-pendulum",
+                lstm_rows_mnist: "lstm-rows-mnist",
+                gan_mnist: "gan-mnist",
+                dcgan_cifar: "dcgan-cifar",
+            }
+        }
+    };
+    (@each $attributes:tt $run:path; $($test:ident: $name:literal,)*) => {
+        $(crate::presets::test_every_preset! { @one $attributes $run, $test: $name })*
+
+        #[test]
+        fn every_preset_is_here() {
+            let all = [$($name),*];
+            assert!(pixtape::config::PRESETS.iter().all(|(name, ..)| all.contains(name)));
+        }
+    };
+    (@one [$(#[$attribute:meta])*] $run:path, $test:ident: $name:literal) => {
+        #[test]
+        $(#[$attribute])*
+        fn $test() {
+            $run($name);
+        }
+    };
+}
+
+pub(crate) use test_every_preset;
