@@ -1,18 +1,17 @@
 //! A plan with its buffers, pipelines and bind groups: made once, encoded at every replay.
 
-use super::dispatch::{Dispatch, Launch, Place};
+use super::dispatch::{Dispatch, Launch, Place, grid};
 use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
 use super::launch;
-use super::sample::Sampling;
+use super::sample::{Arenas, Sampling};
 use crate::error::{Error, Result};
 use crate::tape::op::{InputId, ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan, Step};
+use crate::tape::window::SamplingPlan;
 use std::collections::HashMap;
 use std::time::Instant;
 use wgpu::{BindGroup, BindingResource, BufferUsages, ComputePass, ComputePipeline, Features};
 
-/// Workgroups along one dimension of a grid.
-const WIDEST: usize = 65_535;
 /// Timestamps of one query set.
 const QUERIES: usize = 4096;
 
@@ -49,9 +48,26 @@ impl CompiledPlan {
         CompiledPlan::prepare(gpu, plan, params, poison, HashMap::new(), |_| true)
     }
 
-    /// The same where some values have buffers already, and only the steps that `runs` names have dispatches; what the others
+    /// The same for a plan to be sampled; `None` where not even one image fits into what a kernel can be given.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error names them.
+    pub(super) fn sampled(
+        gpu: &mut Gpu,
+        plan: &SamplingPlan,
+        params: &HashMap<ParamId, GpuBuffer>,
+        poison: bool,
+    ) -> Result<Option<CompiledPlan>> {
+        let Some((arenas, written)) = Arenas::new(gpu, plan)? else { return Ok(None) };
+        let has_no_windows = |step: usize| plan.sizes[step].is_none();
+        let mut compiled = CompiledPlan::prepare(gpu, &plan.plan, params, poison, written, has_no_windows)?;
+        compiled.sampling = Some(Sampling::new(gpu, plan, arenas, |buffer| compiled.place(buffer, params))?);
+        Ok(Some(compiled))
+    }
+
+    /// A compiled plan some of whose values have buffers already, and only the steps that `runs` names have dispatches; what the others
     /// write is poisoned as well.
-    pub(super) fn prepare(
+    fn prepare(
         gpu: &mut Gpu,
         plan: &Plan,
         params: &HashMap<ParamId, GpuBuffer>,
@@ -156,11 +172,7 @@ impl CompiledPlan {
     }
 
     /// Where a value begins: its buffer, and bytes in it.
-    pub(super) fn place<'a>(
-        &'a self,
-        buffer: Buffer,
-        params: &'a HashMap<ParamId, GpuBuffer>,
-    ) -> (&'a wgpu::Buffer, u64) {
+    fn place<'a>(&'a self, buffer: Buffer, params: &'a HashMap<ParamId, GpuBuffer>) -> (&'a wgpu::Buffer, u64) {
         match buffer {
             Buffer::Slot(s) => self.slots[s as usize].place(),
             Buffer::Input(i) => self.inputs[i.0 as usize].place(),
@@ -244,12 +256,6 @@ impl Bound {
     }
 }
 
-/// Workgroups folded into two dimensions; `None` if even that does not hold them.
-pub(super) fn grid(groups: usize) -> Option<[u32; 2]> {
-    let rows = groups.div_ceil(WIDEST);
-    (rows <= WIDEST).then(|| [groups.min(WIDEST) as u32, rows as u32])
-}
-
 /// NaN in every output of a step that replaces no input of it, and in its scratch.
 fn poisoned(step: &Step, launch: &Launch) -> Vec<Dispatch> {
     let nan = f32::NAN.to_bits();
@@ -257,17 +263,4 @@ fn poisoned(step: &Step, launch: &Launch) -> Vec<Dispatch> {
     let outputs = step.outputs.iter().filter(|o| fresh(o.buffer)).map(|o| (Place::from(o), o.meta.shape.len()));
     let scratch = launch.scratch.iter().enumerate().map(|(i, len)| (Place::Scratch(i), *len));
     outputs.chain(scratch).filter(|(_, len)| *len > 0).map(|(place, len)| launch::fill(nan, place, len)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_grid_holds_its_groups() {
-        assert_eq!(grid(1), Some([1, 1]));
-        assert_eq!(grid(WIDEST), Some([65_535, 1]));
-        assert_eq!(grid(WIDEST + 1), Some([65_535, 2]));
-        assert_eq!(grid(WIDEST * WIDEST + 1), None);
-    }
 }

@@ -7,6 +7,8 @@ use bytemuck::Pod;
 /// Threads of a workgroup of the elementwise kernels, and elements that each of them takes.
 const THREADS: usize = 256;
 const QUAD: usize = 4;
+/// Workgroups along one dimension of a grid.
+const WIDEST: usize = 65_535;
 
 /// What a binding of a kernel is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,4 +113,23 @@ pub(super) fn with_inputs(dispatch: Dispatch, step: &Step) -> Dispatch {
 /// Binds all outputs of the step as the recurrences take them, from 6 on.
 pub(super) fn with_outputs(dispatch: Dispatch, step: &Step) -> Dispatch {
     (6..).zip(&step.outputs).fold(dispatch, |d, (binding, output)| d.bind(binding, output))
+}
+
+/// Workgroups folded into two dimensions; `None` if even that does not hold them.
+pub(super) fn grid(groups: usize) -> Option<[u32; 2]> {
+    let rows = groups.div_ceil(WIDEST);
+    (rows <= WIDEST).then(|| [groups.min(WIDEST) as u32, rows as u32])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_holds_its_groups() {
+        assert_eq!(grid(1), Some([1, 1]));
+        assert_eq!(grid(WIDEST), Some([65_535, 1]));
+        assert_eq!(grid(WIDEST + 1), Some([65_535, 2]));
+        assert_eq!(grid(WIDEST * WIDEST + 1), None);
+    }
 }

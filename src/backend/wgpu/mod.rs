@@ -205,7 +205,7 @@ impl Backend for Wgpu {
     }
 
     fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
-        let compiled = sample::compile(&mut self.gpu, plan, &self.params, self.options.poison)?;
+        let compiled = CompiledPlan::sampled(&mut self.gpu, plan, &self.params, self.options.poison)?;
         self.gpu.check(&format!("preparing to sample the plan {}", plan.plan.name))?;
         Ok(compiled.map(|compiled| {
             self.plans.push(compiled);

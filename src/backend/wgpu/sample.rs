@@ -4,14 +4,12 @@
 //! (parameters, the temperature, values of the steps that run whole) is copied into a second one at the beginning of each batch.
 
 use super::args::{SampleArgs, fused};
-use super::compiled::{CompiledPlan, grid};
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, grid};
 use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
 use super::shaders::Shader;
 use crate::backend::args::word;
 use crate::backend::sample::{self, Does, SampleStep, code};
 use crate::error::{Error, Result};
-use crate::tape::op::ParamId;
 use crate::tape::plan::{Buffer, Fused, Plan};
 use crate::tape::window::{SamplingPlan, Window};
 use std::collections::{BTreeSet, HashMap};
@@ -58,44 +56,43 @@ struct Fixed {
     offset: u64,
 }
 
-/// Prepares a plan to be sampled; `None` where not even one image fits into what a kernel can be given.
-///
-/// # Errors
-/// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error names them.
-pub(super) fn compile(
-    gpu: &mut Gpu,
-    plan: &SamplingPlan,
-    params: &HashMap<ParamId, GpuBuffer>,
-    poison: bool,
-) -> Result<Option<CompiledPlan>> {
-    let written = written(plan);
-    let fixed: Vec<Buffer> = read(plan).into_iter().filter(|buffer| !written.contains(buffer)).collect();
-    let [written_lens, fixed_lens] = [&written, &fixed].map(|all| lens(&plan.plan, all));
-    let fits = |lens: &[usize]| 4 * gpu.arena_words(lens) as u64 <= gpu.largest;
-    if plan.images == 1 && !(fits(&written_lens) && fits(&fixed_lens)) {
-        return Ok(None);
+/// Where windows find every value of a plan.
+pub(super) struct Arenas {
+    /// Of what windows only read, and of what they write.
+    whole: [GpuBuffer; 2],
+    /// The parts of the former.
+    fixed: Vec<(Buffer, GpuBuffer)>,
+    addresses: HashMap<Buffer, u32>,
+}
+
+impl Arenas {
+    /// Allocates them; beside them what windows write, each value with its part. `None` where not even one image fits into what a
+    /// kernel can be given.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for a batch that is too large.
+    pub(super) fn new(gpu: &mut Gpu, plan: &SamplingPlan) -> Result<Option<(Arenas, HashMap<Buffer, GpuBuffer>)>> {
+        let written = written(plan);
+        let fixed: Vec<Buffer> = read(plan).into_iter().filter(|buffer| !written.contains(buffer)).collect();
+        let [written_lens, fixed_lens] = [&written, &fixed].map(|all| lens(&plan.plan, all));
+        let fits = |lens: &[usize]| 4 * gpu.arena_words(lens) as u64 <= gpu.largest;
+        if plan.images == 1 && !(fits(&written_lens) && fits(&fixed_lens)) {
+            return Ok(None);
+        }
+        let name = &plan.plan.name;
+        let (values, written_parts) = gpu.arena(&written_lens, &format!("all values of the plan {name}"))?;
+        let (fixed_values, fixed_parts) = gpu.arena(&fixed_lens, &format!("all parameters of the plan {name}"))?;
+        let mut addresses = HashMap::new();
+        for (buffer, part) in written.iter().zip(&written_parts) {
+            addresses.insert(*buffer, word(part.start_in(&values))?);
+        }
+        for (buffer, part) in fixed.iter().zip(&fixed_parts) {
+            addresses.insert(*buffer, FIXED + word(part.start_in(&fixed_values))?);
+        }
+        let fixed = fixed.into_iter().zip(fixed_parts).collect();
+        let arenas = Arenas { whole: [fixed_values, values], fixed, addresses };
+        Ok(Some((arenas, written.into_iter().zip(written_parts).collect())))
     }
-    let name = &plan.plan.name;
-    let (values, written_parts) = gpu.arena(&written_lens, &format!("all values of the plan {name}"))?;
-    let (fixed_values, fixed_parts) = gpu.arena(&fixed_lens, &format!("all parameters of the plan {name}"))?;
-    let address = |first: u32, part: &GpuBuffer, arena| Ok::<u32, Error>(first + word(part.start_in(arena))?);
-    let mut addresses = HashMap::new();
-    for (buffer, part) in written.iter().zip(&written_parts) {
-        addresses.insert(*buffer, address(0, part, &values)?);
-    }
-    for (buffer, part) in fixed.iter().zip(&fixed_parts) {
-        addresses.insert(*buffer, address(FIXED, part, &fixed_values)?);
-    }
-    let there = written.into_iter().zip(written_parts).collect();
-    let mut compiled =
-        CompiledPlan::prepare(gpu, &plan.plan, params, poison, there, |step| plan.sizes[step].is_none())?;
-    let copies = fixed.into_iter().zip(fixed_parts).map(|(buffer, to)| {
-        let (from, offset) = compiled.place(buffer, params);
-        Fixed { to, from: from.clone(), offset }
-    });
-    let copies = copies.collect();
-    compiled.sampling = Some(Sampling::new(gpu, plan, &addresses, [&fixed_values, &values], copies)?);
-    Ok(Some(compiled))
 }
 
 /// The images, and what windows write.
@@ -125,17 +122,26 @@ fn lens(plan: &Plan, buffers: &[Buffer]) -> Vec<usize> {
 }
 
 impl Sampling {
-    /// The tables of a plan, and its dispatches over `[fixed, values]`.
-    fn new(
+    /// The tables of a plan, and its dispatches over the arenas; `place` tells where a value begins that no window writes: its
+    /// buffer, and bytes in it.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error names them.
+    pub(super) fn new<'a>(
         gpu: &mut Gpu,
         plan: &SamplingPlan,
-        addresses: &HashMap<Buffer, u32>,
-        arenas: [&GpuBuffer; 2],
-        fixed: Vec<Fixed>,
+        arenas: Arenas,
+        place: impl Fn(Buffer) -> (&'a wgpu::Buffer, u64),
     ) -> Result<Sampling> {
+        let Arenas { whole, fixed, addresses } = arenas;
+        let copied = |(buffer, to)| {
+            let (from, offset) = place(buffer);
+            Fixed { to, from: from.clone(), offset }
+        };
+        let fixed = fixed.into_iter().map(copied).collect();
         let mut steps = sample::steps(plan, "wgpu", |buffer| addresses[&buffer])?;
         let feed = steps.len();
-        steps.push(feed_step(plan, addresses)?);
+        steps.push(feed_step(plan, &addresses)?);
         let (threads, ops, function) = (threads(plan), ops(&steps), function(&steps));
         let (windows, rows) = dispatches(plan, &steps, word(feed)?, threads);
         let name = &plan.plan.name;
@@ -162,8 +168,7 @@ impl Sampling {
             let size = std::num::NonZeroU64::new(ALIGNMENT);
             let own = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &args, offset, size });
             offset += ALIGNMENT;
-            let [fixed, values] = arenas;
-            let storage = [&tables[0], &tables[1], fixed, values].map(GpuBuffer::binding);
+            let storage = [&tables[0], &tables[1], &whole[0], &whole[1]].map(GpuBuffer::binding);
             let resources = (0..).zip([own].into_iter().chain(storage));
             let entries: Vec<_> =
                 resources.map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
