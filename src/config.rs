@@ -19,6 +19,9 @@ const MAX_BATCH: usize = 1 << 20;
 /// The largest model size (channels, units, blocks), so that the product of four fits into 64 bits.
 const MAX_SIZE: usize = 1 << 14;
 
+/// The widest kernel: an image of 28 columns is seen whole from its middle by one of 55.
+const MAX_KERNEL: usize = 63;
+
 /// The levels of a byte; labels are bytes too.
 const MAX_LEVELS: usize = 256;
 
@@ -184,6 +187,9 @@ pub struct ModelSizes {
     /// Gated or recurrent layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
+    /// Columns that the kernels of gated layers span, the first layer's excepted; odd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<usize>,
     /// Directions of a diagonal scan: 2 is from the left and from the right, 1 is from the left alone, which leaves the
     /// pixels to the upper right unseen.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,6 +244,10 @@ impl Config {
             return Err("precision must be auto or f32, because no backend computes in tf32 or bf16 yet".to_string());
         }
         within("batch", Some(self.batch), 1, MAX_BATCH)?;
+        within("model.kernel", model.kernel, 1, MAX_KERNEL)?;
+        if model.kernel.is_some_and(|kernel| kernel % 2 == 0) {
+            return Err("model.kernel must be odd, so that a pixel is its middle".to_string());
+        }
         within("model.directions", model.directions, 1, 2)?;
         within("model.classes", model.classes, 0, MAX_LEVELS)?;
         within("model.levels", model.levels, 2, MAX_LEVELS)?;

@@ -136,6 +136,8 @@ fn wrong_types_and_values_are_errors_of_usage() {
         assert!(message.starts_with(&format!("--set {assignment}: ")) && message.contains(part), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
+    assert!(refused("gated-pixelcnn-mnist", "model.kernel=4").contains("model.kernel must be odd"));
+    assert!(refused("gated-pixelcnn-mnist", "model.kernel=65").contains("model.kernel must be at most 63"));
 }
 
 #[test]

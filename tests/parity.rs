@@ -18,7 +18,11 @@ const SEED: u32 = 1;
 const RUNS: [(&str, &str, usize); 7] = [
     ("pixelcnn-mnist", "", 20),
     ("pixelcnn-cifar", "batch=4 schedule.kind=constant model.hidden=12 model.blocks=2 model.head=24", 10),
-    ("gated-pixelcnn-mnist", "batch=8 model.hidden=12 model.layers=3 model.head=16 model.classes=10", 10),
+    (
+        "gated-pixelcnn-mnist",
+        "batch=8 model.hidden=12 model.layers=3 model.head=16 model.kernel=5 model.classes=10",
+        10,
+    ),
     ("row-lstm-mnist", "batch=8 model.hidden=6 model.layers=2 model.head=16", 10),
     ("diagonal-bilstm-mnist", "batch=8 model.hidden=6 model.layers=2 model.head=16", 4),
     ("vae-mlp-mnist", "", 20),

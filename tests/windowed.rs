@@ -164,8 +164,8 @@ fn one_image_and_images_that_are_not_square() {
 }
 
 #[test]
-fn classes_are_told_apart_in_windows_too() {
-    let settings = [sized(8), vec!["model.classes=10".into()]].concat();
+fn classes_and_wider_kernels_are_drawn_in_windows_too() {
+    let settings = [sized(8), vec!["model.classes=10".into(), "model.kernel=5".into()]].concat();
     for batch in [1, 3] {
         let mut cpu = cpu();
         let plan = plan("gated-pixelcnn-mnist", &settings, batch, &mut cpu).unwrap();

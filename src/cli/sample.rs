@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// Below 1 likelier and less varied images, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
-    /// Draw images of this class only, from 0 (class-conditional models; default: each class in turn)
+    /// Draw images of this class only, from 0 (class-conditional models; default: each class in turn, a column each)
     #[arg(long, value_name = "K")]
     class: Option<u32>,
     /// The picture to write; a name that ends in .safetensors gets the images as tensors instead
@@ -65,7 +65,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         numbers(&stored, &images, &args, how)?
     } else {
         let (pictures, size) = sequences::as_pictures(&stored.model, images);
-        grid_png(Pictures::new(&pictures, size), None)?
+        grid_png(Pictures::new(&pictures, size), columns(&stored, &args))?
     };
     output::write(&args.out, &file)?;
     let images_per_s = args.n as f64 / seconds.max(1e-9);
@@ -102,6 +102,12 @@ fn numbers(stored: &Stored, images: &[u8], args: &Args, how: Draw) -> Result<Vec
         "seed": args.seed,
         "temperature": args.temperature,
     }))
+}
+
+/// A column a class, where images are drawn of each in turn; else the picture is about square.
+fn columns(stored: &Stored, args: &Args) -> Option<usize> {
+    let known = stored.model.classes();
+    (known > 1 && args.class.is_none()).then_some(known)
 }
 
 /// The class, where the model knows it.

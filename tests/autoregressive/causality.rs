@@ -87,8 +87,8 @@ fn context_of_pixelcnn([height, width]: [usize; 2], pixel: usize, blocks: usize)
 }
 
 /// The pixels that a gated PixelCNN sees: all within its reach above, and to the left.
-fn context_of_gated([_, width]: [usize; 2], pixel: usize, layers: usize) -> Vec<usize> {
-    let reach = 3 + (layers - 1);
+fn context_of_gated([_, width]: [usize; 2], pixel: usize, layers: usize, kernel: usize) -> Vec<usize> {
+    let reach = 3 + (layers - 1) * (kernel / 2);
     let (row, column) = (pixel / width, pixel % width);
     let sees = |q: &usize| {
         let (r, c) = (q / width, q % width);
@@ -136,7 +136,7 @@ fn contexts_are_those_of_the_papers_and_only_the_plain_pixelcnn_has_a_blind_spot
             name if name.starts_with("gated-pixelcnn") => {
                 gated += 1;
                 assert_eq!(support.blind_outputs(), 0, "{name} has a blind spot");
-                &|pixel| context_of_gated(size, pixel, 3)
+                &|pixel| context_of_gated(size, pixel, 3, model.config.model.kernel.unwrap())
             }
             "row-lstm-mnist" => &|pixel| context_of_row_lstm(size, pixel, 3),
             "diagonal-bilstm-mnist" => {

@@ -18,7 +18,7 @@ fn set(config: &mut Config, key: &str, value: usize) {
 }
 
 /// Every autoregressive preset, small, for images of this size and so many levels; class-conditional ones twice, without
-/// classes and with three.
+/// classes, and with three and a wider kernel.
 fn models([height, width, colours]: [usize; 3], levels: usize) -> Vec<Model> {
     let mut all = vec![];
     let is_autoregressive =
@@ -34,6 +34,7 @@ fn models([height, width, colours]: [usize; 3], levels: usize) -> Vec<Model> {
         }
         for classes in if is_conditional { vec![0, 3] } else { vec![0] } {
             set(&mut config, "classes", classes);
+            set(&mut config, "kernel", if classes > 0 { 5 } else { 3 });
             all.push(Model::new(&config).unwrap());
         }
     }

@@ -42,6 +42,9 @@ fn a_model_with_classes_draws_the_class_that_is_asked_for() {
     let (three, four) = (draw("--class 3"), draw("--class 4"));
     assert!(three != four && three != draw(""), "the class changes nothing");
     assert!(place.json("sample run -n 3 --class 3")["class"] == 3);
+    place.ok("sample run -n 12");
+    let picture = image::load_from_memory(&place.bytes("samples.png")).unwrap();
+    assert!(picture.width() > 4 * picture.height(), "12 samples of 10 classes stand in 10 columns");
     place.ok("sample run -n 12 --out all.safetensors");
     let file = place.bytes("all.safetensors");
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();

@@ -4,8 +4,8 @@
     pixtape sample runs/gated-pixelcnn-mnist -n 500 --out samples.safetensors      (every class in turn)
     python3 tests/reference/class_agreement.py samples.safetensors --data data/mnist
 
-It trains a small convolutional network on MNIST, binarised by chance as the model's images were, says what it makes of the test
-images, and then of the samples. Exit code 1 where it agrees with fewer than `--at-least` of them. Needs torch and numpy.
+It trains a small convolutional network on MNIST, binarised by chance, so that edges may be noisy or clean, says what it makes of
+the test images, and then of the samples. Exit code 1 where it agrees with fewer than `--at-least` of them. Needs torch and numpy.
 """
 import argparse, gzip, os, sys
 import numpy as np

@@ -200,9 +200,9 @@ def gate(x):
 
 
 class GatedLayer(nn.Module):
-    def __init__(self, p, first, classes):
+    def __init__(self, p, k, first, classes):
         super().__init__()
-        n, k = (1, 7) if first else (p, 3)
+        n = 1 if first else p
         self.first, self.r = first, k // 2
         self.v, self.v2h = nn.Conv2d(n, 2 * p, (self.r + 1, k)), nn.Conv2d(2 * p, 2 * p, 1)
         self.h = MaskedConv2d("A" if first else "B", n, 2 * p, (1, k), blocks=2)
@@ -221,7 +221,8 @@ class GatedPixelCNN(nn.Module):
         head, p = weights["h1.weight"].shape[:2]
         classes = weights["layers.0.class_v.weight"].shape[0]
         count = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers"))
-        self.layers = nn.ModuleList(GatedLayer(p, i == 0, classes) for i in range(count))
+        kernel = lambda i: weights[f"layers.{i}.h.weight"].shape[-1]
+        self.layers = nn.ModuleList(GatedLayer(p, kernel(i), i == 0, classes) for i in range(count))
         self.h1, self.h2 = MaskedConv2d("B", p, head, 1), MaskedConv2d("B", head, 1, 1)
 
     def forward(self, x, label):

@@ -16,8 +16,8 @@ use crate::tape::geometry::Mask;
 use crate::tape::record::ConvAttrs;
 use crate::tape::{Tape, Var};
 
-/// Columns that the first layer's kernels span, and those of every later layer.
-const KERNELS: [usize; 2] = [7, 3];
+/// Columns that the first layer's kernels span; `model.kernel` those of every later one.
+const FIRST_KERNEL: usize = 7;
 
 /// A vertical and a horizontal stack of gated layers.
 #[derive(Clone, Debug)]
@@ -51,7 +51,8 @@ impl GatedPixelCnn {
         let (p, head) = (size(config.model.hidden, "hidden")?, size(config.model.head, "head")?);
         let colours = pixels.colours();
         let masked = ConvAttrs::masked(Mask::B, 1, colours);
-        let layers = (0..size(config.model.layers, "layers")?).map(|i| Layer::new(set, i, p, pixels)).collect();
+        let kernel = size(config.model.kernel, "kernel")?;
+        let layers = (0..size(config.model.layers, "layers")?).map(|i| Layer::new(set, i, p, kernel, pixels)).collect();
         let head1 = Conv::new(set, "h1", [p, head], 1, masked);
         let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, masked);
         Ok(GatedPixelCnn { pixels, layers, head1, head2 })
@@ -72,9 +73,9 @@ impl GatedPixelCnn {
 }
 
 impl Layer {
-    fn new(set: &mut ParamSet, i: usize, p: usize, pixels: Pixels) -> Self {
+    fn new(set: &mut ParamSet, i: usize, p: usize, later: usize, pixels: Pixels) -> Self {
         let (first, colours) = (i == 0, pixels.colours());
-        let (cin, k) = if first { (colours, KERNELS[0]) } else { (p, KERNELS[1]) };
+        let (cin, k) = if first { (colours, FIRST_KERNEL) } else { (p, later) };
         let r = k / 2;
         let mut conv = |name: &str, channels: [usize; 2], kernel: [usize; 2], attrs: ConvAttrs| {
             Conv::rectangular(set, &format!("layers.{i}.{name}"), channels, kernel, attrs)
