@@ -381,6 +381,7 @@ fn epilogues_apply_in_order() {
                 check(&[EpilogueOp::ActBwd(u, if u.saves_output() { &positive } else { &other })]);
             }
             check(&[EpilogueOp::Bias(&bias)]);
+            check(&[EpilogueOp::Bias(&bias), EpilogueOp::Bias(&bias), EpilogueOp::Add(&other)]);
             check(&[EpilogueOp::Bias(&bias), EpilogueOp::Act(Unary::Relu), EpilogueOp::Add(&other)]);
             check(&[EpilogueOp::Add(&other), EpilogueOp::Bias(&bias), EpilogueOp::ActBwd(Unary::Relu, &other)]);
             check(&[EpilogueOp::Act(Unary::Square), EpilogueOp::Add(&positive), EpilogueOp::Act(Unary::Log)]);

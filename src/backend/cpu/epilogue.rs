@@ -30,7 +30,14 @@ pub(super) unsafe fn apply(ops: &[EpilogueOp], out: *mut f32, offsets: &[usize],
     let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else { return };
     // Whole neighbouring pixels are one long row, except to a bias.
     let dense = channels.len() == total && last - first == (offsets.len() - 1) * total;
-    for op in ops {
+    let mut ops = ops.iter().peekable();
+    while let Some(op) = ops.next() {
+        // A bias and the relu behind it are one pass: by far the most frequent pair. For any function it would be so many
+        // copies of the loop that they get slow, see docs/performance.md.
+        let relu = matches!((op, ops.peek()), (EpilogueOp::Bias([_, _, ..]), Some(EpilogueOp::Act(Unary::Relu))));
+        if relu {
+            ops.next();
+        }
         let by_row = !dense || (matches!(op, EpilogueOp::Bias(_)) && total > 1);
         let (rows, len) = if by_row { (offsets, channels.len()) } else { (&offsets[..1], offsets.len() * total) };
         for &row in rows {
@@ -39,6 +46,9 @@ pub(super) unsafe fn apply(ops: &[EpilogueOp], out: *mut f32, offsets: &[usize],
             let v = unsafe { std::slice::from_raw_parts_mut(out.add(at), len) };
             match *op {
                 EpilogueOp::Bias(&[bias]) => v.iter_mut().for_each(|v| *v += bias),
+                EpilogueOp::Bias(bias) if relu => {
+                    v.iter_mut().zip(&bias[channels.clone()]).for_each(|(v, b)| *v = math::relu(*v + b));
+                }
                 EpilogueOp::Bias(bias) => v.iter_mut().zip(&bias[channels.clone()]).for_each(|(v, b)| *v += b),
                 EpilogueOp::Add(other) => v.iter_mut().zip(&other[at..at + len]).for_each(|(v, o)| *v += o),
                 EpilogueOp::Act(f) => {
