@@ -22,7 +22,7 @@ def last_json(text):
 
 
 def time_ours(args, name):
-    cmd = [args.pixtape, "bench", "steps", name, "--threads", str(args.threads), "--json"]
+    cmd = [args.pixtape, "bench", "steps", name, "--threads", str(args.threads), "--device", "cpu", "--json"]
     out = subprocess.run(cmd, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     result = json.loads(out)["results"][0]
     return dict(mode="", ms=result["median_ms"], min_ms=result["min_ms"], peak=result["peak_bytes"])
