@@ -19,7 +19,7 @@ const MAX_BATCH: usize = 1 << 20;
 /// The largest model size (channels, units, blocks), so that the product of four fits into 64 bits.
 const MAX_SIZE: usize = 1 << 14;
 
-/// The widest kernel: an image of 28 columns is seen whole from its middle by one of 55.
+/// The widest kernel: it reaches from one edge of an image of 32 columns to the other.
 const MAX_KERNEL: usize = 63;
 
 /// The levels of a byte; labels are bytes too.

@@ -124,9 +124,9 @@ fn pixelcnn_cifar(name: &str) -> Config {
 }
 
 fn gated_pixelcnn_mnist(name: &str) -> Config {
-    let sizes = ModelSizes { hidden: Some(64), layers: Some(8), head: Some(64), classes: Some(0), ..binary_digits() };
-    let sizes = ModelSizes { kernel: Some(3), ..sizes };
-    Config { binarize: Binarize::Static, model: sizes, ..base(name, "binarized-mnist", 64, 10) }
+    let [hidden, layers, kernel, head, classes] = [64, 8, 3, 64, 0].map(Some);
+    let model = ModelSizes { hidden, layers, kernel, head, classes, ..binary_digits() };
+    Config { binarize: Binarize::Static, model, ..base(name, "binarized-mnist", 64, 10) }
 }
 
 fn row_lstm_mnist(name: &str) -> Config {

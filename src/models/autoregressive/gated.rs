@@ -73,9 +73,9 @@ impl GatedPixelCnn {
 }
 
 impl Layer {
-    fn new(set: &mut ParamSet, i: usize, p: usize, later: usize, pixels: Pixels) -> Self {
+    fn new(set: &mut ParamSet, i: usize, p: usize, later_kernel: usize, pixels: Pixels) -> Self {
         let (first, colours) = (i == 0, pixels.colours());
-        let (cin, k) = if first { (colours, FIRST_KERNEL) } else { (p, later) };
+        let (cin, k) = if first { (colours, FIRST_KERNEL) } else { (p, later_kernel) };
         let r = k / 2;
         let mut conv = |name: &str, channels: [usize; 2], kernel: [usize; 2], attrs: ConvAttrs| {
             Conv::rectangular(set, &format!("layers.{i}.{name}"), channels, kernel, attrs)
