@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Stream {
-    /// Initial weights; the counter's first word is the parameter's index.
+    /// Initial weights. The key's seed is mixed with a hash of the parameter's name; the counter is (0, element index).
     Init = 0,
     /// Order of the training images.
     Shuffle = 1,

@@ -1,8 +1,10 @@
-//! What a kernel is told beside its buffers: one `#[repr(C)]` struct a kernel family, the same words in `kernels/args.cuh` and in
-//! the shaders.
+//! The arguments of the GPU kernels besides their buffers: one `#[repr(C)]` struct per kernel family, the same fields in the
+//! same order as in `kernels/args.cuh`.
 //!
-//! Every field is a word (u32 or f32); arrays are four words long and lie at multiples of 16 bytes, so that C, CUDA and WGSL
-//! uniforms agree on every offset. Sizes are asserted here and in `args.cuh`. Lengths count elements of four bytes.
+//! Of these, `Block`, `Conv` and `Epilogue` are read by WGSL kernels too; the other structs of the shaders are in
+//! `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32). Arrays are four words long and start at multiples of 16
+//! bytes, so that Rust, CUDA and WGSL agree on every offset. Sizes are asserted here and in `args.cuh`. Lengths count
+//! elements of four bytes.
 
 use crate::error::{Error, Result};
 use crate::shape::Shape;

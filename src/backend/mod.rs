@@ -1,4 +1,7 @@
-//! Devices that run plans. A whole plan is handed over; nothing above this module knows what runs below it.
+//! Devices that run plans.
+//!
+//! [`Backend`] is the interface to a device: it compiles a whole plan and replays it, and is never called per op. [`open`] finds
+//! a device by name. The modules `cpu`, `cuda` and `wgpu` implement the interface.
 
 pub mod args;
 mod axes;
@@ -83,7 +86,7 @@ impl Scalars {
 /// What a device says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceInfo {
-    /// `cpu`, `wgpu`.
+    /// `cpu`, `cuda` or `wgpu`.
     pub kind: String,
     /// Processor or card.
     pub name: String,

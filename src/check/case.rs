@@ -6,7 +6,7 @@ use crate::shape::Shape;
 use crate::tape::{Tape, Var};
 use std::fmt;
 
-/// Relative error that design section 9 allows a value in f32.
+/// Largest relative error (Euclidean norm) of a value in f32.
 pub const VALUE_TOLERANCE: f64 = 1e-5;
 
 /// The same for a gradient.

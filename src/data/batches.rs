@@ -67,7 +67,7 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// Values in the chosen range, `[n, height, width, channels]`.
     pub pixels: Vec<f32>,
-    /// The same as levels (0 to 255, or 0 and 1), the targets of a softmax.
+    /// The same pixels as integer levels (0 to 255, or 0 and 1); `pixels` is computed from them.
     pub levels: Vec<u32>,
     /// Labels, `[n]`; empty where the set has none.
     pub labels: Vec<u32>,

@@ -1,7 +1,7 @@
 //! The vector registers that the products are written in: one trait, three implementations.
 //!
-//! Everything above this file is generic over [`Simd`] and is compiled once for each implementation, inlined into a
-//! function that enables the features (`dispatch!`), so there is one algorithm and no per-architecture copy of it.
+//! Every file that builds on this one is generic over [`Simd`]. It is compiled once per implementation, inlined into a
+//! function that enables the CPU features (`dispatch` in `isa.rs`). So there is one algorithm, not one per architecture.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;

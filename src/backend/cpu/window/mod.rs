@@ -45,7 +45,7 @@ impl Sampling {
         Ok(Sampling { plan: plan.clone(), kernels, packed: WordBuffer::new(packed) })
     }
 
-    /// Bytes of the packed weights.
+    /// Number of floats of the packed weights.
     pub(super) fn packed_len(&self) -> usize {
         self.packed.len()
     }
