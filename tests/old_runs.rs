@@ -1,0 +1,125 @@
+//! Run folders that an earlier version wrote (`tests/old_runs/`): they open, go on, and training still gives their bits.
+//!
+//! The four runs were made on AVX-512 by `pixtape train PRESET --data glyphs --device cpu --threads 2 --steps 40 --seed 1` with the
+//! sizes in their `config.toml`, `avx2.safetensors` and `portable.safetensors` by this file's own loop at the same commit (989f86c).
+//! They are never written anew: they are what later versions are held to.
+
+use assert_cmd::Command;
+use pixtape::backend::cpu::product::Isa;
+use pixtape::backend::cpu::{Cpu, Options};
+use pixtape::config::Config;
+use pixtape::data::{self, Batches, Order, Split};
+use pixtape::models::Model;
+use pixtape::train::checkpoint::Checkpoint;
+use pixtape::train::trainer::Trainer;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const RUNS: [&str; 4] = ["vae-mnist", "pixelcnn-mnist", "gan-mnist", "diagonal-bilstm-mnist"];
+const LAST: &str = "checkpoints/step-000040.safetensors";
+
+fn folder(run: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old_runs").join(run)
+}
+
+/// The checkpoint that the earlier version wrote on this instruction set.
+fn fixture(run: &str, isa: Isa) -> PathBuf {
+    folder(run).join(match isa {
+        Isa::Avx512 => LAST,
+        Isa::Avx2 => "avx2.safetensors",
+        Isa::Portable => "portable.safetensors",
+    })
+}
+
+/// The run of `config.toml`, trained to its end.
+fn train(run: &str, isa: Isa) -> Checkpoint {
+    let path = folder(run).join("config.toml");
+    let config = Config::from_toml(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
+    let steps = u64::from(config.steps.unwrap());
+    let model = Model::new(&config).unwrap();
+    let images = Arc::new(data::open("glyphs", Split::Train, None).unwrap());
+    let mut batches = Batches::new(images, model.batch_options(Order::Shuffled)).unwrap();
+    let device = Cpu::new(Options { threads: 2, isa: Some(isa), ..Options::default() }).unwrap();
+    let mut trainer = Trainer::new(model, Box::new(device), steps).unwrap();
+    for _ in 0..steps {
+        trainer.advance(|run| run(&batches.next_batch())).unwrap();
+    }
+    let mut checkpoint = trainer.checkpoint().unwrap();
+    checkpoint.data_cursor = serde_json::to_string(&batches.cursor()).unwrap();
+    checkpoint
+}
+
+/// Panics unless everything that training has made is the same to the last bit; `config` may have new keys.
+#[track_caller]
+fn assert_same_bits(what: &str, now: &Checkpoint, then: &Checkpoint) {
+    assert_eq!((now.step, &now.rng, &now.data_cursor), (then.step, &then.rng, &then.data_cursor), "{what}");
+    assert!(now.tensors.keys().eq(then.tensors.keys()), "{what}: other tensors");
+    for (name, tensor) in &now.tensors {
+        let bits = |data: &[f32]| data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(tensor.shape, then.tensors[name].shape, "{what}: {name}");
+        assert!(bits(&tensor.data) == bits(&then.tensors[name].data), "{what}: {name} has other bits");
+    }
+}
+
+#[test]
+fn forty_steps_give_the_bits_that_an_earlier_version_gave() {
+    for run in RUNS {
+        for isa in Isa::available() {
+            let then = Checkpoint::load(&fixture(run, isa)).unwrap();
+            assert_same_bits(&format!("{run} on {isa}"), &train(run, isa), &then);
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in from.read_dir().unwrap().flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &to) } else { _ = std::fs::copy(entry.path(), to).unwrap() }
+    }
+}
+
+/// Runs `pixtape` in `place` and gives its stdout; it must do its work.
+#[track_caller]
+fn pixtape(place: &Path, arguments: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixtape"));
+    let output = command.args(arguments.split_whitespace()).current_dir(place).output().unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn old_folders_are_measured_sampled_and_resumed() {
+    let place = tempfile::tempdir().unwrap();
+    for run in RUNS {
+        copy(&folder(run), &place.path().join(run));
+        pixtape(place.path(), &format!("sample {run} -n 4 --seed 1 --device cpu --out {run}.png"));
+        assert!(image::open(place.path().join(format!("{run}.png"))).is_ok());
+        if let Ok(kept) = std::fs::read_to_string(folder(run).join("likelihood.json")) {
+            let then = serde_json::from_str::<serde_json::Value>(&kept).unwrap()["rows"][0]["nats"].as_f64().unwrap();
+            std::fs::remove_file(place.path().join(run).join("likelihood.json")).unwrap();
+            pixtape(place.path(), &format!("eval {run} --data glyphs --split test --device cpu"));
+            let now = std::fs::read_to_string(place.path().join(run).join("likelihood.json")).unwrap();
+            let now = serde_json::from_str::<serde_json::Value>(&now).unwrap()["rows"][0]["nats"].as_f64().unwrap();
+            // Instruction sets differ in the last bits.
+            assert!((now - then).abs() < 1e-4 * then.abs(), "{run}: {now} nats, {then} then");
+        }
+        // The longer run is the same whether it started from the old checkpoint or from nothing, where both ran on the
+        // instruction set of the fixture.
+        pixtape(place.path(), &format!("train --resume {run} --steps 45 --no-eval --device cpu"));
+        let resumed = Checkpoint::load(&place.path().join(run).join("checkpoints/step-000045.safetensors")).unwrap();
+        assert_eq!(resumed.step, 45);
+        if Isa::detect() == Isa::Avx512 {
+            let config = folder(run).join("config.toml");
+            pixtape(
+                place.path(),
+                &format!(
+                    "train {} --steps 45 --no-eval --out {run}-whole --device cpu --data glyphs",
+                    config.display()
+                ),
+            );
+            let whole = place.path().join(format!("{run}-whole/checkpoints/step-000045.safetensors"));
+            assert_same_bits(run, &resumed, &Checkpoint::load(&whole).unwrap());
+        }
+    }
+}
