@@ -60,7 +60,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|why| panic!("{path}: {why}"))
 }
 
-/// The text of each line that documents: all of a page, the comments of a source.
+/// The text of each line that documents: all of a page or drawing, the comments of a source.
 fn documented(path: &str, text: &str) -> Vec<(usize, String)> {
     let lines = text.lines().enumerate();
     let is_script = matches!(extension(path), "py" | "sh");
@@ -69,7 +69,7 @@ fn documented(path: &str, text: &str) -> Vec<(usize, String)> {
         Some(line[at..].to_string())
     };
     match extension(path) {
-        "md" => lines.map(|(n, line)| (n + 1, line.to_string())).collect(),
+        "md" | "svg" => lines.map(|(n, line)| (n + 1, line.to_string())).collect(),
         _ => lines.filter_map(|(n, line)| Some((n + 1, comment(line)?))).collect(),
     }
 }
@@ -163,7 +163,8 @@ fn wrong_definitions(page: &str) -> Vec<String> {
 #[test]
 fn files_and_tests_that_are_named_exist() {
     let files = files();
-    let is_text = |path: &&String| matches!(extension(path), "rs" | "cu" | "cuh" | "wgsl" | "h" | "cpp" | "py" | "sh");
+    let is_text =
+        |path: &&String| matches!(extension(path), "rs" | "cu" | "cuh" | "wgsl" | "h" | "cpp" | "py" | "sh" | "svg");
     let sources = files.iter().filter(|path| !path.starts_with("fuzz/")).filter(is_text).cloned();
     let mut wrong = vec![];
     for path in pages(&files).into_iter().chain(sources) {
