@@ -1,7 +1,8 @@
-// What every family shares: the grid, elementary functions, activations. Prepended to each file of this folder.
+// Shared by all families: the grid, elementary functions, activations. It is put in front of each
+// file of this folder.
 //
-// The elementary functions are those of src/backend/cpu/math.rs, line by line, on four numbers at a time: WGSL promises
-// exp and cos only loosely, and draws must agree between devices.
+// The elementary functions are those of src/backend/cpu/math.rs, line by line, on four numbers at a time.
+// WGSL leaves the accuracy of exp and cos open, and draws must agree between devices.
 
 /// Index of this workgroup in a grid that may be wider than 65535: the host folds it into two dimensions.
 fn group_index(group: vec3u, groups: vec3u) -> u32 {
@@ -54,7 +55,8 @@ fn reduced_exp(x: vec4f) -> Reduced {
     return Reduced(vec4i(n), r, r * r * (q * r + 0.5f));
 }
 
-/// exp(x). Overflows to infinity above 88.72, underflows to 0 at -104. Comparisons that are false for NaN let it pass.
+/// exp(x). Overflows to infinity above 88.72, underflows to 0 at -104. Comparisons that are false for NaN
+/// let it pass.
 fn math_exp(x: vec4f) -> vec4f {
     let above = select(x, vec4f(-104f), x < vec4f(-104f));
     let within = select(above, vec4f(89f), above > vec4f(89f));
@@ -224,7 +226,8 @@ fn clamp_of(x: vec4f, low: f32, high: f32) -> vec4f {
     return select(above, vec4f(high), above > vec4f(high));
 }
 
-/// floor(x top + 1/2), at most top; below 0, and for NaN, the lowest level. top is one less than there are levels.
+/// floor(x top + 1/2), at most top; below 0, and for NaN, the lowest level. top is one less than there are
+/// levels.
 fn quantize_of(x: vec4f, top: f32) -> vec4u {
     let nearest = x * top + 0.5f;
     let above = select(nearest, vec4f(top), nearest > vec4f(top));

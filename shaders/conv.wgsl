@@ -1,4 +1,4 @@
-// conv: rows of a are patches of x under the output pixels. See product.wgsl.
+// conv: the rows of a are patches of x under the output pixels. Read product.wgsl first.
 
 const ALONG_M: bool = false;
 
@@ -18,7 +18,8 @@ fn row_of_y(tile: Tile, m: u32) -> u32 {
     return dense_row(0u, m);
 }
 
-/// y[images, oh, ow, cout] = conv(x, w), then the epilogue. Launch: a workgroup for each tile, tiles along n innermost.
+/// y[images, oh, ow, cout] = conv(x, w), then the epilogue. Launch: a workgroup for each tile, tiles along n
+/// innermost.
 @compute @workgroup_size(256)
 fn conv(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let index = group_index(group, groups);

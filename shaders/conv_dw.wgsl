@@ -1,4 +1,5 @@
-// conv_dw: columns of a are patches of x under the output pixels, which are what is summed over. See product.wgsl.
+// conv_dw: the columns of a are patches of x under the output pixels; the sum is over the output pixels.
+// Read product.wgsl first.
 
 const ALONG_M: bool = true;
 
@@ -19,7 +20,8 @@ fn row_of_y(tile: Tile, m: u32) -> u32 {
     return dense_row(tile.chunk, m);
 }
 
-/// y[chunk][kh, kw, cin, cout] = dw of the output pixels of each chunk. Launch: a workgroup for each tile of each chunk.
+/// y[chunk][kh, kw, cin, cout] = dw of the output pixels of each chunk. Launch: a workgroup for each tile of
+/// each chunk.
 @compute @workgroup_size(256)
 fn conv_dw(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let index = group_index(group, groups);

@@ -1,4 +1,5 @@
-// conv_dx: rows of a are patches of dy around the input pixels of one stride phase: those that meet the same taps. See product.wgsl.
+// conv_dx: the rows of a are patches of dy around the input pixels of one stride phase, which are the pixels
+// that meet the same taps. Read product.wgsl first.
 
 const ALONG_M: bool = false;
 
@@ -41,14 +42,16 @@ fn phase_len() -> u32 {
     return args.images * rows.count * columns.count;
 }
 
-/// Pixel `index` of the phase: row and column are those of dy under the phase's first tap. `end` is that of the largest phase.
+/// Pixel `index` of the phase: row and column are those of dy under the phase's first tap. `end` is that of
+/// the largest phase.
 fn pixel_of(index: u32, end: u32) -> Pixel {
     let line = index / columns.count;
     let exists = index < min(end, phase_len());
     return Pixel(exists, line / rows.count, rows.source + i32(line % rows.count), columns.source + i32(index % columns.count));
 }
 
-/// Where element (tap of the phase, output channel) of the patch of dy lies; taps go up where rows of dy go down.
+/// Where element (tap of the phase, output channel) of the patch of dy lies; taps go up where rows of dy go
+/// down.
 fn source(p: Pixel, along: u32) -> u32 {
     let tap = along / args.cout;
     let r = p.row - i32(tap / columns.taps);
@@ -78,8 +81,8 @@ fn row_of_y(tile: Tile, m: u32) -> u32 {
     return select(OUTSIDE, at, m < phase_len());
 }
 
-/// dx[images, h, w, cin] from dy and the transposed weights, then the epilogue. Launch: a workgroup for each tile of each
-/// stride phase, tiles along n innermost.
+/// dx[images, h, w, cin] from dy and the transposed weights, then the epilogue. Launch: a workgroup for each
+/// tile of each stride phase, tiles along n innermost.
 @compute @workgroup_size(256)
 fn conv_dx(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let index = group_index(group, groups);
@@ -106,7 +109,8 @@ fn conv_dx(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     product(tile, t);
 }
 
-/// y[tap][cout, cin] = a[tap][cin, cout], closed weights zero. Launch: 256 threads, ceil(weights / 256) workgroups.
+/// y[tap][cout, cin] = a[tap][cin, cout], closed weights zero. Launch: 256 threads, ceil(weights / 256)
+/// workgroups.
 @compute @workgroup_size(256)
 fn transpose(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;

@@ -1,8 +1,9 @@
-// Kernels that treat every element alike: a thread takes four neighbours.
+// Kernels that treat every element in the same way. A thread computes four neighbouring elements.
 //
-// Bindings: a, b, c and y are dense and of `len` elements (gated: a[rows, 2 width] -> y[rows, width]), padded to whole
-// vec4s; what is written into the padding means nothing. Launch: 256 threads a workgroup, ceil(len / 1024) workgroups.
-// FLOPs: 1 to 30 an element. Bytes: every operand once. Bound by memory throughout.
+// Bindings: a, b, c and y are dense and have `len` elements (gated: a[rows, 2 width] -> y[rows, width]).
+// They are padded to whole vec4s; what is written into the padding has no meaning.
+// Launch: 256 threads per workgroup, ceil(len / 1024) workgroups.
+// FLOPs: 1 to 30 per element. Bytes: every operand once. Bound by memory.
 
 struct ElementArgs {
     /// Elements written.
@@ -97,7 +98,8 @@ fn clamp(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     }
 }
 
-/// index = floor(a top + 1/2), at most top; below 0, and for NaN, the lowest level. top is one less than there are levels.
+/// index = floor(a top + 1/2), at most top; below 0, and for NaN, the lowest level. top is one less than
+/// there are levels.
 @compute @workgroup_size(256)
 fn quantize(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = quad(group, groups, t);

@@ -1,8 +1,9 @@
-// Losses: elementwise ones, the softmax cross entropy and the KL divergence of a diagonal Gaussian.
+// Losses: elementwise ones, the softmax cross entropy, and the KL divergence of a diagonal Gaussian.
 //
-// Elementwise: dense vec4s, 256 threads a workgroup, ceil(len / 1024) workgroups. By rows: [rows, width], 64 threads and a
-// workgroup for each row. FLOPs: 4 to 30 an element. Bytes: operands once (rows up to three times, from the cache).
-// Bound by memory.
+// Elementwise losses: dense vec4s; 256 threads per workgroup, ceil(len / 1024) workgroups.
+// Losses by row: [rows, width]; one workgroup of 64 threads per row.
+// FLOPs: 4 to 30 per element. Bytes: operands once (rows up to three times, from the cache). Bound by
+// memory.
 
 struct LossArgs {
     /// Rows, or elements of an elementwise loss.

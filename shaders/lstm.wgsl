@@ -1,8 +1,11 @@
-// LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
+// LSTM cells and whole sequences. The gates are in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et
+// al. 2000).
 //
-// A thread for each unit of each row. A sequence is a dispatch for each step; states pass from step to step through y (forwards)
-// and dz (backwards). FLOPs: 8 h a gate element for the recurrent product, 20 (40) a unit for the cell. Bytes: z, y and kept
-// once, w_hh once a step from the cache. Bound by the latency of a step, then by reading w_hh.
+// One thread per unit and row of the batch. A sequence takes one dispatch per step; the states pass from
+// step to step through y (forward pass) and dz (backward pass).
+// FLOPs: 8 h per gate element for the recurrent product, 20 (backward: 40) per unit for the cell.
+// Bytes: z, y and kept once; w_hh once per step, from the cache.
+// Bound by the latency of a step, then by reading w_hh.
 
 struct LstmArgs {
     steps: u32,
@@ -28,7 +31,8 @@ fn tanh_of(x: f32) -> f32 {
     return math_tanh(vec4f(x)).x;
 }
 
-/// The gradients of z, from those of the state and of the new cell; what is left of the latter is multiplied by f outside.
+/// The gradients of z, from those of the state and of the new cell; what is left of the latter is multiplied
+/// by f outside.
 fn gate_gradients(gates: vec4f, dh: f32, dc: f32, before: f32, t: f32) -> vec4f {
     return vec4f(
         dc * gates.z * (gates.x * (1f - gates.x)),
@@ -38,7 +42,8 @@ fn gate_gradients(gates: vec4f, dh: f32, dc: f32, before: f32, t: f32) -> vec4f 
     );
 }
 
-/// a = z[rows, 4h], b = c[rows, h]: y = h', out1 = c', out2 = gates[rows, 4h]. Launch: 256 threads, ceil(rows h / 256).
+/// a = z[rows, 4h], b = c[rows, h]: y = h', out1 = c', out2 = gates[rows, 4h]. Launch: 256 threads,
+/// ceil(rows h / 256).
 @compute @workgroup_size(256)
 fn lstm_cell(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -74,8 +79,8 @@ fn lstm_cell_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
     }
 }
 
-/// Step args.step. a = z[steps, rows, 4h], b = h0, c = c0, d = w_hh[h, 4h]: y[steps, rows, h], out1 = the cells so far, at last
-/// c_n, out2 = kept[steps, rows, 5h]. Launch: as lstm_cell, once a step.
+/// Step args.step. a = z[steps, rows, 4h], b = h0, c = c0, d = w_hh[h, 4h]: y[steps, rows, h], out1 = the
+/// cells so far, in the end c_n, out2 = kept[steps, rows, 5h]. Launch: as lstm_cell, once per step.
 @compute @workgroup_size(256)
 fn lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -116,9 +121,10 @@ fn lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     out2[kept + 4u * h] = now.c;
 }
 
-/// Step args.step, from the last one down, or what the first one leaves where args.step is args.steps. a = dy[steps, rows, h],
-/// b = dc_n, c = c0, d = w_hh, e = kept: y = dz[steps, rows, 4h], out1 = dh0, out2 = the gradient of the cells so far, at last dc0.
-/// dz w_hh^T is the gradient that a step passes to the one before it. Launch: as lstm_cell, once a step and once more.
+/// Step args.step; steps run from the last to the first. args.step = args.steps stands for the end, after the
+/// first step. a = dy[steps, rows, h], b = dc_n, c = c0, d = w_hh, e = kept: y = dz[steps, rows, 4h],
+/// out1 = dh0, out2 = the gradient of the cells so far, in the end dc0. dz w_hh^T is the gradient that a step
+/// passes to the one before it. Launch: as lstm_cell, once per step and once more.
 @compute @workgroup_size(256)
 fn lstm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;

@@ -1,4 +1,5 @@
-// matmul: rows of a are pixels without neighbours, each multiplied by all of b. See product.wgsl.
+// matmul: the rows of a are pixels without neighbours, and each is multiplied by all of b. Read product.wgsl
+// first.
 
 /// Whether a is [k, m], transposed.
 override ALONG_M: bool = false;
@@ -33,7 +34,8 @@ fn matmul(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     }
 }
 
-/// y[chunk][m, n] = a[k, m] b[k, n] over the rows k of each chunk. Launch: a workgroup for each tile of each chunk.
+/// y[chunk][m, n] = a[k, m] b[k, n] over the rows k of each chunk. Launch: a workgroup for each tile of each
+/// chunk.
 @compute @workgroup_size(256)
 fn matmul_ta(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let index = group_index(group, groups);

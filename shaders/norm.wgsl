@@ -1,9 +1,10 @@
 // Batch and layer normalisation of x[rows, width].
 //
-// Statistics are two-pass within a chunk of rows, and the chunks are joined relative to the first one's mean (Chan et al.
-// 1979): a large mean does not swallow a small variance. The mean as a float may be a coarse number against such a
-// deviation, so its rounding error travels along, forwards and backwards. FLOPs: 7 an element forwards, 10 backwards. Bytes:
-// x two or three times, y once. Bound by memory.
+// Statistics are two-pass within a chunk of rows. The chunks are joined relative to the mean of the first
+// chunk (Chan et al. 1979), so a large mean does not swallow a small variance. In f32 the mean itself may be
+// coarse compared with such a deviation, so its rounding error is carried along, in the forward and the
+// backward pass.
+// FLOPs: 7 per element forward, 10 backward. Bytes: x two or three times, y once. Bound by memory.
 
 struct NormArgs {
     rows: u32,
@@ -52,8 +53,8 @@ struct Lane {
     end: u32,
 }
 
-/// Of the elements of a that the threads of a column of the workgroup go through, n in all: their mean, the sum of the deviations
-/// from it, and that of their squares. Called by all threads.
+/// Of the elements of a that the threads of a column of the workgroup go through, n in all: their mean, the
+/// sum of the deviations from it, and that of their squares. Called by all threads.
 fn statistics(t: u32, columns: u32, lane: Lane, n: u32) -> vec3f {
     var total = 0f;
     for (var i = lane.at; i < lane.end; i += lane.step) {
@@ -104,8 +105,8 @@ fn store_of_chunk(t: u32, c: ChunkColumn, count: u32, values: vec3f) {
     }
 }
 
-/// y[chunk, 3, width]: the mean of each column of a chunk of a = x, the sum and the sum of squares of the deviations
-/// from it. Launch: 256 threads; ceil(width / columns) workgroups a chunk.
+/// y[chunk, 3, width]: the mean of each column of a chunk of a = x, the sum and the sum of squares of the
+/// deviations from it. Launch: 256 threads; ceil(width / columns) workgroups a chunk.
 @compute @workgroup_size(256)
 fn batch_norm_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
@@ -115,8 +116,8 @@ fn batch_norm_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
     store_of_chunk(t, c, 3u, statistics(t, args.columns, c.lane, c.rows));
 }
 
-/// From a = the statistics of all chunks, b = beta and gamma: y = factors[2, width] (scale, shift), out1 = mean,
-/// out2 = inverse deviation. Launch: 256 threads, ceil(width / 256) workgroups.
+/// From a = the statistics of all chunks, b = beta and gamma: y = factors[2, width] (scale, shift), out1 =
+/// mean, out2 = inverse deviation. Launch: 256 threads, ceil(width / 256) workgroups.
 @compute @workgroup_size(256)
 fn batch_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let j = group_index(group, groups) * 256u + t;
@@ -152,7 +153,8 @@ fn batch_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     }
 }
 
-/// y = act((a - p) scale + shift) with a = x, p = mean, q = the factors. Launch: 256 threads, ceil(elements / 256) workgroups.
+/// y = act((a - p) scale + shift) with a = x, p = mean, q = the factors. Launch: 256 threads, ceil(elements
+/// / 256) workgroups.
 @compute @workgroup_size(256)
 fn batch_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -163,8 +165,8 @@ fn batch_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     }
 }
 
-/// y[chunk, 3, width]: the sums over each column of a chunk of a = dy, of dy (x - mean) and of x - mean, with b = x,
-/// p = mean. Launch: as batch_norm_statistics.
+/// y[chunk, 3, width]: the sums over each column of a chunk of a = dy, of dy (x - mean) and of x - mean,
+/// with b = x, p = mean. Launch: as batch_norm_statistics.
 @compute @workgroup_size(256)
 fn batch_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
@@ -179,8 +181,8 @@ fn batch_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
     store_of_chunk(t, c, 3u, sum_of_column(t, args.columns, sums).xyz);
 }
 
-/// From a = the sums of all chunks, gamma and q = inv_std: out1 = dgamma, out2 = dbeta, y = factors[3, width] of dy, of
-/// x - mean, and what is added. Launch: as batch_norm_join.
+/// From a = the sums of all chunks, gamma and q = inv_std: out1 = dgamma, out2 = dbeta, y = factors[3,
+/// width] of dy, of x - mean, and what is added. Launch: as batch_norm_join.
 @compute @workgroup_size(256)
 fn batch_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let j = group_index(group, groups) * 256u + t;
@@ -204,7 +206,8 @@ fn batch_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
     }
 }
 
-/// y = dx = factor dy + (factor (x - mean) + shift) with a = dy, b = x, p = mean, q = the factors. Launch: as batch_norm.
+/// y = dx = factor dy + (factor (x - mean) + shift) with a = dy, b = x, p = mean, q = the factors. Launch:
+/// as batch_norm.
 @compute @workgroup_size(256)
 fn batch_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -214,7 +217,8 @@ fn batch_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
     }
 }
 
-/// y = (a - p) / sqrt(q + eps) gamma + b with a = x, b = beta, p = mean, q = variance. Launch: as batch_norm.
+/// y = (a - p) / sqrt(q + eps) gamma + b with a = x, b = beta, p = mean, q = variance. Launch: as
+/// batch_norm.
 @compute @workgroup_size(256)
 fn batch_norm_infer(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -224,8 +228,8 @@ fn batch_norm_infer(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
     }
 }
 
-/// y = (a - mean) inv_std gamma + b within each row of a = x, with b = beta; out1 = mean, out2 = inv_std. Launch: 256
-/// threads, a workgroup a row.
+/// y = (a - mean) inv_std gamma + b within each row of a = x, with b = beta; out1 = mean, out2 = inv_std.
+/// Launch: 256 threads, a workgroup a row.
 @compute @workgroup_size(256)
 fn layer_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups);
@@ -247,8 +251,8 @@ fn layer_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     }
 }
 
-/// y = dx within each row, out1[row] = how far the rounded mean lies from the exact one; a = dy, b = x, p = mean,
-/// q = inv_std. Launch: as layer_norm.
+/// y = dx within each row, out1[row] = how far the rounded mean lies from the exact one; a = dy, b = x, p =
+/// mean, q = inv_std. Launch: as layer_norm.
 @compute @workgroup_size(256)
 fn layer_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups);
@@ -278,8 +282,8 @@ fn layer_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
     }
 }
 
-/// y[chunk, 2, width]: the sums over each column of a chunk of dy xhat and of dy; a = dy, b = x, p = mean, q = inv_std,
-/// gamma = the offsets that layer_norm_bwd has left. Launch: as batch_norm_statistics.
+/// y[chunk, 2, width]: the sums over each column of a chunk of dy xhat and of dy; a = dy, b = x, p = mean, q
+/// = inv_std, gamma = the offsets that layer_norm_bwd has left. Launch: as batch_norm_statistics.
 @compute @workgroup_size(256)
 fn layer_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);

@@ -1,13 +1,14 @@
-// Optimisers and averages: they replace their state in place.
+// Optimisers and moving averages. They replace their state in place.
 //
-// Bindings: the state is read_write, gradients are read; all dense and of `len` elements, padded to whole vec4s. Launch: 256
-// threads, four neighbours each, ceil(len / 1024) workgroups. FLOPs: 4 to 12 an element. Bytes: gradient once, state
-// twice. Bound by memory.
+// Bindings: the state is read_write, gradients are read. All are dense, have `len` elements, and are padded
+// to whole vec4s.
+// Launch: 256 threads per workgroup, four neighbouring elements per thread, ceil(len / 1024) workgroups.
+// FLOPs: 4 to 12 per element. Bytes: gradient once, state twice. Bound by memory.
 
 struct OptimArgs {
     len: u32,
-    /// adam: 1 - beta1, beta2, 1 - beta2, log beta1, log beta2, eps. rmsprop: -, alpha, 1 - alpha, -, -, eps.
-    /// sgd: momentum as beta2. ema: decay as beta2, 1 - decay as to_v.
+    /// adam: 1 - beta1, beta2, 1 - beta2, log beta1, log beta2, eps. rmsprop: -, alpha, 1 - alpha, -, -,
+    /// eps. sgd: momentum as beta2. ema: decay as beta2, 1 - decay as to_v.
     to_m: f32,
     beta2: f32,
     to_v: f32,

@@ -1,4 +1,5 @@
-// What the device can do at best: multiply-adds on registers, and a triad in memory. No op runs these; `bench` holds ops against them.
+// The peak of the device: multiply-adds on registers, and a triad in memory. No op runs these kernels;
+// `bench` compares ops with them.
 
 struct PeakArgs {
     /// Rounds of 8 multiply-adds of vec4s.
@@ -14,7 +15,8 @@ struct PeakArgs {
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4f>;
 
-/// 64 FLOPs a round and thread in 8 chains that do not wait for each other. Launch: 256 threads, any number of workgroups.
+/// 64 FLOPs a round and thread in 8 chains that do not wait for each other. Launch: 256 threads, any number
+/// of workgroups.
 @compute @workgroup_size(256)
 fn multiply_adds(@builtin(local_invocation_index) t: u32) {
     let by = vec4f(0.5f);

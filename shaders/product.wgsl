@@ -1,22 +1,28 @@
-// Products: matmul, conv, conv_dx, conv_dw, as one blocked matrix product with different ways of reading its operands.
+// Products: matmul, conv, conv_dx and conv_dw as one blocked matrix product with different ways to read its
+// operands.
 //
-// c[m, n] = sum over k of a[m, k] b[k, n]. A workgroup of 256 threads makes a tile of c: with COLUMNS = 16 threads side by
-// side 64x64 outputs, with COLUMNS = 4 (few channels) 256x16; a thread has 4x4 of them in registers. A tile of a and one of
-// b go through workgroup memory, DEPTH rows of k at a time.
+// c[m, n] = sum over k of a[m, k] b[k, n]. A workgroup of 256 threads computes a tile of c: 64x64 outputs if
+// COLUMNS (threads next to each other along n) is 16, and 256x16 if COLUMNS is 4 (few channels). A thread
+// holds 4x4 outputs in registers. A tile of a and a tile of b go through workgroup memory, DEPTH rows of k
+// at a time.
 //   conv     m = output pixel, n = output channel, k = (tap, input channel); rows of a are gathered from x
-//   conv_dx  m = input pixel of one stride phase, n = input channel, k = (tap of the phase, output channel); b = w transposed
-//   conv_dw  m = (tap, input channel), n = output channel, k = output pixel, in chunks that are added up in order afterwards
-//   matmul   conv with one tap on pixels without neighbours; matmul_ta likewise conv_dw
-// Closed taps of a mask are beyond the end of k (conv, conv_dx) or of m (conv_dw); closed channels of the centre tap shorten
-// k for the tiles that need none of them. FLOPs: 2 m n k. Bytes: each operand once, a tile once for each tile across it.
-// Bound by arithmetic where k and n are above about 64, by memory below.
+//   conv_dx  m = input pixel of one stride phase, n = input channel, k = (tap of the phase, output channel);
+//            b = w transposed
+//   conv_dw  m = (tap, input channel), n = output channel, k = output pixel, in chunks that are added in
+//            order
+//   matmul   conv with one tap on pixels without neighbours; matmul_ta is conv_dw in the same way
+// Closed taps of a mask are beyond the end of k (conv, conv_dx) or of m (conv_dw). Closed channels of the
+// centre tap shorten k for the tiles that need none of them.
+// FLOPs: 2 m n k. Bytes: each operand once, and each tile once for each tile that it meets.
+// Bound by arithmetic if k and n are above about 64, by memory below.
 //
-// This file is put in front of matmul.wgsl, conv.wgsl, conv_dx.wgsl and conv_dw.wgsl. Each of them says how its operands lie:
-//   ALONG_M                    whether a is read along m, as weight gradients need it, and not along k
-//   pixel_of(index, end)       what is read at row `index` of c (ALONG_M: of k), one of those before `end`
-//   source(pixel, along)       where in a element `along` of what that pixel multiplies lies, or OUTSIDE
+// This file is put in front of matmul.wgsl, conv.wgsl, conv_dx.wgsl and conv_dw.wgsl. Each of them defines
+// where its operands are:
+//   ALONG_M                    whether a is read along m (as weight gradients need it) rather than along k
+//   pixel_of(index, end)       the pixel of row `index` of c (ALONG_M: of k), among those before `end`
+//   source(pixel, along)       the place in a of element `along` of what that pixel multiplies, or OUTSIDE
 //   quad_of_b(k, end, column)  b[k, column..column + 4], zero from `end` on
-//   row_of_y(tile, m)          where row m of c begins in y, or OUTSIDE
+//   row_of_y(tile, m)          the place in y where row m of c begins, or OUTSIDE
 
 struct ProductArgs {
     /// What was folded into the end: an operation each, its kind in the low byte, its function above.
@@ -49,7 +55,8 @@ struct ProductArgs {
     /// Open taps: all of the rows before `open_rows`, and `open_columns` of that row.
     open_rows: u32,
     open_columns: u32,
-    /// Colour groups (0: no mask with groups), output channels of a block, 1 for mask B, taps before the centre.
+    /// Colour groups (0: no mask with groups), output channels of a block, 1 for mask B, taps before the
+    /// centre.
     groups: u32,
     block: u32,
     sees_own: u32,
@@ -95,8 +102,8 @@ struct Tile {
     /// The sum runs over k from `first` up to `end`.
     first: u32,
     end: u32,
-    /// From here on k counts output channels at the centre of a mask with groups, which see only some columns of the tile;
-    /// `end` where none is like that.
+    /// From here on k counts output channels at the centre of a mask with groups, which see only some
+    /// columns of the tile; `end` where none is like that.
     centre: u32,
     /// Which partial sum it belongs to.
     chunk: u32,
@@ -114,7 +121,8 @@ fn open_tile_of(index: u32) -> Tile {
     return tile;
 }
 
-/// Tile `index` of [chunks][tiles_m][tiles_n], its sum over the k of its chunk. Closed weights have nothing to add up.
+/// Tile `index` of [chunks][tiles_m][tiles_n], its sum over the k of its chunk. Closed weights have nothing
+/// to add up.
 fn chunk_tile_of(index: u32) -> Tile {
     let tiles = args.tiles_m * args.tiles_n;
     var tile = tile_of(index % tiles);
@@ -370,7 +378,8 @@ fn is_closed(co: u32, n0: u32) -> bool {
     return largest_limit(co, min(co + DEPTH, args.cout)) <= args.centre * args.cin + n0;
 }
 
-/// The place `slot` of tile_a at step k0. `pixel` is that of its row, which stays; ALONG_M pixels go by with k.
+/// The place `slot` of tile_a at step k0. `pixel` is that of its row, which stays; ALONG_M pixels go by with
+/// k.
 fn fill_slot(tile: Tile, slot: u32, k0: u32, pixel: Pixel) {
     if ALONG_M {
         let quads = tile_m() / 4u;

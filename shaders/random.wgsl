@@ -1,7 +1,8 @@
 // Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
 //
-// Threefry-2x32 with 20 rounds (Salmon et al. 2011), as in src/rng.rs: the same words on every device. FLOPs: about 80 integer
-// operations a draw. Bytes: operands once. Bound by integer arithmetic (random, gaussian_sample), memory (the others).
+// Threefry-2x32 with 20 rounds (Salmon et al. 2011), as in src/rng.rs: the same words on every device.
+// FLOPs: about 80 integer operations per draw. Bytes: operands once.
+// Bound by integer arithmetic (random, gaussian_sample) or by memory (the others).
 
 struct RandomArgs {
     len: u32,
@@ -110,8 +111,9 @@ fn random(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     }
 }
 
-/// z = mu + exp(logvar / 2) eps with a standard normal eps by (replay, element), [rows, width], and kl[rows] = sum of
-/// (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row (Kingma & Welling 2014, eq. 10 and appendix B). eps is never stored.
+/// z = mu + exp(logvar / 2) eps with a standard normal eps by (replay, element), [rows, width], and kl[rows]
+/// = sum of (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row (Kingma & Welling 2014, eq. 10 and appendix
+/// B). eps is never stored.
 /// Launch: 64 threads and a workgroup for each row, four neighbours a thread.
 @compute @workgroup_size(64)
 fn gaussian_sample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
@@ -143,8 +145,8 @@ fn gaussian_sample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     }
 }
 
-/// dmu = dz + dkl mu, dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2; dkl[rows], the others [rows, width]. Launch: 256 threads,
-/// an element each.
+/// dmu = dz + dkl mu, dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2; dkl[rows], the others [rows,
+/// width]. Launch: 256 threads, an element each.
 @compute @workgroup_size(256)
 fn gaussian_sample_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -160,9 +162,9 @@ fn logit(i: u32) -> f32 {
     return logits[i / 4u][i % 4u];
 }
 
-/// index = the smallest k whose cumulative softmax(logits / temperature) exceeds u, the last one if none does. At
-/// temperature 0 it is the first of the largest logits. Without a class it is one out of range. Launch: 64 threads, a
-/// thread a row: the sum has one order on every device.
+/// index = the smallest k whose cumulative softmax(logits / temperature) exceeds u, the last one if none
+/// does. At temperature 0 it is the first of the largest logits. Without a class it is one out of range.
+/// Launch: 64 threads, a thread a row: the sum has one order on every device.
 @compute @workgroup_size(64)
 fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups) * 64u + t;
@@ -200,8 +202,8 @@ fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
     }
 }
 
-/// y = 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is positive. Launch: as
-/// random.
+/// y = 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is
+/// positive. Launch: as random.
 @compute @workgroup_size(256)
 fn bernoulli(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;

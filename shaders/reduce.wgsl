@@ -1,9 +1,9 @@
-// Sums over any set of axes, and their counterpart, the expansion.
+// Sums over any set of axes, and the expansion, which is their counterpart.
 //
-// The large tensor is [kept0, folded0, kept1, folded1, width], the small one [kept0, kept1, width]. A sum of more than 32
-// rows is made of parts of `part_rows` rows, which a second launch of the same kernel adds up; how many rows a part
-// has follows from the width alone, so the order of a sum depends on nothing but its geometry. FLOPs: one an
-// element. Bytes: both tensors once. Bound by memory.
+// The large tensor is [kept0, folded0, kept1, folded1, width], the small one [kept0, kept1, width]. A sum of
+// more than 32 rows is split into parts of `part_rows` rows, and a second launch of the same kernel adds the
+// parts. `part_rows` depends on the width alone, so the order of a sum depends on its geometry alone.
+// FLOPs: one per element. Bytes: both tensors once. Bound by memory.
 
 struct ReduceArgs {
     kept0: u32,
@@ -14,9 +14,11 @@ struct ReduceArgs {
     /// Rows of one part, and parts of one sum.
     part_rows: u32,
     parts: u32,
-    /// Threads side by side along the width: a power of two; the others of a workgroup share the rows of its part.
+    /// Threads side by side along the width: a power of two; the others of a workgroup share the rows of its
+    /// part.
     columns: u32,
-    /// Where row 0 begins in x, and how far apart rows are if they are not dense (one sum only); 0 where they are.
+    /// Where row 0 begins in x, and how far apart rows are if they are not dense (one sum only); 0 where
+    /// they are.
     offset: u32,
     row_stride: u32,
 }
@@ -38,8 +40,8 @@ fn row_offset(s: u32, row: u32) -> u32 {
     return ((((s / args.kept1) * args.folded0 + outer) * args.kept1 + s % args.kept1) * args.folded1 + inner) * args.width;
 }
 
-/// y[s, part, j] = sum over the rows of the part. Launch: 256 threads; ceil(width / columns) workgroups for each part
-/// of each sum, parts innermost but for the columns.
+/// y[s, part, j] = sum over the rows of the part. Launch: 256 threads; ceil(width / columns) workgroups for
+/// each part of each sum, parts innermost but for the columns.
 @compute @workgroup_size(256)
 fn sum(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let index = group_index(group, groups);
@@ -70,7 +72,8 @@ fn sum(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec
     }
 }
 
-/// The same for sums of at most 32 rows: a thread each. Launch: 256 threads, ceil(sums * width / 256) workgroups.
+/// The same for sums of at most 32 rows: a thread each. Launch: 256 threads, ceil(sums * width / 256)
+/// workgroups.
 @compute @workgroup_size(256)
 fn sum_short(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -86,7 +89,8 @@ fn sum_short(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     }
 }
 
-/// y = x repeated along the folded axes. Launch: 256 threads, ceil(elements of the large tensor / 256) workgroups.
+/// y = x repeated along the folded axes. Launch: 256 threads, ceil(elements of the large tensor / 256)
+/// workgroups.
 @compute @workgroup_size(256)
 fn expand(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;

@@ -1,17 +1,23 @@
-// Sampling pixel by pixel: a workgroup walks one image through the windows of a row of it, position by position, on the device.
+// Sampling pixel by pixel: a workgroup takes one image through the windows of a row of it, position by
+// position, on the device.
 //
-// The dispatch interprets two tables: of steps (what is computed from what) and of windows (which positions of which step, in
-// order). Behind the windows of a round stands one of the step FEED: the draw of a position becomes part of the image. Values
-// lie in one arena, where the next windows find them; a barrier behind every window lets the whole workgroup see them.
+// The dispatch interprets two tables: steps (what is computed from what) and windows (which positions of
+// which step, in order). The windows of a round are followed by a window of the step FEED, which makes the
+// draw of a position part of the image. Values are in one arena, where the next windows find them. A barrier
+// after every window lets the whole workgroup see them.
 //
-// Every element is computed by the expression of the whole kernel, summed in the same order, so that both ways give the same
-// numbers. What loops over a binding is written here again, for WGSL hands no array of a binding to a function.
-// Bindings: steps[..], windows[..]; fixed[..] what no window writes: parameters, temperature, values of [images, h, w, c] that do
-// not depend on the image; values[..] the arena: the images [images, h, w, colours] and what every step writes, [images, h, w, c]
-// each (kept of a scan: [images, h, w, 5d]), as words, for levels are integers.
-// Launch: THREADS threads, a workgroup an image; several dispatches a row (src/backend/wgpu/sample.rs says why).
-// FLOPs: about one forward pass an image. Bytes: the weights of all windows once a pixel, from the cache. Bound by the latency of
-// the windows of a round, which follow one another; images run side by side.
+// Every element is computed by the expression of the whole kernel, summed in the same order, so both ways
+// give the same numbers. Loops over a binding are repeated here, because WGSL cannot pass an array of a
+// binding to a function.
+// Bindings: steps[..], windows[..];
+//   fixed[..]   what no window writes: parameters, temperature, and values [images, h, w, c] that do not
+//               depend on the image;
+//   values[..]  the arena: the images [images, h, w, colours] and what every step writes, [images, h, w, c]
+//               each (kept of a scan: [images, h, w, 5d]). Words, because levels are integers.
+// Launch: THREADS threads, one workgroup per image; several dispatches per row (src/backend/wgpu/sample.rs
+// says why).
+// FLOPs: about one forward pass per image. Bytes: the weights of all windows once per pixel, from the cache.
+// Bound by the latency of the windows of a round, which depend on each other. Images run in parallel.
 
 struct SampleArgs {
     /// The first window of this dispatch and the one after its last.
@@ -43,7 +49,8 @@ struct Conv {
     blocks: u32,
 }
 
-/// Up to four operations in order: 0 nothing more, 1 bias, 2 add, 3 activation, 4 activation gradient: src/backend/args.rs.
+/// Up to four operations in order: 0 nothing more, 1 bias, 2 add, 3 activation, 4 activation gradient:
+/// src/backend/args.rs.
 struct Epilogue {
     kinds: array<u32, 4>,
     act: u32,
@@ -119,8 +126,8 @@ const ACT_BWD: u32 = 15u;
 
 /// Threads of a workgroup.
 override THREADS: u32 = 256u;
-/// Which of these the plan has, a bit each: of the others nothing is compiled. A card keeps more workgroups at once of a small kernel,
-/// and where a processor stands in for one, every branch is walked through.
+/// Which of these the plan has, one bit per op. The others are not compiled: a card runs more workgroups of
+/// a small kernel at once, and software Vulkan walks every thread through every branch.
 override OPS: u32 = 0xffffu;
 /// The only elementwise function of the plan, or ANY.
 override FUNCTION: u32 = 255u;
@@ -177,8 +184,8 @@ fn open_channels(s: u32, co: u32) -> u32 {
     return min((seen * cin + groups - 1u) / groups, cin);
 }
 
-/// An element of a convolution x[h, w, cin], w[kh, kw, cin, cout] (transposed: w[cout, cin]): taps in raster order, as the product
-/// sums them. What lies outside adds nothing.
+/// An element of a convolution x[h, w, cin], w[kh, kw, cin, cout] (transposed: w[cout, cin]): taps in raster
+/// order, as the product sums them. What lies outside adds nothing.
 fn conv(s: u32, image: u32, row: u32, column: u32, co: u32) -> f32 {
     let x = input(s, 0u, image);
     let weights = input(s, 1u, image) - FIXED;
@@ -248,8 +255,8 @@ fn epilogue(s: u32, image: u32, at: u32, channel: u32, v: f32) -> f32 {
     return y.x;
 }
 
-/// A unit of a pixel of a scan, z[h, w, 4d], w_ss[taps, d, 4d] -> y[h, w, d], kept[h, w, 5d]: states in the order of the taps, as
-/// the whole scan sums them.
+/// A unit of a pixel of a scan, z[h, w, 4d], w_ss[taps, d, 4d] -> y[h, w, d], kept[h, w, 5d]: states in the
+/// order of the taps, as the whole scan sums them.
 fn scan(s: u32, image: u32, row: u32, column: u32, unit: u32, diagonal: bool) {
     let y = output(s, 0u, image);
     let kept = output(s, 1u, image);

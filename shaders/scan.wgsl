@@ -1,11 +1,14 @@
 // LSTMs that scan images: Row LSTM and Diagonal LSTM (van den Oord et al. 2016, sections 3.1 and 3.2).
 //
-// An image is walked line by line, a dispatch each: a row, or a diagonal (pixels whose row and column, counted along the scan, add
-// up to the same number, walked in place). The pixels of a line are independent; a thread takes one unit of one of them.
-// A loop over lines in the kernel would need one workgroup for each image, and run as long as a watchdog allows.
-// y[n, h, w, d], kept[n, h, w, 5d] (activated gates i f g o, cell), w_ss[taps, d, 4d]. FLOPs: 8 taps d a unit for the
-// recurrent product, 20 (40) for the cell. Bytes: z, y, kept once, w_ss once a line from the cache. Bound by the latency of
-// a line, then by reading w_ss. Launch: 256 threads; for each line ceil(images pixels_of_the_longest_line d / 256) workgroups.
+// An image is processed line by line, one dispatch per line. A line is a row, or a diagonal: the pixels
+// whose row and column, counted along the scan, have the same sum, in place. The pixels of a line are
+// independent; a thread computes one unit of one pixel. A loop over lines in the kernel would need one
+// workgroup per image, and could run into a watchdog.
+// Shapes: y[n, h, w, d], kept[n, h, w, 5d] (activated gates i f g o, cell), w_ss[taps, d, 4d].
+// FLOPs: 8 taps d per unit for the recurrent product, 20 (backward: 40) for the cell.
+// Bytes: z, y and kept once; w_ss once per line, from the cache.
+// Bound by the latency of a line, then by reading w_ss.
+// Launch: 256 threads per workgroup; per line ceil(images pixels_of_the_longest_line d / 256) workgroups.
 
 struct ScanArgs {
     images: u32,

@@ -1,7 +1,7 @@
-// Kernels that move elements: pad, slice, gather, scatter. A thread makes one element.
+// Kernels that move elements: pad, slice, gather, scatter. A thread writes one element.
 //
-// Launch: 256 threads a workgroup, ceil(elements written / 256) workgroups. No arithmetic but indices. Bytes: every
-// operand once (scatter: dy once for each row of y, through the cache). Bound by memory.
+// Launch: 256 threads per workgroup, ceil(elements written / 256) workgroups. Only index arithmetic. Bytes:
+// every operand once (scatter: dy once per row of y, through the cache). Bound by memory.
 
 struct BlockArgs {
     /// Extents of the outer tensor, of the block inside it, and where the block begins.
@@ -78,7 +78,8 @@ fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     }
 }
 
-/// y[index[i]] += x[i] in order of i, rows of `width`. An index out of range has no row to spoil: it makes all of y NaN.
+/// y[index[i]] += x[i] in order of i, rows of `width`. An index out of range has no row to spoil: it makes
+/// all of y NaN.
 @compute @workgroup_size(256)
 fn scatter(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
