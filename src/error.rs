@@ -1,11 +1,12 @@
-//! The one error type: every message is a sentence that names the thing, the reason and the remedy.
+//! The one error type. Every message is a sentence that names the thing, the reason and the remedy.
 
 use std::path::{Path, PathBuf};
 
-/// Everything the world can cause. Recording mistakes (wrong shapes) are bugs in a program and panic instead.
+/// Everything that can go wrong outside of the program. Mistakes in recording (wrong shapes) are bugs and
+/// panic instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What the command line alone shows to be wrong: unknown preset, device or key, batch 0. Exit code 2.
+    /// A mistake that the arguments alone show: an unknown preset, device or key, a batch of 0. Exit code 2.
     #[error("{0}")]
     Usage(String),
     /// A file or folder that cannot be used: its path, why, and what to do.

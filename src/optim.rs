@@ -1,25 +1,29 @@
-//! Optimisers, schedules, gradient clipping and moving averages, recorded as value nodes (old -> new).
+//! Optimisers, schedules, gradient clipping and moving averages.
+//!
+//! An optimiser is recorded as nodes that map old values to new ones. The new values reach the parameters
+//! through [`Env::set`] and [`Env::commit`].
 
 use crate::config::{Config, OptimizerKind, ScheduleKind};
 use crate::nn::{Env, Init, Param, ParamSet};
 use crate::tape::Var;
 use crate::tape::op::{Op, Scalar};
 
-/// The learning of one set of weights: its state, and how the configuration says to move them.
+/// A set of weights with their optimiser, its state, and their moving averages, as the configuration
+/// describes them.
 #[derive(Clone, Debug)]
 pub struct Learner {
     weights: Vec<Param>,
-    /// Per weight: what the optimiser remembers (two vectors for Adam, one for the others).
+    /// The state of the optimiser, per weight: two tensors for Adam, one for the others.
     memory: Vec<Vec<Param>>,
     averages: Vec<Param>,
     config: Config,
-    /// What counts its steps.
+    /// The scalar that counts its steps.
     step: Scalar,
 }
 
 impl Learner {
-    /// Declares the optimiser's state for `weights` under `optim/<slot>/..`, and their averages under `ema/..`.
-    /// `step` is the scalar that counts its steps.
+    /// Declares the optimiser's state for `weights` under `optim/<slot>/..`, and their averages under
+    /// `ema/..`. `step` is the scalar that counts the steps of the optimiser.
     pub fn new(set: &mut ParamSet, weights: Vec<Param>, config: &Config, step: Scalar) -> Self {
         let slots: &[&str] = match config.optimizer.kind {
             OptimizerKind::Adam => &["optim/m", "optim/v"],
@@ -32,13 +36,13 @@ impl Learner {
         Learner { weights, memory, averages, config: config.clone(), step }
     }
 
-    /// The weights that it moves.
+    /// The weights that it updates.
     pub fn weights(&self) -> &[Param] {
         &self.weights
     }
 
-    /// Records the gradients of `loss`, their clipping, the optimiser and the averages. In `env` the weights are the new
-    /// ones from here on. Returns the norm of all gradients, if they are clipped.
+    /// Records the gradients of `loss`, their clipping, the optimiser and the moving averages. From here on
+    /// `env` has the new weights. Returns the norm of all gradients if they are clipped.
     #[track_caller]
     pub fn minimize(&self, env: &Env, loss: Var) -> Option<Var> {
         let values: Vec<Var> = self.weights.iter().map(|w| env.get(w)).collect();
@@ -50,7 +54,8 @@ impl Learner {
         norm
     }
 
-    /// Scales all gradients together so that their norm is at most `clip_norm` (Pascanu et al. 2013).
+    /// Scales all gradients by one factor so that their common norm is at most `clip_norm` (Pascanu et al.
+    /// 2013).
     fn clip(&self, env: &Env, grads: &mut [Var]) -> Var {
         let t = env.t;
         let squares: Vec<Var> = grads.iter().map(|g| t.sum(t.square(*g))).collect();

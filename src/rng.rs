@@ -1,20 +1,25 @@
-//! Threefry-2x32 with 20 rounds (Salmon et al. 2011): the one random stream, the same bits on every device.
+//! Threefry-2x32 with 20 rounds (Salmon et al. 2011): every random number of the crate, the same bits on
+//! every device.
 //!
-//! Key = (seed, stream), counter = (replay or image index, element index): indexed by element, never by thread.
+//! A random number is a function of a key (seed, stream) and a counter (replay or image index, element
+//! index). It is indexed by element, never by thread, so it does not depend on how the work is split.
+//! `kernels/rng.cuh` and `shaders/random.wgsl` compute the same words.
 
-/// Who draws; streams with one seed are independent of each other. The numbers are part of the checkpoint's meaning.
+/// The purpose of a draw. Streams under one seed are independent of each other. Checkpoints rely on the
+/// numbers, so they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Stream {
-    /// Initial weights. The key's seed is mixed with a hash of the parameter's name; the counter is (0, element index).
+    /// Initial weights. The key's seed is mixed with a hash of the parameter's name; the counter is (0,
+    /// element index).
     Init = 0,
     /// Order of the training images.
     Shuffle = 1,
     /// Dynamic binarisation of training images.
     Binarize = 2,
-    /// Noise of the reparameterised latents.
+    /// Noise of reparameterised latent vectors.
     Latent = 3,
-    /// Prior draws that a generator or decoder starts from.
+    /// Draws from the prior, which a generator or decoder starts from.
     Prior = 4,
     /// Draws of pixels.
     Pixel = 5,
@@ -26,11 +31,11 @@ pub enum Stream {
     Test = 8,
     /// The built-in time series.
     Series = 9,
-    /// Where the episodes of a controlled system start, and the actions that a planner tries.
+    /// The initial states of the episodes of a controlled system, and the actions that a planner tries.
     Control = 10,
 }
 
-/// One block of Threefry-2x32-20: two words from a key and a counter.
+/// One block of Threefry-2x32-20: two random words from a key and a counter.
 #[inline(always)]
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];

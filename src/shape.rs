@@ -1,4 +1,4 @@
-//! Dense shapes of at most four dimensions, and the meta data of a value.
+//! Dense shapes of at most four dimensions, and the metadata of a value.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A shape from its dimensions, outermost first. Panics above rank 4.
+    /// A shape from its dimensions, outermost first. Panics if there are more than four.
     #[track_caller]
     pub fn new(dims: &[usize]) -> Self {
         assert!(dims.len() <= 4, "a shape has at most 4 dimensions, got {dims:?}");
@@ -34,17 +34,18 @@ impl Shape {
         self.dims().iter().product()
     }
 
-    /// Whether there is no element at all.
+    /// Whether the shape has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The innermost dimension (1 for rank 0): channels of an image, columns of a matrix.
+    /// The innermost dimension (1 for rank 0): the channels of an image, the columns of a matrix.
     pub fn last(&self) -> usize {
         self.dims().last().copied().unwrap_or(1)
     }
 
-    /// Elements divided by the innermost dimension: pixels of an image, rows of a matrix.
+    /// The product of all dimensions but the innermost: the pixels of a batch of images, the rows of a
+    /// matrix.
     pub fn rows(&self) -> usize {
         self.dims().iter().rev().skip(1).product()
     }
@@ -56,7 +57,7 @@ impl Shape {
         out
     }
 
-    /// Whether this shape can be expanded to `to`: same rank, every dimension equal or 1.
+    /// Whether this shape can be expanded to `to`: the rank is the same, and every dimension is equal or 1.
     pub fn expands_to(&self, to: Shape) -> bool {
         self.rank == to.rank && self.dims().iter().zip(to.dims()).all(|(a, b)| a == b || *a == 1)
     }
@@ -90,7 +91,7 @@ pub enum DType {
     U32,
 }
 
-/// What is known of a value before it is computed.
+/// Shape and element type of a value, which are known before it is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Meta {
     /// Its shape.

@@ -1,4 +1,4 @@
-//! What a parameter is worth at a point of the tape.
+//! The current value of each parameter while a plan is recorded.
 
 use super::params::{Param, ParamSet};
 use crate::tape::op::ParamId;
@@ -6,34 +6,35 @@ use crate::tape::{Tape, Var};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-/// What layers with two behaviours do.
+/// How layers behave that differ between training and inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch statistics, which move the running ones.
+    /// Batch norm uses the statistics of the batch, which also update the running ones.
     Train,
-    /// Running statistics.
+    /// Batch norm uses the running statistics.
     Infer,
 }
 
-/// The current value of each parameter while a plan is recorded: its old value until something replaces it. A second
-/// use of a batch norm finds the running statistics that the first one left, and a generator meets the critic that has
-/// just learned. [`Env::commit`] stores what was replaced.
+/// The current value of each parameter while a plan is recorded: the old value, until something replaces it.
+///
+/// So the second use of a batch norm continues with the running statistics of the first, and the loss of a
+/// generator uses the critic that has just learned. [`Env::commit`] stores the replaced values.
 pub struct Env<'t> {
     /// The tape that everything is recorded on.
     pub t: &'t Tape,
-    /// Which behaviour layers show.
+    /// How layers behave.
     pub mode: Mode,
     replaced: RefCell<BTreeMap<ParamId, (Param, Var)>>,
     averages: BTreeMap<ParamId, Param>,
 }
 
 impl<'t> Env<'t> {
-    /// Every parameter at its old value.
+    /// An environment in which every parameter has its old value.
     pub fn new(t: &'t Tape, mode: Mode) -> Self {
         Env { t, mode, replaced: RefCell::default(), averages: BTreeMap::new() }
     }
 
-    /// Inference with the moving averages `ema/..` in the place of the weights that have one.
+    /// Inference, with the moving average `ema/..` instead of the weight for each weight that has one.
     pub fn infer(t: &'t Tape, set: &ParamSet) -> Self {
         let average = |p: &Param| Some((p.id, set.find(&p.path.replacen("params/", "ema/", 1))?.param.clone()));
         Env { averages: set.weights().filter_map(average).collect(), ..Env::new(t, Mode::Infer) }
@@ -48,7 +49,8 @@ impl<'t> Env<'t> {
         }
     }
 
-    /// From here on the parameter is worth `value`. No gradient flows into how it came about.
+    /// From here on `value` is the current value of the parameter. It is detached: no gradient flows through
+    /// it.
     #[track_caller]
     pub fn set(&self, param: &Param, value: Var) {
         let value = self.t.detach(value);

@@ -1,16 +1,18 @@
-//! Linear, embedding, convolution, transposed convolution and batch norm, with PyTorch's default initial values.
+//! Linear, embedding, convolution, transposed convolution and batch norm, with PyTorch's default initial
+//! values.
 
 use super::env::{Env, Mode};
 use super::params::{Init, Layout, Param, ParamSet};
 use crate::tape::Var;
 use crate::tape::record::ConvAttrs;
 
-/// Uniform in plus or minus 1 / sqrt(fan in): what PyTorch gives linear layers and convolutions.
+/// Uniform in ±1 / sqrt(fan-in): PyTorch's default for linear layers and convolutions.
 pub(super) fn by_fan_in(fan_in: usize) -> Init {
     Init::Uniform(1.0 / (fan_in as f32).sqrt())
 }
 
-/// A kernel `[kh, kw, ..]` and a bias of `outputs`, both uniform by the fan-in: taps times `inputs`.
+/// A kernel `[kh, kw, ..]` and a bias of `outputs` elements. Both are uniform by the fan-in, which is taps
+/// times `inputs`.
 fn weight_and_bias(set: &mut ParamSet, path: &str, kernel: [usize; 4], inputs: usize, outputs: usize) -> [Param; 2] {
     let init = by_fan_in(kernel[0] * kernel[1] * inputs);
     let weight = set.weight(&format!("{path}.weight"), kernel, init, Layout::Conv);
@@ -22,7 +24,7 @@ fn normal_weight(set: &mut ParamSet, path: &str, kernel: [usize; 4], std: f32) -
     set.weight(&format!("{path}.weight"), kernel, Init::Normal(0.0, std), Layout::Conv)
 }
 
-/// `y + bias` along the channels, where there is one.
+/// `y + bias` along the channels if there is a bias, else `y`.
 fn biased(env: &Env, y: Var, bias: &Option<Param>) -> Var {
     match bias {
         Some(bias) => env.t.add_bias(y, env.get(bias)),
@@ -79,7 +81,7 @@ impl Linear {
     }
 }
 
-/// A table with a row for each class: a linear layer without bias that reads one-hot vectors.
+/// A table with one row per class: a linear layer without bias that reads one-hot vectors.
 #[derive(Clone, Debug)]
 pub struct Embedding {
     /// `[classes, d]`
@@ -87,7 +89,7 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// A table under `<path>.weight`, drawn as a linear layer's weights are.
+    /// A table under `<path>.weight`, with the initial values of a linear layer.
     pub fn new(set: &mut ParamSet, path: &str, classes: usize, d: usize) -> Self {
         let table = set.weight(&format!("{path}.weight"), [classes, d], by_fan_in(classes), Layout::Same);
         Embedding { table }
@@ -99,7 +101,7 @@ impl Embedding {
     }
 }
 
-/// A convolution, masked or not, with or without a bias.
+/// A convolution, with or without a mask, with or without a bias.
 #[derive(Clone, Debug)]
 pub struct Conv {
     /// `[kh, kw, cin, cout]`
@@ -115,7 +117,7 @@ impl Conv {
         Conv::rectangular(set, path, channels, [kernel, kernel], attrs)
     }
 
-    /// A kernel of any height and width with PyTorch's default initial values.
+    /// A kernel of height `kh` and width `kw` with PyTorch's default initial values.
     pub fn rectangular(
         set: &mut ParamSet,
         path: &str,
@@ -164,7 +166,8 @@ pub struct ConvTranspose {
 }
 
 impl ConvTranspose {
-    /// A square kernel with PyTorch's default initial values (whose fan-in counts the output channels here).
+    /// A square kernel with PyTorch's default initial values. The fan-in counts the output channels, as in
+    /// PyTorch.
     pub fn new(set: &mut ParamSet, path: &str, [cin, cout]: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
         let [weight, bias] = weight_and_bias(set, path, [kernel, kernel, cout, cin], cout, cout);
         ConvTranspose { weight, bias: Some(bias), attrs }
@@ -193,13 +196,14 @@ impl ConvTranspose {
         self.forward_to(env, x, [size(0), size(1)])
     }
 
-    /// The same, cut off at the end to `size`, or with zeros there.
+    /// The same, with the output cropped or zero-padded at the end to height and width `size`.
     pub fn forward_to(&self, env: &Env, x: Var, size: [usize; 2]) -> Var {
         biased(env, env.t.conv_transpose(x, env.get(&self.weight), self.attrs, size), &self.bias)
     }
 }
 
-/// Batch normalisation over all but the last axis (Ioffe & Szegedy 2015), with running statistics of momentum 0.1.
+/// Batch normalisation over all but the last axis (Ioffe & Szegedy 2015), with running statistics of
+/// momentum 0.1.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     /// `[c]`
@@ -215,7 +219,7 @@ impl BatchNorm {
     pub const EPS: f32 = 1e-5;
     const MOMENTUM: f32 = 0.1;
 
-    /// A layer over `channels`; the scale is drawn from `scale`, the shift starts at zero.
+    /// A layer over `channels`. The scale is drawn from `scale`, the shift starts at zero.
     pub fn new(set: &mut ParamSet, path: &str, channels: usize, scale: Init) -> Self {
         BatchNorm {
             weight: set.weight(&format!("{path}.weight"), [channels], scale, Layout::Same),
@@ -225,7 +229,8 @@ impl BatchNorm {
         }
     }
 
-    /// `[.., c] -> [.., c]`; in training the running statistics move, the variance as its unbiased estimate.
+    /// `[.., c] -> [.., c]`. Training also updates the running statistics, with the unbiased estimate of the
+    /// variance.
     pub fn forward(&self, env: &Env, x: Var) -> Var {
         let t = env.t;
         let (gamma, beta) = (env.get(&self.weight), env.get(&self.bias));

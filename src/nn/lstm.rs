@@ -1,10 +1,11 @@
-//! A long short-term memory: over whole sequences where they are known, step by step where they are drawn.
+//! The LSTM layer: over whole sequences if they are known, step by step while they are drawn.
 
 use super::env::Env;
 use super::params::{Init, Layout, Param, ParamSet};
 use crate::tape::Var;
 
-/// Gates `z = x w_ih + h w_hh + bias` in the order i f g o; `c' = f c + i g`, `h' = o tanh(c')` (Gers et al. 2000).
+/// Gates `z = x w_ih + h w_hh + bias` in the order i f g o; `c' = f c + i g`, `h' = o tanh(c')` (Gers et al.
+/// 2000).
 #[derive(Clone, Debug)]
 pub struct Lstm {
     w_ih: Param,
@@ -15,7 +16,8 @@ pub struct Lstm {
 }
 
 impl Lstm {
-    /// Declares `<path>.weight_ih`, `<path>.weight_hh` and `<path>.bias` with PyTorch's default initial values.
+    /// Declares `<path>.weight_ih`, `<path>.weight_hh` and `<path>.bias` with PyTorch's default initial
+    /// values.
     pub fn new(set: &mut ParamSet, path: &str, inputs: usize, units: usize) -> Self {
         let init = Init::Uniform(1.0 / (units as f32).sqrt());
         Lstm {
@@ -26,10 +28,11 @@ impl Lstm {
         }
     }
 
-    /// `x[n, t, i] -> y[n, t, d]`, the state behind each step; the first one starts from zeros.
+    /// `x[n, t, i] -> y[n, t, d]`: the state after each step. The state before the first step is zero.
     ///
-    /// Recorded as a Row LSTM over images of one column that reads one state of the row above: that is the recurrence over
-    /// time for sequences that lie one behind the other, as a batch of images does.
+    /// It is recorded as a Row LSTM over images of one column that reads one state of the row above. That is
+    /// the recurrence over time for sequences that are stored one after another, as the images of a batch
+    /// are.
     #[track_caller]
     pub fn sequence(&self, env: &Env, x: Var) -> Var {
         let (t, d) = (env.t, self.units);

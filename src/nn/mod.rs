@@ -1,4 +1,7 @@
-//! Layers recorded on the tape, and the parameters that they own.
+//! Layers, which record ops on the tape, and the parameters that they own.
+//!
+//! Read `params` first, then `env` (the current value of a parameter), then `layers`; `recurrent` and `lstm`
+//! are the recurrent layers.
 
 pub mod env;
 pub mod layers;

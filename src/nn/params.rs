@@ -17,7 +17,7 @@ pub struct Param {
     pub shape: Shape,
 }
 
-/// How a parameter starts.
+/// The initial value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// The same number everywhere.
@@ -26,25 +26,26 @@ pub enum Init {
     Uniform(f32),
     /// Normal with this mean and standard deviation.
     Normal(f32, f32),
-    /// The biases of LSTM gates i f g o: this number for the forget gates, the second quarter, and 0 for the others.
+    /// The biases of LSTM gates in the order i f g o: this number for the forget gates (the second quarter),
+    /// 0 for the others.
     ForgetGate(f32),
 }
 
-/// How PyTorch stores a parameter that lies channels last here.
+/// How PyTorch orders the axes of a parameter, which is channels-last here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// The same order.
     Same,
-    /// `[kh, kw, cin, cout]` here, `[cout, cin, kh, kw]` there; for a transposed convolution, whose weight is that of the
-    /// convolution it is the gradient of, that is `[in, out, kh, kw]`.
+    /// `[kh, kw, cin, cout]` here, `[cout, cin, kh, kw]` there; for a transposed convolution, whose weight
+    /// is that of the convolution it is the gradient of, that is `[in, out, kh, kw]`.
     Conv,
     /// `[in, out]` here, `[out, in]` there.
     Linear,
-    /// A linear layer behind a flattened map `[h, w, c]` here, `[c, h, w]` there.
+    /// A linear layer that reads a flattened map: `[h, w, c]` here, `[c, h, w]` there.
     LinearFromMap([usize; 3]),
-    /// A linear layer in front of a map `[h, w, c]` here, `[c, h, w]` there.
+    /// A linear layer that writes a flattened map: `[h, w, c]` here, `[c, h, w]` there.
     LinearToMap([usize; 3]),
-    /// A bias whose elements are a map `[h, w, c]` here, `[c, h, w]` there.
+    /// The bias of such a layer: its elements are a map `[h, w, c]` here, `[c, h, w]` there.
     BiasOfMap([usize; 3]),
 }
 
@@ -53,11 +54,11 @@ pub enum Layout {
 pub struct ParamSpec {
     /// The handle.
     pub param: Param,
-    /// Its start.
+    /// How its initial value is drawn.
     pub init: Init,
-    /// Its layout in files that others read.
+    /// Its layout in files that other programs read.
     pub layout: Layout,
-    /// The name that its initial value is drawn under: its own, or that of the weight which it averages.
+    /// The name that seeds its initial value: its own, or that of the weight that it averages.
     starts_as: Rc<str>,
 }
 
@@ -85,7 +86,8 @@ impl ParamSet {
         self.add(format!("state/{path}"), shape.into(), init, Layout::Same)
     }
 
-    /// Adds a companion of `param` under `<group>/<its path>`, e.g. `optim/m`, with the same shape and layout.
+    /// Adds a companion of `param` under `<group>/<its path>`, e.g. `optim/m`, with the same shape and
+    /// layout.
     #[track_caller]
     pub fn companion(&mut self, group: &str, param: &Param, init: Init) -> Param {
         let layout = self.specs[param.id.0 as usize].layout;
@@ -93,7 +95,7 @@ impl ParamSet {
         self.add(format!("{group}/{path}"), param.shape, init, layout)
     }
 
-    /// Adds the moving average of `param` under `ema/<its path>`; it starts where the parameter starts.
+    /// Adds the moving average of `param` under `ema/<its path>`. It has the same initial value.
     #[track_caller]
     pub fn average(&mut self, param: &Param) -> Param {
         let average = self.companion("ema", param, self.specs[param.id.0 as usize].init);
@@ -126,8 +128,8 @@ impl ParamSet {
 }
 
 impl ParamSpec {
-    /// The initial value under `seed`. Depends on the name, not on the order of declaration: a model keeps its start
-    /// when another one is declared before it.
+    /// The initial value under `seed`. It depends on the name, not on the order of declaration, so a model
+    /// keeps its initial values if another parameter is declared before.
     pub fn initial(&self, seed: u32) -> Vec<f32> {
         let draw = |i: usize| rng::words(seed ^ name_hash(&self.starts_as), Stream::Init, [0, i as u32]);
         let len = self.param.shape.len();

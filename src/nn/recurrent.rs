@@ -1,5 +1,7 @@
-//! The LSTM layers of PixelRNN (van den Oord et al. 2016, section 3): the gates of all pixels that come from the input are one
-//! masked convolution, what comes from other pixels is a scan.
+//! The LSTM layers of PixelRNN (van den Oord et al. 2016, section 3).
+//!
+//! One masked convolution computes the input's part of the gates of all pixels. A scan adds the part of the
+//! other pixels.
 
 use super::env::Env;
 use super::layers::by_fan_in;
@@ -21,9 +23,10 @@ struct Gates {
 }
 
 impl Gates {
-    /// Declares `<prefix>w_is` with `k` taps in a row, `<prefix>w_ss` with `taps`, and `<prefix>b`. The weights start as
-    /// convolutions do. The biases start at 0, those of the forget gates at 1: a cell then keeps what it holds until it has
-    /// learned to forget, and gradients reach far back from the first step on (Jozefowicz, Zaremba & Sutskever 2015).
+    /// Declares `<prefix>w_is` with `k` taps in a row, `<prefix>w_ss` with `taps`, and `<prefix>b`. The
+    /// weights start as convolutions do. The biases start at 0, those of the forget gates at 1. So a cell
+    /// keeps its content until it has learned to forget, and gradients reach far back from the first step on
+    /// (Jozefowicz, Zaremba & Sutskever 2015).
     fn new(set: &mut ParamSet, prefix: &str, [cin, h]: [usize; 2], k: usize, taps: [usize; 2], groups: usize) -> Self {
         let (pad, pad_end) = ([0, k / 2], [0, (k / 2) as isize]);
         let attrs = ConvAttrs { pad, pad_end, mask: Mask::B, groups, blocks: 4, ..ConvAttrs::default() };
@@ -43,7 +46,8 @@ impl Gates {
     }
 }
 
-/// Row LSTM: every pixel reads itself and its left neighbour, and three states of the row above.
+/// Row LSTM: every pixel reads its own input and that of its left neighbour, and three states of the row
+/// above.
 #[derive(Clone, Debug)]
 pub struct RowLstm(Gates);
 
@@ -62,8 +66,9 @@ impl RowLstm {
     }
 }
 
-/// Diagonal LSTM: every pixel reads itself and the states above and to its left; with a second direction, added up, also
-/// the state to its right one row up, and so all pixels that come before it.
+/// Diagonal LSTM: every pixel reads its own input and the states above and to its left. A second direction,
+/// which is added, brings the state to its right one row up. Together they reach (nearly) all pixels that
+/// come before.
 #[derive(Clone, Debug)]
 pub struct DiagonalLstm {
     left: Gates,
@@ -71,8 +76,8 @@ pub struct DiagonalLstm {
 }
 
 impl DiagonalLstm {
-    /// Declares `<path>.l_{w_is,w_ss,b}` from `cin` channels to `h` units, `groups` colours, and `<path>.r_..` where there are two
-    /// directions.
+    /// Declares `<path>.l_{w_is,w_ss,b}` from `cin` channels to `h` units, `groups` colours, and
+    /// `<path>.r_..` where there are two directions.
     pub fn new(set: &mut ParamSet, path: &str, channels: [usize; 2], groups: usize, directions: usize) -> Self {
         let mut gates = |side: &str| Gates::new(set, &format!("{path}.{side}_"), channels, 1, [2, 1], groups);
         DiagonalLstm { left: gates("l"), right: (directions > 1).then(|| gates("r")) }
@@ -84,7 +89,8 @@ impl DiagonalLstm {
         let scan = |gates: &Gates, reverse| t.diagonal_lstm(gates.forward(env, x), env.get(&gates.w_ss), reverse);
         let left = t.scope("left", || scan(&self.left, false));
         match &self.right {
-            // In its own row a scan from the right has seen what comes later: a pixel takes it one row up.
+            // In its own row, a scan from the right has seen later pixels. So its result is used one row
+            // further down.
             Some(gates) => t.add(left, t.shift_down(t.scope("right", || scan(gates, true)))),
             None => left,
         }
