@@ -1,4 +1,4 @@
-// Elementary functions as our own polynomials: src/backend/cpu/math.rs, line by line, so that every device computes the same
+// Elementary functions as our own polynomials: src/math.rs, line by line, so that every device computes the same
 // thing. Plain multiplications and additions, which nothing contracts (--fmad=false): the bits are those of the CPU.
 #pragma once
 

@@ -1,7 +1,7 @@
 // Shared by all families: the grid, elementary functions, activations. It is put in front of each
 // file of this folder.
 //
-// The elementary functions are those of src/backend/cpu/math.rs, line by line, on four numbers at a time.
+// The elementary functions are those of src/math.rs, line by line, on four numbers at a time.
 // WGSL leaves the accuracy of exp and cos open, and draws must agree between devices.
 
 /// Index of this workgroup in a grid that may be wider than 65535: the host folds it into two dimensions.

@@ -10,7 +10,9 @@
 //!    `backend/cpu/product/`.
 //! 6. [`nn`] and [`optim`]: layers, parameters, and optimisers as values (old -> new).
 //! 7. [`models`]: the families, each to be read beside its paper.
-//! 8. [`train`], [`sampling`], [`control`], [`eval`], [`report`]: what the command line puts together.
+//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`], [`report`]: what the command line puts together.
+//!
+//! A module uses only modules below it; `tests/layers.rs` lists them from the lowest to the highest.
 //!
 //! A gradient is recorded arithmetic like any other, so it can be differentiated again:
 //!
@@ -48,15 +50,19 @@ pub mod data;
 pub mod demo;
 pub mod error;
 pub mod eval;
+pub mod likelihood;
+pub mod math;
+pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod optim;
+pub mod pictures;
 pub mod report;
 pub mod rng;
 pub mod sampling;
 pub mod shape;
+pub mod store;
 pub mod tape;
-pub mod tensor_file;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -4,9 +4,9 @@
 //! through [`Env::set`] and [`Env::commit`].
 
 use crate::config::{Config, OptimizerKind, ScheduleKind};
-use crate::nn::{Env, Init, Param, ParamSet};
+use crate::nn::{Env, Init, ParamSet};
 use crate::tape::Var;
-use crate::tape::op::{Op, Scalar};
+use crate::tape::op::{Op, Param, Scalar};
 
 /// A set of weights with their optimiser, its state, and their moving averages, as the configuration
 /// describes them.

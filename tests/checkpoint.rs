@@ -1,9 +1,9 @@
 //! The checkpoint file and the run folder, with the damage that the world does to them.
 
 use pixtape::shape::Shape;
-use pixtape::train::checkpoint::{Checkpoint, Tensor, fuzz_parse};
-use pixtape::train::metrics::Row;
-use pixtape::train::run_dir::RunDir;
+use pixtape::store::Row;
+use pixtape::store::RunDir;
+use pixtape::store::{Checkpoint, Tensor, fuzz_parse};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,12 +1,13 @@
 //! The report of a run folder, from its files to the page.
 
 use pixtape::config::preset;
-use pixtape::report::compare::{Likelihood, Source, published};
-use pixtape::report::grid::{Pictures, grid_png};
+use pixtape::likelihood::{Likelihood, Source};
+use pixtape::pictures::grid::{Pictures, grid_png};
+use pixtape::report::compare::published;
 use pixtape::report::html::{OpTime, Report};
 use pixtape::report::run::RunReport;
-use pixtape::train::metrics::Row;
-use pixtape::train::run_dir::RunDir;
+use pixtape::store::Row;
+use pixtape::store::RunDir;
 use std::path::Path;
 
 /// A run folder as training of `name` would leave it, with made-up curves and pictures.

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| pixtape::train::checkpoint::fuzz_parse(bytes));
+fuzz_target!(|bytes: &[u8]| pixtape::store::fuzz_parse(bytes));

@@ -4,9 +4,8 @@ use super::case::{Case, Order};
 use super::draw::{Draw, Values};
 use crate::backend::{Backend, Compiled, Feed, Scalars};
 use crate::error::Result;
-use crate::nn::Param;
 use crate::shape::{DType, Meta};
-use crate::tape::op::ParamId;
+use crate::tape::op::{Param, ParamId};
 use crate::tape::plan::Plan;
 use crate::tape::{Tape, Var};
 

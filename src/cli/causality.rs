@@ -6,8 +6,8 @@ use super::progress::Busy;
 use super::trained::{CheckpointArgs, Stored};
 use crate::error::{Error, Result};
 use crate::eval::causality::{Support, supports};
+use crate::eval::receptive_field::{LEGEND, receptive_field_png};
 use crate::models::{Family, Model};
-use crate::report::receptive_field::{LEGEND, receptive_field_png};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

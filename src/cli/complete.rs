@@ -5,9 +5,8 @@ use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::{Error, Result};
-use crate::eval::seen_by;
 use crate::models::{Family, Model};
-use crate::report::grid::{Pictures, before_after_png};
+use crate::pictures::grid::{Pictures, before_after_png};
 use crate::sampling::{Draw, Sampler, crop_to_bytes};
 use serde_json::json;
 use std::path::PathBuf;
@@ -65,7 +64,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let images = args.choice.choose(model, args.n)?;
     let (n, given) = (images.len(), rows * width * channels);
-    let seen = seen_by(model, images)?;
+    let seen = model.batch_of(images)?;
     let values = &seen.pixels;
     // All completions of an image stand together, so that each draw has an index of its own.
     let mut drawn = repeated(values, n, args.draws);

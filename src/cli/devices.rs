@@ -1,9 +1,9 @@
 //! `pixtape devices`: where can be computed.
 
 use super::output;
-use crate::backend::cpu::memory;
 use crate::backend::{self, DeviceInfo};
 use crate::error::Result;
+use crate::memory;
 use crate::report::text::text_table;
 use serde_json::json;
 use std::collections::BTreeMap;

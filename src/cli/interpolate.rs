@@ -5,7 +5,7 @@ use super::output;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::{Error, Result};
 use crate::eval;
-use crate::report::grid::{Pictures, grid_png};
+use crate::pictures::grid::{Pictures, grid_png};
 use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use super::trained::{Stored, Trained};
 use crate::data::{Images, Split};
 use crate::error::Result;
 use crate::eval::{self, Evaluation};
-use crate::report::compare::{Condition, Estimate, Likelihood, Protocol, Source};
+use crate::likelihood::{Condition, Estimate, Likelihood, Protocol, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;

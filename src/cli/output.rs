@@ -1,7 +1,7 @@
 //! Where a subcommand speaks: results on stdout, everything else on stderr.
 
 use crate::error::{Error, Result};
-use crate::train::atomic::write_atomically;
+use crate::store::write_atomically;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 
 use super::output::note;
 use crate::report::curves::short;
-use crate::train::metrics::Row;
+use crate::store::Row;
 use crate::train::run::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;

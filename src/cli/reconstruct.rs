@@ -5,7 +5,7 @@ use super::output;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::Result;
 use crate::eval;
-use crate::report::grid::{Pictures, before_after_png};
+use crate::pictures::grid::{Pictures, before_after_png};
 use serde_json::json;
 use std::path::PathBuf;
 

@@ -7,8 +7,7 @@ use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
 use crate::data::Reduction;
 use crate::error::{Error, Result};
-use crate::eval::seen_by;
-use crate::report::grid::{Pictures, before_after_png};
+use crate::pictures::grid::{Pictures, before_after_png};
 use crate::sampling::{Draw, Sampler, crop_to_bytes};
 use serde_json::json;
 use std::path::PathBuf;
@@ -48,7 +47,7 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &PathBuf) -> Re
     }
     let images = args.choice.choose(model, args.n)?;
     let (n, len) = (images.len(), model.image.iter().product::<usize>());
-    let seen = seen_by(model, images)?;
+    let seen = model.batch_of(images)?;
     let reduced = repeated(&seen.reduced, n, args.draws);
     let busy = Drawing::new(&format!("drawing {n} images"), n * args.draws);
     let sampler = Sampler::new(&mut *backend, model, (n * args.draws).min(BATCH))?;

@@ -7,10 +7,10 @@ use super::progress::Busy;
 use super::trained::{CheckpointArgs, Trained};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::eval::{self, seen_by};
+use crate::eval;
 use crate::models::{Observations, Values};
-use crate::report::grid::{Pictures, grid_png};
-use crate::report::sequences::{self, Curve, DRAWN, INK, TRUE};
+use crate::pictures::grid::{Pictures, grid_png};
+use crate::pictures::sequences::{self, Curve, DRAWN, INK, TRUE};
 use crate::report::text::text_table;
 use crate::sampling::{Draw, Simulator};
 use serde_json::json;
@@ -69,7 +69,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let training = args.choice.open(model, Split::Train)?;
     let chosen = Arc::new(held_out.sample(args.n, args.choice.seed));
     let n = chosen.len();
-    let truth = seen_by(model, chosen)?.pixels;
+    let truth = model.batch_of(chosen)?.pixels;
     let busy = Busy::new(&format!("simulating {n} sequences"));
     // All futures of a sequence stand together, so that each has a number of its own.
     let mut drawn = repeated(&truth, n, args.futures);

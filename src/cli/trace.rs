@@ -6,8 +6,8 @@ use crate::config::Config;
 use crate::data::{Batches, Order, Split};
 use crate::error::Result;
 use crate::models::Model;
+use crate::store::RunDir;
 use crate::train::run::{self, RunOptions};
-use crate::train::run_dir::RunDir;
 use crate::train::{exchange, trainer, weights};
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Between images and latent vectors: encoding, reconstruction, interpolation.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
-use crate::data::{Batch, Batches, Images, Order};
+use crate::data::{Batches, Images, Order};
 use crate::error::{Error, Result};
 use crate::models::{Family, Latent, Model};
 use crate::sampling::crop_to_bytes;
@@ -74,7 +74,7 @@ pub fn encode(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> 
 /// # Errors
 /// For a model without an encoder.
 pub fn reconstruct(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> Result<[Vec<u8>; 2]> {
-    let shown = seen_by(model, images.clone())?;
+    let shown = model.batch_of(images.clone())?;
     let latents = encode(backend, model, images)?;
     Ok([to_bytes(model, &shown.pixels), decode(backend, model, &latents.mu)?])
 }
@@ -112,16 +112,6 @@ fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>
         out.extend(to_bytes(model, &images[..part.len() / net.dims * len]));
     }
     Ok(out)
-}
-
-/// All images as one batch, in the numbers that the model reads.
-///
-/// # Errors
-/// For images that cannot be binarised as the model wants them.
-pub fn seen_by(model: &Model, images: Arc<Images>) -> Result<Batch> {
-    let mut options = model.batch_options(Order::InOrder);
-    options.batch = images.len();
-    Ok(Batches::new(images, options)?.next_batch())
 }
 
 /// Numbers in 0 to 1 as bytes.

@@ -3,8 +3,8 @@
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::data::{Batch, Batches, Binarize, Images, Levels, Order, Split};
 use crate::error::{Error, Result};
+use crate::likelihood::{Condition, Estimate, Likelihood, Protocol, Source};
 use crate::models::{Family, Model, Values};
-use crate::report::compare::{Condition, Estimate, Likelihood, Protocol, Source};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use std::sync::Arc;

@@ -6,8 +6,9 @@ mod futures;
 mod latents;
 mod likelihood;
 mod probe;
+pub mod receptive_field;
 
 pub use futures::{Futures, futures, sequence_of};
-pub use latents::{Latents, check_encoder, encode, interpolate, reconstruct, seen_by};
+pub use latents::{Latents, check_encoder, encode, interpolate, reconstruct};
 pub use likelihood::{Evaluation, evaluate, has_likelihood};
 pub use probe::{Probe, linear_probe};

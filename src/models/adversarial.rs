@@ -8,11 +8,11 @@
 use super::size;
 use crate::config::{Config, Objective};
 use crate::error::{Error, Result};
-use crate::nn::{BatchNorm, Conv, ConvTranspose, Env, Init, Mode, Param, ParamSet};
+use crate::nn::{BatchNorm, Conv, ConvTranspose, Env, Init, Mode, ParamSet};
 use crate::optim::Learner;
 use crate::rng::Stream;
 use crate::shape::Meta;
-use crate::tape::op::{Dist, Scalar};
+use crate::tape::op::{Dist, Param, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
 use crate::tape::{Tape, Var};

@@ -11,10 +11,11 @@ pub use latent::Latent;
 pub use sequence::{LEAST_LOGVAR, Observations, Prediction, Sequence, Values};
 
 use crate::config::Config;
-use crate::data::{BatchOptions, Order, Range, Reduction};
+use crate::data::{Batch, BatchOptions, Batches, Images, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::nn::ParamSet;
 use crate::tape::plan::Plan;
+use std::sync::Arc;
 
 /// A model with its parameters, built from a configuration.
 #[derive(Clone, Debug)]
@@ -114,6 +115,15 @@ impl Model {
         let config = &self.config;
         let (binarize, reduction) = (config.binarize, self.reduction());
         BatchOptions { order, binarize, range, pad_to, reduction, ..BatchOptions::new(config.batch, config.seed) }
+    }
+
+    /// All images as one batch, prepared as the model reads them and in their own order.
+    ///
+    /// # Errors
+    /// For images that cannot be binarised as the model wants them.
+    pub fn batch_of(&self, images: Arc<Images>) -> Result<Batch> {
+        let options = BatchOptions { batch: images.len(), ..self.batch_options(Order::InOrder) };
+        Ok(Batches::new(images, options)?.next_batch())
     }
 }
 

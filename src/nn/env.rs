@@ -1,7 +1,7 @@
 //! The current value of each parameter while a plan is recorded.
 
-use super::params::{Param, ParamSet};
-use crate::tape::op::ParamId;
+use super::params::ParamSet;
+use crate::tape::op::{Param, ParamId};
 use crate::tape::{Tape, Var};
 use std::cell::RefCell;
 use std::collections::BTreeMap;

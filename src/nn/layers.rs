@@ -2,8 +2,9 @@
 //! values.
 
 use super::env::{Env, Mode};
-use super::params::{Init, Layout, Param, ParamSet};
+use super::params::{Init, Layout, ParamSet};
 use crate::tape::Var;
+use crate::tape::op::Param;
 use crate::tape::record::ConvAttrs;
 
 /// Uniform in ±1 / sqrt(fan-in): PyTorch's default for linear layers and convolutions.

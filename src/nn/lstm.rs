@@ -1,8 +1,9 @@
 //! The LSTM layer: over whole sequences if they are known, step by step while they are drawn.
 
 use super::env::Env;
-use super::params::{Init, Layout, Param, ParamSet};
+use super::params::{Init, Layout, ParamSet};
 use crate::tape::Var;
+use crate::tape::op::Param;
 
 /// Gates `z = x w_ih + h w_hh + bias` in the order i f g o; `c' = f c + i g`, `h' = o tanh(c')` (Gers et al.
 /// 2000).

@@ -12,5 +12,5 @@ pub mod recurrent;
 pub use env::{Env, Mode};
 pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};
 pub use lstm::Lstm;
-pub use params::{Init, Layout, Param, ParamSet, ParamSpec};
+pub use params::{Init, Layout, ParamSet, ParamSpec};
 pub use recurrent::{DiagonalLstm, RowLstm};

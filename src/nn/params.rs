@@ -1,21 +1,10 @@
 //! The parameters of a model: names, shapes, initial values, and how PyTorch would store them.
 
-use crate::backend::cpu::math;
+use crate::math;
 use crate::rng::{self, Stream};
 use crate::shape::Shape;
-use crate::tape::op::ParamId;
+use crate::tape::op::{Param, ParamId};
 use std::rc::Rc;
-
-/// A handle to a parameter or a piece of state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Param {
-    /// Its index in the set.
-    pub id: ParamId,
-    /// Its name in a checkpoint: `params/..`, `optim/<slot>/..`, `ema/..` or `state/..`.
-    pub path: Rc<str>,
-    /// Its shape, channels last.
-    pub shape: Shape,
-}
 
 /// The initial value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,9 +5,10 @@
 
 use super::env::Env;
 use super::layers::by_fan_in;
-use super::params::{Init, Layout, Param, ParamSet};
+use super::params::{Init, Layout, ParamSet};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
+use crate::tape::op::Param;
 use crate::tape::record::ConvAttrs;
 
 /// The parameters of one scan, gates in the order i f g o.

@@ -1,6 +1,7 @@
 //! One self-contained HTML page: style, curves and pictures are inside it, nothing is fetched, no script runs.
 
-use crate::report::compare::{Likelihood, Ranking};
+use crate::likelihood::Likelihood;
+use crate::report::compare::Ranking;
 use crate::report::curves::{Chart, short};
 use crate::report::text::{is_numeric, printable};
 
@@ -278,7 +279,8 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::compare::{Source, beside_published, published};
+    use crate::likelihood::Source;
+    use crate::report::compare::{beside_published, published};
     use crate::report::curves::Series;
 
     const EVIL: &str = "<script>alert('x')</script> & \"quoted\"\u{0}\u{1b}";

@@ -2,11 +2,12 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::report::compare::{Likelihood, beside_published};
+use crate::likelihood::Likelihood;
+use crate::report::compare::beside_published;
 use crate::report::curves::{Chart, Series, short};
 use crate::report::html::{Block, OpTime, Picture, Report, Section};
-use crate::train::metrics::Row;
-use crate::train::run_dir::RunDir;
+use crate::store::Row;
+use crate::store::RunDir;
 use std::path::PathBuf;
 
 /// Pictures of samples that a report shows at most: the last one large, the others spread over training.

@@ -19,9 +19,8 @@ pub mod text;
 pub mod times;
 pub mod window;
 
-use crate::nn::Param;
 use crate::shape::{DType, Meta, Shape};
-use op::{InputId, Op, ParamId};
+use op::{InputId, Op, Param, ParamId};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::Location;

@@ -7,10 +7,22 @@ use super::geometry::ConvGeom;
 use crate::rng::Stream;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
-/// A trainable parameter or a piece of state, by its index in the [`ParamSet`](crate::nn::ParamSet).
+/// A trainable parameter or a piece of state, by its index in the set of its model's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(pub u32);
+
+/// A handle to a parameter or a piece of state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Its index in the set that it belongs to.
+    pub id: ParamId,
+    /// Its name in a checkpoint: `params/..`, `optim/<slot>/..`, `ema/..` or `state/..`.
+    pub path: Rc<str>,
+    /// Its shape, channels last.
+    pub shape: Shape,
+}
 
 /// An input of a plan, in the order of declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

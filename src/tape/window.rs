@@ -292,24 +292,27 @@ fn join<K: Ord>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Init, Layout, ParamSet};
-    use crate::shape::Meta;
+    use crate::shape::{Meta, Shape};
     use crate::tape::geometry::Mask;
-    use crate::tape::op::Scalar;
+    use crate::tape::op::{Param, ParamId, Scalar};
     use crate::tape::record::ConvAttrs;
     use crate::tape::{Tape, Var};
 
     const SIDE: usize = 5;
 
+    /// The value of a parameter `id` of this shape.
+    fn weight(t: &Tape, id: u32, shape: [usize; 4]) -> Var {
+        t.param(&Param { id: ParamId(id), path: format!("params/{id}").into(), shape: Shape::new(&shape) })
+    }
+
     /// `x[2, 5, 5, colours]` through a masked 3x3, what `body` records, and a draw.
-    fn record(colours: usize, mask: Mask, body: impl FnOnce(&Tape, &mut ParamSet, Var) -> Var) -> Plan {
-        let (t, mut set) = (Tape::new(), ParamSet::new());
+    fn record(colours: usize, mask: Mask, body: impl FnOnce(&Tape, Var) -> Var) -> Plan {
+        let t = Tape::new();
         let x = t.input(IMAGE, Meta::f32([2, SIDE, SIDE, colours]));
-        let weight = set.weight("first", [3, 3, colours, 2 * colours], Init::Fill(0.1), Layout::Conv);
-        let y = t.conv(x, t.param(&weight), ConvAttrs::masked(mask, 3, colours));
-        let y = body(&t, &mut set, y);
-        let weight = set.weight("last", [1, 1, t.shape(y).last(), colours], Init::Fill(0.1), Layout::Conv);
-        let y = t.conv(y, t.param(&weight), ConvAttrs::masked(Mask::B, 1, colours));
+        let first = weight(&t, 0, [3, 3, colours, 2 * colours]);
+        let y = body(&t, t.conv(x, first, ConvAttrs::masked(mask, 3, colours)));
+        let last = weight(&t, 1, [1, 1, t.shape(y).last(), colours]);
+        let y = t.conv(y, last, ConvAttrs::masked(Mask::B, 1, colours));
         let u = t.fill(0.5, t.shape(y));
         t.output(DRAW, t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
         Plan::new("test", &t)
@@ -337,7 +340,7 @@ mod tests {
 
     #[test]
     fn colours_of_a_pixel_become_computable_one_after_another() {
-        let plan = SamplingPlan::new(&record(3, Mask::A, |t, _, y| t.relu(y))).unwrap();
+        let plan = SamplingPlan::new(&record(3, Mask::A, |t, y| t.relu(y))).unwrap();
         covers(&plan);
         assert_eq!(plan.rounds(), 3 * SIDE * SIDE);
         // Convolution with its activation, convolution, draw.
@@ -363,7 +366,7 @@ mod tests {
 
     #[test]
     fn activations_are_still_folded_and_no_slot_is_shared() {
-        let plan = SamplingPlan::new(&record(1, Mask::A, |t, _, y| t.relu(y))).unwrap();
+        let plan = SamplingPlan::new(&record(1, Mask::A, |t, y| t.relu(y))).unwrap();
         let labels: Vec<String> = plan.plan.steps.iter().map(Step::label).collect();
         assert!(labels.iter().any(|label| label.starts_with("conv") && label.ends_with("relu")), "{labels:?}");
         let outputs: Vec<Buffer> = plan.plan.steps.iter().map(|s| s.outputs[0].buffer).collect();
@@ -375,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_shift_by_a_row_turns_rows_into_windows() {
-        let plan = record(1, Mask::None, |t, _, y| {
+        let plan = record(1, Mask::None, |t, y| {
             // Reads the row itself, so the vertical stack hands it on one row down; twice, for the 3x3 looks down a row.
             t.slice(t.pad(y, [0, 2, 0, 0], [0; 4]), [0; 4], [0, 2, 0, 0])
         });
@@ -390,15 +393,15 @@ mod tests {
 
     #[test]
     fn a_leak_is_refused_and_named() {
-        let error = SamplingPlan::new(&record(1, Mask::B, |t, _, y| t.relu(y))).unwrap_err().to_string();
+        let error = SamplingPlan::new(&record(1, Mask::B, |t, y| t.relu(y))).unwrap_err().to_string();
         assert!(error.contains("row 0, column 0") && error.contains("position 0"), "{error}");
-        let error = SamplingPlan::new(&record(3, Mask::B, |t, _, y| t.relu(y))).unwrap_err().to_string();
+        let error = SamplingPlan::new(&record(3, Mask::B, |t, y| t.relu(y))).unwrap_err().to_string();
         assert!(error.contains("depends on position 0"), "{error}");
     }
 
     #[test]
     fn an_op_without_a_rule_is_named_with_its_line() {
-        let plan = record(1, Mask::A, |t, _, y| t.expand(t.sum_to(y, [2, 1, 1, 2]), [2, SIDE, SIDE, 2]));
+        let plan = record(1, Mask::A, |t, y| t.expand(t.sum_to(y, [2, 1, 1, 2]), [2, SIDE, SIDE, 2]));
         let error = SamplingPlan::new(&plan).unwrap_err().to_string();
         assert!(error.contains("sum") && error.contains("window.rs:") && error.contains("no rule"), "{error}");
     }
@@ -406,11 +409,9 @@ mod tests {
     #[test]
     fn scans_walk_pixel_by_pixel_and_back_from_the_right() {
         for reverse in [false, true] {
-            let plan = record(1, Mask::A, |t, set, y| {
-                let weight = set.weight("gates", [1, 1, 2, 8], Init::Fill(0.1), Layout::Conv);
-                let z = t.conv(y, t.param(&weight), ConvAttrs::masked(Mask::B, 1, 1));
-                let w_ss = set.weight("states", [2, 1, 2, 8], Init::Fill(0.1), Layout::Same);
-                let h = t.diagonal_lstm(z, t.param(&w_ss), reverse);
+            let plan = record(1, Mask::A, |t, y| {
+                let z = t.conv(y, weight(t, 2, [1, 1, 2, 8]), ConvAttrs::masked(Mask::B, 1, 1));
+                let h = t.diagonal_lstm(z, weight(t, 3, [2, 1, 2, 8]), reverse);
                 let down = |v| t.slice(t.pad(v, [0, 1, 0, 0], [0; 4]), [0; 4], [0, 1, 0, 0]);
                 if reverse { down(h) } else { h }
             });

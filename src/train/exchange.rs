@@ -1,10 +1,9 @@
 //! Weights in files that others read and write: safetensors in PyTorch's layout, under the names of `docs/models.md`.
 
-use super::atomic::write_atomically;
-use super::checkpoint::Checkpoint;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::nn::{ParamSet, ParamSpec};
+use crate::store::{Checkpoint, write_atomically};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};

@@ -1,10 +1,6 @@
-//! Training: the run folder with its checkpoints and metrics.
+//! Training: the loop, and the parameters on their way between a device, a seed, a checkpoint and the files of others.
 
-pub mod atomic;
-pub mod checkpoint;
 pub mod exchange;
-pub mod metrics;
 pub mod run;
-pub mod run_dir;
 pub mod trainer;
 pub mod weights;

@@ -1,20 +1,17 @@
 //! The training loop: data, steps, metrics, pictures, checkpoints.
 
-use super::checkpoint::Checkpoint;
 use super::exchange;
-use super::metrics::Row;
-use super::run_dir::RunDir;
 use super::trainer::Trainer;
 use crate::backend::cpu::{self, Cpu};
 use crate::backend::{self, Backend, StepTime};
 use crate::config::Config;
 use crate::data::{self, Batch, Batches, Cursor, Images, Levels, Loader, Order, Split};
 use crate::error::{Error, Result};
-use crate::eval::seen_by;
 use crate::models::{Family, Model};
-use crate::report::grid::{Pictures, grid_png};
-use crate::report::sequences;
+use crate::pictures::grid::{Pictures, grid_png};
+use crate::pictures::sequences;
 use crate::sampling::{Draw, Sampler};
+use crate::store::{Checkpoint, Row, RunDir};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,7 +137,7 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
     let model = Model::new(config)?;
     let images = Arc::new(open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?);
     let examples = match model.reduction() {
-        Some(_) => seen_by(&model, Arc::new(images.sample(SAMPLES, config.seed)))?,
+        Some(_) => model.batch_of(Arc::new(images.sample(SAMPLES, config.seed)))?,
         None => Batch::default(),
     };
     let mut batches = Batches::new(images, model.batch_options(Order::Shuffled))?;

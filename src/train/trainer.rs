@@ -1,6 +1,5 @@
 //! One training run on one device: the plans of a step, replayed.
 
-use super::checkpoint::Checkpoint;
 use super::weights;
 use crate::backend::{self, Backend, Compiled, Scalars, StepTime};
 use crate::config::Config;
@@ -8,6 +7,7 @@ use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::optim;
+use crate::store::Checkpoint;
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 

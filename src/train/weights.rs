@@ -1,11 +1,11 @@
 //! Parameters between a device, a seed and a checkpoint.
 
-use super::checkpoint::{Checkpoint, Tensor};
 use crate::backend::Backend;
-use crate::backend::cpu::memory;
 use crate::error::Result;
+use crate::memory;
 use crate::nn::ParamSet;
 use crate::shape::Shape;
+use crate::store::{Checkpoint, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -56,7 +56,7 @@ fn checkpoints_that_are_damaged_or_too_new() {
 fn values_that_are_not_finite_are_not_drawn_from() {
     let place = trained("vae-mlp-mnist");
     let path = place.path(LAST);
-    let mut checkpoint = pixtape::train::checkpoint::Checkpoint::load(&path).unwrap();
+    let mut checkpoint = pixtape::store::Checkpoint::load(&path).unwrap();
     checkpoint.tensors.get_mut("params/fc1.weight").unwrap().data[7] = f32::NAN;
     checkpoint.save(&path).unwrap();
     place.refused(1, "sample run", &["fc1.weight", "not finite", "earlier checkpoint"]);

@@ -137,8 +137,7 @@ fn exported_weights_are_in_the_layout_of_others_and_start_another_run() {
     assert_eq!([shape("e1.weight"), shape("t1.weight")], [[2, 1, 4, 4], [4, 2, 4, 4]]);
     assert_eq!([shape("ef.weight"), shape("d2.weight")], [[8, 196], [196, 8]]);
     // The first weight of e2 by both layouts.
-    let checkpoint =
-        pixtape::train::checkpoint::Checkpoint::load(&place.path("run/checkpoints/step-000004.safetensors"));
+    let checkpoint = pixtape::store::Checkpoint::load(&place.path("run/checkpoints/step-000004.safetensors"));
     let ours = checkpoint.unwrap().tensors["params/e2.weight"].clone();
     let theirs = file.tensor("e2.weight").unwrap();
     let at = |o: usize, i: usize, y: usize, x: usize| {

@@ -6,7 +6,7 @@ use pixtape::config::{Config, OptimizerKind, preset};
 use pixtape::data::Batch;
 use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
-use pixtape::train::checkpoint::Tensor;
+use pixtape::store::Tensor;
 use pixtape::train::trainer::Trainer;
 use pixtape::train::weights;
 use std::collections::BTreeMap;

@@ -4,10 +4,9 @@ use crate::stand_in::{Build, StandIn, root, text};
 use pixtape::backend::{Backend, Feed, Scalars};
 use pixtape::check::builtin::against_cpu;
 use pixtape::check::case::Case;
-use pixtape::nn::Param;
 use pixtape::shape::{Meta, Shape};
 use pixtape::tape::Tape;
-use pixtape::tape::op::{Op, ParamId, Scalar};
+use pixtape::tape::op::{Op, Param, ParamId, Scalar};
 use pixtape::tape::plan::Plan;
 
 /// The table on poisoned memory, cut in two so that both cores have something to do.

@@ -1,8 +1,9 @@
 //! Kernels that treat every element alike.
 
-use super::math;
 use super::product::Isa;
+use super::unary;
 use super::vector::{CHUNK, chunk_rows, map, spread, vectorized};
+use crate::math;
 use crate::tape::op::{Binary, Unary};
 use rayon::prelude::*;
 
@@ -26,7 +27,7 @@ pub(super) fn unary(isa: Isa, f: Unary, x: &[f32], y: &mut [f32]) {
 
 vectorized! {
     pub(super) fn unary_chunk(f: Unary, x: &[f32], y: &mut [f32]) {
-        math::specialize_unary!(f, f => map!(y <- x: math::unary(f, x)))
+        unary::specialize_unary!(f, f => map!(y <- x: unary::unary(f, x)))
     }
 }
 
@@ -39,7 +40,7 @@ pub(super) fn unary_bwd(isa: Isa, f: Unary, dy: &[f32], saved: &[f32], dx: &mut 
 
 vectorized! {
     fn unary_bwd_chunk(f: Unary, dy: &[f32], saved: &[f32], dx: &mut [f32]) {
-        math::specialize_unary!(f, f => map!(dx <- dy, saved: math::unary_bwd(f, dy, saved)))
+        unary::specialize_unary!(f, f => map!(dx <- dy, saved: unary::unary_bwd(f, dy, saved)))
     }
 }
 
@@ -193,9 +194,9 @@ mod tests {
             for len in [1, 3, 17, 33, 130, 3 * CHUNK + 5] {
                 let (x, dy) = (numbers(1, len, -9.0, 9.0), numbers(2, len, -1.0, 1.0));
                 let y = same_bits(len, 0, |isa, y, _| unary(isa, f, &x, y));
-                assert!(y.iter().zip(&x).all(|(y, x)| y.to_bits() == math::unary(f, *x).to_bits()), "{f}");
+                assert!(y.iter().zip(&x).all(|(y, x)| y.to_bits() == unary::unary(f, *x).to_bits()), "{f}");
                 let dx = same_bits(len, 0, |isa, dx, _| unary_bwd(isa, f, &dy, &x, dx));
-                let want = |i: usize| math::unary_bwd(f, dy[i], x[i]).to_bits();
+                let want = |i: usize| unary::unary_bwd(f, dy[i], x[i]).to_bits();
                 assert!(dx.iter().enumerate().all(|(i, dx)| dx.to_bits() == want(i)), "{f}'");
             }
         }

@@ -1,6 +1,7 @@
 //! What the planner folded into the end of a product or convolution, as the CPU kernels see it.
 
-use super::math;
+use super::unary;
+use crate::math;
 use crate::tape::op::Unary;
 use std::ops::Range;
 
@@ -52,12 +53,12 @@ pub(super) unsafe fn apply(ops: &[EpilogueOp], out: *mut f32, offsets: &[usize],
                 EpilogueOp::Bias(bias) => v.iter_mut().zip(&bias[channels.clone()]).for_each(|(v, b)| *v += b),
                 EpilogueOp::Add(other) => v.iter_mut().zip(&other[at..at + len]).for_each(|(v, o)| *v += o),
                 EpilogueOp::Act(f) => {
-                    math::specialize_unary!(f, f => v.iter_mut().for_each(|v| *v = math::unary(f, *v)));
+                    unary::specialize_unary!(f, f => v.iter_mut().for_each(|v| *v = unary::unary(f, *v)));
                 }
                 EpilogueOp::ActBwd(f, saved) => {
                     let saved = &saved[at..at + len];
-                    math::specialize_unary!(f, f => {
-                        v.iter_mut().zip(saved).for_each(|(v, &s)| *v = math::unary_bwd(f, *v, s));
+                    unary::specialize_unary!(f, f => {
+                        v.iter_mut().zip(saved).for_each(|(v, &s)| *v = unary::unary_bwd(f, *v, s));
                     });
                 }
             }

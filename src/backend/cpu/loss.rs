@@ -1,8 +1,8 @@
 //! Losses: elementwise ones, the softmax cross entropy and the KL divergence of a diagonal Gaussian.
 
-use super::math;
 use super::product::Isa;
 use super::vector::{CHUNK, chunk_rows, largest, map, spread, sum_over, vectorized};
+use crate::math;
 use rayon::prelude::*;
 
 /// `y = max(l, 0) - l t + log(1 + exp(-|l|))`

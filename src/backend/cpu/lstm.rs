@@ -3,9 +3,9 @@
 //! A sequence is independent in each row of the batch: a task takes a block of rows through all of time on its own, so
 //! threads meet once a sequence rather than once a step. The recurrent weights are packed once for all steps.
 
-use super::math;
 use super::product::{Isa, Panels};
 use super::vector::{chunk_rows, map, spread, vectorized};
+use crate::math;
 use rayon::prelude::*;
 use std::array;
 use std::ops::Range;

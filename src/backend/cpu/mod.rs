@@ -7,8 +7,6 @@ pub mod epilogue;
 mod launch;
 mod loss;
 mod lstm;
-pub mod math;
-pub mod memory;
 mod norm;
 mod optim;
 pub mod product;
@@ -19,11 +17,13 @@ mod shape_ops;
 #[cfg(test)]
 mod testing;
 mod trace;
+mod unary;
 mod vector;
 mod window;
 
 use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::shape::DType;
 use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan, Step};

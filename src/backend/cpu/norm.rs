@@ -4,10 +4,11 @@
 //! (Chan et al. 1979): a large mean does not swallow a small variance. The mean as a float may be a coarse number
 //! against such a deviation, so its rounding error travels along, forwards and backwards.
 
-use super::math;
 use super::product::Isa;
 use super::reduce::add_rows;
+use super::unary;
 use super::vector::{chunk_rows, map, spread, sum_over, vectorized};
+use crate::math;
 use crate::tape::op::Unary;
 use rayon::prelude::*;
 
@@ -99,7 +100,7 @@ vectorized! {
         }
         match act {
             None => rows!(v => v),
-            Some(f) => math::specialize_unary!(f, f => rows!(v => math::unary(f, v))),
+            Some(f) => unary::specialize_unary!(f, f => rows!(v => unary::unary(f, v))),
         }
     }
 }

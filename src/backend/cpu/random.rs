@@ -1,8 +1,9 @@
 //! Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
 
+use super::loss;
 use super::product::Isa;
 use super::vector::{CHUNK, chunk_rows, largest, map, spread, vectorized};
-use super::{loss, math};
+use crate::math;
 use crate::rng::{self, Stream};
 use crate::tape::op::{Counter, Dist};
 use rayon::prelude::*;

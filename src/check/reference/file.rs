@@ -4,7 +4,7 @@ use crate::check::case::GRADIENT_TOLERANCE;
 use crate::check::draw::Values;
 use crate::error::Result;
 use crate::shape::DType;
-use crate::tensor_file::Kind;
+use crate::store::Kind;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use serde_json::{Map, Value};

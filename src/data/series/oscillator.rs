@@ -2,8 +2,8 @@
 //! and noise of its own.
 
 use super::{SEED, STEPS, to_byte};
-use crate::backend::cpu::math::{cos_turns, normal};
 use crate::data::draws::Draws;
+use crate::math::{cos_turns, normal};
 use crate::rng::Stream;
 
 /// Draws series `index` into `series`, [`STEPS`] values.

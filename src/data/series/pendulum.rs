@@ -4,8 +4,8 @@
 use std::f32::consts::TAU;
 
 use super::{SEED, to_byte};
-use crate::backend::cpu::math::cos_turns;
 use crate::data::draws::Draws;
+use crate::math::cos_turns;
 use crate::rng::Stream;
 
 /// Steps between which a torque changes: the longest time that one is held in the data.

@@ -1,8 +1,8 @@
 //! What an output of an autoregressive model sees, as a picture: a cell a pixel, a stripe of it a colour.
 
+use super::causality::Support;
 use crate::error::Result;
-use crate::eval::causality::Support;
-use crate::report::grid::{Pictures, grid_png};
+use crate::pictures::grid::{Pictures, grid_png};
 
 /// Width and height of a cell in pixels of the picture, its border included; what three stripes divide, and one.
 const CELL: usize = 13;

@@ -4,10 +4,10 @@
 //! config.toml  metrics.jsonl  report.html  samples/step-000500.png  checkpoints/step-000500.safetensors
 //! ```
 
+use super::atomic::write_atomically;
+use super::checkpoint::Checkpoint;
+use super::metrics::{MetricsWriter, Row, read_metrics};
 use crate::error::{Error, Result};
-use crate::train::atomic::write_atomically;
-use crate::train::checkpoint::Checkpoint;
-use crate::train::metrics::{MetricsWriter, Row, read_metrics};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 

@@ -4,10 +4,10 @@
 //! which configuration, step, random stream and data position they belong to. The bytes hold no time and no path, and
 //! everything is sorted, so the same content gives the same bytes.
 
+use super::atomic::write_atomically;
+use super::tensor_file::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
-use crate::tensor_file::Kind;
-use crate::train::atomic::write_atomically;
 use safetensors::Dtype;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -3,9 +3,7 @@
 //! Plain multiplications and additions, no branch and no library call: LLVM vectorises any loop over them, each
 //! instruction set gives the same bits, and WGSL and CUDA can mirror them line by line. The polynomials are minimax
 //! fits (Remez) whose error is below 6e-9; what remains is rounding, 1 to 2 units in the last place. The reductions
-//! are those of Cody & Waite 1980.
-
-use crate::tape::op::Unary;
+//! are those of Cody & Waite 1980. Parameters are initialised and series are made by the same functions.
 
 /// Adding and subtracting it rounds |x| < 2^22 to an integer, which then lies in the low bits of the sum.
 const ROUND: f32 = 12_582_912.0;
@@ -154,85 +152,6 @@ pub fn normal(words: [u32; 2]) -> f32 {
     (-2.0 * log(1.0 - u1)).sqrt() * cos_turns(u2)
 }
 
-/// f(x).
-#[inline(always)]
-pub fn unary(f: Unary, x: f32) -> f32 {
-    match f {
-        Unary::Relu => relu(x),
-        Unary::LeakyRelu(slope) => (if x > 0.0 { 1.0 } else { slope }) * x,
-        Unary::Elu => {
-            let below = expm1_nonpositive(if x > 0.0 { 0.0 } else { x });
-            if x > 0.0 { x } else { below }
-        }
-        Unary::Tanh => tanh(x),
-        Unary::Sigmoid => sigmoid(x),
-        Unary::Softplus => softplus(x),
-        Unary::Silu => x * sigmoid(x),
-        Unary::Exp => exp(x),
-        Unary::Log => log(x),
-        Unary::Sqrt => x.sqrt(),
-        Unary::Square => x * x,
-        Unary::Recip => 1.0 / x,
-    }
-}
-
-/// `dy * f'`, from y or x as [`Unary::saves_output`] says.
-#[inline(always)]
-pub fn unary_bwd(f: Unary, dy: f32, saved: f32) -> f32 {
-    match f {
-        Unary::Relu => {
-            if saved > 0.0 {
-                dy
-            } else {
-                0.0
-            }
-        }
-        Unary::LeakyRelu(slope) => dy * (if saved > 0.0 { 1.0 } else { slope }),
-        Unary::Elu => dy * (if saved > 0.0 { 1.0 } else { saved + 1.0 }),
-        Unary::Tanh => dy * (1.0 - saved * saved),
-        Unary::Sigmoid => dy * (saved * (1.0 - saved)),
-        Unary::Softplus => dy * sigmoid(saved),
-        Unary::Silu => {
-            let p = sigmoid(saved);
-            dy * (p * (1.0 + saved * (1.0 - p)))
-        }
-        Unary::Exp => dy * saved,
-        Unary::Log => dy / saved,
-        Unary::Sqrt => 0.5 * dy / saved,
-        Unary::Square => 2.0 * dy * saved,
-        Unary::Recip => -dy * (saved * saved),
-    }
-}
-
-/// Evaluates `$body` with `$g` bound to the function `$f`, once for each function, so that the compiler knows it in
-/// every copy: a loop over [`unary`] in the body has no branch.
-macro_rules! specialize_unary {
-    ($f:expr, $g:ident => $body:expr) => {{
-        use $crate::tape::op::Unary;
-        macro_rules! arm {
-            ($known:expr) => {{
-                let $g = $known;
-                $body
-            }};
-        }
-        match $f {
-            Unary::Relu => arm!(Unary::Relu),
-            Unary::LeakyRelu(slope) => arm!(Unary::LeakyRelu(slope)),
-            Unary::Elu => arm!(Unary::Elu),
-            Unary::Tanh => arm!(Unary::Tanh),
-            Unary::Sigmoid => arm!(Unary::Sigmoid),
-            Unary::Softplus => arm!(Unary::Softplus),
-            Unary::Silu => arm!(Unary::Silu),
-            Unary::Exp => arm!(Unary::Exp),
-            Unary::Log => arm!(Unary::Log),
-            Unary::Sqrt => arm!(Unary::Sqrt),
-            Unary::Square => arm!(Unary::Square),
-            Unary::Recip => arm!(Unary::Recip),
-        }
-    }};
-}
-pub(super) use specialize_unary;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,11 +225,7 @@ mod tests {
         assert_eq!([tanh(1e4), tanh(-1e4), tanh(f32::INFINITY)], [1.0, -1.0, 1.0]);
         assert_eq!([sigmoid(1e4), sigmoid(-1e4)], [1.0, 0.0]);
         assert_eq!([softplus(1e4), softplus(-1e4), softplus(f32::INFINITY)], [1e4, 0.0, f32::INFINITY]);
-        assert_eq!(unary(Unary::Elu, f32::NEG_INFINITY), -1.0);
         assert_eq!(tanh(-0.0).to_bits(), (-0f32).to_bits());
-        for f in Unary::EACH {
-            assert!(unary(f, f32::NAN).is_nan(), "{f} hides NaN");
-        }
         assert!(exp_minus_1_minus(f32::NAN).is_nan());
     }
 }

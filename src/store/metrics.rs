@@ -1,7 +1,7 @@
 //! Metrics of a run: `metrics.jsonl`, one object a line with the step, the time, the speed and every loss term.
 
+use super::atomic::write_atomically;
 use crate::error::{Error, Result};
-use crate::train::atomic::write_atomically;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fs::{File, OpenOptions};
