@@ -10,7 +10,7 @@ use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::config::Config;
 use pixtape::data::{self, Batches, Order, Split};
 use pixtape::models::Model;
-use pixtape::train::checkpoint::Checkpoint;
+use pixtape::store::Checkpoint;
 use pixtape::train::trainer::Trainer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
