@@ -1,16 +1,20 @@
 //! pixtape: hand-written compute kernels and a small autodiff tape for generative image models.
 //!
-//! A tour, in the order in which it reads best:
+//! A tour, in the order in which to read the code. `docs/glossary.md` explains the words, `docs/walk.md`
+//! follows one training step through the files.
 //!
 //! 1. [`tape::op`]: everything that can be computed, one enum in ten sections.
-//! 2. [`tape`]: recording. [`tape::record`] has a method for each word; shapes are inferred in one place.
-//! 3. `tape/grad.rs`: [`tape::Tape::grad`] appends ordinary nodes, one rule an op, each with its formula.
-//! 4. [`tape::plan`]: from nodes to steps over buffers: dead code, fusion (`tape/fuse.rs`), stores, liveness.
-//! 5. [`backend`]: what a device must be able to do. [`backend::cpu`] runs a plan step by step; its products are in
+//! 2. [`tape`]: recording. [`tape::record`] has one method per op; shapes are inferred in one place.
+//! 3. `tape/grad.rs`: [`tape::Tape::grad`] appends ordinary nodes, with one rule per op, each next to its
+//!    formula.
+//! 4. [`tape::plan`]: steps over buffers. `tape/lower.rs` makes them from nodes: dead code, fusion
+//!    (`tape/fuse.rs`), stores, shared slots.
+//! 5. [`backend`]: the interface to devices. [`backend::cpu`] runs a plan step by step; its products are in
 //!    `backend/cpu/product/`.
-//! 6. [`nn`] and [`optim`]: layers, parameters, and optimisers as values (old -> new).
-//! 7. [`models`]: the families, each to be read beside its paper.
-//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`], [`report`]: what the command line puts together.
+//! 6. [`nn`] and [`optim`]: layers and parameters; optimisers, which map old values to new ones.
+//! 7. [`models`]: the families, each to be read next to its paper.
+//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`], [`report`]: what the command line is made
+//!    of.
 //!
 //! A module uses only modules below it; `tests/layers.rs` lists them from the lowest to the highest.
 //!

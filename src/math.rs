@@ -1,9 +1,10 @@
 //! Elementary functions as our own polynomials, so that every device computes the same thing.
 //!
-//! Plain multiplications and additions, no branch and no library call: LLVM vectorises any loop over them, each
-//! instruction set gives the same bits, and WGSL and CUDA can mirror them line by line. The polynomials are minimax
-//! fits (Remez) whose error is below 6e-9; what remains is rounding, 1 to 2 units in the last place. The reductions
-//! are those of Cody & Waite 1980. Parameters are initialised and series are made by the same functions.
+//! They are plain multiplications and additions, without branches and library calls. So LLVM vectorises any
+//! loop over them, each instruction set gives the same bits, and WGSL and CUDA can mirror them line by line.
+//! The polynomials are minimax fits (Remez) with errors below 6e-9. The remaining error is rounding, 1 to 2
+//! units in the last place. The argument reductions are those of Cody & Waite 1980. Parameters are
+//! initialised and series are made by the same functions.
 
 /// Adding and subtracting it rounds |x| < 2^22 to an integer, which then lies in the low bits of the sum.
 const ROUND: f32 = 12_582_912.0;
@@ -156,8 +157,9 @@ pub fn normal(words: [u32; 2]) -> f32 {
 mod tests {
     use super::*;
 
-    /// The largest error of `f` against `truth` in units in the last place of the result (at least the smallest normal
-    /// number's), over floats of either sign spread evenly over their bit patterns up to `limit`.
+    /// The largest error of `f` against `truth` in units in the last place of the result (at least the
+    /// smallest normal number's), over floats of either sign spread evenly over their bit patterns up to
+    /// `limit`.
     fn worst_ulp(signs: &[f32], limit: f32, f: fn(f32) -> f32, truth: fn(f64) -> f64) -> (f64, f32) {
         let mut worst = (0.0, 0.0);
         for bits in (0..=limit.to_bits()).step_by(397) {

@@ -1,8 +1,9 @@
-//! How much memory the machine has, so that what does not fit is a sentence and not a killed process.
+//! How much memory the machine has. A plan that does not fit is refused with a sentence, before the system
+//! kills the process.
 
 use crate::error::{Error, Result};
 
-/// All of it, where the system says.
+/// The machine's memory in bytes, if the system tells it.
 pub fn total_bytes() -> Option<u64> {
     meminfo("MemTotal:")
 }

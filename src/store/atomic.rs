@@ -1,22 +1,23 @@
-//! Files that are either the old one or the new one, whatever happens in between.
+//! Writes a file so that a crash at any moment leaves either the old file or the new one.
 
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// How temporary names end; they start with a dot, so that no listing of checkpoints takes them for one.
+/// The end of temporary names. They start with a dot, so that no listing of checkpoints contains them.
 const SUFFIX: &str = ".partial";
 
-/// How temporary names of ours start. Only such names are cleaned up.
+/// The start of our temporary names. Only files with such names are cleaned up.
 const PREFIX: &str = ".pixtape-";
 
-/// Replaces `path` by what `write` produces: written to a temporary name in the same folder, synced, renamed, and the
-/// folder synced. On any failure the temporary file is removed and an earlier `path` is untouched. What a killed
-/// process left behind in that folder is removed first. A device or a pipe at `path` is simply written to.
+/// Replaces `path` by what `write` produces. The content is written to a temporary name in the same folder,
+/// synced and renamed, and the folder is synced. On any failure the temporary file is removed and an earlier
+/// `path` is untouched. Temporary files of killed processes in that folder are removed first. If `path` is a
+/// device or a pipe, it is written to directly.
 ///
 /// # Errors
-/// [`Error::File`] where the folder is missing or cannot be written to, or the disk is full.
+/// [`Error::File`] if the folder is missing or cannot be written to, or if the disk is full.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     try_write(path, write).map_err(|error| Error::io(path, "write", &error))
 }
@@ -45,8 +46,8 @@ fn try_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut temporary = builder.tempfile_in(folder)?;
-    // A living writer holds this lock, so that another one does not take its file for a leftover. A file system
-    // without locks only loses that distinction.
+    // A running writer holds this lock, so that another one does not remove its file. On a file system
+    // without locks, this protection is missing.
     let _ = temporary.as_file().try_lock();
     let mut buffered = io::BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
     write(&mut buffered)?;
@@ -54,13 +55,13 @@ fn try_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
     drop(buffered);
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|failed| failed.error)?;
-    // The rename itself lives in the folder: without this a power cut could undo it.
+    // The rename is a change of the folder. Without this sync a power cut could undo it.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
 }
 
-/// Removes what killed writers left in `folder`; a file that a living writer holds is left alone.
+/// Removes the temporary files of killed writers in `folder`. The file of a running writer is left alone.
 fn remove_leftovers(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)?.flatten() {
         let name = entry.file_name();
@@ -68,7 +69,7 @@ fn remove_leftovers(folder: &Path) -> io::Result<()> {
         if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
             let free = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
             if free {
-                // Another process may have been faster; either way it is gone.
+                // Another process may have removed it first; that is fine.
                 let _ = std::fs::remove_file(entry.path());
             }
         }

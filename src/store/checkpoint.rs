@@ -1,8 +1,8 @@
-//! The checkpoint: one safetensors file that holds everything needed to go on bit for bit.
+//! The checkpoint: one safetensors file with everything that is needed to continue a run bit for bit.
 //!
-//! Tensors are `params/<path>`, `optim/<slot>/<path>`, `ema/<path>` and `state/<path>`, all f32; the metadata says
-//! which configuration, step, random stream and data position they belong to. The bytes hold no time and no path, and
-//! everything is sorted, so the same content gives the same bytes.
+//! Tensors are `params/<path>`, `optim/<slot>/<path>`, `ema/<path>` and `state/<path>`, all f32. The
+//! metadata has the configuration, the step, and the positions in the random streams and in the data. The
+//! file contains no time and no path, and everything is sorted, so the same content gives the same bytes.
 
 use super::atomic::write_atomically;
 use super::tensor_file::Kind;
@@ -38,7 +38,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor from its shape and elements. Panics where their number does not match the shape.
+    /// A tensor from its shape and elements. Panics if the number of elements does not match the shape.
     #[track_caller]
     pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Self {
         let shape = shape.into();
@@ -56,9 +56,9 @@ pub struct Checkpoint {
     pub config: String,
     /// Training steps done.
     pub step: u64,
-    /// Where the random streams stand (seed and replay counts), as the training loop writes it.
+    /// The position in the random streams (seed and replay count), as the training loop writes it.
     pub rng: String,
-    /// Where the data stand (epoch and batch), as the training loop writes it.
+    /// The position in the data (epoch and images dealt out), as the training loop writes it.
     pub data_cursor: String,
 }
 
@@ -79,7 +79,8 @@ struct Header<'a> {
 }
 
 impl Checkpoint {
-    /// Adds a tensor under `name`. Panics where it holds another number of elements than its shape, or none.
+    /// Adds a tensor under `name`. Panics if its number of elements does not match its shape, or if it has
+    /// none.
     #[track_caller]
     pub fn insert(&mut self, name: impl Into<String>, shape: impl Into<Shape>, data: Vec<f32>) {
         self.tensors.insert(name.into(), Tensor::new(shape, data));
@@ -91,15 +92,15 @@ impl Checkpoint {
         self.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
     }
 
-    /// The name of the first tensor that holds a NaN or an infinity. Such a checkpoint loads (a run is resumed bit for
-    /// bit, whatever its state), but is not worth sampling from.
+    /// The name of the first tensor that contains a NaN or an infinity. Such a checkpoint loads, because a
+    /// run is resumed bit for bit in any state, but sampling from it is useless.
     pub fn first_non_finite(&self) -> Option<&str> {
         let broken = self.tensors.iter().find(|(_, tensor)| tensor.data.iter().any(|x| !x.is_finite()));
         broken.map(|(name, _)| name.as_str())
     }
 
-    /// Compares the tensors of `groups` (`params`, `optim`, `ema`, `state`) with the names and shapes that a model
-    /// expects; other groups are not looked at. `path` is where the checkpoint came from, for the message.
+    /// Compares the tensors of `groups` (`params`, `optim`, `ema`, `state`) with the names and shapes that a
+    /// model expects; other groups are ignored. `path` is the file of the checkpoint, for the message.
     ///
     /// # Errors
     /// [`Error::File`] listing what is missing, extra or of another shape.
@@ -126,11 +127,12 @@ impl Checkpoint {
         Err(Error::file(path, reason, "use the checkpoint with the preset and model sizes that it was trained with"))
     }
 
-    /// Writes the checkpoint to `path` so that a crash at any moment leaves either the old file or the new one.
+    /// Writes the checkpoint to `path` so that a crash at any moment leaves either the old file or the new
+    /// one.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder is missing or cannot be written to, or the disk is full; nothing else in the
-    /// folder changes then.
+    /// [`Error::File`] if the folder is missing or cannot be written to, or if the disk is full. Nothing
+    /// else in the folder changes then.
     pub fn save(&self, path: &Path) -> Result<()> {
         write_atomically(path, |out| self.write(out))
     }
@@ -176,8 +178,8 @@ impl Checkpoint {
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read, is truncated or damaged, is something else, or was written by a
-    /// newer pixtape.
+    /// [`Error::File`] if the file cannot be read, is truncated or damaged, is no checkpoint, or was written
+    /// by a newer pixtape.
     pub fn load(path: &Path) -> Result<Self> {
         Checkpoint::parse(path, &KIND.read(path)?)
     }
@@ -185,7 +187,7 @@ impl Checkpoint {
     /// Reads a checkpoint from the bytes of a file; `path` is only for the message.
     ///
     /// # Errors
-    /// [`Error::File`] for any bytes that are not a sound checkpoint of a version that this crate knows.
+    /// [`Error::File`] if the bytes are not a sound checkpoint of a version that this crate knows.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let (metadata, views) = KIND.parse(path, bytes)?;
         let damaged = |reason: String| KIND.damaged(path, reason);
@@ -218,7 +220,7 @@ pub fn fuzz_parse(bytes: &[u8]) {
     }
 }
 
-/// "2 missing: a, b", at most four of them named; nothing for an empty list.
+/// A text such as "2 missing: a, b" with at most four names; empty for an empty list.
 fn shortened(what: &str, names: Vec<String>) -> Option<String> {
     const SHOWN: usize = 4;
     if names.is_empty() {

@@ -1,4 +1,5 @@
-//! Metrics of a run: `metrics.jsonl`, one object a line with the step, the time, the speed and every loss term.
+//! The metrics of a run: `metrics.jsonl`, one JSON object per line with the step, the time, the speed and
+//! every loss term.
 
 use super::atomic::write_atomically;
 use crate::error::{Error, Result};
@@ -15,9 +16,9 @@ use std::path::{Path, PathBuf};
 pub struct Row {
     /// Training steps done.
     pub step: u64,
-    /// Seconds of training since the run began, earlier sessions included.
+    /// Seconds of training since the run began, including the time before it was resumed.
     pub seconds: f64,
-    /// Training images a second since the row before.
+    /// Training images per second since the row before.
     pub images_per_s: f64,
     /// Every loss term by name, in the order of the model (the total first).
     pub losses: Vec<(String, f64)>,
@@ -79,7 +80,7 @@ impl<'de> Visitor<'de> for RowVisitor {
     }
 }
 
-/// Appends rows to `metrics.jsonl`; each is handed to the system at once, so that a kill loses at most a torn line.
+/// Appends rows to `metrics.jsonl`. Each row is written at once, so a kill leaves at most one torn line.
 #[derive(Debug)]
 pub struct MetricsWriter {
     file: File,
@@ -87,20 +88,20 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Starts a new file at `path`, replacing one that is there.
+    /// Starts a new file at `path` and replaces an existing one.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written.
+    /// [`Error::File`] if it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
         write_atomically(path, |_| Ok(()))?;
         Self::append(path)
     }
 
-    /// Goes on with the file at `path` after step `step`: rows of later steps, and a torn last line, are cut, so that
-    /// the curve has every step once. A missing file is started.
+    /// Continues the file at `path` after step `step`. Rows of later steps and a torn last line are removed,
+    /// so that the curve has every step once. A missing file is started.
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read or written, or holds a line that is no row.
+    /// [`Error::File`] if the file cannot be read or written, or has a line that is no row.
     pub fn resume(path: &Path, step: u64) -> Result<Self> {
         let rows = read_metrics(path)?;
         write_atomically(path, |out| {
@@ -120,7 +121,7 @@ impl MetricsWriter {
     /// Appends one row.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written.
+    /// [`Error::File`] if it cannot be written.
     pub fn write(&mut self, row: &Row) -> Result<()> {
         let line = to_line(row) + "\n";
         self.file.write_all(line.as_bytes()).map_err(|error| Error::io(&self.path, "write", &error))
@@ -131,7 +132,8 @@ fn to_line(row: &Row) -> String {
     serde_json::to_string(row).expect("a row of strings and numbers is valid JSON")
 }
 
-/// The rows of `metrics.jsonl`; none where the file is missing. A torn last line, as a kill leaves it, is ignored.
+/// The rows of `metrics.jsonl`; none if the file is missing. A torn last line, which a kill may leave, is
+/// ignored.
 ///
 /// # Errors
 /// [`Error::File`] naming the first line that is no row.
@@ -148,7 +150,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Row>> {
         }
         match serde_json::from_slice(line) {
             Ok(row) => rows.push(row),
-            // Only what comes after the last newline can be torn.
+            // Only the text after the last newline can be torn.
             Err(_) if lines.peek().is_none() => {}
             Err(error) => {
                 let reason = format!("its line {} is not a row of metrics ({error})", index + 1);

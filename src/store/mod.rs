@@ -1,7 +1,7 @@
 //! Files that outlive the process: the run folder with its configuration, metrics and checkpoints.
 //!
-//! Training writes them, reports and the command line read them, and none of these formats knows of either. Start with
-//! [`RunDir`]. Every file is replaced atomically ([`write_atomically`]).
+//! Training writes them, reports and the command line read them, and none of these formats knows of either.
+//! Start with [`RunDir`]. Every file is replaced atomically ([`write_atomically`]).
 
 mod atomic;
 mod checkpoint;

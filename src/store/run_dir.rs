@@ -1,4 +1,5 @@
-//! The run folder `runs/<name>/`: configuration, metrics, samples, checkpoints and report of one training run.
+//! The run folder `runs/<name>/`: configuration, metrics, samples, checkpoints and report of one training
+//! run.
 //!
 //! ```text
 //! config.toml  metrics.jsonl  report.html  samples/step-000500.png  checkpoints/step-000500.safetensors
@@ -20,20 +21,20 @@ pub struct RunDir {
 /// The newest checkpoint of a run that can be loaded.
 #[derive(Debug)]
 pub struct Latest {
-    /// What it holds.
+    /// The checkpoint itself.
     pub checkpoint: Checkpoint,
     /// Its file.
     pub path: PathBuf,
-    /// A sentence for each newer checkpoint that was passed over because it is damaged.
+    /// One sentence per newer checkpoint that was skipped because it is damaged.
     pub warnings: Vec<String>,
 }
 
 impl RunDir {
-    /// Makes the folder of a new run and writes its `config.toml`. What an earlier run left that never saved a
-    /// checkpoint (metrics, samples) is removed.
+    /// Makes the folder of a new run and writes its `config.toml`. Metrics and samples of an earlier run
+    /// that never saved a checkpoint are removed.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder already holds checkpoints, or cannot be made or written to.
+    /// [`Error::File`] if the folder already has checkpoints, or cannot be made or written to.
     pub fn create(path: &Path, config: &str) -> Result<Self> {
         let run = RunDir { path: path.to_path_buf() };
         if !run.checkpoints()?.is_empty() {
@@ -52,7 +53,7 @@ impl RunDir {
     /// Opens the folder of an earlier run, which has a `config.toml`.
     ///
     /// # Errors
-    /// [`Error::File`] where it is not such a folder or cannot be written to.
+    /// [`Error::File`] if it is not such a folder or cannot be written to.
     pub fn open(path: &Path) -> Result<Self> {
         let run = RunDir { path: path.to_path_buf() };
         if !run.config_path().is_file() {
@@ -96,7 +97,7 @@ impl RunDir {
     /// The text of `config.toml`.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be read.
+    /// [`Error::File`] if it cannot be read.
     pub fn read_config(&self) -> Result<String> {
         let path = self.config_path();
         std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read", &error))
@@ -105,7 +106,7 @@ impl RunDir {
     /// Replaces `config.toml`.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written.
+    /// [`Error::File`] if it cannot be written.
     pub fn write_config(&self, config: &str) -> Result<()> {
         write_atomically(&self.config_path(), |out| out.write_all(config.as_bytes()))
     }
@@ -113,7 +114,7 @@ impl RunDir {
     /// Replaces `report.html`.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written.
+    /// [`Error::File`] if it cannot be written.
     pub fn write_report(&self, html: &str) -> Result<()> {
         write_atomically(&self.report_path(), |out| out.write_all(html.as_bytes()))
     }
@@ -121,7 +122,7 @@ impl RunDir {
     /// Writes the sample picture of a step, given as the bytes of a PNG file.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written.
+    /// [`Error::File`] if it cannot be written.
     pub fn write_sample(&self, step: u64, png: &[u8]) -> Result<PathBuf> {
         let path = self.sample_path(step);
         write_atomically(&path, |out| out.write_all(png))?;
@@ -131,25 +132,26 @@ impl RunDir {
     /// Saves a checkpoint under the name of its step.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be written; earlier checkpoints are untouched then.
+    /// [`Error::File`] if it cannot be written. Earlier checkpoints are untouched then.
     pub fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
         let path = self.checkpoint_path(checkpoint.step);
         checkpoint.save(&path)?;
         Ok(path)
     }
 
-    /// The writer of `metrics.jsonl` for training that goes on after `step` (0 for a new run): later rows are cut.
+    /// The writer of `metrics.jsonl` for training that continues after `step` (0 for a new run). Later rows
+    /// are removed.
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read or written.
+    /// [`Error::File`] if the file cannot be read or written.
     pub fn metrics_writer(&self, step: u64) -> Result<MetricsWriter> {
         MetricsWriter::resume(&self.metrics_path(), step)
     }
 
-    /// The rows of `metrics.jsonl`, a torn last line left out.
+    /// The rows of `metrics.jsonl`, without a torn last line.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be read or holds a line that is no row.
+    /// [`Error::File`] if it cannot be read or has a line that is no row.
     pub fn metrics(&self) -> Result<Vec<Row>> {
         read_metrics(&self.metrics_path())
     }
@@ -157,25 +159,25 @@ impl RunDir {
     /// The sample pictures by step, in order.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder cannot be read.
+    /// [`Error::File`] if the folder cannot be read.
     pub fn samples(&self) -> Result<Vec<(u64, PathBuf)>> {
         by_step(&self.path.join("samples"), ".png")
     }
 
-    /// The checkpoints by step, in order, sound or not.
+    /// The checkpoints by step, in order, including damaged ones.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder cannot be read.
+    /// [`Error::File`] if the folder cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
         by_step(&self.path.join("checkpoints"), ".safetensors")
     }
 
-    /// The newest checkpoint that can be loaded; damaged ones are passed over with a warning. None where the run has
-    /// saved none yet.
+    /// The newest checkpoint that can be loaded. Damaged ones are skipped with a warning. `None` if the run
+    /// has saved none yet.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder cannot be read, or there are checkpoints but none can be loaded (the error of
-    /// the newest).
+    /// [`Error::File`] if the folder cannot be read, or if there are checkpoints but none can be loaded (the
+    /// error of the newest).
     pub fn latest(&self) -> Result<Option<Latest>> {
         let mut warnings = Vec::new();
         let mut newest = None;
@@ -210,7 +212,7 @@ fn load_step(path: &Path, step: u64) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// The files `step-<number><extension>` of a folder by number; none where the folder is missing.
+/// The files `step-<number><extension>` of a folder by number; none if the folder is missing.
 fn by_step(folder: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>> {
     let entries = match folder.read_dir() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

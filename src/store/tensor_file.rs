@@ -1,7 +1,7 @@
-//! Safetensors files in formats of our own, read without trusting a byte of them.
+//! Safetensors files in formats of our own. Nothing in a file is trusted.
 //!
-//! The header's length is held against the file's before anything is allocated, offsets are verified by the `safetensors`
-//! crate, and the metadata must name the format and a version that is known.
+//! The header's length is compared with the file's length before anything is allocated. The `safetensors`
+//! crate verifies the offsets. The metadata must name the format and a known version.
 
 use crate::error::{Error, Result};
 use safetensors::{SafeTensorError, SafeTensors};
@@ -34,8 +34,8 @@ impl Kind {
         Error::file(path, reason, self.damaged)
     }
 
-    /// Reads the bytes of a file. One of another kind is turned away by its first eight bytes, before gigabytes of it are
-    /// read.
+    /// Reads the bytes of a file. One of another kind is turned away by its first eight bytes, before
+    /// gigabytes of it are read.
     ///
     /// # Errors
     /// [`Error::File`] where it cannot be read or cannot be a safetensors file.
