@@ -1,13 +1,16 @@
 //! The configuration of a training run: complete, re-runnable, written as `config.toml` and into every checkpoint.
 //!
-//! A configuration starts as a preset ([`preset`]) and is changed key by key, by a TOML file or by `--set key=value`.
-//! A key that the preset does not have is an error that names the nearest one. Paths are not part of it: what
-//! is trained depends on the data set's name, not on where it lies.
+//! A configuration starts as a preset ([`preset`]), or as the default of a network ([`network`]), and is changed key by
+//! key, by a TOML file or by `--set key=value`. A key that the network does not have is an error that names the nearest
+//! one. What a model computes follows from the key `network` and the other keys, never from the preset's name. Paths are
+//! not part of a configuration: what is trained depends on the data set's name, not on where its files are.
 
 mod edit;
+mod network;
 mod presets;
 
-pub use presets::{PRESETS, preset};
+pub use network::{Distribution, NetworkKind, ReducedImage};
+pub use presets::{PRESETS, Preset, named, network, preset};
 
 use crate::data::Binarize;
 use serde::{Deserialize, Serialize};
@@ -29,8 +32,11 @@ const MAX_LEVELS: usize = 256;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The preset that it started from; it decides the model.
-    pub preset: String,
+    /// The preset that it started from. It names the run and decides nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// What kind of network the model is.
+    pub network: NetworkKind,
     /// The data set's name; for a folder of images the folder's last component.
     pub data: String,
     /// How grey values become zeros and ones.
@@ -78,8 +84,8 @@ pub struct Config {
     pub optimizer: Optimizer,
     /// The learning rate over time.
     pub schedule: Schedule,
-    /// Sizes of the model.
-    pub model: ModelSizes,
+    /// Sizes and conditions of the model.
+    pub model: ModelConfig,
 }
 
 /// Precision of the operands of matrix products and convolutions; sums are always f32.
@@ -170,10 +176,10 @@ pub enum ScheduleKind {
     Linear,
 }
 
-/// Sizes of the model. Each preset has those that it knows; the others are absent and cannot be set.
+/// Sizes and conditions of the model. Each network has those that it knows; the others are absent and cannot be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ModelSizes {
+pub struct ModelConfig {
     /// Channels of the widest feature map that the image meets first (autoencoders, adversarial networks: the base
     /// that the other layers are multiples of).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,24 +206,38 @@ pub struct ModelSizes {
     /// Dimensions of the latent vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent: Option<usize>,
-    /// Rows of an image.
+    /// Rows of an image, or observations in a sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<usize>,
-    /// Columns of an image.
+    /// Columns of an image, or values of an observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
     /// Channels of an image: 1 is grey, 3 is RGB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub colours: Option<usize>,
-    /// Classes that images are drawn by; 0 asks for none.
+    /// Classes that the model is conditional on; 0 is no such condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
+    /// The reduced image that the model is conditional on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduced: Option<ReducedImage>,
     /// Levels that a colour of a pixel can take: 2 is binary, 256 is a byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub levels: Option<usize>,
+    /// How many values of an observation, the last ones, are actions: they are given, and the model predicts the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actions: Option<usize>,
+    /// Distribution of the values of an observation that are predicted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
 }
 
 impl Config {
+    /// What a run of this configuration is called: the preset's name, or the network's where there is no preset.
+    pub fn name(&self) -> &str {
+        self.preset.as_deref().unwrap_or(self.network.name())
+    }
+
     /// The text of `config.toml`.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("every field is a TOML value")
@@ -251,6 +271,7 @@ impl Config {
         within("model.directions", model.directions, 1, 2)?;
         within("model.classes", model.classes, 0, MAX_LEVELS)?;
         within("model.levels", model.levels, 2, MAX_LEVELS)?;
+        within("model.actions", model.actions, 0, MAX_SIZE)?;
         for (key, size) in sizes {
             within(key, size, 1, MAX_SIZE)?;
         }

@@ -132,12 +132,11 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     let mut backend = backend::open(&config.device, threads)?;
     let latest = dir.latest()?.ok_or_else(|| Error::file(dir.path(), "it has no checkpoint", "run the demo again"))?;
     weights::load(&mut *backend, &model.set, &latest.checkpoint, &latest.path)?;
-    let likelihoods = match act.preset {
-        "gan-mnist" => vec![],
-        preset => {
-            let images = Arc::new(run::open_images(&model, DATA, Split::Test, None)?);
-            eval::evaluate(&mut *backend, &model, images, Split::Test, 10, preset)?.likelihoods
-        }
+    let likelihoods = if eval::has_likelihood(&model) {
+        let images = Arc::new(run::open_images(&model, DATA, Split::Test, None)?);
+        eval::evaluate(&mut *backend, &model, images, Split::Test, 10, act.preset)?.likelihoods
+    } else {
+        vec![]
     };
     let sampler = Sampler::new(&mut *backend, &model, act.samples)?;
     let start = Instant::now();

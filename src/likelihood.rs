@@ -37,14 +37,14 @@ pub enum Condition {
 impl Condition {
     /// All of them.
     pub const ALL: [Condition; 3] =
-        [Condition::Class, Condition::Reduced(Reduction::Grey), Condition::Reduced(Reduction::Quarter)];
+        [Condition::Class, Condition::Reduced(Reduction::Grey), Condition::Reduced(Reduction::Small)];
 
     /// In words, as in "exact given its class".
     pub fn name(self) -> &'static str {
         match self {
             Condition::Class => "its class",
             Condition::Reduced(Reduction::Grey) => "its grey image",
-            Condition::Reduced(Reduction::Quarter) => "a quarter of its side",
+            Condition::Reduced(Reduction::Small) => "a quarter of its side",
         }
     }
 }

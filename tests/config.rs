@@ -1,7 +1,9 @@
 //! The training configuration: round trips, `--set`, TOML files, and what each mistake is told.
 
 use pixtape::Error;
-use pixtape::config::{Config, Objective, OptimizerKind, PRESETS, ScheduleKind, preset};
+use pixtape::config::{
+    Config, Distribution, NetworkKind, Objective, OptimizerKind, PRESETS, ScheduleKind, network, preset,
+};
 use std::path::Path;
 
 fn read(text: &str) -> Result<Config, String> {
@@ -23,11 +25,59 @@ fn refused(name: &str, assignment: &str) -> String {
 
 #[test]
 fn every_preset_survives_the_file() {
-    for (name, ..) in PRESETS {
+    for name in PRESETS.iter().map(|preset| preset.name) {
         let config = preset(name).unwrap();
         assert_eq!(read(&config.to_toml()).unwrap(), config);
         assert!(!config.to_toml().contains('/'), "a configuration holds no path");
     }
+}
+
+#[test]
+fn a_file_without_a_preset_is_called_by_its_network() {
+    let config = read("network = \"gated-pixelcnn\"\nsteps = 7\n[model]\nclasses = 10\n").unwrap();
+    assert_eq!((config.network, config.preset.as_deref()), (NetworkKind::GatedPixelCnn, None));
+    assert_eq!((config.name(), config.steps, config.model.classes), ("gated-pixelcnn", Some(7), Some(10)));
+    assert_eq!(read(&config.to_toml()).unwrap(), config);
+    for kind in NetworkKind::ALL {
+        let config = network(kind);
+        assert_eq!(read(&config.to_toml()).unwrap(), config);
+        assert_eq!(read(&format!("network = \"{kind}\"")).unwrap(), config);
+    }
+}
+
+#[test]
+fn files_of_the_previous_version_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old_configs");
+    for name in PRESETS.iter().map(|preset| preset.name) {
+        let path = folder.join(name).with_extension("toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("preset") && !text.contains("network"), "{name}");
+        let config = Config::from_toml(&text, &path).unwrap();
+        // `pixtape train PRESET --steps 2 --seed 3 --device cpu` wrote them. All else is the preset's, keys that are new too.
+        let (steps, device) = (Some(2), "cpu".to_string());
+        assert_eq!(config, Config { seed: 3, steps, epochs: None, device, ..preset(name).unwrap() });
+    }
+}
+
+#[test]
+fn what_a_preset_is_follows_from_its_keys() {
+    let of = |name: &str| preset(name).unwrap();
+    for (name, reduced) in [
+        ("pixelcnn-mnist", "none"),
+        ("colorize-cifar", "grey"),
+        ("superres-mnist", "small"),
+        ("superres-cifar", "small"),
+    ] {
+        assert_eq!(of(name).known_keys()["model.reduced"].as_str(), Some(reduced), "{name}");
+    }
+    let sequences = |name: &str| (of(name).model.actions, of(name).model.distribution);
+    assert_eq!(sequences("lstm-oscillator"), (Some(0), Some(Distribution::Normal)));
+    assert_eq!(sequences("lstm-pendulum"), (Some(1), Some(Distribution::Normal)));
+    assert_eq!(sequences("lstm-rows-mnist"), (Some(0), Some(Distribution::Bernoulli)));
+    // A key does what a preset of another name does.
+    let mut digits = of("pixelcnn-mnist");
+    digits.set("model.reduced=small").unwrap();
+    assert_eq!(Config { preset: None, ..digits }, Config { preset: None, ..of("superres-mnist") });
 }
 
 #[test]
@@ -58,6 +108,7 @@ fn any_key_can_be_set() {
         "ema=0.999",
         "steps=10",
         "preset=gan-mnist",
+        "network=dcgan",
     ] {
         config.set(assignment).unwrap();
     }
@@ -75,7 +126,7 @@ fn any_key_can_be_set() {
 
 #[test]
 fn every_known_key_takes_its_own_value() {
-    for (name, ..) in PRESETS {
+    for name in PRESETS.iter().map(|preset| preset.name) {
         let config = preset(name).unwrap();
         for (key, value) in config.known_keys() {
             let mut same = config.clone();
@@ -96,7 +147,7 @@ fn an_unknown_key_names_the_nearest_and_lists_all() {
     assert!(refused("vae-mnist", "lr=3").contains("did you mean optimizer.lr?"));
     assert!(refused("vae-mnist", "optimiser.lr=3").contains("did you mean optimizer.lr?"));
     assert!(refused("vae-mnist", "model=3").contains("no key \"model\""));
-    // A key of another family is not one of this preset.
+    // A key of another network is not one of this one.
     assert!(refused("vae-mnist", "objective=wgan").contains("no key \"objective\""));
     assert!(refused("pixelcnn-mnist", "model.latent=3").contains("no key \"model.latent\""));
 }
@@ -131,6 +182,8 @@ fn wrong_types_and_values_are_errors_of_usage() {
         ("precision=bf16", "precision must be auto or f32"),
         ("data=some/folder", "data must be the name of a data set"),
         ("preset=vae-mnist", "the preset is chosen by the first argument"),
+        ("network=vae", "the network is chosen by the first argument"),
+        ("model.height=0", "model.height must be at least 1"),
     ] {
         let message = refused("gan-mnist", assignment);
         assert!(message.starts_with(&format!("--set {assignment}: ")) && message.contains(part), "{message}");
@@ -163,8 +216,14 @@ fn mistakes_in_a_file_name_the_file_and_the_line() {
         ("preset = \"vae-mnist\"\nsteps = 1\nepochs = 1\n", ["line 3", "only one of steps and epochs"]),
         ("\npreset = \"vea-mnist\"\n", ["line 2", "did you mean vae-mnist?"]),
         ("preset = 3\n", ["line 1", "preset must be a text"]),
-        ("batch = 3\n", ["my.toml: ", "it has no preset (one of autoencoder-mnist"]),
-        ("", ["my.toml: ", "it has no preset"]),
+        ("preset = 3\nnetwork = \"vae\"\n", ["line 1", "preset must be a text"]),
+        ("network = [1]\n", ["line 1", "network must be a text"]),
+        ("batch = 3\nnetwork = \"vea\"\n", ["line 2", "there is no network \"vea\", did you mean vae?"]),
+        ("network = \"vae\"\nobjective = \"wgan\"\n", ["line 2", "vae has no key \"objective\""]),
+        ("preset = \"vae-mnist\"\nnetwork = \"dcgan\"\n", ["line 2", "the network of vae-mnist is vae, not dcgan"]),
+        ("network = \"pixelcnn\"\nmodel.reduced = \"tiny\"\n", ["line 2", "unknown variant `tiny`"]),
+        ("batch = 3\n", ["my.toml: ", "it has no preset and no network (one of pixelcnn"]),
+        ("", ["my.toml: ", "it has no preset and no network"]),
         ("preset = \"vae-mnist\"\nbatch = = 3\n", ["line 2", "it is not valid TOML"]),
         ("preset = \"vae-mnist\"\nbatch = 3\nbatch = 4\n", ["line 3", "it is not valid TOML"]),
         ("preset = \"vae-mnist\"\noptimizer = 3\n", ["line 2", "no key \"optimizer\""]),

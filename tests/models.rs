@@ -5,7 +5,7 @@ use pixtape::models::{Family, Model};
 
 #[test]
 fn every_preset_records_valid_plans() {
-    for (name, ..) in PRESETS {
+    for name in PRESETS.iter().map(|preset| preset.name) {
         let mut config = preset(name).unwrap();
         config.batch = 2;
         for (ema, clip) in [(0.0, 0.0), (0.99, 1.0)] {

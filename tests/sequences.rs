@@ -2,11 +2,11 @@
 //! planned in a model is what the model would do.
 
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
-use pixtape::config::preset;
+use pixtape::config::{Distribution, preset};
 use pixtape::control::{self, Task};
 use pixtape::data::{Images, Levels, Pendulum, Split};
 use pixtape::eval;
-use pixtape::models::{Family, Model, Observations, Sequence, Values};
+use pixtape::models::{Family, Model, Observations, Sequence};
 use pixtape::rng::{self, Stream};
 use pixtape::sampling::{Draw, Sampler, Simulator};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn small(name: &str, [steps, width]: [usize; 2]) -> (Model, Box<dyn Backend>) {
 }
 
 fn network(model: &Model) -> &Sequence {
-    let Family::Sequence(net) = &model.family else { panic!("{} models no sequences", model.config.preset) };
+    let Family::Sequence(net) = &model.family else { panic!("{} models no sequences", model.config.name()) };
     net
 }
 
@@ -45,7 +45,11 @@ fn read(device: &mut dyn Backend, plan: Compiled, output: usize, len: usize) -> 
 fn sequences(observations: Observations, n: usize) -> Vec<f32> {
     let value = |i: usize| {
         let u = rng::uniform(3, Stream::Test, [9, i as u32]);
-        if observations.values == Values::Binary { f32::from(u < 0.5) } else { (255.0 * u).round() / 255.0 }
+        if observations.distribution == Distribution::Bernoulli {
+            f32::from(u < 0.5)
+        } else {
+            (255.0 * u).round() / 255.0
+        }
     };
     (0..n * observations.steps * observations.width).map(value).collect()
 }
@@ -76,7 +80,7 @@ fn step_by_step_is_what_the_whole_sequence_says() {
     for name in PRESETS {
         let (model, mut device) = small(name, [7, 4]);
         let (net, n) = (network(&model), 3);
-        let Observations { steps, width, values, .. } = net.observations();
+        let Observations { steps, width, distribution, .. } = net.observations();
         let (p, d) = (net.observations().predicted(), net.units());
         let x = sequences(net.observations(), n);
         let whole = nll_of_steps(&mut *device, net, &x, n);
@@ -91,9 +95,9 @@ fn step_by_step_is_what_the_whole_sequence_says() {
             h = read(&mut *device, compiled, plan.output("h"), n * d);
             c = read(&mut *device, compiled, plan.output("c"), n * d);
             let mean = read(&mut *device, compiled, plan.output("mean"), n * p);
-            let logvar = match values {
-                Values::Normal => read(&mut *device, compiled, plan.output("logvar"), n * p),
-                Values::Binary => vec![0.0; n * p],
+            let logvar = match distribution {
+                Distribution::Normal => read(&mut *device, compiled, plan.output("logvar"), n * p),
+                Distribution::Bernoulli => vec![0.0; n * p],
             };
             now = x.chunks(steps * width).flat_map(|s| &s[step * width..][..width]).copied().collect();
             for sequence in 0..n {
@@ -102,9 +106,9 @@ fn step_by_step_is_what_the_whole_sequence_says() {
                         let [value, mean, logvar] =
                             [now[sequence * width + j], mean[sequence * p + j], logvar[sequence * p + j]]
                                 .map(f64::from);
-                        match values {
-                            Values::Binary => -(value * mean + (1.0 - value) * (1.0 - mean)).ln(),
-                            Values::Normal => {
+                        match distribution {
+                            Distribution::Bernoulli => -(value * mean + (1.0 - value) * (1.0 - mean)).ln(),
+                            Distribution::Normal => {
                                 let tau = std::f64::consts::TAU;
                                 0.5 * (tau.ln() + logvar + (value - mean).powi(2) / logvar.exp())
                             }
@@ -156,8 +160,9 @@ fn the_nats_of_prefix_and_future_are_those_of_the_whole_sequence() {
     for name in PRESETS {
         let (model, mut device) = small(name, [6, 4]);
         let net = network(&model);
-        let Observations { steps, width, values, .. } = net.observations();
-        let (levels, n) = if values == Values::Binary { (Levels::Binary, 130) } else { (Levels::Grey256, 130) };
+        let Observations { steps, width, distribution, .. } = net.observations();
+        let (levels, n) =
+            if distribution == Distribution::Bernoulli { (Levels::Binary, 130) } else { (Levels::Grey256, 130) };
         let bytes: Vec<u8> =
             sequences(net.observations(), n).iter().map(|v| (v * f32::from(levels.max())).round() as u8).collect();
         let images = Arc::new(Images::new("test", [steps, width, 1], bytes, None, levels).unwrap());

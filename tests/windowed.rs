@@ -119,7 +119,7 @@ fn same_draws(what: &str, cpu: &mut Cpu, plan: &Plan, given: &[f32], from: usize
 
 fn autoregressive() -> Vec<&'static str> {
     let is = |name: &&str| plan(name, &[], 1, &mut cpu()).is_some();
-    PRESETS.iter().map(|(name, ..)| *name).filter(is).collect()
+    PRESETS.iter().map(|preset| preset.name).filter(is).collect()
 }
 
 #[test]

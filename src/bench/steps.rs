@@ -281,7 +281,7 @@ mod tests {
             (WGAN_GP, 26.8),
         ];
         assert_eq!(names(), agreed.map(|(name, _)| name.to_string()));
-        assert!(FROM_PRESETS.iter().all(|name| PRESETS.iter().any(|(preset, ..)| preset == name)));
+        assert!(FROM_PRESETS.iter().all(|name| PRESETS.iter().any(|preset| preset.name == *name)));
         for (name, gflop) in agreed {
             let workload = Workload::new(name).unwrap();
             let cost: Cost = workload.plans.iter().map(total).sum();

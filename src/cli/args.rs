@@ -1,7 +1,7 @@
 //! Arguments that several subcommands share, and what they turn into.
 
 use crate::backend::{self, Backend};
-use crate::config::{Config, preset};
+use crate::config::{self, Config};
 use crate::data::{Images, Set, Split};
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -99,12 +99,12 @@ pub(super) fn data_name(name_or_path: &str) -> Result<String> {
     name.ok_or_else(|| Error::file(path, "it has no name", "give --data the name of a data set, a folder or a file"))
 }
 
-/// The configuration of a preset, or of a file.
+/// The configuration of a preset, a network, or a file.
 pub(super) fn configuration(what: &str) -> Result<Config> {
     let path = Path::new(what);
     let is_path = what.ends_with(".toml") || what.contains(['/', '\\']) || path.exists();
     if !is_path {
-        return preset(what);
+        return config::named(what);
     }
     let failed = |error: std::io::Error| Error::io(path, "read", &error);
     let meta = std::fs::metadata(path).map_err(failed)?;
@@ -112,11 +112,15 @@ pub(super) fn configuration(what: &str) -> Result<Config> {
         return Err(Error::file(path, "it is a folder", "name its config.toml, or go on with a run by --resume"));
     }
     if !meta.is_file() || meta.len() > MAX_CONFIG {
-        return Err(Error::file(path, "it is no configuration file", "name a preset or a file like config.toml"));
+        return Err(Error::file(
+            path,
+            "it is no configuration file",
+            "name a preset, a network, or a file like config.toml",
+        ));
     }
     let bytes = std::fs::read(path).map_err(failed)?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| Error::file(path, "it is not text", "name a preset or a file like config.toml"))?;
+        .map_err(|_| Error::file(path, "it is not text", "name a preset, a network, or a file like config.toml"))?;
     Config::from_toml(&text, path)
 }
 

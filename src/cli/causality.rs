@@ -49,10 +49,10 @@ fn pixel(text: &str) -> Result<[usize; 2], String> {
 pub(super) fn run(args: Args) -> Result<()> {
     args.device.name()?;
     let model = model(&args)?;
-    let preset = &model.config.preset;
+    let title = model.config.name();
     let Family::Autoregressive(net) = &model.family else {
         return Err(Error::Usage(format!(
-            "{preset} does not draw pixel by pixel, so that nothing in it comes later; name an autoregressive preset like \
+            "{title} does not draw pixel by pixel, so that nothing in it comes later; name an autoregressive preset like \
              pixelcnn-mnist"
         )));
     };
@@ -67,7 +67,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         return Err(Error::Usage(format!("--colour {colour} is not there; the images have {colours}, counted from 0")));
     }
     let mut device = args.device.open()?;
-    let busy = Busy::new(&format!("examining {} outputs of {preset}", net.pixels().dims()));
+    let busy = Busy::new(&format!("examining {} outputs of {title}", net.pixels().dims()));
     let [by_gradient, by_perturbation] = supports(&mut *device, &model.set, net, &mut |done, of| busy.at(done, of))?;
     drop(busy);
     let differences = by_gradient.differences(&by_perturbation);
@@ -82,7 +82,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     if args.json {
         let blind = |output: &usize| support.blind_spot(*output).into_iter().map(|p| [p / width, p % width]);
         output::json(&json!({
-            "model": preset,
+            "model": title,
             "outputs": net.pixels().dims(),
             "leaks": leaks.len(),
             "first_leak": leaks.first().map(|pair| pair.map(|at| name(&support, at))),
@@ -95,25 +95,25 @@ pub(super) fn run(args: Args) -> Result<()> {
             "out": args.out,
         }))?;
     } else {
-        output::print(&text(&args, preset, &support, &outputs))?;
+        output::print(&text(&args, title, &support, &outputs))?;
     }
     if let Some([output, input]) = leaks.first().map(|pair| pair.map(|at| name(&support, at))) {
         return Err(Error::Failed(format!(
-            "{preset} leaks: the output for {output} sees {input}, one of {} such pairs; mask the layer that lets it through",
+            "{title} leaks: the output for {output} sees {input}, one of {} such pairs; mask the layer that lets it through",
             leaks.len()
         )));
     }
     match differences.first().map(|pair| pair.map(|at| name(&support, at))) {
         None => Ok(()),
         Some([output, input]) => Err(Error::Failed(format!(
-            "{preset}: its gradients and its outputs disagree about {} pairs, the first of them {output} and {input}; the \
+            "{title}: its gradients and its outputs disagree about {} pairs, the first of them {output} and {input}; the \
              forward and backward kernels of this device do not belong to one function, run `pixtape check`",
             differences.len()
         ))),
     }
 }
 
-/// The model of a checkpoint, or of a preset or configuration file.
+/// The model of a checkpoint, or of a preset, a network or a configuration file.
 fn model(args: &Args) -> Result<Model> {
     let path = Path::new(&args.what);
     let is_checkpoint = path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors");
@@ -134,10 +134,10 @@ fn name(support: &Support, at: usize) -> String {
     if colours == 1 { pixel } else { format!("colour {} of {pixel}", at % colours) }
 }
 
-fn text(args: &Args, preset: &str, support: &Support, outputs: &[usize]) -> String {
+fn text(args: &Args, title: &str, support: &Support, outputs: &[usize]) -> String {
     let (leaks, blind) = (support.leaks().len(), support.blind_outputs());
     let total: usize = support.input.iter().product();
-    let mut text = format!("{preset}: {leaks} leaks among all {total} outputs\n");
+    let mut text = format!("{title}: {leaks} leaks among all {total} outputs\n");
     text += &match blind {
         0 => "no output has a blind spot\n".to_string(),
         1 => "1 output has a blind spot\n".to_string(),

@@ -47,7 +47,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         if eval::has_likelihood(&stored.model) {
             rows.extend(likelihoods(&args, stored)?);
         } else {
-            without.push((stored.model.config.preset.clone(), run));
+            without.push((stored.model.config.name().to_string(), run));
         }
     }
     let rankings = beside_published(&rows);

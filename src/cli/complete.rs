@@ -52,9 +52,9 @@ pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
     let model = &stored.model;
     if !matches!(model.family, Family::Autoregressive(_)) {
-        let preset = &model.config.preset;
+        let name = model.config.name();
         return Err(Error::Failed(format!(
-            "{preset} does not draw pixel by pixel and cannot complete images; give a checkpoint of pixelcnn-mnist"
+            "{name} does not draw pixel by pixel and cannot complete images; give a checkpoint of pixelcnn-mnist"
         )));
     }
     let [height, width, channels] = model.image;
@@ -78,7 +78,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     output::write(&args.out, &completions_png(model, values, &drawn, given)?)?;
     if args.json {
         return output::json(&json!({
-            "model": model.config.preset,
+            "model": model.config.name(),
             "step": stored.checkpoint.step,
             "images": n,
             "rows": rows,

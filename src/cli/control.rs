@@ -58,7 +58,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     drop(busy);
     if args.json {
         return output::json(&json!({
-            "model": model.config.preset,
+            "model": model.config.name(),
             "step": stored.checkpoint.step,
             "episodes": task.episodes,
             "seed": task.seed,

@@ -107,7 +107,7 @@ fn probe(args: &Args, trained: &mut Trained, known: &Latents) -> Result<Result<P
 fn protocol(stored: &Stored, images: &Images, split: Split) -> Value {
     let binary = images.levels() == Levels::Binary;
     json!({
-        "model": stored.model.config.preset,
+        "model": stored.model.config.name(),
         "step": stored.checkpoint.step,
         "weights": stored.weights.name(),
         "dataset": images.name(),

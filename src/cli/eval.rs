@@ -69,15 +69,15 @@ pub(super) fn check_likelihood(stored: &Stored) -> Result<()> {
     if eval::has_likelihood(&stored.model) {
         return Ok(());
     }
-    let preset = &stored.model.config.preset;
-    Err(Error::Failed(format!("{preset} has no likelihood that could be measured; look at its samples instead")))
+    let name = stored.model.config.name();
+    Err(Error::Failed(format!("{name} has no likelihood that could be measured; look at its samples instead")))
 }
 
 fn to_json(stored: &Stored, found: &Evaluation) -> Value {
     let protocol = &found.likelihoods[0].protocol;
     let estimates: Vec<String> = found.likelihoods.iter().map(|row| row.protocol.estimate.to_string()).collect();
     let mut value = json!({
-        "model": stored.model.config.preset,
+        "model": stored.model.config.name(),
         "step": stored.checkpoint.step,
         "weights": stored.weights.name(),
         "dataset": protocol.dataset,
@@ -113,7 +113,7 @@ fn bits_per_dim(row: &Likelihood) -> f64 {
 }
 
 fn text(stored: &Stored, found: &Evaluation) -> String {
-    let mut text = format!("{} ({}, {} weights)\n", stored.model.config.preset, stored.origin(), stored.weights.name());
+    let mut text = format!("{} ({}, {} weights)\n", stored.model.config.name(), stored.origin(), stored.weights.name());
     for row in &found.likelihoods {
         let sign = if row.protocol.estimate.is_exact() { "" } else { "<= " };
         let (nats, bits) = (row.nats, bits_per_dim(row));

@@ -27,9 +27,9 @@ pub(super) fn run(args: Args) -> Result<()> {
     let tensors = exchange::export(&stored.model.set, &stored.checkpoint, &args.out)?;
     let weights = stored.weights.name();
     if args.json {
-        let (preset, step) = (&stored.model.config.preset, stored.checkpoint.step);
+        let (name, step) = (stored.model.config.name(), stored.checkpoint.step);
         return output::json(
-            &json!({"model": preset, "step": step, "weights": weights, "tensors": tensors, "out": args.out}),
+            &json!({"model": name, "step": step, "weights": weights, "tensors": tensors, "out": args.out}),
         );
     }
     output::line(&format!("{tensors} tensors ({weights} weights) of {} in {}", stored.origin(), args.out.display()))

@@ -46,10 +46,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     let pixels = eval::interpolate(&mut *backend, model, images, args.steps)?;
     output::write(&args.out, &grid_png(Pictures::new(&pixels, model.image), Some(args.steps))?)?;
     if args.json {
-        let (preset, step) = (&model.config.preset, stored.checkpoint.step);
-        return output::json(
-            &json!({"model": preset, "step": step, "rows": rows, "steps": args.steps, "out": args.out}),
-        );
+        let (name, step) = (model.config.name(), stored.checkpoint.step);
+        return output::json(&json!({"model": name, "step": step, "rows": rows, "steps": args.steps, "out": args.out}));
     }
     let (steps, origin, place) = (args.steps, stored.origin(), args.out.display());
     output::line(&format!("{rows} ways of {steps} pictures through the latent space of {origin} in {place}"))

@@ -77,7 +77,7 @@ pub(super) fn recall(stored: &Stored, dataset: &str, split: Split) -> Vec<Likeli
     let of_interest = |row: &&Row| row.weights == stored.weights.name() && row.dataset == dataset;
     let likelihood = |row: &Row| {
         Some(Likelihood {
-            model: stored.model.config.preset.clone(),
+            model: stored.model.config.name().to_string(),
             nats: row.nats,
             protocol: row.protocol().filter(|protocol| protocol.split == split)?,
             source: Source::Run(source(stored)),

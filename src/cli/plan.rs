@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape plan vae-mlp-mnist --batch 16 --set model.hidden=64")]
 pub(super) struct Args {
-    /// Preset, or configuration file
-    #[arg(value_name = "PRESET|CONFIG.toml")]
+    /// Preset, network, or configuration file
+    #[arg(value_name = "PRESET|NETWORK|CONFIG.toml")]
     what: String,
     /// Images a step
     #[arg(long, value_name = "N")]

@@ -40,8 +40,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     let series = [&shown, &made].map(|pixels| Pictures::new(pixels, model.image));
     output::write(&args.out, &before_after_png(&series)?)?;
     if args.json {
-        let (preset, step) = (&model.config.preset, stored.checkpoint.step);
-        return output::json(&json!({"model": preset, "step": step, "images": n, "out": args.out}));
+        let (name, step) = (model.config.name(), stored.checkpoint.step);
+        return output::json(&json!({"model": name, "step": step, "images": n, "out": args.out}));
     }
     output::line(&format!("{n} images beside their reconstructions by {} in {}", stored.origin(), args.out.display()))
 }

@@ -42,8 +42,8 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &PathBuf) -> Re
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
     let model = &stored.model;
     if model.reduction() != Some(reduction) {
-        let (preset, wanted) = (&model.config.preset, preset_of(reduction));
-        return Err(Error::Failed(format!("{preset} has not learned to do this; give a checkpoint of {wanted}")));
+        let (name, wanted) = (model.config.name(), preset_of(reduction));
+        return Err(Error::Failed(format!("{name} has not learned to do this; give a checkpoint of {wanted}")));
     }
     let images = args.choice.choose(model, args.n)?;
     let (n, len) = (images.len(), model.image.iter().product::<usize>());
@@ -71,7 +71,7 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &PathBuf) -> Re
     output::write(out, &before_after_png(&series)?)?;
     if args.json {
         return output::json(&json!({
-            "model": model.config.preset,
+            "model": model.config.name(),
             "step": stored.checkpoint.step,
             "images": n,
             "draws": args.draws,
@@ -86,13 +86,13 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &PathBuf) -> Re
 pub(super) fn command(reduction: Reduction) -> &'static str {
     match reduction {
         Reduction::Grey => "colorize",
-        Reduction::Quarter => "superres",
+        Reduction::Small => "superres",
     }
 }
 
 fn preset_of(reduction: Reduction) -> &'static str {
     match reduction {
         Reduction::Grey => "colorize-cifar",
-        Reduction::Quarter => "superres-mnist or superres-cifar",
+        Reduction::Small => "superres-mnist or superres-cifar",
     }
 }

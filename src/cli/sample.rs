@@ -71,7 +71,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let images_per_s = args.n as f64 / seconds.max(1e-9);
     if args.json {
         return output::json(&json!({
-            "model": stored.model.config.preset,
+            "model": stored.model.config.name(),
             "step": stored.checkpoint.step,
             "weights": stored.weights.name(),
             "images": args.n,
@@ -96,7 +96,7 @@ fn numbers(stored: &Stored, images: &[u8], args: &Args, how: Draw) -> Result<Vec
         file.index("label", &(0..args.n).map(|i| how.class(i, known)).collect::<Vec<_>>());
     }
     file.file(&json!({
-        "model": stored.model.config.preset,
+        "model": stored.model.config.name(),
         "step": stored.checkpoint.step,
         "weights": stored.weights.name(),
         "seed": args.seed,
@@ -112,14 +112,14 @@ fn columns(stored: &Stored, args: &Args) -> Option<usize> {
 
 /// The class, where the model knows it.
 fn known_class(stored: &Stored, class: u32) -> Result<u32> {
-    let (preset, classes) = (&stored.model.config.preset, stored.model.classes());
+    let (name, classes) = (stored.model.config.name(), stored.model.classes());
     match classes {
         0 => Err(Error::Failed(format!(
-            "this {preset} was trained without classes; leave --class out, or train gated-pixelcnn-mnist --data mnist --set \
+            "this {name} was trained without classes; leave --class out, or train gated-pixelcnn-mnist --data mnist --set \
              model.classes=10"
         ))),
         _ if class as usize >= classes => {
-            Err(Error::Failed(format!("there is no class {class}; this {preset} knows {classes}, counted from 0")))
+            Err(Error::Failed(format!("there is no class {class}; this {name} knows {classes}, counted from 0")))
         }
         _ => Ok(class),
     }

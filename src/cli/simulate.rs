@@ -5,10 +5,11 @@ use super::complete::{completions_png, repeated};
 use super::output;
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Trained};
+use crate::config::Distribution;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval;
-use crate::models::{Observations, Values};
+use crate::models::Observations;
 use crate::pictures::grid::{Pictures, grid_png};
 use crate::pictures::sequences::{self, Curve, DRAWN, INK, TRUE};
 use crate::report::text::text_table;
@@ -78,14 +79,14 @@ pub(super) fn run(args: Args) -> Result<()> {
     simulator.run(&mut *backend, &mut drawn, given, 0, how)?;
     let found = eval::futures(&mut *backend, model, held_out, training, given)?;
     drop(busy);
-    let picture = match net.observations().values {
-        Values::Normal => curves_png(net.observations(), &truth, &drawn, given)?,
-        Values::Binary => completions_png(model, &truth, &drawn, given * net.observations().width)?,
+    let picture = match net.observations().distribution {
+        Distribution::Normal => curves_png(net.observations(), &truth, &drawn, given)?,
+        Distribution::Bernoulli => completions_png(model, &truth, &drawn, given * net.observations().width)?,
     };
     output::write(&args.out, &picture)?;
     if args.json {
         return output::json(&json!({
-            "model": model.config.preset,
+            "model": model.config.name(),
             "step": stored.checkpoint.step,
             "sequences": n,
             "prefix": given,
@@ -97,7 +98,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         }));
     }
     let row = |name: &str, nats: f64| vec![name.to_string(), format!("{nats:.3}")];
-    let rows = [row(&model.config.preset, found.future), row("each value alone", found.baseline)];
+    let rows = [row(model.config.name(), found.future), row("each value alone", found.baseline)];
     let head =
         format!("the last {} of {steps} steps, {} {} sequences", steps - given, found.sequences, args.choice.split);
     let (futures, origin, place) = (args.futures, stored.origin(), args.out.display());

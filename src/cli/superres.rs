@@ -19,5 +19,5 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    restore::run(&args.restore, Reduction::Quarter, &args.out)
+    restore::run(&args.restore, Reduction::Small, &args.out)
 }

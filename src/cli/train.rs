@@ -25,11 +25,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[command(after_help = "Examples:\n  \
     pixtape train pixelcnn-mnist --epochs 2 --seed 1\n  \
     pixtape train vae-mnist --data glyphs --set optimizer.lr=0.0005 --out runs/slow\n  \
+    pixtape train dcgan --data fashion-mnist --epochs 5\n  \
     pixtape train --resume runs/pixelcnn-mnist --epochs 4\n\n\
+    The name of a network stands for the first preset that has this network. An unknown name is answered by the list of\n\
+    all presets and networks.\n\
     Ctrl-C saves a checkpoint and ends; a second one ends at once. `pixtape plan PRESET` shows what a step does.")]
 pub(super) struct Args {
-    /// Preset, or configuration file; with --resume that of the run
-    #[arg(value_name = "PRESET|CONFIG.toml", required_unless_present = "resume")]
+    /// Preset, network, or configuration file; with --resume that of the run
+    #[arg(value_name = "PRESET|NETWORK|CONFIG.toml", required_unless_present = "resume")]
     what: Option<String>,
     /// Training steps in total
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
@@ -46,7 +49,7 @@ pub(super) struct Args {
     /// Change a key of the configuration; an unknown one is answered by the list of all
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
-    /// Folder of the run (default: runs/PRESET)
+    /// Folder of the run (default: runs/ and the name of the preset or network)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Go on with the run in this folder
@@ -129,7 +132,7 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
     config.validate()?;
     args.set.iter().try_for_each(|assignment| config.set(assignment))?;
     let options = RunOptions {
-        out: args.resume.clone().or(args.out.clone()).unwrap_or_else(|| PathBuf::from("runs").join(&config.preset)),
+        out: args.resume.clone().or(args.out.clone()).unwrap_or_else(|| PathBuf::from("runs").join(config.name())),
         resume: args.resume.is_some(),
         data: args.data.name(&config)?,
         data_dir: args.data.data_dir.clone(),
@@ -140,17 +143,20 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
     Ok((config, options))
 }
 
-/// The configuration of the run in `folder`; `what` may say once more which preset that is.
+/// The configuration of the run in `folder`; `what` may say once more which preset or network that is.
 fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
     let dir = RunDir::open(folder)?;
     let config = Config::from_toml(&dir.read_config()?, &dir.config_path())?;
     if let Some(what) = what {
-        let named = configuration(what)?.preset;
-        if named != config.preset {
+        let named = configuration(what)?;
+        // The name of a network alone says nothing about the preset.
+        let is_meant = named.network == config.network && (named.preset.is_none() || named.preset == config.preset);
+        if !is_meant {
             return Err(Error::Usage(format!(
-                "the run in {} is one of {}, not of {named}; leave the preset out",
+                "the run in {} is one of {}, not of {}; leave the name out",
                 folder.display(),
-                config.preset
+                config.name(),
+                named.name()
             )));
         }
     }

@@ -1,7 +1,6 @@
 //! Changing a configuration key by key: `--set key=value` and TOML files.
 
-use super::presets::{preset, unknown_preset};
-use super::{Config, PRESETS};
+use super::{Config, presets};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,11 +11,11 @@ use toml::{Table, Value};
 const LENGTHS: [(&str, &str); 2] = [("steps", "epochs"), ("epochs", "steps")];
 
 impl Config {
-    /// Reads a configuration from TOML: `preset` and whatever differs from it. `path` is where the text came from, for
-    /// the message.
+    /// Reads a configuration from TOML: `preset` or `network`, and whatever differs from it. `path` is where the text came
+    /// from, for the message.
     ///
     /// # Errors
-    /// [`Error::File`] with the line, for text that is not TOML, an unknown preset or key, a wrong type or value.
+    /// [`Error::File`] with the line, for text that is not TOML, an unknown preset, network or key, a wrong type or value.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
         let refuse = |line: Option<usize>, reason: String| {
             let place = line.map_or(String::new(), |line| format!("line {line}: "));
@@ -32,15 +31,13 @@ impl Config {
         let mut lines = BTreeMap::new();
         collect_lines(text, "", parsed.get_ref(), &mut lines);
         let line = |key: &str| lines.get(key).copied();
-        let name = match table.get("preset") {
-            Some(Value::String(name)) => name,
-            Some(_) => return Err(refuse(line("preset"), "preset must be a text".to_string())),
-            None => {
-                let names: Vec<&str> = PRESETS.iter().map(|(name, ..)| *name).collect();
-                return Err(refuse(None, format!("it has no preset (one of {})", names.join(", "))));
-            }
+        let text_of = |key: &'static str| match table.get(key) {
+            Some(Value::String(name)) => Ok(Some(name.as_str())),
+            Some(_) => Err(refuse(line(key), format!("{key} must be a text"))),
+            None => Ok(None),
         };
-        let mut config = preset(name).map_err(|_| refuse(line("preset"), unknown_preset(name)))?;
+        let start = presets::start(text_of("preset")?, text_of("network")?);
+        let mut config = start.map_err(|(key, reason)| refuse(line(key), reason))?;
         if table.contains_key("steps") && table.contains_key("epochs") {
             return Err(refuse(line("epochs"), "only one of steps and epochs can be there".to_string()));
         }
@@ -86,7 +83,7 @@ impl Config {
         self.check().map_err(|reason| Error::Usage(format!("{reason}; correct it and run the command again")))
     }
 
-    /// Every key that this configuration's preset has, dotted and sorted, with its present value. Of `steps` and
+    /// Every key that this configuration's network has, dotted and sorted, with its present value. Of `steps` and
     /// `epochs` the absent one is there as 0.
     pub fn known_keys(&self) -> BTreeMap<String, Value> {
         let mut leaves = Vec::new();
@@ -105,13 +102,15 @@ impl Config {
     /// Sets one key, without looking at ranges.
     fn assign(&mut self, key: &str, value: Value) -> Result<(), String> {
         let known = self.known_keys();
+        if matches!(key, "preset" | "network") {
+            let same = known.get(key) == Some(&value);
+            let reason = || format!("the {key} is chosen by the first argument, not by a key");
+            return if same { Ok(()) } else { Err(reason()) };
+        }
         let Some(present) = known.get(key) else {
-            return Err(unknown_key(key, &self.preset, known.keys()));
+            return Err(unknown_key(key, self.name(), known.keys()));
         };
         let value = fitting(key, present, value)?;
-        if key == "preset" && value != *present {
-            return Err("the preset is chosen by the first argument, not by a key".to_string());
-        }
         let mut table = self.to_table();
         for (length, other) in LENGTHS {
             if key == length {
@@ -146,8 +145,8 @@ fn fitting(key: &str, present: &Value, value: Value) -> Result<Value, String> {
     Err(format!("{key} takes {wanted}, not {value}"))
 }
 
-/// The clause about a key that the preset does not have.
-fn unknown_key<'a>(key: &str, preset: &str, known: impl Iterator<Item = &'a String>) -> String {
+/// The clause about a key that the configuration called `name` does not have.
+fn unknown_key<'a>(key: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
     let known: Vec<&str> = known.map(String::as_str).collect();
     // Somebody who writes `lr` means `optimizer.lr`.
     let likeness = |candidate: &str| {
@@ -155,7 +154,7 @@ fn unknown_key<'a>(key: &str, preset: &str, known: impl Iterator<Item = &'a Stri
         strsim::jaro_winkler(candidate, key).max(strsim::jaro_winkler(leaf, key))
     };
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).copied().unwrap_or_default();
-    format!("{preset} has no key \"{key}\", did you mean {nearest}? (keys: {})", known.join(", "))
+    format!("{name} has no key \"{key}\", did you mean {nearest}? (keys: {})", known.join(", "))
 }
 
 /// The values of a table and its nested tables by dotted key.

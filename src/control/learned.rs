@@ -26,12 +26,12 @@ pub struct Learned<'a> {
 /// The model, if it is one of the pendulum.
 ///
 /// # Errors
-/// For another model, naming the preset.
+/// For another model, naming a preset that fits.
 pub fn pendulum_model(model: &Model) -> Result<&Sequence> {
     let refused = || {
         Error::Failed(format!(
             "{} has not learned how torques move a pendulum; give a checkpoint of lstm-pendulum",
-            model.config.preset
+            model.config.name()
         ))
     };
     let Family::Sequence(net) = &model.family else { return Err(refused()) };

@@ -1,6 +1,6 @@
 //! What an image loses before a model gives it back: its colour, or its detail.
 
-/// Pixels of a side that become one in [`Reduction::Quarter`].
+/// Pixels of a side that become one in [`Reduction::Small`].
 const FACTOR: usize = 4;
 
 /// Rec. 601 weights of red, green and blue in thousandths.
@@ -12,7 +12,7 @@ pub enum Reduction {
     /// One channel: the luma of red, green and blue (Rec. 601), the mean of other channels.
     Grey,
     /// A quarter of the height and width: the mean of each 4x4 block, cut off at the lower and right border.
-    Quarter,
+    Small,
 }
 
 impl Reduction {
@@ -20,7 +20,7 @@ impl Reduction {
     pub fn size(self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
         match self {
             Reduction::Grey => [height, width, 1],
-            Reduction::Quarter => [height.div_ceil(FACTOR), width.div_ceil(FACTOR), channels],
+            Reduction::Small => [height.div_ceil(FACTOR), width.div_ceil(FACTOR), channels],
         }
     }
 
@@ -42,7 +42,7 @@ impl Reduction {
                     byte(sum, weight)
                 })
                 .collect(),
-            Reduction::Quarter => {
+            Reduction::Small => {
                 let [small_height, small_width, _] = self.size(size);
                 let mut small = Vec::with_capacity(small_height * small_width * channels);
                 for (top_row, left) in
@@ -92,17 +92,17 @@ mod tests {
     fn a_quarter_is_the_mean_of_blocks_cut_off_at_the_border() {
         // 5x6, one channel: blocks of 4x4, 4x2, 1x4 and 1x2 pixels.
         let image: Vec<u32> = (0..30).map(|i| if i / 6 < 4 { i % 6 } else { 100 }).collect();
-        assert_eq!(Reduction::Quarter.size([5, 6, 1]), [2, 2, 1]);
-        assert_eq!(Reduction::Quarter.apply(&image, [5, 6, 1], 255), [2, 5, 100, 100]);
+        assert_eq!(Reduction::Small.size([5, 6, 1]), [2, 2, 1]);
+        assert_eq!(Reduction::Small.apply(&image, [5, 6, 1], 255), [2, 5, 100, 100]);
         let two = [[1, 0]; 16].concat();
-        assert_eq!(Reduction::Quarter.apply(&two, [4, 4, 2], 1), [255, 0]);
+        assert_eq!(Reduction::Small.apply(&two, [4, 4, 2], 1), [255, 0]);
         let bits: Vec<u32> = (0..16).map(|i| u32::from(i < 4)).collect();
-        assert_eq!(Reduction::Quarter.apply(&bits, [4, 4, 1], 1), [64]);
+        assert_eq!(Reduction::Small.apply(&bits, [4, 4, 1], 1), [64]);
     }
 
     #[test]
     fn enlarging_repeats_what_stands_for_several_pixels() {
-        assert_eq!(Reduction::Quarter.enlarged(&[1, 2], [1, 6, 1]), [1, 1, 1, 1, 2, 2]);
+        assert_eq!(Reduction::Small.enlarged(&[1, 2], [1, 6, 1]), [1, 1, 1, 1, 2, 2]);
         assert_eq!(Reduction::Grey.enlarged(&[1, 2], [1, 2, 3]), [1, 2]);
     }
 }

@@ -2,9 +2,10 @@
 
 use super::likelihood::{BATCH, one_pass};
 use crate::backend::{self, Backend, Feed, Scalars};
+use crate::config::Distribution;
 use crate::data::{Batches, Images, Order};
 use crate::error::{Error, Result};
-use crate::models::{Family, LEAST_LOGVAR, Model, Observations, Sequence, Values};
+use crate::models::{Family, LEAST_LOGVAR, Model, Observations, Sequence};
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
@@ -25,13 +26,13 @@ pub struct Futures {
 /// The sequence model of a checkpoint.
 ///
 /// # Errors
-/// For a model of another family, naming presets of this one.
+/// For a model of another family, naming presets of this family.
 pub fn sequence_of(model: &Model) -> Result<&Sequence> {
     match &model.family {
         Family::Sequence(net) => Ok(net),
         _ => Err(Error::Failed(format!(
             "{} does not model sequences; give a checkpoint of lstm-oscillator, lstm-pendulum or lstm-rows-mnist",
-            model.config.preset
+            model.config.name()
         ))),
     }
 }
@@ -102,10 +103,10 @@ impl Memoryless {
                 n += 1.0;
             }
         }
-        let place = |[sum, squares]: [f64; 2]| match observations.values {
+        let place = |[sum, squares]: [f64; 2]| match observations.distribution {
             // One success and one failure more than were seen: no value is impossible.
-            Values::Binary => [(sum + 1.0) / (n + 2.0), 0.0],
-            Values::Normal => {
+            Distribution::Bernoulli => [(sum + 1.0) / (n + 2.0), 0.0],
+            Distribution::Normal => {
                 let (mean, least) = (sum / n, f64::from(LEAST_LOGVAR).exp());
                 [mean, (squares / n - mean * mean).max(least)]
             }
@@ -115,14 +116,14 @@ impl Memoryless {
 
     /// Nats of the predicted values of a sequence `[t, w]` from step `given` on.
     fn nll(&self, sequence: &[f32], given: usize) -> f64 {
-        let Observations { width, values, .. } = self.observations;
+        let Observations { width, distribution, .. } = self.observations;
         let predicted = self.observations.predicted();
         let rows = sequence.chunks(width).zip(self.places.chunks(width)).skip(given);
         let pairs = rows.flat_map(|(row, places)| row[..predicted].iter().zip(places));
         pairs
-            .map(|(value, [mean, variance])| match values {
-                Values::Binary => -(if *value > 0.5 { *mean } else { 1.0 - mean }).ln(),
-                Values::Normal => 0.5 * ((TAU * variance).ln() + (f64::from(*value) - mean).powi(2) / variance),
+            .map(|(value, [mean, variance])| match distribution {
+                Distribution::Bernoulli => -(if *value > 0.5 { *mean } else { 1.0 - mean }).ln(),
+                Distribution::Normal => 0.5 * ((TAU * variance).ln() + (f64::from(*value) - mean).powi(2) / variance),
             })
             .sum()
     }

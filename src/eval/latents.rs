@@ -27,7 +27,7 @@ fn latent_of(model: &Model) -> Result<&Latent> {
         Family::Latent(net) => Ok(net),
         _ => Err(Error::Failed(format!(
             "{} does not encode images; give a checkpoint of autoencoder-mnist, vae-mnist or vae-mlp-mnist",
-            model.config.preset
+            model.config.name()
         ))),
     }
 }

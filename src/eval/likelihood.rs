@@ -1,10 +1,11 @@
 //! Exact likelihoods, the evidence lower bound, and the importance-weighted bound.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
+use crate::config::Distribution;
 use crate::data::{Batch, Batches, Binarize, Images, Levels, Order, Split};
 use crate::error::{Error, Result};
 use crate::likelihood::{Condition, Estimate, Likelihood, Protocol, Source};
-use crate::models::{Family, Model, Values};
+use crate::models::{Family, Model};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ pub fn evaluate(
         images: images.len(),
     };
     let row = |estimate, nats| Likelihood {
-        model: model.config.preset.clone(),
+        model: model.config.name().to_string(),
         nats,
         protocol: protocol(estimate),
         source: Source::Run(name.to_string()),
@@ -80,7 +81,7 @@ pub fn evaluate(
             Ok(Evaluation { likelihoods: vec![row(estimate, nll)], terms: None })
         }
         Family::Sequence(net) => {
-            let density = net.observations().values == Values::Normal;
+            let density = net.observations().distribution == Distribution::Normal;
             let estimate = if density { Estimate::Density } else { Estimate::Exact };
             let nll = exact(backend, net.likelihood(options.batch), batches)?;
             Ok(Evaluation { likelihoods: vec![row(estimate, nll)], terms: None })
@@ -91,7 +92,7 @@ pub fn evaluate(
             let likelihoods = vec![row(Estimate::Elbo, elbo), row(Estimate::Iwae(iwae_k.max(1)), bound.iwae)];
             Ok(Evaluation { likelihoods, terms: Some((bound.reconstruction, bound.kl)) })
         }
-        _ => Err(Error::Failed(format!("{} has no likelihood; look at its samples instead", model.config.preset))),
+        _ => Err(Error::Failed(format!("{} has no likelihood; look at its samples instead", model.config.name()))),
     }
 }
 

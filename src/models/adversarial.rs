@@ -5,7 +5,7 @@
 //! then the generator from the critic that has just learned, on the same generated batch. Further critic steps are a
 //! plan of their own that runs first.
 
-use super::size;
+use super::required;
 use crate::config::{Config, Objective};
 use crate::error::{Error, Result};
 use crate::nn::{BatchNorm, Conv, ConvTranspose, Env, Init, Mode, ParamSet};
@@ -17,7 +17,8 @@ use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
 use crate::tape::{Tape, Var};
 
-const SIDE: usize = 32;
+/// Height and width of what the generator draws and the critic sees.
+pub(super) const SIDE: usize = 32;
 const SLOPE: f32 = 0.2;
 /// Standard deviation of the initial weights (Radford et al. 2016, section 4).
 const STD: f32 = 0.02;
@@ -32,7 +33,8 @@ pub struct Gan {
     critic_learner: Learner,
     game: Game,
     critic_steps: usize,
-    channels: usize,
+    /// Height, width and channels of the images, without padding.
+    image: [usize; 3],
     /// Dimensions of z.
     pub latent: usize,
 }
@@ -63,8 +65,10 @@ struct Critic {
 
 impl Gan {
     /// Declares the parameters: `g.t1 g.n1 .. g.t4` and `d.c1 d.c2 d.n2 d.c3 d.n3 d.c4`.
-    pub(super) fn new(set: &mut ParamSet, config: &Config, channels: usize) -> Result<Self> {
-        let (c, latent) = (size(config.model.channels, "channels")?, size(config.model.latent, "latent")?);
+    pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
+        let (c, latent) = (required(config.model.channels, "channels")?, required(config.model.latent, "latent")?);
+        let image = image_of(config)?;
+        let channels = image[2];
         let objective = config.objective.unwrap_or(Objective::NonSaturating);
         if objective == Objective::Hinge {
             let known = "minimax, non-saturating, lsgan, wgan or wgan-gp";
@@ -85,7 +89,12 @@ impl Gan {
         };
         let critic_steps = config.critic_steps.unwrap_or(1) as usize;
         let set = set.clone();
-        Ok(Gan { set, generator, critic, generator_learner, critic_learner, game, critic_steps, channels, latent })
+        Ok(Gan { set, generator, critic, generator_learner, critic_learner, game, critic_steps, image, latent })
+    }
+
+    /// Height, width and channels of its images, which it pads to 32x32.
+    pub fn image(&self) -> [usize; 3] {
+        self.image
     }
 
     /// The plans of one step: `critic_steps - 1` of the critic alone, then one of both.
@@ -124,7 +133,7 @@ impl Gan {
     }
 
     fn images(&self, t: &Tape, name: &str, batch: usize) -> Var {
-        t.input(name, Meta::f32([batch, SIDE, SIDE, self.channels]))
+        t.input(name, Meta::f32([batch, SIDE, SIDE, self.image[2]]))
     }
 
     /// The critic learns to tell `real` from `fake`; in `env` it is the new one from here on.
@@ -183,6 +192,20 @@ impl Gan {
         t.output("image", self.generator.forward(&env, z));
         Plan::new("gan.decode", &t)
     }
+}
+
+/// The images that `config` describes by `model.height`, `model.width` and `model.colours`.
+fn image_of(config: &Config) -> Result<[usize; 3]> {
+    let model = &config.model;
+    let [height, width] = [(model.height, "height"), (model.width, "width")].map(|(value, key)| required(value, key));
+    let image = [height?, width?, required(model.colours, "colours")?];
+    if image[0].max(image[1]) > SIDE {
+        let (name, [height, width, _]) = (config.name(), image);
+        return Err(Error::Usage(format!(
+            "{name} draws images of at most {SIDE}x{SIDE}, not {height}x{width}; set model.height and model.width"
+        )));
+    }
+    Ok(image)
 }
 
 impl Generator {

@@ -3,8 +3,8 @@
 //! Encoder q(z | x) = N(mu, exp logvar), prior N(0, I), decoder p(x | z) = Bernoulli(logits). Training maximises the
 //! evidence lower bound E_q[log p(x | z)] - KL(q || p) (eq. 3), with one reparameterised sample an image (eq. 10).
 
-use super::size;
-use crate::config::Config;
+use super::required;
+use crate::config::{Config, NetworkKind};
 use crate::error::Result;
 use crate::nn::{Conv, ConvTranspose, Env, Linear, Mode, ParamSet};
 use crate::optim::Learner;
@@ -62,20 +62,20 @@ struct Convolutional {
 impl Latent {
     /// Declares the parameters: `e1 e2 ef mu lv d1 d2 t1 t2`, or `fc1 mu lv fc3 fc4`; no `lv` in a plain autoencoder.
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
-        let (hidden, dims) = (size(config.model.hidden, "hidden")?, size(config.model.latent, "latent")?);
-        let variational = config.preset != "autoencoder-mnist";
+        let (hidden, dims) = (required(config.model.hidden, "hidden")?, required(config.model.latent, "latent")?);
+        let variational = config.network != NetworkKind::Autoencoder;
         let halves = |set: &mut ParamSet| {
             let mu = Linear::new(set, "mu", hidden, dims);
             (mu, variational.then(|| Linear::new(set, "lv", hidden, dims)))
         };
-        let (body, mu, logvar) = if config.preset == "vae-mlp-mnist" {
+        let (body, mu, logvar) = if config.network == NetworkKind::VaeMlp {
             let fc1 = Linear::new(set, "fc1", SIDE * SIDE, hidden);
             let (mu, logvar) = halves(set);
             let fc3 = Linear::new(set, "fc3", dims, hidden);
             let fc4 = Linear::new(set, "fc4", hidden, SIDE * SIDE);
             (Body::Dense(Box::new(Dense { fc1, fc3, fc4 })), mu, logvar)
         } else {
-            let c = size(config.model.channels, "channels")?;
+            let c = required(config.model.channels, "channels")?;
             let (map, halve) = ([SIDE / 4, SIDE / 4, 2 * c], ConvAttrs::new(2, 1));
             let e1 = Conv::new(set, "e1", [1, c], 4, halve);
             let e2 = Conv::new(set, "e2", [c, 2 * c], 4, halve);
@@ -90,6 +90,11 @@ impl Latent {
         let weights = set.weights().cloned().collect();
         let learner = Learner::new(set, weights, config, Scalar::Step);
         Ok(Latent { set: set.clone(), body, mu, logvar, dims, learner })
+    }
+
+    /// Height, width and channels of its images.
+    pub fn image(&self) -> [usize; 3] {
+        [SIDE, SIDE, 1]
     }
 
     /// Whether there is a density: false for the plain autoencoder.

@@ -8,9 +8,9 @@ mod sequence;
 pub use adversarial::Gan;
 pub use autoregressive::{Autoregressive, Given, Network, Pixels};
 pub use latent::Latent;
-pub use sequence::{LEAST_LOGVAR, Observations, Prediction, Sequence, Values};
+pub use sequence::{LEAST_LOGVAR, Observations, Prediction, Sequence};
 
-use crate::config::Config;
+use crate::config::{Config, NetworkKind};
 use crate::data::{Batch, BatchOptions, Batches, Images, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::nn::ParamSet;
@@ -50,31 +50,24 @@ impl Model {
     /// [`Error::Usage`] for sizes that do not fit together.
     pub fn new(config: &Config) -> Result<Model> {
         let mut set = ParamSet::new();
-        let (image, family) = match config.preset.as_str() {
-            "pixelcnn-mnist"
-            | "pixelcnn-cifar"
-            | "gated-pixelcnn-mnist"
-            | "row-lstm-mnist"
-            | "row-lstm-cifar"
-            | "diagonal-bilstm-mnist"
-            | "diagonal-bilstm-cifar"
-            | "colorize-cifar"
-            | "superres-mnist"
-            | "superres-cifar" => {
+        let (image, family) = match config.network {
+            NetworkKind::PixelCnn | NetworkKind::GatedPixelCnn | NetworkKind::RowLstm | NetworkKind::DiagonalBiLstm => {
                 let net = Autoregressive::new(&mut set, config)?;
                 (net.pixels().size, Family::Autoregressive(net))
             }
-            "vae-mnist" | "vae-mlp-mnist" | "autoencoder-mnist" => {
-                ([28, 28, 1], Family::Latent(Latent::new(&mut set, config)?))
+            NetworkKind::Vae | NetworkKind::VaeMlp | NetworkKind::Autoencoder => {
+                let net = Latent::new(&mut set, config)?;
+                (net.image(), Family::Latent(net))
             }
-            "lstm-oscillator" | "lstm-pendulum" | "lstm-rows-mnist" => {
+            NetworkKind::Lstm => {
                 let net = Sequence::new(&mut set, config)?;
                 let Observations { steps, width, .. } = net.observations();
                 ([steps, width, 1], Family::Sequence(net))
             }
-            "gan-mnist" => ([28, 28, 1], Family::Adversarial(Gan::new(&mut set, config, 1)?)),
-            "dcgan-cifar" => ([32, 32, 3], Family::Adversarial(Gan::new(&mut set, config, 3)?)),
-            other => return Err(Error::Usage(format!("preset {other:?} has no model"))),
+            NetworkKind::Dcgan => {
+                let net = Gan::new(&mut set, config)?;
+                (net.image(), Family::Adversarial(net))
+            }
         };
         Ok(Model { config: config.clone(), set, image, family })
     }
@@ -90,7 +83,7 @@ impl Model {
         }
     }
 
-    /// Classes that it asks for to be told; 0 where it asks for none.
+    /// Classes that it is conditional on; 0 if it is not conditional on a class.
     pub fn classes(&self) -> usize {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().classes,
@@ -109,8 +102,8 @@ impl Model {
     /// How the images of a batch are prepared.
     pub fn batch_options(&self, order: Order) -> BatchOptions {
         let (range, pad_to) = match self.family {
-            Family::Adversarial(_) => (Range::Symmetric, Some(32)),
-            _ => (Range::Unit, None),
+            Family::Adversarial(_) => (Range::Symmetric, Some(adversarial::SIDE)),
+            Family::Autoregressive(_) | Family::Latent(_) | Family::Sequence(_) => (Range::Unit, None),
         };
         let config = &self.config;
         let (binarize, reduction) = (config.binarize, self.reduction());
@@ -127,7 +120,7 @@ impl Model {
     }
 }
 
-/// A model size that the preset must have.
-fn size(value: Option<usize>, key: &str) -> Result<usize> {
+/// A key of the model that its network must have.
+fn required<T>(value: Option<T>, key: &str) -> Result<T> {
     value.ok_or_else(|| Error::Usage(format!("this model needs the key model.{key}")))
 }

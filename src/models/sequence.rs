@@ -6,8 +6,8 @@
 //! observation are independent, each binary or normal. The model reads whole sequences at once where they are known; to draw
 //! them, and to plan, it goes step by step with its state as input and output.
 
-use super::size;
-use crate::config::Config;
+use super::required;
+use crate::config::{Config, Distribution};
 use crate::error::Result;
 use crate::nn::{Env, Linear, Lstm, Mode, ParamSet};
 use crate::optim::Learner;
@@ -34,29 +34,20 @@ pub struct Observations {
     /// How many of them, at the end, are actions.
     pub actions: usize,
     /// How the others are distributed.
-    pub values: Values,
-}
-
-/// How the values of an observation are distributed, given the past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Values {
-    /// 0 or 1.
-    Binary,
-    /// Normal.
-    Normal,
+    pub distribution: Distribution,
 }
 
 impl Observations {
     fn new(config: &Config) -> Result<Self> {
-        let steps = size(config.model.height, "height")?;
-        let width = size(config.model.width, "width")?;
-        let values = if config.preset == "lstm-rows-mnist" { Values::Binary } else { Values::Normal };
-        let actions = usize::from(config.preset == "lstm-pendulum");
+        let steps = required(config.model.height, "height")?;
+        let width = required(config.model.width, "width")?;
+        let actions = required(config.model.actions, "actions")?;
+        let distribution = required(config.model.distribution, "distribution")?;
         if actions >= width {
             let reason = format!("model.width must be above {actions}, the number of its actions");
-            return Err(crate::Error::Usage(format!("{} has observations of {width} values; {reason}", config.preset)));
+            return Err(crate::Error::Usage(format!("{} has observations of {width} values; {reason}", config.name())));
         }
-        Ok(Observations { steps, width, actions, values })
+        Ok(Observations { steps, width, actions, distribution })
     }
 
     /// Values of an observation that are predicted.
@@ -71,7 +62,7 @@ impl Observations {
 
     /// Levels that the values of the training data have.
     pub fn levels(&self) -> usize {
-        if self.values == Values::Binary { 2 } else { 256 }
+        if self.distribution == Distribution::Bernoulli { 2 } else { 256 }
     }
 }
 
@@ -79,7 +70,7 @@ impl Observations {
 #[derive(Clone, Copy, Debug)]
 pub enum Prediction {
     /// Logits of each value `[m, p]`.
-    Binary { logits: Var },
+    Bernoulli { logits: Var },
     /// Mean and log variance of each value `[m, p]`.
     Normal { mean: Var, logvar: Var },
 }
@@ -89,7 +80,7 @@ impl Prediction {
     #[track_caller]
     pub fn nll(&self, t: &Tape, x: Var) -> Var {
         match *self {
-            Prediction::Binary { logits } => t.bce_with_logits(logits, x),
+            Prediction::Bernoulli { logits } => t.bce_with_logits(logits, x),
             // (log 2 pi + logvar + (x - mean)^2 / var) / 2
             Prediction::Normal { mean, logvar } => {
                 let square = t.mul(t.mse(x, mean), t.exp(t.scale(logvar, -1.0)));
@@ -102,7 +93,7 @@ impl Prediction {
     #[track_caller]
     pub fn mean(&self, t: &Tape) -> Var {
         match *self {
-            Prediction::Binary { logits } => t.sigmoid(logits),
+            Prediction::Bernoulli { logits } => t.sigmoid(logits),
             Prediction::Normal { mean, .. } => mean,
         }
     }
@@ -111,7 +102,7 @@ impl Prediction {
     #[track_caller]
     fn draw(&self, t: &Tape, noise: Var, temperature: Var) -> Var {
         match *self {
-            Prediction::Binary { logits } => t.bernoulli(logits, noise, temperature),
+            Prediction::Bernoulli { logits } => t.bernoulli(logits, noise, temperature),
             Prediction::Normal { mean, logvar } => {
                 t.clamp(t.reparameterize(mean, logvar, t.mul_scalar(noise, temperature)), 0.0, 1.0)
             }
@@ -139,9 +130,10 @@ impl Sequence {
     /// Declares the parameters: `lstm.{weight_ih,weight_hh,bias}`, `head`.
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let observations = Observations::new(config)?;
-        let units = size(config.model.hidden, "hidden")?;
+        let units = required(config.model.hidden, "hidden")?;
         let lstm = Lstm::new(set, "lstm", observations.width, units);
-        let outputs = if observations.values == Values::Binary { 1 } else { 2 } * observations.predicted();
+        let outputs =
+            if observations.distribution == Distribution::Bernoulli { 1 } else { 2 } * observations.predicted();
         let head = Linear::new(set, "head", units, outputs);
         let weights = set.weights().cloned().collect();
         let learner = Learner::new(set, weights, config, Scalar::Step);
@@ -169,8 +161,8 @@ impl Sequence {
     fn predict(&self, env: &Env, before: Var, h: Var) -> Prediction {
         let (t, p) = (env.t, self.observations.predicted());
         let y = self.head.forward(env, h);
-        if self.observations.values == Values::Binary {
-            return Prediction::Binary { logits: y };
+        if self.observations.distribution == Distribution::Bernoulli {
+            return Prediction::Bernoulli { logits: y };
         }
         let mean = t.add(t.channels(before, 0, p), t.channels(y, 0, p));
         // Close to the raw value where that is well above the least.
@@ -231,7 +223,7 @@ impl Sequence {
     /// place in it alone.
     pub fn noise(&self, batch: usize) -> Plan {
         let t = Tape::new();
-        let dist = if self.observations.values == Values::Binary { Dist::Uniform } else { Dist::Normal };
+        let dist = if self.observations.distribution == Distribution::Bernoulli { Dist::Uniform } else { Dist::Normal };
         let shape = [batch, self.observations.steps, self.observations.predicted()];
         t.output("noise", t.random_by_image(dist, Stream::Pixel, shape));
         Plan::new("sequence.noise", &t)

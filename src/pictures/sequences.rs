@@ -1,6 +1,7 @@
 //! Time series as pictures: curves over time, values from 0 at the lower edge to 1 at the upper.
 
-use crate::models::{Family, Model, Values};
+use crate::config::Distribution;
+use crate::models::{Family, Model};
 
 /// Height, width and channels of a panel.
 pub const PANEL: [usize; 3] = [120, 320, 3];
@@ -98,7 +99,9 @@ pub fn panels(bytes: &[u8], [steps, width, _]: [usize; 3]) -> (Vec<u8>, [usize; 
 /// others as they are.
 pub fn as_pictures(model: &Model, images: Vec<u8>) -> (Vec<u8>, [usize; 3]) {
     match &model.family {
-        Family::Sequence(net) if net.observations().values == Values::Normal => panels(&images, model.image),
+        Family::Sequence(net) if net.observations().distribution == Distribution::Normal => {
+            panels(&images, model.image)
+        }
         _ => (images, model.image),
     }
 }

@@ -38,7 +38,7 @@ impl RunReport<'_> {
     /// [`Error::File`] where a file of the run folder cannot be read.
     pub fn page(&self) -> Result<Report> {
         let (text, config, rows) = self.read()?;
-        let mut report = Report::new(&config.preset, subtitle(&config));
+        let mut report = Report::new(config.name(), subtitle(&config));
         report.summary = self.summary(&config, &rows);
         report.sections.push(Section { heading: "Samples".to_string(), blocks: self.samples()? });
         report.sections.push(Section { heading: "Training".to_string(), blocks: charts(&rows) });
@@ -60,7 +60,7 @@ impl RunReport<'_> {
     /// [`Error::File`] where a file of the run folder cannot be read.
     pub fn section(&self, heading: &str) -> Result<Section> {
         let (text, config, rows) = self.read()?;
-        let mut blocks = vec![Block::Text(format!("{}: {}", config.preset, subtitle(&config)))];
+        let mut blocks = vec![Block::Text(format!("{}: {}", config.name(), subtitle(&config)))];
         blocks.push(Block::Facts(self.summary(&config, &rows)));
         let titled = |title: &str, inner: Vec<Block>| {
             let heading = (!inner.is_empty()).then(|| Block::Heading(title.to_string()));

@@ -124,7 +124,7 @@ impl Checkpoint {
             return Ok(());
         }
         let reason = format!("its tensors are not those of this model ({})", found.join("; "));
-        Err(Error::file(path, reason, "use the checkpoint with the preset and model sizes that it was trained with"))
+        Err(Error::file(path, reason, "use the checkpoint with the network and model sizes that it was trained with"))
     }
 
     /// Writes the checkpoint to `path` so that a crash at any moment leaves either the old file or the new

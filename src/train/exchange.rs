@@ -13,7 +13,7 @@ use std::path::Path;
 const MAX_BYTES: u64 = 4 << 30;
 
 /// What can be done about a file of weights that does not fit.
-const REMEDY: &str = "export the weights again from a model of this preset and these sizes";
+const REMEDY: &str = "export the weights again from a model of this network and these sizes";
 
 /// Writes the weights and running statistics of a checkpoint in PyTorch's layout: `first.weight`, not
 /// `params/first.weight`. Where `set` has moving averages, their values take the place of the weights'. Returns how many

@@ -83,12 +83,12 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
             "{} has images of {}, but {} models images of {}; choose a data set of that size",
             images.name(),
             text(size),
-            model.config.preset,
+            model.config.name(),
             text(model.image)
         )));
     }
     check_labels(model, images)?;
-    let preset = &model.config.preset;
+    let name = model.config.name();
     let wanted = match &model.family {
         Family::Autoregressive(net) => Some(net.pixels().levels),
         Family::Latent(net) => net.is_variational().then_some(2),
@@ -99,12 +99,12 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
     match (wanted, have) {
         (2, Levels::Binary) | (256, Levels::Grey256) => Ok(()),
         (2, Levels::Grey256) => {
-            Err(Error::Usage(format!("{preset} models binary pixels; set binarize to static, dynamic or threshold")))
+            Err(Error::Usage(format!("{name} models binary pixels; set binarize to static, dynamic or threshold")))
         }
         (256, Levels::Binary) => {
             let or = if model.config.model.levels.is_some() { ", or model.levels to 2" } else { "" };
             Err(Error::Usage(format!(
-                "{preset} models 256 levels, but the pixels of {} are binary here; set binarize to none with a grey or \
+                "{name} models 256 levels, but the pixels of {} are binary here; set binarize to none with a grey or \
                  colour data set{or}",
                 images.name()
             )))
@@ -123,7 +123,7 @@ fn check_labels(model: &Model, images: &Images) -> Result<()> {
         (_, 0) => Err(Error::Failed(format!(
             "{name} has no labels, but {} is conditional on {classes} classes; choose a set that has them, like mnist, or \
              set model.classes to 0",
-            model.config.preset
+            model.config.name()
         ))),
         _ if have > classes => Err(Error::Failed(format!(
             "{name} has {have} classes, but the model knows {classes}; set model.classes to {have}"

@@ -2,6 +2,7 @@
 
 use super::{models, network};
 use pixtape::backend::{self, Backend};
+use pixtape::config::NetworkKind;
 use pixtape::eval::causality::{Subject, Support, supports};
 use pixtape::models::Model;
 use pixtape::nn::{Conv, Env, ParamSet};
@@ -18,7 +19,7 @@ fn support_of(model: &Model) -> Support {
     let mut last = (0, 0);
     let [by_gradient, by_perturbation] =
         supports(&mut *device(), &model.set, network(model), &mut |done, of| last = (done, of)).unwrap();
-    let name = &model.config.preset;
+    let name = model.config.name();
     assert_eq!(last.0, last.1, "{name}: progress ends when everything is done");
     assert_eq!(by_gradient.differences(&by_perturbation), Vec::<[usize; 2]>::new(), "{name}: the two ways differ");
     by_gradient
@@ -52,7 +53,7 @@ fn colours_are_exact(name: &str, support: &Support) -> bool {
 fn no_autoregressive_model_leaks_and_colours_see_those_before_them() {
     for (size, levels) in [([7, 6, 1], 2), ([6, 5, 3], 4), ([1, 9, 1], 2), ([8, 1, 3], 3)] {
         for model in models(size, levels) {
-            let (name, support) = (&model.config.preset, support_of(&model));
+            let (name, support) = (model.config.name(), support_of(&model));
             assert_eq!(support.leaks(), Vec::<[usize; 2]>::new(), "{name} {size:?}");
             assert!(colours_are_exact(name, &support), "{name} {size:?}: colours");
             // A context of some size: the last output sees more than its neighbours.
@@ -127,27 +128,28 @@ fn contexts_are_those_of_the_papers_and_only_the_plain_pixelcnn_has_a_blind_spot
     let (mut plain, mut gated) = (0, 0);
     for model in models([size[0], size[1], 1], 2) {
         let support = support_of(&model);
-        let want: &dyn Fn(usize) -> Vec<usize> = match model.config.preset.as_str() {
-            name if name.starts_with("pixelcnn") => {
+        let name = model.config.name();
+        let want: &dyn Fn(usize) -> Vec<usize> = match model.config.network {
+            NetworkKind::PixelCnn => {
                 plain += 1;
                 assert!(support.blind_outputs() > 0, "{name} has no blind spot");
                 &|pixel| context_of_pixelcnn(size, pixel, 2)
             }
-            name if name.starts_with("gated-pixelcnn") => {
+            NetworkKind::GatedPixelCnn => {
                 gated += 1;
                 assert_eq!(support.blind_outputs(), 0, "{name} has a blind spot");
                 &|pixel| context_of_gated(size, pixel, 3, model.config.model.kernel.unwrap())
             }
-            "row-lstm-mnist" => &|pixel| context_of_row_lstm(size, pixel, 3),
-            "diagonal-bilstm-mnist" => {
+            NetworkKind::RowLstm => &|pixel| context_of_row_lstm(size, pixel, 3),
+            NetworkKind::DiagonalBiLstm => {
                 // All that comes before but, far from it, the end of the row above: nothing in reach has seen it yet.
                 assert_eq!(support.blind_spot(6 * 13 + 2), [6 * 13 - 1]);
                 &|pixel| context_of_diagonal_bilstm(size, pixel)
             }
-            _ => continue,
+            other => panic!("{other} is not autoregressive"),
         };
         for pixel in 0..size[0] * size[1] {
-            assert_eq!(pixels_seen(&support, pixel), want(pixel), "{} pixel {pixel}", model.config.preset);
+            assert_eq!(pixels_seen(&support, pixel), want(pixel), "{name} pixel {pixel}");
         }
     }
     assert!(plain >= 2 && gated >= 2, "{plain} plain and {gated} gated models");

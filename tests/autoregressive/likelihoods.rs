@@ -57,7 +57,7 @@ fn every_distribution_sums_to_one(size: [usize; 3], levels: usize, images: usize
         let conditions = if network(&model).likelihood(1).inputs.len() > 1 { 3 } else { 1 };
         let all: Vec<Vec<f64>> = (0..conditions).map(|condition| probabilities(&model, condition)).collect();
         for p in &all {
-            let (name, sum) = (&model.config.preset, p.iter().sum::<f64>());
+            let (name, sum) = (model.config.name(), p.iter().sum::<f64>());
             assert_eq!(p.len(), images, "{name}");
             assert!((sum - 1.0).abs() <= TOLERANCE, "{name}: the probabilities of all images sum to {sum}");
             let uniform = 1.0 / images as f64;
@@ -66,7 +66,7 @@ fn every_distribution_sums_to_one(size: [usize; 3], levels: usize, images: usize
                 "{name}: weights that make every image equally likely test nothing"
             );
         }
-        assert!(conditions == 1 || all[0] != all[1], "{}: what it is told changes nothing", model.config.preset);
+        assert!(conditions == 1 || all[0] != all[1], "{}: what it is told changes nothing", model.config.name());
     }
 }
 

@@ -23,7 +23,7 @@ fn models([height, width, colours]: [usize; 3], levels: usize) -> Vec<Model> {
     let mut all = vec![];
     let is_autoregressive =
         |name: &&str| matches!(Model::new(&preset(name).unwrap()).unwrap().family, Family::Autoregressive(_));
-    for name in PRESETS.iter().map(|(name, ..)| *name).filter(is_autoregressive) {
+    for name in PRESETS.iter().map(|preset| preset.name).filter(is_autoregressive) {
         let mut config = preset(name).unwrap();
         let is_conditional = config.model.classes.is_some();
         for (key, value) in SMALL {
@@ -43,6 +43,6 @@ fn models([height, width, colours]: [usize; 3], levels: usize) -> Vec<Model> {
 }
 
 fn network(model: &Model) -> &Autoregressive {
-    let Family::Autoregressive(net) = &model.family else { panic!("{} is not autoregressive", model.config.preset) };
+    let Family::Autoregressive(net) = &model.family else { panic!("{} is not autoregressive", model.config.name()) };
     net
 }

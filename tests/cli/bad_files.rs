@@ -35,9 +35,9 @@ fn checkpoints_that_are_damaged_or_too_new() {
         ("absurd header", [&u64::MAX.to_le_bytes()[..], &sound[8..]].concat(), "truncated"),
         ("newer", with_header(&sound, "\"version\":\"1\"", "\"version\":\"2\""), "newer pixtape (version 2)"),
         ("foreign", with_header(&sound, "\"format\":\"pixtape-checkpoint\"", "\"format\":\"other\""), "\"other\" file"),
-        ("config", with_header(&sound, "preset = ", "preste = "), "it has no preset"),
+        ("config", with_header(&sound, "preset = ", "preste = "), "no key \"preste\""),
         ("preset", with_header(&sound, "vae-mlp-mnist", "vae-mlp-mnits"), "did you mean vae-mlp-mnist?"),
-        ("model", with_header(&sound, "vae-mlp-mnist", "vae-mnist"), "not those of this model"),
+        ("model", with_header(&sound, "vae-mlp-mnist", "vae-mnist"), "the network of vae-mnist is vae, not vae-mlp"),
         ("sizes", with_header(&sound, "hidden = 8", "hidden = 9"), "not those of this model"),
     ];
     for (what, bytes, part) in damaged {

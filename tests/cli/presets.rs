@@ -1,6 +1,8 @@
-//! Every preset trains, resumes bit for bit, and gives the same bits on any number of threads.
+//! Every preset and every network trains. Presets resume bit for bit, and give the same bits on any number of threads.
 
 use super::{Place, TINY, draw_colour_folder, is_png, tiny};
+use pixtape::config::{NetworkKind, preset};
+use pixtape::train::checkpoint::Checkpoint;
 
 #[test]
 fn every_preset_trains_resumes_exactly_and_samples() {
@@ -44,4 +46,43 @@ fn the_same_seed_gives_the_same_checkpoint_with_one_and_two_threads() {
         assert!(one == train("three", "--threads 3"), "{preset}: the number of threads changes the bits");
         assert!(one != train("other", "--set seed=4"), "{preset}: the seed changes nothing");
     }
+}
+
+#[test]
+fn every_network_trains_by_its_name_and_gives_the_bits_of_its_first_preset() {
+    let place = Place::new();
+    for network in NetworkKind::ALL {
+        let is_first = |(name, _): &(&str, &str)| preset(name).unwrap().network == network;
+        let (first, _) = TINY.into_iter().find(is_first).unwrap();
+        let by_preset = tiny(first, 2, "preset");
+        place.ok(&by_preset);
+        place.ok(&by_preset.replace(first, network.name()).replace("--out preset", "--out network"));
+        let [one, other] = ["preset", "network"].map(|run| {
+            let last = place.path(&format!("{run}/checkpoints/step-000002.safetensors"));
+            Checkpoint::load(&last).unwrap()
+        });
+        assert_eq!(one.tensors, other.tensors, "{network}");
+        assert!(one.config.contains(&format!("preset = \"{first}\"")) && !other.config.contains("preset"), "{network}");
+        assert!(other.config.starts_with(&format!("network = \"{network}\"")), "{}", other.config);
+        for run in ["preset", "network"] {
+            std::fs::remove_dir_all(place.path(run)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_configuration_without_a_preset_trains() {
+    let place = Place::new();
+    let text = "network = \"vae-mlp\"\ndata = \"glyphs\"\nsteps = 2\nbatch = 8\n[model]\nhidden = 8\nlatent = 3\n";
+    place.write("my.toml", text.as_bytes());
+    place.ok("train my.toml --no-eval");
+    assert!(place.path("runs/vae-mlp/checkpoints/step-000002.safetensors").is_file());
+    let told = place.json("eval runs/vae-mlp --images 20");
+    assert_eq!((&told["model"], &told["step"]), (&"vae-mlp".into(), &2.into()));
+    let again = String::from_utf8(place.bytes("runs/vae-mlp/config.toml")).unwrap();
+    assert!(again.starts_with("network = \"vae-mlp\"\ndata = \"glyphs\"\n"), "{again}");
+    place.ok("train vae-mlp --resume runs/vae-mlp --steps 3 --no-eval");
+    let refused = ["is one of vae-mlp, not of vae-mlp-mnist"];
+    place.refused(2, "train vae-mlp-mnist --resume runs/vae-mlp --steps 4", &refused);
+    place.refused(2, "train vae --resume runs/vae-mlp --steps 4", &["is one of vae-mlp, not of vae;"]);
 }

@@ -109,7 +109,7 @@ macro_rules! test_every_preset {
         #[test]
         fn every_preset_is_here() {
             let all = [$($name),*];
-            assert!(pixtape::config::PRESETS.iter().all(|(name, ..)| all.contains(name)));
+            assert!(pixtape::config::PRESETS.iter().all(|preset| all.contains(&preset.name)));
         }
     };
     (@one [$(#[$attribute:meta])*] $run:path, $test:ident: $name:literal) => {

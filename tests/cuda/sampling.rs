@@ -14,7 +14,8 @@ const BATCH: usize = 3;
 /// Every autoregressive preset as a small network of 6 x 5 pixels, and the one that is told a class.
 fn models() -> Vec<(String, Model)> {
     let mut all = vec![];
-    for (name, classes) in PRESETS.iter().map(|(name, ..)| (*name, None)).chain([("gated-pixelcnn-mnist", Some(10))]) {
+    for (name, classes) in PRESETS.iter().map(|preset| (preset.name, None)).chain([("gated-pixelcnn-mnist", Some(10))])
+    {
         let mut config = preset(name).unwrap();
         let Family::Autoregressive(_) = Model::new(&config).unwrap().family else { continue };
         for setting in ["model.height=6", "model.width=5", "model.hidden=6", "model.head=12"] {

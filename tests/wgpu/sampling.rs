@@ -30,7 +30,7 @@ fn model(name: &str, settings: &[&str]) -> Option<Model> {
 }
 
 fn network(model: &Model) -> &Autoregressive {
-    let Family::Autoregressive(net) = &model.family else { panic!("{} is not autoregressive", model.config.preset) };
+    let Family::Autoregressive(net) = &model.family else { panic!("{} is not autoregressive", model.config.name()) };
     net
 }
 
@@ -104,7 +104,7 @@ fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
     let small = ["model.height=5", "model.width=4", "model.hidden=6", "model.head=12"];
     let classes = ("gated-pixelcnn-mnist", &["model.classes=10"][..]);
     let mut models = 0;
-    for (name, more) in PRESETS.iter().map(|(name, ..)| (*name, &[][..])).chain([classes]) {
+    for (name, more) in PRESETS.iter().map(|preset| (preset.name, &[][..])).chain([classes]) {
         let Some(model) = model(name, &[&small, more].concat()) else { continue };
         // A partial batch is among them.
         let (n, batch) = (4, 3);

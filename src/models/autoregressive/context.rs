@@ -30,7 +30,7 @@ impl Context {
         };
         let layers = match reduction {
             Reduction::Grey => [same("given.c1", cin, 7), same("given.c2", channels, 3), same("given.c3", channels, 3)],
-            Reduction::Quarter => {
+            Reduction::Small => {
                 let first = same("given.c1", cin, 3);
                 let last = same("given.c3", channels, 3);
                 let enlarge = ConvTranspose::new(set, "given.c2", [channels, channels], 4, ConvAttrs::new(4, 0));

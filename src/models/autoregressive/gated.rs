@@ -10,7 +10,7 @@
 use super::{Given, Pixels};
 use crate::config::Config;
 use crate::error::Result;
-use crate::models::size;
+use crate::models::required;
 use crate::nn::{Conv, Embedding, Env, ParamSet};
 use crate::tape::geometry::Mask;
 use crate::tape::record::ConvAttrs;
@@ -48,11 +48,12 @@ struct Layer {
 impl GatedPixelCnn {
     /// Declares the parameters: `layers.N.{v,v2h,h,ho}`, with classes also `layers.N.{class_v,class_h}`, `h1`, `h2`.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
-        let (p, head) = (size(config.model.hidden, "hidden")?, size(config.model.head, "head")?);
+        let (p, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
         let masked = ConvAttrs::masked(Mask::B, 1, colours);
-        let kernel = size(config.model.kernel, "kernel")?;
-        let layers = (0..size(config.model.layers, "layers")?).map(|i| Layer::new(set, i, p, kernel, pixels)).collect();
+        let kernel = required(config.model.kernel, "kernel")?;
+        let layers =
+            (0..required(config.model.layers, "layers")?).map(|i| Layer::new(set, i, p, kernel, pixels)).collect();
         let head1 = Conv::new(set, "h1", [p, head], 1, masked);
         let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, masked);
         Ok(GatedPixelCnn { pixels, layers, head1, head2 })

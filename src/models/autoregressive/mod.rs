@@ -16,7 +16,7 @@ pub use pixelcnn::PixelCnn;
 pub use pixelrnn::PixelRnn;
 pub use pixels::Pixels;
 
-use crate::config::Config;
+use crate::config::{Config, NetworkKind};
 use crate::error::{Error, Result};
 use crate::nn::{Env, Mode, ParamSet};
 use crate::optim::Learner;
@@ -56,17 +56,15 @@ pub struct Given {
 }
 
 impl Network {
-    /// Declares the parameters of the preset's network.
+    /// Declares the parameters of the configured network.
     fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
-        match config.preset.as_str() {
-            "pixelcnn-mnist" | "pixelcnn-cifar" | "colorize-cifar" | "superres-mnist" | "superres-cifar" => {
-                Ok(Network::PixelCnn(PixelCnn::new(set, config, pixels)?))
-            }
-            "gated-pixelcnn-mnist" => Ok(Network::Gated(GatedPixelCnn::new(set, config, pixels)?)),
-            "row-lstm-mnist" | "row-lstm-cifar" | "diagonal-bilstm-mnist" | "diagonal-bilstm-cifar" => {
+        match config.network {
+            NetworkKind::PixelCnn => Ok(Network::PixelCnn(PixelCnn::new(set, config, pixels)?)),
+            NetworkKind::GatedPixelCnn => Ok(Network::Gated(GatedPixelCnn::new(set, config, pixels)?)),
+            NetworkKind::RowLstm | NetworkKind::DiagonalBiLstm => {
                 Ok(Network::PixelRnn(PixelRnn::new(set, config, pixels)?))
             }
-            other => Err(Error::Usage(format!("preset {other:?} has no autoregressive network"))),
+            other => Err(Error::Usage(format!("the network {other} is not autoregressive"))),
         }
     }
 
@@ -91,7 +89,7 @@ impl Network {
 }
 
 impl Autoregressive {
-    /// Declares the parameters of the preset's network, and what its optimiser remembers.
+    /// Declares the parameters of the configured network, and what its optimiser remembers.
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let pixels = Pixels::new(config)?;
         let network = Network::new(set, config, pixels)?;

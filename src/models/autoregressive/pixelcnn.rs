@@ -5,7 +5,7 @@ use super::context::Context;
 use super::{Given, Pixels};
 use crate::config::Config;
 use crate::error::Result;
-use crate::models::size;
+use crate::models::required;
 use crate::nn::{Conv, Env, ParamSet};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
@@ -34,12 +34,12 @@ struct Block {
 impl PixelCnn {
     /// Declares the parameters: `first`, `blocks.N.{c1,c2,c3}`, `h1`, `h2`; those of the context where an image is given.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
-        let (h, head) = (size(config.model.hidden, "hidden")?, size(config.model.head, "head")?);
+        let (h, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
         let masked = |kind, kernel| ConvAttrs::masked(kind, kernel, colours);
         let first = Conv::new(set, "first", [colours, 2 * h], 7, masked(Mask::A, 7));
         let context = pixels.reduction.map(|reduction| Box::new(Context::new(set, reduction, pixels.size, 2 * h)));
-        let blocks = (0..size(config.model.blocks, "blocks")?)
+        let blocks = (0..required(config.model.blocks, "blocks")?)
             .map(|i| Block {
                 narrow: Conv::new(set, &format!("blocks.{i}.c1"), [2 * h, h], 1, masked(Mask::B, 1)),
                 spatial: Conv::new(set, &format!("blocks.{i}.c2"), [h, h], 3, masked(Mask::B, 3)),

@@ -2,9 +2,9 @@
 //! connection (figure 5, right).
 
 use super::Pixels;
-use crate::config::Config;
+use crate::config::{Config, NetworkKind};
 use crate::error::Result;
-use crate::models::size;
+use crate::models::required;
 use crate::nn::{Conv, DiagonalLstm, Env, ParamSet, RowLstm};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
@@ -36,15 +36,17 @@ enum Scan {
 
 impl PixelRnn {
     /// Declares the parameters: `first`, `layers.N.{w_is,w_ss,b,up}` (of a Diagonal LSTM `layers.N.{l_w_is,..,r_b,up}`), `h1`,
-    /// `h2`. The scans are diagonal where the preset has the key `model.directions`.
+    /// `h2`.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
-        let (h, head) = (size(config.model.hidden, "hidden")?, size(config.model.head, "head")?);
+        let (h, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
+        let is_diagonal = config.network == NetworkKind::DiagonalBiLstm;
+        let directions = if is_diagonal { Some(required(config.model.directions, "directions")?) } else { None };
         let pointwise = ConvAttrs::masked(Mask::B, 1, colours);
         let first = Conv::new(set, "first", [colours, 2 * h], 7, ConvAttrs::masked(Mask::A, 7, colours));
-        let layers = (0..size(config.model.layers, "layers")?).map(|i| {
+        let layers = (0..required(config.model.layers, "layers")?).map(|i| {
             let path = format!("layers.{i}");
-            let scan = match config.model.directions {
+            let scan = match directions {
                 Some(count) => Scan::Diagonal(Box::new(DiagonalLstm::new(set, &path, [2 * h, h], colours, count))),
                 None => Scan::Row(Box::new(RowLstm::new(set, &path, [2 * h, h], colours))),
             };

@@ -1,9 +1,9 @@
 //! What an autoregressive model predicts: the level of each colour of each pixel.
 
-use crate::config::Config;
+use crate::config::{Config, ReducedImage};
 use crate::data::Reduction;
 use crate::error::Result;
-use crate::models::size;
+use crate::models::required;
 use crate::shape::Meta;
 use crate::tape::{Tape, Var};
 
@@ -17,24 +17,20 @@ pub struct Pixels {
     pub size: [usize; 3],
     /// Levels, at least 2.
     pub levels: usize,
-    /// Classes that the images are told apart by, 0 where the model does not ask for any.
+    /// Classes that the model is conditional on; 0 if it is not conditional on a class.
     pub classes: usize,
-    /// How the image is made that the model is given, where it gives back what that one lacks.
+    /// How the reduced image is made that the model is conditional on, if it is.
     pub reduction: Option<Reduction>,
 }
 
 impl Pixels {
-    /// The images that `config` describes by `model.height`, `model.width`, `model.colours`, `model.levels` and, where the preset has
-    /// it, `model.classes`.
+    /// The images that `config` describes by `model.height`, `model.width`, `model.colours`, `model.levels` and, where the network
+    /// has them, `model.classes` and `model.reduced`.
     pub(super) fn new(config: &Config) -> Result<Self> {
         let m = &config.model;
-        let reduction = match config.preset.as_str() {
-            "colorize-cifar" => Some(Reduction::Grey),
-            "superres-mnist" | "superres-cifar" => Some(Reduction::Quarter),
-            _ => None,
-        };
+        let reduction = m.reduced.and_then(ReducedImage::reduction);
         let extents = [(m.height, "height"), (m.width, "width"), (m.colours, "colours"), (m.levels, "levels")];
-        let [height, width, colours, levels] = extents.map(|(value, key)| size(value, key));
+        let [height, width, colours, levels] = extents.map(|(value, key)| required(value, key));
         Ok(Pixels { size: [height?, width?, colours?], levels: levels?, classes: m.classes.unwrap_or(0), reduction })
     }
 
