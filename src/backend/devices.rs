@@ -2,7 +2,7 @@
 
 use super::{Backend, DeviceInfo, cpu};
 use crate::error::{Error, Result};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 /// The names that a device can be asked for by.
 pub const DEVICES: [&str; 4] = ["auto", "cpu", "cuda", "wgpu"];
@@ -17,9 +17,24 @@ pub fn unknown_device(name: &str) -> Error {
     Error::Usage(format!("there is no device \"{name}\"; name one of {} by --device", DEVICES.join(", ")))
 }
 
-/// Opens the device called `name`. `auto` takes an NVIDIA card, else an adapter that is hardware, else the CPU, and says on
-/// stderr which it took and why. A software adapter is used only where wgpu is asked for, with a warning. `threads` 0
-/// takes every core.
+/// Where sentences about the choice of a device go.
+static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Sets the function that is told which device `auto` has chosen and why, and that a device is slow: each sentence once per
+/// process. Nothing is said without a listener. The first listener stays.
+pub fn listen(listener: fn(&str)) {
+    LISTENER.get_or_init(|| listener);
+}
+
+fn say_once(said: &Once, sentence: &str) {
+    if let Some(listener) = LISTENER.get() {
+        said.call_once(|| listener(sentence));
+    }
+}
+
+/// Opens the device called `name`. `auto` takes an NVIDIA card, else an adapter that is hardware, else the CPU, and tells the
+/// listener which it took and why, see [`listen`]. A software adapter is used only where wgpu is asked for, with a warning.
+/// `threads` 0 takes every core.
 ///
 /// # Errors
 /// [`Error::Usage`] for a name that is none, see [`is_device`]; [`Error::Device`] for one that this build or machine lacks.
@@ -47,7 +62,7 @@ fn open_auto(threads: usize) -> Result<Box<dyn Backend>> {
     };
     static SAY: Once = Once::new();
     let info = device.describe();
-    SAY.call_once(|| eprintln!("device: {}, {}{why}", info.kind, info.name));
+    say_once(&SAY, &format!("device: {}, {}{why}", info.kind, info.name));
     Ok(device)
 }
 
@@ -86,7 +101,7 @@ fn open_wgpu(adapter: Option<&str>) -> Result<Box<dyn Backend>> {
     if device.is_software() {
         static WARN: Once = Once::new();
         let name = device.describe().name;
-        WARN.call_once(|| eprintln!("warning: {name} computes on the processor; --device cpu is faster"));
+        say_once(&WARN, &format!("warning: {name} computes on the processor; --device cpu is faster"));
     }
     Ok(Box::new(device))
 }

@@ -14,7 +14,7 @@ mod sample;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
-pub use devices::{DEVICES, devices, is_device, not_in_this_build, open, unknown_device, unusable};
+pub use devices::{DEVICES, devices, is_device, listen, not_in_this_build, open, unknown_device, unusable};
 
 use crate::error::{Error, Result};
 use crate::tape::cost::Cost;

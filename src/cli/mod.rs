@@ -31,6 +31,7 @@ mod trace;
 mod train;
 mod trained;
 
+use crate::backend;
 use crate::error::Result;
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -76,6 +77,7 @@ pub fn main() -> ExitCode {
         report_bug(&panic.to_string());
         std::process::exit(1);
     }));
+    backend::listen(output::note);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refused) => {
