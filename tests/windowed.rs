@@ -6,14 +6,13 @@ use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
 use pixtape::nn::{Init, Layout, ParamSet};
 use pixtape::rng::{self, Stream};
-use pixtape::shape::{DType, Meta, Shape};
-use pixtape::tape::InputSpec;
+use pixtape::shape::{Meta, Shape};
 use pixtape::tape::geometry::Mask;
 use pixtape::tape::op::{Dist, Scalar};
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
 use pixtape::tape::window::SamplingPlan;
-use pixtape::tape::{Tape, Var};
+use pixtape::tape::{InputRole, InputSpec, Tape, Var};
 
 fn cpu() -> Cpu {
     // Poison shows a position that is read before it is computed.
@@ -36,7 +35,7 @@ struct Given<'a> {
 
 impl<'a> Given<'a> {
     fn new(plan: &'a Plan, x: &'a [f32]) -> Self {
-        assert_eq!(plan.inputs[0].name, "x");
+        assert_eq!(plan.inputs[0].role, Some(InputRole::Images));
         let images = plan.inputs[0].meta.shape.dims()[0] as u32;
         let most = plan.inputs.iter().map(|input| input.meta.shape.len()).max().unwrap_or(0);
         let floats = (0..most).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect();
@@ -44,10 +43,10 @@ impl<'a> Given<'a> {
     }
 
     fn feeds(&self) -> Vec<Feed<'_>> {
-        let feed = |input: &InputSpec| match (input.name.as_str(), input.meta.dtype) {
-            ("x", _) => Feed::F32(self.x),
-            (_, DType::U32) => Feed::U32(&self.labels),
-            (_, DType::F32) => Feed::F32(&self.floats[..input.meta.shape.len()]),
+        let feed = |input: &InputSpec| match input.role {
+            Some(InputRole::Images) => Feed::F32(self.x),
+            Some(InputRole::Labels) => Feed::U32(&self.labels),
+            Some(InputRole::Reduced) | None => Feed::F32(&self.floats[..input.meta.shape.len()]),
         };
         self.plan.inputs.iter().map(feed).collect()
     }
@@ -203,7 +202,7 @@ fn recurrent(layer: &str, size: [usize; 3], batch: usize, cpu: &mut Cpu) -> Plan
         let weight = set.weight(name, shape, Init::Uniform(0.7), Layout::Conv);
         t.conv(x, t.param(&weight), ConvAttrs { blocks, ..ConvAttrs::masked(mask, kernel, colours) })
     };
-    let x = t.input("x", Meta::f32([batch, h, w, colours]));
+    let x = t.input_of(InputRole::Images, Meta::f32([batch, h, w, colours]));
     let y = conv("first", x, 3, d, Mask::A, 1);
     let z = [conv("z", y, 1, 4 * d, Mask::B, 4), conv("z_right", y, 1, 4 * d, Mask::B, 4)];
     let mut states = |name: &str, kernel: [usize; 2]| {
@@ -244,7 +243,7 @@ fn miscellany([h, w]: [usize; 2], batch: usize, cpu: &mut Cpu) -> Plan {
         t.param(&set.weight(name, Shape::new(&shape), Init::Uniform(0.5), Layout::Same))
     };
     let blocks = |blocks: usize| ConvAttrs { blocks, ..ConvAttrs::masked(Mask::B, 3, 1) };
-    let x = t.input("x", Meta::f32([batch, h, w, 1]));
+    let x = t.input_of(InputRole::Images, Meta::f32([batch, h, w, 1]));
     let y = t.conv(x, weight("first", [5, 5, 1, 16]), ConvAttrs::masked(Mask::A, 5, 1));
     let y = t.clamp(t.affine(t.add_bias(y, weight("bias", [16, 0, 0, 0])), 0.8, 0.1), -1.0, 1.0);
     let g = t.gated(t.conv(y, weight("gates", [3, 3, 16, 32]), blocks(2)));

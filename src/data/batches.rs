@@ -9,8 +9,8 @@ use super::images::{Images, Levels};
 use super::reduction::Reduction;
 use crate::backend::Feed;
 use crate::rng::{Stream, words};
-use crate::tape::InputSpec;
 use crate::tape::plan::Plan;
+use crate::tape::{InputRole, InputSpec};
 use crate::{Error, Result};
 
 /// In which order an epoch visits the images, and what becomes of its last, incomplete batch.
@@ -76,16 +76,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// What a plan that reads images is fed: the pixels as `x`, the labels as `label`, reduced images as `reduced`. Panics
-    /// for an input of another name: a bug in a program.
+    /// What a plan that reads images is fed: pixels, labels and reduced images, in the order of its inputs.
+    ///
+    /// Panics if the plan has an input without a role: a bug in a program.
     pub fn feeds(&self, plan: &Plan) -> Vec<Feed<'_>> {
-        let feed = |input: &InputSpec| match input.name.as_str() {
-            "x" => Feed::F32(&self.pixels),
-            "label" => Feed::U32(&self.labels),
-            "reduced" => Feed::F32(&self.reduced),
-            other => panic!("a batch has nothing to feed the input {other:?} of plan {}", plan.name),
-        };
-        plan.inputs.iter().map(feed).collect()
+        BatchFeeds { images: &self.pixels, labels: &self.labels, reduced: &self.reduced }.in_order(&plan.inputs)
     }
 
     /// Number of images.
@@ -96,6 +91,30 @@ impl Batch {
     /// True before the first batch was written into it.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
+    }
+}
+
+/// Values for the inputs that are fed from a batch of images, by their role. What no input asks for is not looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchFeeds<'a> {
+    /// For [`InputRole::Images`].
+    pub images: &'a [f32],
+    /// For [`InputRole::Labels`].
+    pub labels: &'a [u32],
+    /// For [`InputRole::Reduced`].
+    pub reduced: &'a [f32],
+}
+
+impl<'a> BatchFeeds<'a> {
+    /// The values in the order of a plan's inputs. Panics for an input without a role.
+    pub fn in_order(&self, inputs: &[InputSpec]) -> Vec<Feed<'a>> {
+        let feed = |input: &InputSpec| match input.role {
+            Some(InputRole::Images) => Feed::F32(self.images),
+            Some(InputRole::Labels) => Feed::U32(self.labels),
+            Some(InputRole::Reduced) => Feed::F32(self.reduced),
+            None => panic!("a batch of images has nothing to feed the input {:?}", input.name),
+        };
+        inputs.iter().map(feed).collect()
     }
 }
 

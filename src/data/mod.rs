@@ -25,7 +25,7 @@ mod sets;
 mod source;
 
 pub use amat::read_amat;
-pub use batches::{Batch, BatchOptions, Batches, Cursor, Order, Range};
+pub use batches::{Batch, BatchFeeds, BatchOptions, Batches, Cursor, Order, Range};
 pub use binarize::Binarize;
 pub use cifar::read_cifar;
 pub use fetch::{Fetched, OnProgress, Progress, fetch};

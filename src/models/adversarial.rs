@@ -15,7 +15,7 @@ use crate::shape::Meta;
 use crate::tape::op::{Dist, Param, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
-use crate::tape::{Tape, Var};
+use crate::tape::{InputRole, Tape, Var};
 
 /// Height and width of what the generator draws and the critic sees.
 pub(super) const SIDE: usize = 32;
@@ -106,7 +106,7 @@ impl Gan {
     fn step(&self, batch: usize, with_generator: bool) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
-        let real = self.images(&t, "x", batch);
+        let real = t.input_of(InputRole::Images, self.images(batch));
         let z = t.random(Dist::Normal, Stream::Prior, [batch, 1, 1, self.latent]);
         let fake = t.scope("g", || self.generator.forward(&env, z));
         self.critic_step(&env, real, fake);
@@ -126,14 +126,15 @@ impl Gan {
     pub fn critic_on_given(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
-        let (real, fake) = (self.images(&t, "x", batch), self.images(&t, "fake", batch));
+        let real = t.input_of(InputRole::Images, self.images(batch));
+        let fake = t.input("fake", self.images(batch));
         self.critic_step(&env, real, fake);
         env.commit();
         Plan::new("gan.train_critic", &t)
     }
 
-    fn images(&self, t: &Tape, name: &str, batch: usize) -> Var {
-        t.input(name, Meta::f32([batch, SIDE, SIDE, self.image[2]]))
+    fn images(&self, batch: usize) -> Meta {
+        Meta::f32([batch, SIDE, SIDE, self.image[2]])
     }
 
     /// The critic learns to tell `real` from `fake`; in `env` it is the new one from here on.

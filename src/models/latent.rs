@@ -13,7 +13,7 @@ use crate::shape::Meta;
 use crate::tape::op::{Dist, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
-use crate::tape::{Tape, Var};
+use crate::tape::{InputRole, Tape, Var};
 
 const SIDE: usize = 28;
 
@@ -143,7 +143,7 @@ impl Latent {
     pub(super) fn training(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
-        let x = t.input("x", Meta::f32([batch, SIDE, SIDE, 1]));
+        let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
         let (mu, logvar) = self.encode(&env, x);
         let per_image = 1.0 / batch as f32;
         let loss = match logvar {
@@ -177,7 +177,7 @@ impl Latent {
     pub fn weights(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let x = t.input("x", Meta::f32([batch, SIDE, SIDE, 1]));
+        let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
         let (mu, logvar) = self.encode(&env, x);
         let logvar = logvar.expect("only a variational model has a bound");
         // The weight takes eps itself, which a fused sample does not keep.
@@ -196,7 +196,7 @@ impl Latent {
     pub fn encoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let x = t.input("x", Meta::f32([batch, SIDE, SIDE, 1]));
+        let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
         let (mu, logvar) = self.encode(&env, x);
         t.output("mu", mu);
         if let Some(logvar) = logvar {

@@ -15,7 +15,7 @@ use crate::rng::Stream;
 use crate::shape::Meta;
 use crate::tape::op::{Dist, Scalar};
 use crate::tape::plan::Plan;
-use crate::tape::{Tape, Var};
+use crate::tape::{InputRole, Tape, Var};
 
 /// The least log variance of a normal value: that of the error of rounding to one of 256 levels, log(1 / 255^2 / 12). A density
 /// of rounded values could grow without bound otherwise.
@@ -191,7 +191,7 @@ impl Sequence {
     }
 
     fn input(&self, t: &Tape, batch: usize) -> Var {
-        t.input("x", Meta::f32([batch, self.observations.steps, self.observations.width, 1]))
+        t.input_of(InputRole::Images, Meta::f32([batch, self.observations.steps, self.observations.width, 1]))
     }
 
     /// One step of training: loss `nll` in nats a sequence.

@@ -7,12 +7,13 @@ pub use draw::Draw;
 pub use simulation::Simulator;
 
 use crate::backend::{self, Backend, Compiled, Feed};
+use crate::data::BatchFeeds;
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
-use crate::tape::InputSpec;
 use crate::tape::cost::{self, Cost};
 use crate::tape::plan::Plan;
 use crate::tape::window::SamplingPlan;
+use crate::tape::{InputRole, InputSpec};
 
 /// Told now and then, from any thread, how much has been drawn since the last call, in images.
 pub type Drawn<'a> = dyn Fn(f64) + Sync + 'a;
@@ -213,7 +214,7 @@ impl Sampler {
     fn given(&self, first: usize, how: Draw) -> Result<Given> {
         let images = first..first + self.batch;
         let labels = images.clone().map(|i| how.class(i, self.classes)).collect();
-        let reduced = self.inputs.iter().find(|input| input.name == "reduced");
+        let reduced = self.inputs.iter().find(|input| input.role == Some(InputRole::Reduced));
         let reduced = reduced.map_or(Ok(vec![]), |input| {
             let len = input.meta.shape.len() / self.batch;
             let from = first * len;
@@ -243,13 +244,8 @@ struct Given {
 }
 
 impl Given {
-    fn feeds<'a>(&'a self, inputs: &[InputSpec], x: &'a [f32]) -> Vec<Feed<'a>> {
-        let feed = |input: &InputSpec| match input.name.as_str() {
-            "label" => Feed::U32(&self.labels),
-            "reduced" => Feed::F32(&self.reduced),
-            _ => Feed::F32(x),
-        };
-        inputs.iter().map(feed).collect()
+    fn feeds<'a>(&'a self, inputs: &[InputSpec], images: &'a [f32]) -> Vec<Feed<'a>> {
+        BatchFeeds { images, labels: &self.labels, reduced: &self.reduced }.in_order(inputs)
     }
 }
 

@@ -10,6 +10,7 @@ mod fuse;
 pub mod geometry;
 mod grad;
 mod infer;
+mod input;
 mod lower;
 pub mod op;
 pub mod plan;
@@ -18,6 +19,8 @@ mod slots;
 pub mod text;
 pub mod times;
 pub mod window;
+
+pub use input::{InputRole, InputSpec};
 
 use crate::shape::{DType, Meta, Shape};
 use op::{InputId, Op, Param, ParamId};
@@ -50,15 +53,6 @@ pub struct Node {
     pub scope: Rc<str>,
     /// Whether it was appended by [`Tape::grad`].
     pub is_gradient: bool,
-}
-
-/// A declared input of the plan.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InputSpec {
-    /// Name under which it is fed.
-    pub name: String,
-    /// Its shape and type.
-    pub meta: Meta,
 }
 
 /// A value that can be read after a replay.
@@ -117,8 +111,19 @@ impl Tape {
     /// Declares an input that is fed before each replay.
     #[track_caller]
     pub fn input(&self, name: &str, meta: Meta) -> Var {
-        assert!(self.inputs.borrow().iter().all(|i| i.name != name), "input {name:?} is declared twice");
-        self.inputs.borrow_mut().push(InputSpec { name: name.to_string(), meta });
+        self.declare(InputSpec { name: name.to_string(), meta, role: None })
+    }
+
+    /// Declares an input that is fed from a batch of images.
+    #[track_caller]
+    pub fn input_of(&self, role: InputRole, meta: Meta) -> Var {
+        self.declare(InputSpec { name: role.name().to_string(), meta, role: Some(role) })
+    }
+
+    #[track_caller]
+    fn declare(&self, input: InputSpec) -> Var {
+        assert!(self.inputs.borrow().iter().all(|i| i.name != input.name), "input {:?} is declared twice", input.name);
+        self.inputs.borrow_mut().push(input);
         self.record(Op::Input(InputId(self.inputs.borrow().len() as u32 - 1)), &[])
     }
 

@@ -9,6 +9,7 @@
 //!
 //! It falls out of the plan: nothing here knows a network. See [`times`] for what each op needs.
 
+use super::InputRole;
 use super::op::{InputId, Op};
 use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
 use super::times::{self, Read, Times};
@@ -17,10 +18,10 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-/// Name of the input that holds the image, and of the output with a draw for each of its positions.
-pub const IMAGE: &str = "x";
-/// A draw of every position of x given those before it.
+/// Name of the output that holds a draw of every position of the images, given those before it.
 pub const DRAW: &str = "draw";
+/// Name of the output that holds the finished images.
+const IMAGES: &str = InputRole::Images.name();
 
 /// Positions of one step that are computed together, in all images; half-open ranges of rows, columns and channels of what
 /// the step writes first, whose height, width and channels are in [`SamplingPlan::sizes`]. As words, so that a device can
@@ -75,30 +76,30 @@ impl SamplingPlan {
     /// Index of the finished images among the outputs.
     pub const IMAGES: usize = 1;
 
-    /// Schedules `plan`, which has the input [`IMAGE`] `[n, h, w, c]` and the output [`DRAW`] of as many elements.
+    /// Schedules `plan`, which has an input of images `[n, h, w, c]` ([`InputRole::Images`]) and the output [`DRAW`] of as many elements.
     ///
     /// # Errors
     /// When a step has no rule, or a draw depends on its own position or a later one; the error names the step.
     pub fn new(plan: &Plan) -> Result<SamplingPlan> {
         let fail = |why: String| Error::Failed(format!("plan {} cannot be sampled window by window: {why}", plan.name));
-        let x = plan.inputs.iter().position(|input| input.name == IMAGE);
+        let x = plan.inputs.iter().position(|input| input.role == Some(InputRole::Images));
         let draw = plan.outputs.iter().position(|(name, _)| name == DRAW);
         let (Some(x), Some(draw)) = (x, draw) else {
-            return Err(fail(format!("it needs the input {IMAGE:?} and the output {DRAW:?}")));
+            return Err(fail(format!("it needs an input of images and the output {DRAW:?}")));
         };
         let shape = plan.inputs[x].meta.shape;
         let (&[images, h, w, c], true) = (shape.dims(), shape.len() == plan.outputs[draw].1.meta.shape.len()) else {
-            return Err(fail(format!("{IMAGE} is {shape} and {DRAW} {}", plan.outputs[draw].1.meta.shape)));
+            return Err(fail(format!("the images are {shape} and {DRAW} {}", plan.outputs[draw].1.meta.shape)));
         };
         let mut plan = unshared(plan);
         let x = InputId(x as u32);
         let x_operand = Operand { buffer: Buffer::Input(x), meta: plan.inputs[x.0 as usize].meta };
         let draws = plan.outputs.remove(draw);
-        plan.outputs.splice(0..0, [draws, (IMAGE.into(), x_operand)]);
+        plan.outputs.splice(0..0, [draws, (IMAGES.into(), x_operand)]);
         let mut known = Known::new(&plan, x, images, [h, w, c]);
         let sizes = known.propagate().map_err(fail)?;
         let drawn = known.of(&plan.outputs[Self::DRAWS].1).map_err(fail)?;
-        let drawn = drawn.ok_or_else(|| fail(format!("{DRAW} does not depend on {IMAGE}")))?;
+        let drawn = drawn.ok_or_else(|| fail(format!("{DRAW} does not depend on the images")))?;
         check_causal(&drawn, [h, w, c]).map_err(fail)?;
         let mut rounds: Vec<(u32, Window)> = vec![];
         for (i, step) in plan.steps.iter().enumerate().filter(|(i, _)| sizes[*i].is_some()) {
@@ -228,7 +229,7 @@ impl Known<'_> {
 /// Whether every draw can be made before its own position is.
 fn check_causal(draw: &Times, image: [usize; 3]) -> Result<(), String> {
     if draw.size != image {
-        return Err(format!("{DRAW} has images of {:?}, {IMAGE} of {image:?}", draw.size));
+        return Err(format!("{DRAW} has images of {:?}, the input of {image:?}", draw.size));
     }
     let [h, w, c] = image;
     for (position, (row, column, channel)) in
@@ -308,7 +309,7 @@ mod tests {
     /// `x[2, 5, 5, colours]` through a masked 3x3, what `body` records, and a draw.
     fn record(colours: usize, mask: Mask, body: impl FnOnce(&Tape, Var) -> Var) -> Plan {
         let t = Tape::new();
-        let x = t.input(IMAGE, Meta::f32([2, SIDE, SIDE, colours]));
+        let x = t.input_of(InputRole::Images, Meta::f32([2, SIDE, SIDE, colours]));
         let first = weight(&t, 0, [3, 3, colours, 2 * colours]);
         let y = body(&t, t.conv(x, first, ConvAttrs::masked(mask, 3, colours)));
         let last = weight(&t, 1, [1, 1, t.shape(y).last(), colours]);

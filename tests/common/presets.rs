@@ -7,6 +7,7 @@ use pixtape::data::Batch;
 use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
 use pixtape::store::Tensor;
+use pixtape::tape::InputRole;
 use pixtape::train::trainer::Trainer;
 use pixtape::train::weights;
 use std::collections::BTreeMap;
@@ -31,7 +32,9 @@ pub fn trainer(config: &Config, device: Box<dyn Backend>) -> (Trainer, Batch) {
 }
 
 fn discs(model: &Model) -> Batch {
-    let x = model.training()[0].inputs.iter().find(|i| i.name == "x").map(|i| i.meta.shape).unwrap();
+    let plan = &model.training()[0];
+    let shape_of = |role| plan.inputs.iter().find(|input| input.role == Some(role)).map(|input| input.meta.shape);
+    let x = shape_of(InputRole::Images).unwrap();
     let &[n, h, w, c] = x.dims() else { panic!("images have four dimensions, not {x}") };
     let inside = |i: usize| {
         let (row, column) = (i / c / w % h, i / c % w);
@@ -44,7 +47,7 @@ fn discs(model: &Model) -> Batch {
     };
     let pixels = (0..n * h * w * c).map(value).collect();
     let labels = (0..n as u32).map(|i| i % model.classes().max(1) as u32).collect();
-    let reduced = model.training()[0].inputs.iter().find(|i| i.name == "reduced").map_or(0, |i| i.meta.shape.len());
+    let reduced = shape_of(InputRole::Reduced).map_or(0, |shape| shape.len());
     let reduced = (0..reduced).map(noise).collect();
     Batch { pixels, labels, reduced, indices: vec![0, 1], ..Batch::default() }
 }

@@ -7,6 +7,7 @@ use crate::{open, wgpu};
 use pixtape::backend::wgpu::Options;
 use pixtape::backend::{self, Backend, Feed};
 use pixtape::config::{PRESETS, preset};
+use pixtape::data::BatchFeeds;
 use pixtape::models::{Autoregressive, Family, Model};
 use pixtape::nn::Env;
 use pixtape::rng::{self, Stream};
@@ -74,12 +75,8 @@ fn same_up_to_ties(what: &str, model: &Model, [got, want]: [&[u8]; 2], how: Draw
         let pixels: Vec<f32> = want.iter().map(|byte| f32::from(*byte) / 255.0).collect();
         let class = [(image % model.classes().max(1)) as u32];
         let reduced = how.reduced.chunks((how.reduced.len() / n).max(1)).nth(image).unwrap_or(&[]);
-        let feeds = plan.inputs.iter().map(|input| match input.name.as_str() {
-            "label" => Feed::U32(&class),
-            "reduced" => Feed::F32(reduced),
-            _ => Feed::F32(&pixels),
-        });
-        cpu.run(compiled, &feeds.collect::<Vec<_>>(), &how.scalars(image)).unwrap();
+        let feeds = BatchFeeds { images: &pixels, labels: &class, reduced }.in_order(&plan.inputs);
+        cpu.run(compiled, &feeds, &how.scalars(image)).unwrap();
         let mut logits = vec![0.0; len * outputs];
         backend::read(&mut *cpu, compiled, 0, &mut logits).unwrap();
         let u = f64::from(rng::uniform(how.seed, Stream::Pixel, [image as u32, at as u32]));

@@ -24,7 +24,7 @@ use crate::rng::Stream;
 use crate::shape::Meta;
 use crate::tape::op::{Dist, Scalar};
 use crate::tape::plan::Plan;
-use crate::tape::{Tape, Var};
+use crate::tape::{InputRole, Tape, Var};
 
 /// A network with what its images are and how it learns.
 #[derive(Clone, Debug)]
@@ -112,16 +112,16 @@ impl Autoregressive {
     /// given reduced images, `reduced[n, h', w', c']`.
     #[track_caller]
     pub fn inputs(&self, t: &Tape, batch: usize) -> (Var, Given) {
-        (self.pixels.input(t, "x", batch), self.given(t, batch))
+        (self.pixels.input(t, batch), self.given(t, batch))
     }
 
     /// Declares what its plans are fed beside images.
     #[track_caller]
     pub fn given(&self, t: &Tape, batch: usize) -> Given {
-        let class = (self.pixels.classes > 0).then(|| t.input("label", Meta::u32([batch])));
+        let class = (self.pixels.classes > 0).then(|| t.input_of(InputRole::Labels, Meta::u32([batch])));
         let reduced = self.pixels.reduction.map(|reduction| {
             let [h, w, c] = reduction.size(self.pixels.size);
-            t.input("reduced", Meta::f32([batch, h, w, c]))
+            t.input_of(InputRole::Reduced, Meta::f32([batch, h, w, c]))
         });
         Given { class, reduced }
     }

@@ -5,7 +5,7 @@ use crate::data::Reduction;
 use crate::error::Result;
 use crate::models::required;
 use crate::shape::Meta;
-use crate::tape::{Tape, Var};
+use crate::tape::{InputRole, Tape, Var};
 
 /// The images of a model: their extents, and how many levels a colour of a pixel can take.
 ///
@@ -56,9 +56,9 @@ impl Pixels {
 
     /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
     #[track_caller]
-    pub fn input(&self, t: &Tape, name: &str, batch: usize) -> Var {
+    pub fn input(&self, t: &Tape, batch: usize) -> Var {
         let [h, w, c] = self.size;
-        t.input(name, Meta::f32([batch, h, w, c]))
+        t.input_of(InputRole::Images, Meta::f32([batch, h, w, c]))
     }
 
     /// What the first layer reads: binary pixels as they are, others in -1 to 1.

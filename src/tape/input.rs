@@ -1,0 +1,36 @@
+//! What the inputs of a plan hold.
+
+use crate::shape::Meta;
+
+/// What an input holds that is fed from a batch of images. Whoever feeds a plan finds its inputs by this, not by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InputRole {
+    /// Images `[n, h, w, c]`; sequences are images of one colour.
+    Images,
+    /// The class of each image, `[n]` (u32).
+    Labels,
+    /// The reduced image of each image, `[n, h', w', c']`.
+    Reduced,
+}
+
+impl InputRole {
+    /// The name under which a plan lists the input.
+    pub const fn name(self) -> &'static str {
+        match self {
+            InputRole::Images => "x",
+            InputRole::Labels => "label",
+            InputRole::Reduced => "reduced",
+        }
+    }
+}
+
+/// A declared input of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputSpec {
+    /// The name under which the plan lists it.
+    pub name: String,
+    /// Its shape and type.
+    pub meta: Meta,
+    /// What it holds, if that is a part of a batch of images.
+    pub role: Option<InputRole>,
+}
