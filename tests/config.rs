@@ -218,7 +218,7 @@ fn mistakes_in_a_file_name_the_file_and_the_line() {
         ("preset = 3\n", ["line 1", "preset must be a text"]),
         ("preset = 3\nnetwork = \"vae\"\n", ["line 1", "preset must be a text"]),
         ("network = [1]\n", ["line 1", "network must be a text"]),
-        ("batch = 3\nnetwork = \"vea\"\n", ["line 2", "there is no network \"vea\", did you mean vae?"]),
+        ("batch = 3\nnetwork = \"vaee\"\n", ["line 2", "there is no network \"vaee\", did you mean vae?"]),
         ("network = \"vae\"\nobjective = \"wgan\"\n", ["line 2", "vae has no key \"objective\""]),
         ("preset = \"vae-mnist\"\nnetwork = \"dcgan\"\n", ["line 2", "the network of vae-mnist is vae, not dcgan"]),
         ("network = \"pixelcnn\"\nmodel.reduced = \"tiny\"\n", ["line 2", "unknown variant `tiny`"]),

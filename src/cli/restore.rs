@@ -1,19 +1,14 @@
-//! What `pixtape colorize` and `pixtape superres` share: images reduced, drawn back, and shown beside what they were.
+//! What `pixtape colorize` and `pixtape superres` share: their arguments, and what they say.
 
 use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
-use super::complete::repeated;
 use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
 use crate::data::Reduction;
-use crate::error::{Error, Result};
-use crate::pictures::grid::{Pictures, before_after_png};
-use crate::sampling::{Draw, Sampler, crop_to_bytes};
+use crate::error::Result;
+use crate::sampling::{self, Redraw};
 use serde_json::json;
-use std::path::PathBuf;
-
-/// Images that are drawn together at most.
-const BATCH: usize = 64;
+use std::path::Path;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RestoreArgs {
@@ -37,38 +32,19 @@ pub(super) struct RestoreArgs {
     json: bool,
 }
 
-/// Draws images from their reduced forms into the picture `out`: reduced, drawn so many times, and as they were.
-pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &PathBuf) -> Result<()> {
+/// Draws images from their reduced images into the picture `out`: what was given, the draws, and the originals.
+pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &Path) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
     let model = &stored.model;
-    if model.reduction() != Some(reduction) {
-        let (name, wanted) = (model.config.name(), preset_of(reduction));
-        return Err(Error::Failed(format!("{name} has not learned to do this; give a checkpoint of {wanted}")));
-    }
+    sampling::check_restoration(model, reduction)?;
     let images = args.choice.choose(model, args.n)?;
-    let (n, len) = (images.len(), model.image.iter().product::<usize>());
-    let seen = model.batch_of(images)?;
-    let reduced = repeated(&seen.reduced, n, args.draws);
+    let n = images.len();
+    let how = Redraw { draws: args.draws, seed: args.choice.seed, temperature: args.temperature };
     let busy = Drawing::new(&format!("drawing {n} images"), n * args.draws);
-    let sampler = Sampler::new(&mut *backend, model, (n * args.draws).min(BATCH))?;
-    let how = Draw { seed: args.choice.seed, temperature: args.temperature, reduced: &reduced, ..Draw::default() };
-    let drawn = sampler.draw_with(&mut *backend, n * args.draws, how, &|images| busy.advance(images))?;
+    let progress = |images| busy.advance(images);
+    let restored = sampling::restore(&mut *backend, model, images, reduction, &how, &progress)?;
     drop(busy);
-    let small = reduction.size(model.image);
-    let given: Vec<u8> = seen
-        .reduced
-        .chunks(small.iter().product())
-        .flat_map(|image| reduction.enlarged(&crop_to_bytes(image, small, small, [0.0, 1.0]), model.image))
-        .collect();
-    let original: Vec<u8> =
-        seen.pixels.chunks(len).flat_map(|image| crop_to_bytes(image, model.image, model.image, [0.0, 1.0])).collect();
-    let draws: Vec<Vec<u8>> = (0..args.draws)
-        .map(|draw| drawn.chunks(len).skip(draw).step_by(args.draws).flatten().copied().collect())
-        .collect();
-    let [height, width, _] = model.image;
-    let mut series = vec![Pictures::new(&given, [height, width, small[2]])];
-    series.extend(draws.iter().chain([&original]).map(|pictures| Pictures::new(pictures, model.image)));
-    output::write(out, &before_after_png(&series)?)?;
+    output::write(out, &restored.original_last_png()?)?;
     if args.json {
         return output::json(&json!({
             "model": model.config.name(),
@@ -87,12 +63,5 @@ pub(super) fn command(reduction: Reduction) -> &'static str {
     match reduction {
         Reduction::Grey => "colorize",
         Reduction::Small => "superres",
-    }
-}
-
-fn preset_of(reduction: Reduction) -> &'static str {
-    match reduction {
-        Reduction::Grey => "colorize-cifar",
-        Reduction::Small => "superres-mnist or superres-cifar",
     }
 }

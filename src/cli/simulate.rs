@@ -1,7 +1,6 @@
 //! `pixtape simulate`: a sequence model goes on with sequences whose beginning it is given.
 
 use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
-use super::complete::{completions_png, repeated};
 use super::output;
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Trained};
@@ -9,17 +8,12 @@ use crate::config::Distribution;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval;
-use crate::models::Observations;
-use crate::pictures::grid::{Pictures, grid_png};
-use crate::pictures::sequences::{self, Curve, DRAWN, INK, TRUE};
+use crate::pictures::sequences;
 use crate::report::text::text_table;
-use crate::sampling::{Draw, Simulator};
+use crate::sampling::{self, Redraw, Redrawn};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Sequences that are drawn together at most.
-const BATCH: usize = 64;
 
 /// Let a sequence model go on with sequences, and measure how well it foresees them
 #[derive(Debug, clap::Args)]
@@ -72,16 +66,16 @@ pub(super) fn run(args: Args) -> Result<()> {
     let n = chosen.len();
     let truth = model.batch_of(chosen)?.pixels;
     let busy = Busy::new(&format!("simulating {n} sequences"));
-    // All futures of a sequence stand together, so that each has a number of its own.
-    let mut drawn = repeated(&truth, n, args.futures);
-    let simulator = Simulator::new(&mut *backend, net, (n * args.futures).min(BATCH))?;
-    let how = Draw { seed: args.choice.seed, temperature: args.temperature, ..Draw::default() };
-    simulator.run(&mut *backend, &mut drawn, given, 0, how)?;
+    let how = Redraw { draws: args.futures, seed: args.choice.seed, temperature: args.temperature };
+    let drawn = sampling::draw_futures(&mut *backend, net, &truth, given, &how)?;
     let found = eval::futures(&mut *backend, model, held_out, training, given)?;
     drop(busy);
     let picture = match net.observations().distribution {
-        Distribution::Normal => curves_png(net.observations(), &truth, &drawn, given)?,
-        Distribution::Bernoulli => completions_png(model, &truth, &drawn, given * net.observations().width)?,
+        Distribution::Normal => sequences::futures_png(net.observations(), &truth, &drawn, given)?,
+        Distribution::Bernoulli => {
+            let given = given * net.observations().width;
+            Redrawn::after_beginning(model.image, &truth, &drawn, given).original_first_png()?
+        }
     };
     output::write(&args.out, &picture)?;
     if args.json {
@@ -106,31 +100,4 @@ pub(super) fn run(args: Args) -> Result<()> {
         "{n} sequences with {futures} futures each by {origin} in {place}\n\n{}",
         text_table(&[&head, "nats a step"], &rows)
     ))
-}
-
-/// A panel for each sequence and each of its predicted values; single values in two columns.
-fn curves_png(observations: Observations, truth: &[f32], drawn: &[f32], given: usize) -> Result<Vec<u8>> {
-    let Observations { steps, width, .. } = observations;
-    let predicted = observations.predicted();
-    let len = steps * width;
-    let mut panels = vec![];
-    for (truth, drawn) in truth.chunks(len).zip(drawn.chunks(drawn.len() * len / truth.len())) {
-        for value in 0..predicted {
-            let curve = |sequence: &[f32], from: usize, to: usize, colour: [u8; 3], radius: f32| Curve {
-                from,
-                values: sequence[from * width..to * width].iter().skip(value).step_by(width).copied().collect(),
-                colour,
-                radius,
-            };
-            // From the last step that was given, so that the lines meet.
-            let start = given.saturating_sub(1);
-            let mut curves: Vec<Curve> =
-                drawn.chunks(len).map(|future| curve(future, start, steps, DRAWN, 0.4)).collect();
-            curves.push(curve(truth, start, steps, TRUE, 1.0));
-            curves.push(curve(truth, 0, given, INK, 1.0));
-            panels.extend(sequences::panel(&curves, steps, Some(start)));
-        }
-    }
-    let columns = if predicted == 1 { 2 } else { predicted };
-    grid_png(Pictures::new(&panels, sequences::PANEL), Some(columns))
 }

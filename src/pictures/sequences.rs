@@ -1,10 +1,12 @@
 //! Time series as pictures: curves over time, values from 0 at the lower edge to 1 at the upper.
 
 use crate::config::Distribution;
-use crate::models::{Family, Model};
+use crate::error::Result;
+use crate::models::{Family, Model, Observations};
+use super::grid::{Pictures, grid_png};
 
 /// Height, width and channels of a panel.
-pub const PANEL: [usize; 3] = [120, 320, 3];
+const PANEL: [usize; 3] = [120, 320, 3];
 
 /// Pixels between a curve's extremes and the edge.
 const MARGIN: f32 = 6.0;
@@ -15,32 +17,32 @@ const WHITE: u8 = 255;
 const GREY: [u8; 3] = [0xC8, 0xCC, 0xD2];
 
 /// What was given, or a sequence as it is.
-pub const INK: [u8; 3] = [0x1F, 0x24, 0x2E];
+const INK: [u8; 3] = [0x1F, 0x24, 0x2E];
 
 /// What was drawn.
-pub const DRAWN: [u8; 3] = [0x3B, 0x82, 0xF6];
+const DRAWN: [u8; 3] = [0x3B, 0x82, 0xF6];
 
 /// What really followed.
-pub const TRUE: [u8; 3] = [0xF0, 0x6A, 0x1E];
+const TRUE: [u8; 3] = [0xF0, 0x6A, 0x1E];
 
 /// Colours of the values of one sequence.
 const PALETTE: [[u8; 3]; 4] = [[0x3B, 0x82, 0xF6], TRUE, [0x2F, 0xA8, 0x66], [0xB9, 0xBE, 0xC8]];
 
 /// A line over time.
 #[derive(Clone, Debug)]
-pub struct Curve {
+struct Curve {
     /// The step of its first value.
-    pub from: usize,
+    from: usize,
     /// Values in 0 to 1, a step each.
-    pub values: Vec<f32>,
+    values: Vec<f32>,
     /// Red, green and blue.
-    pub colour: [u8; 3],
+    colour: [u8; 3],
     /// Half its width in pixels.
-    pub radius: f32,
+    radius: f32,
 }
 
 /// One panel of `steps` steps, RGB bytes; later curves lie over earlier ones. `mark` is a step that is marked by a line.
-pub fn panel(curves: &[Curve], steps: usize, mark: Option<usize>) -> Vec<u8> {
+fn panel(curves: &[Curve], steps: usize, mark: Option<usize>) -> Vec<u8> {
     let [height, width, channels] = PANEL;
     let mut canvas = vec![WHITE; height * width * channels];
     let x = |step: usize| MARGIN + (width as f32 - 2.0 * MARGIN) * step as f32 / steps.saturating_sub(1).max(1) as f32;
@@ -93,6 +95,38 @@ pub fn panels(bytes: &[u8], [steps, width, _]: [usize; 3]) -> (Vec<u8>, [usize; 
     // The first value of an observation lies over the others.
     let curves = |sequence: &[u8]| (0..width).rev().map(|value| curve(sequence, value)).collect::<Vec<_>>();
     (bytes.chunks(steps * width).flat_map(|sequence| panel(&curves(sequence), steps, None)).collect(), PANEL)
+}
+
+/// Futures of sequences as a PNG file: a panel for each sequence and each of its predicted values, single values in two
+/// columns. `truth` are the sequences `[n, t, w]`, of which the model was given the first `given` steps; `drawn` are all futures
+/// of the first sequence, then all of the second, and so on.
+///
+/// # Errors
+/// If there is no sequence, or the picture is too large.
+pub fn futures_png(observations: Observations, truth: &[f32], drawn: &[f32], given: usize) -> Result<Vec<u8>> {
+    let Observations { steps, width, .. } = observations;
+    let predicted = observations.predicted();
+    let len = steps * width;
+    let mut panels = vec![];
+    for (truth, drawn) in truth.chunks(len).zip(drawn.chunks(drawn.len() * len / truth.len())) {
+        for value in 0..predicted {
+            let curve = |sequence: &[f32], from: usize, to: usize, colour: [u8; 3], radius: f32| Curve {
+                from,
+                values: sequence[from * width..to * width].iter().skip(value).step_by(width).copied().collect(),
+                colour,
+                radius,
+            };
+            // From the last step that was given, so that the lines meet.
+            let start = given.saturating_sub(1);
+            let mut curves: Vec<Curve> =
+                drawn.chunks(len).map(|future| curve(future, start, steps, DRAWN, 0.4)).collect();
+            curves.push(curve(truth, start, steps, TRUE, 1.0));
+            curves.push(curve(truth, 0, given, INK, 1.0));
+            panels.extend(panel(&curves, steps, Some(start)));
+        }
+    }
+    let columns = if predicted == 1 { 2 } else { predicted };
+    grid_png(Pictures::new(&panels, PANEL), Some(columns))
 }
 
 /// The images of a model `[n, height, width, channels]` with the size to show them in: sequences of normal values as curves, all

@@ -1,10 +1,12 @@
 //! Pictures from a model: prior draws, completions, reconstructions, points between latents.
 
 mod draw;
+mod redraw;
 mod simulation;
 
 pub use draw::Draw;
-pub use simulation::Simulator;
+pub use redraw::{Redraw, Redrawn, check_completion, check_restoration, complete, restore};
+pub use simulation::{Simulator, draw_futures};
 
 use crate::backend::{self, Backend, Compiled, Feed};
 use crate::data::BatchFeeds;

@@ -1,11 +1,36 @@
 //! Time series drawn forward: a model's state goes from step to step, its draws are its next observations.
 
 use super::draw::Draw;
+use super::redraw::{Redraw, repeat_each};
 use crate::backend::{self, Backend, Compiled, Feed};
 use crate::data::held_torques;
 use crate::error::Result;
 use crate::models::{Observations, Sequence};
 use crate::tape::cost::{self, Cost};
+
+/// Sequences that are drawn together at most.
+const BATCH: usize = 64;
+
+/// Draws what follows the first `given` steps of sequences `[n, t, w]`, whose values are in 0 to 1. All futures of a sequence
+/// come one after the other: `[n * draws, t, w]`.
+///
+/// # Errors
+/// Whatever the device reports.
+pub fn draw_futures(
+    backend: &mut dyn Backend,
+    net: &Sequence,
+    sequences: &[f32],
+    given: usize,
+    how: &Redraw,
+) -> Result<Vec<f32>> {
+    let Observations { steps, width, .. } = net.observations();
+    let n = sequences.len() / (steps * width);
+    let mut drawn = repeat_each(sequences, n, how.draws);
+    let simulator = Simulator::new(backend, net, (n * how.draws).min(BATCH))?;
+    let draw = Draw { seed: how.seed, temperature: how.temperature, ..Draw::default() };
+    simulator.run(backend, &mut drawn, given, 0, draw)?;
+    Ok(drawn)
+}
 
 /// The plans that go on with sequences, compiled for one batch size.
 pub struct Simulator {
