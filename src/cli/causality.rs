@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
     output, and by a change of every input. The exit code is 1 if any output sees itself or what comes later. Pixels that\n\
     an output does not see, although they lie within the rows and columns of its context, are its blind spot.")]
 pub(super) struct Args {
-    /// Preset, configuration file, checkpoint file or run folder
-    #[arg(value_name = "CKPT|PRESET|CONFIG.toml")]
+    /// Preset, network, configuration file, checkpoint file or run folder
+    #[arg(value_name = "CKPT|PRESET|NETWORK|CONFIG.toml")]
     what: String,
     /// Change a key of the configuration, like model.height, before anything else
     #[arg(long, value_name = "KEY=VALUE")]
