@@ -1,9 +1,9 @@
 //! Time series as pictures: curves over time, values from 0 at the lower edge to 1 at the upper.
 
+use super::grid::{Pictures, grid_png};
 use crate::config::Distribution;
 use crate::error::Result;
 use crate::models::{Family, Model, Observations};
-use super::grid::{Pictures, grid_png};
 
 /// Height, width and channels of a panel.
 const PANEL: [usize; 3] = [120, 320, 3];

@@ -2,7 +2,7 @@
 
 use super::{Place, TINY, draw_colour_folder, is_png, tiny};
 use pixtape::config::{NetworkKind, preset};
-use pixtape::train::checkpoint::Checkpoint;
+use pixtape::store::Checkpoint;
 
 #[test]
 fn every_preset_trains_resumes_exactly_and_samples() {
