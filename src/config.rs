@@ -1,6 +1,6 @@
 //! The configuration of a training run: complete, re-runnable, written as `config.toml` and into every checkpoint.
 //!
-//! A configuration starts as a preset ([`preset`]), or as the default of a network ([`network`]), and is changed key by
+//! A configuration starts as a preset ([`preset`]), or as the default of a network ([`default_of`]), and is changed key by
 //! key, by a TOML file or by `--set key=value`. A key that the network does not have is an error that names the nearest
 //! one. What a model computes follows from the key `network` and the other keys, never from the preset's name. Paths are
 //! not part of a configuration: what is trained depends on the data set's name, not on where its files are.
@@ -10,7 +10,7 @@ mod network;
 mod presets;
 
 pub use network::{Distribution, NetworkKind, ReducedImage};
-pub use presets::{PRESETS, Preset, named, network, preset};
+pub use presets::{PRESETS, Preset, default_of, named, preset};
 
 use crate::data::Binarize;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use pixtape::Error;
 use pixtape::config::{
-    Config, Distribution, NetworkKind, Objective, OptimizerKind, PRESETS, ScheduleKind, network, preset,
+    Config, Distribution, NetworkKind, Objective, OptimizerKind, PRESETS, ScheduleKind, default_of, preset,
 };
 use std::path::Path;
 
@@ -39,7 +39,7 @@ fn a_file_without_a_preset_is_called_by_its_network() {
     assert_eq!((config.name(), config.steps, config.model.classes), ("gated-pixelcnn", Some(7), Some(10)));
     assert_eq!(read(&config.to_toml()).unwrap(), config);
     for kind in NetworkKind::ALL {
-        let config = network(kind);
+        let config = default_of(kind);
         assert_eq!(read(&config.to_toml()).unwrap(), config);
         assert_eq!(read(&format!("network = \"{kind}\"")).unwrap(), config);
     }

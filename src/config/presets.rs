@@ -230,7 +230,7 @@ pub fn preset(name: &str) -> Result<Config> {
 }
 
 /// The default configuration of a network: that of its first preset, without the preset's name.
-pub fn network(network: NetworkKind) -> Config {
+pub fn default_of(network: NetworkKind) -> Config {
     let mut configs = PRESETS.iter().map(|preset| (preset.config)());
     configs.find(|config| config.network == network).expect("every network has a preset")
 }
@@ -240,7 +240,7 @@ pub fn network(network: NetworkKind) -> Config {
 /// # Errors
 /// [`Error::Usage`] for an unknown name, naming the nearest one and listing all.
 pub fn named(name: &str) -> Result<Config> {
-    find(name).or_else(|| NetworkKind::named(name).map(network)).ok_or_else(|| {
+    find(name).or_else(|| NetworkKind::named(name).map(default_of)).ok_or_else(|| {
         let (networks, presets) = (NetworkKind::ALL.map(NetworkKind::name), names());
         let nearest = nearest(name, &[&presets[..], &networks].concat());
         let (networks, presets) = (networks.join(", "), presets.join(", "));
@@ -266,7 +266,7 @@ pub(super) fn start(preset: Option<&str>, network: Option<&str>) -> Result<Confi
             let networks = NetworkKind::ALL.map(NetworkKind::name).join(", ");
             Err(("network", format!("it has no preset and no network (one of {networks})")))
         }
-        (None, Some(kind)) => Ok(self::network(kind)),
+        (None, Some(kind)) => Ok(default_of(kind)),
         (Some(name), kind) => {
             let config = find(name).ok_or_else(|| ("preset", unknown_preset(name)))?;
             match kind.filter(|kind| *kind != config.network) {
@@ -415,7 +415,7 @@ mod tests {
         for kind in NetworkKind::ALL {
             let config = named(kind.name()).unwrap();
             assert_eq!((config.network, &config.preset, config.name()), (kind, &None, kind.name()));
-            assert_eq!(config, network(kind));
+            assert_eq!(config, default_of(kind));
         }
         assert_eq!(named("dcgan").unwrap(), Config { preset: None, ..preset("gan-mnist").unwrap() });
         assert_eq!(named("lstm-pendulum").unwrap(), preset("lstm-pendulum").unwrap());
@@ -425,7 +425,7 @@ mod tests {
     fn presets_of_a_network_have_the_same_keys() {
         for Preset { name, .. } in PRESETS {
             let config = preset(name).unwrap();
-            let of_network = Config { preset: Some(String::new()), ..network(config.network) };
+            let of_network = Config { preset: Some(String::new()), ..default_of(config.network) };
             assert!(config.known_keys().keys().eq(of_network.known_keys().keys()), "{name}");
         }
     }
