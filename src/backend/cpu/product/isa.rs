@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::simd::{Portable, Simd};
+use super::simd::{MAX_WIDTH, Portable, Simd};
 use super::tile::Tiles;
 use std::fmt;
 use std::hint::black_box;
@@ -151,7 +151,7 @@ impl Job for Peak {
                     *sum = S::fma(*sum, scale, shift);
                 }
             }
-            let mut lanes = [0f32; 16];
+            let mut lanes = [0f32; MAX_WIDTH / 2];
             sums.into_iter().fold(0.0, |total, sum| {
                 S::store(lanes.as_mut_ptr(), sum);
                 total + lanes[0]

@@ -10,7 +10,7 @@ use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch};
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel, thread};
-use super::simd::{Simd, clear, copy};
+use super::simd::{MAX_MR, MIN_WIDTH, Simd, clear, copy};
 use super::tile::{Across, Out, Right, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use std::ops::Range;
@@ -26,9 +26,6 @@ const CHUNK: usize = 1024;
 const SUMS: usize = 1 << 20;
 /// Most chunks.
 const MAX_CHUNKS: usize = 16;
-/// Most rows of a register tile, and narrowest panel, on any instruction set.
-const MAX_MR: usize = 14;
-const MIN_WIDTH: usize = 8;
 /// Tasks for each thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 

@@ -3,14 +3,9 @@
 use super::isa::{Isa, Job, dispatch};
 use super::pack::transpose;
 use super::pool::{Shared, parallel};
-use super::simd::{clear, copy};
+use super::simd::{MAX_MR, MAX_WIDTH, clear, copy};
 use super::tile::{Along, Out, Right, Run, Tiles};
 use std::ops::Range;
-
-/// Columns of the widest panel.
-const WIDEST: usize = 32;
-/// Rows of the largest register tile.
-const MOST_ROWS: usize = 14;
 
 /// A matrix `[k, n]` as panels of columns, zeros right of the last one.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +19,7 @@ pub(in crate::backend::cpu) struct Panels<'a> {
 impl<'a> Panels<'a> {
     /// Floats that the panels of a `[k, n]` matrix take on any instruction set.
     pub(in crate::backend::cpu) fn packed_len(k: usize, n: usize) -> usize {
-        k * n.next_multiple_of(WIDEST)
+        k * n.next_multiple_of(MAX_WIDTH)
     }
 
     /// Packs `w`, stored `[k, n]`, into the front of `packed`.
@@ -55,8 +50,8 @@ impl<'a> Panels<'a> {
         assert!(w.len() == k * n, "a {k}x{n} matrix has {} elements", w.len());
         let packed = &mut packed[..Panels::packed_len(k, n)];
         let to = Shared(packed.as_mut_ptr());
-        parallel(n.div_ceil(WIDEST), |i| {
-            let columns = i * WIDEST..n.min((i + 1) * WIDEST);
+        parallel(n.div_ceil(MAX_WIDTH), |i| {
+            let columns = i * MAX_WIDTH..n.min((i + 1) * MAX_WIDTH);
             // SAFETY: the lengths are right, and these panels are this task's alone.
             unsafe { dispatch(isa, Pack { w, k, n, source, packed: to, columns }) };
         });
@@ -113,7 +108,7 @@ impl Job for Pack<'_> {
         let width = 2 * S::LANES;
         for column in columns.clone().step_by(width) {
             let cols = width.min(columns.end - column);
-            // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, as `width` divides `WIDEST`; w has k * n.
+            // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, as `width` divides `MAX_WIDTH`; w has k * n.
             unsafe {
                 let dst = packed.add(column * k);
                 match source {
@@ -155,13 +150,13 @@ impl Job for Multiply<'_> {
         let width = 2 * S::LANES;
         // Tiles of equal height rather than a full one and a sliver.
         let height = rows.div_ceil(rows.div_ceil(S::MR));
-        let offsets: [usize; MOST_ROWS] = std::array::from_fn(|i| i * ldc);
+        let offsets: [usize; MAX_MR] = std::array::from_fn(|i| i * ldc);
         let runs = [Run { tap: 0, from: 0, to: k }];
         for column in (0..n).step_by(width) {
             let cols = width.min(n - column);
             for row in (0..rows).step_by(height) {
                 let count = height.min(rows - row);
-                let a: [*const f32; MOST_ROWS] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * lda));
+                let a: [*const f32; MAX_MR] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * lda));
                 // SAFETY: rows `row..row + count` of a and c; the panel of `column` with all its zeros.
                 unsafe {
                     let b = Right { b: packed.as_ptr().add(column * k), ldb: width };

@@ -12,6 +12,7 @@ use super::isa::{Isa, Job, dispatch};
 use super::pack;
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel, thread};
+use super::simd::{MAX_MR, MAX_WIDTH};
 use super::tile::{Along, Out, Right, Run, Segments, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use std::ops::Range;
@@ -26,9 +27,6 @@ const MAX_RUNS: usize = MAX_TAPS + Segments::MAX;
 /// Floats that the pointers of a block take.
 const POINTERS: usize = MAX_TAPS * MAX_ROWS / 2 * POINTER;
 const POINTER: usize = size_of::<*const f32>() / size_of::<f32>();
-/// Most rows of a register tile, and widest panel, on any instruction set.
-const MAX_MR: usize = 14;
-const MAX_WIDTH: usize = 32;
 /// Tasks for each thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 

@@ -13,7 +13,7 @@ use super::isa::{Isa, Job, dispatch};
 use super::pack;
 use super::patches;
 use super::pool::{LINE, Shared, aligned, parallel, thread};
-use super::simd::clear;
+use super::simd::{MAX_MR, MAX_WIDTH, clear};
 use super::tile::{Along, Out, Right, Run, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::tape::geometry::{ConvGeom, Mask};
@@ -23,9 +23,6 @@ use std::ops::Range;
 const SHARES: usize = 64 * 1024;
 /// Output pixels whose epilogue is applied at a time.
 const PIXELS: usize = 64;
-/// Most rows of a register tile, and widest panel, on any instruction set.
-const MAX_MR: usize = 14;
-const MAX_WIDTH: usize = 32;
 
 /// A convolution by shares, seen from the end that is computed.
 #[derive(Clone, Copy)]

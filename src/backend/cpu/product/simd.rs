@@ -6,6 +6,24 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+/// Most rows of a register tile on any instruction set: arrays of the rows of one tile have this length.
+pub(super) const MAX_MR: usize = 14;
+/// Widest panel of two vectors on any instruction set: packed matrices are padded to a multiple of this many columns.
+pub(super) const MAX_WIDTH: usize = 32;
+/// Narrowest panel of two vectors on any instruction set.
+pub(super) const MIN_WIDTH: usize = 8;
+
+/// Whether the tile and the panel of `S` keep to the limits above. Code that works through raw pointers sizes its memory
+/// by these limits before it knows the instruction set.
+const fn keeps_to_the_limits<S: Simd>() -> bool {
+    let width = 2 * S::LANES;
+    S::MR <= MAX_MR && MIN_WIDTH <= width && MAX_WIDTH.is_multiple_of(width)
+}
+
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(keeps_to_the_limits::<Avx512>() && keeps_to_the_limits::<Avx2>());
+const _: () = assert!(keeps_to_the_limits::<Portable>());
+
 /// A vector of [`LANES`](Simd::LANES) floats and the shape of the register tile that suits the register file.
 ///
 /// Every method must be inlined into a function compiled for the features of the implementation.

@@ -14,15 +14,12 @@
 use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
 use super::scatter::Scatter;
-use super::simd::clear;
+use super::simd::{MAX_MR, MAX_WIDTH, clear};
 use super::tile::{Along, Out, Right, Run, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::tape::geometry::{ConvGeom, Mask};
 use std::ops::Range;
 
-/// Most rows of a register tile, and widest panel, on any instruction set.
-const MAX_MR: usize = 14;
-const MAX_WIDTH: usize = 32;
 /// Most rows of taps.
 const MAX_TAP_ROWS: usize = 16;
 
