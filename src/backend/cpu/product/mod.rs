@@ -11,6 +11,8 @@
 //! threads, the tile, or how many images are in the batch (sums over the batch use chunks fixed by the geometry). Closed
 //! taps are skipped in all directions. Every output element is written; scratch may hold anything.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512_steps;
 mod gather;
 mod isa;
 mod outer;

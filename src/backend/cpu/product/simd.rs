@@ -4,7 +4,11 @@
 //! function that enables the CPU features (`dispatch` in `isa.rs`). So there is one algorithm, not one per architecture.
 
 #[cfg(target_arch = "x86_64")]
+use super::avx512_steps;
+use super::tile::Right;
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Most rows of a register tile on any instruction set: arrays of the rows of one tile have this length.
 pub(super) const MAX_MR: usize = 14;
@@ -82,6 +86,39 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// The features are there.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// The steps `k` of a tile with k along the pointers, in assembly: `sums[i][j] += a[i][k] * b[k - k.start][j]`.
+    /// Returns false, and does nothing, if this instruction set has no such code for the size of the tile.
+    ///
+    /// # Safety
+    /// The features are there; `a` leads to `MR` pointers, each to `k.end` readable floats; B has `k.len()` rows of `NV`
+    /// vectors.
+    #[inline(always)]
+    unsafe fn steps_along<const MR: usize, const NV: usize>(
+        _sums: &mut [[Self::V; NV]; MR],
+        _a: *const *const f32,
+        _b: Right,
+        _k: Range<usize>,
+    ) -> bool {
+        false
+    }
+
+    /// All steps of a tile with k across the pointers, in assembly: `sums[i][j] += a[k][first + i] * b[k][j]`. Returns
+    /// false, and does nothing, if this instruction set has no such code for the size of the tile.
+    ///
+    /// # Safety
+    /// The features are there; `a` leads to `steps` pointers, each to floats of which `first..first + MR` are readable; B
+    /// has `steps` rows of `NV` vectors.
+    #[inline(always)]
+    unsafe fn steps_across<const MR: usize, const NV: usize>(
+        _sums: &mut [[Self::V; NV]; MR],
+        _a: *const *const f32,
+        _first: usize,
+        _b: Right,
+        _steps: usize,
+    ) -> bool {
+        false
+    }
 }
 
 /// AVX-512: 32 registers of 16 floats, a 14x32 tile (28 sums, two vectors of B, a broadcast).
@@ -141,6 +178,29 @@ impl Simd for Avx512 {
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the caller has AVX-512.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn steps_along<const MR: usize, const NV: usize>(
+        sums: &mut [[__m512; NV]; MR],
+        a: *const *const f32,
+        b: Right,
+        k: Range<usize>,
+    ) -> bool {
+        // SAFETY: the caller has AVX-512 and vouches for A and B.
+        unsafe { avx512_steps::along(sums, a, b, k) }
+    }
+
+    #[inline(always)]
+    unsafe fn steps_across<const MR: usize, const NV: usize>(
+        sums: &mut [[__m512; NV]; MR],
+        a: *const *const f32,
+        first: usize,
+        b: Right,
+        steps: usize,
+    ) -> bool {
+        // SAFETY: the caller has AVX-512 and vouches for A and B.
+        unsafe { avx512_steps::across(sums, a, first, b, steps) }
     }
 }
 

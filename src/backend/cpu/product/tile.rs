@@ -172,11 +172,15 @@ unsafe fn along<S: Simd, const MR: usize, const NV: usize>(t: &Along<'_>) {
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
         for run in t.runs {
+            let table = t.a.add(run.tap * t.stride);
+            let mut b = t.b.b.add((run.tap * t.channels + run.from) * t.b.ldb);
+            if S::steps_along(&mut acc, table, Right { b, ..t.b }, run.from..run.to) {
+                continue;
+            }
             let mut a = [std::ptr::null(); MR];
             each_row!(MR, i, {
-                a[i] = *t.a.add(run.tap * t.stride + i);
+                a[i] = *table.add(i);
             });
-            let mut b = t.b.b.add((run.tap * t.channels + run.from) * t.b.ldb);
             for k in run.from..run.to {
                 step!(S, MR, NV, acc, b, |i| a[i].add(k));
                 b = b.add(t.b.ldb);
@@ -191,11 +195,13 @@ unsafe fn across<S: Simd, const MR: usize, const NV: usize>(t: &Across<'_>) {
     // SAFETY: the caller vouches for A, B and C.
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
-        let mut b = t.b.b;
-        for k in 0..t.steps {
-            let a = (*t.a.add(k)).wrapping_add(t.first);
-            step!(S, MR, NV, acc, b, |i| a.add(i));
-            b = b.add(t.b.ldb);
+        if !S::steps_across(&mut acc, t.a, t.first, t.b, t.steps) {
+            let mut b = t.b.b;
+            for k in 0..t.steps {
+                let a = (*t.a.add(k)).wrapping_add(t.first);
+                step!(S, MR, NV, acc, b, |i| a.add(i));
+                b = b.add(t.b.ldb);
+            }
         }
         finish::<S, MR, NV>(acc, &t.out);
     }
