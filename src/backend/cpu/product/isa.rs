@@ -6,6 +6,7 @@ use super::simd::{MAX_WIDTH, Portable, Simd};
 use super::tile::Tiles;
 use std::fmt;
 use std::hint::black_box;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 /// An instruction set the products are compiled for.
@@ -80,6 +81,31 @@ impl fmt::Display for Isa {
             Isa::Portable => "portable",
         })
     }
+}
+
+/// Floats that fit into the L2 cache of one core, or half a mebibyte of them if the machine does not say.
+pub(super) fn l2_floats() -> usize {
+    static FLOATS: OnceLock<usize> = OnceLock::new();
+    *FLOATS.get_or_init(|| l2_kib().unwrap_or(512) * 1024 / size_of::<f32>())
+}
+
+/// Size of the L2 cache of one core in KiB, as the processor reports it.
+#[cfg(target_arch = "x86_64")]
+fn l2_kib() -> Option<usize> {
+    use std::arch::x86_64::__cpuid;
+    const LARGEST_LEAF: u32 = 0x8000_0000;
+    const L2_LEAF: u32 = 0x8000_0006;
+    #[allow(unused_unsafe, reason = "the intrinsic is unsafe up to Rust 1.93 and safe from 1.94 on")]
+    // SAFETY: every x86-64 processor has the instruction, and the second leaf is asked for only if the first says that
+    // it exists.
+    let kib = unsafe { if __cpuid(LARGEST_LEAF).eax >= L2_LEAF { __cpuid(L2_LEAF).ecx >> 16 } else { 0 } };
+    (kib > 0).then_some(kib as usize)
+}
+
+/// Other processors have no common way to ask.
+#[cfg(not(target_arch = "x86_64"))]
+fn l2_kib() -> Option<usize> {
+    None
 }
 
 /// Work that is written once for any [`Simd`]. `run` must be `#[inline(always)]`, or it is compiled without the features.

@@ -4,10 +4,14 @@
 use super::gather::{Direction, Phase};
 use super::isa::{Isa, Job, dispatch};
 use super::pool::{Shared, parallel};
-use super::simd::{Simd, clear, copy};
+use super::simd::{Simd, clear, copy, prefetch};
 use super::tile::Tiles;
 use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
+
+/// How many rows ahead weights are prefetched. Their rows can be a page or more apart, and the hardware prefetcher does
+/// not cross pages.
+const ROWS_AHEAD: usize = 16;
 
 /// Packs the output channels `columns` of a phase: `dst[k * width + column]`.
 ///
@@ -26,6 +30,7 @@ pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range
             match phase.gather.direction {
                 Direction::Forward => {
                     for ci in 0..g.cin {
+                        prefetch(w.wrapping_add((tap + ci + ROWS_AHEAD) * g.cout + columns.start), cols);
                         copy::<S>(dst.add(ci * width), w.add((tap + ci) * g.cout + columns.start), cols);
                         clear::<S>(dst.add(ci * width + cols), width - cols);
                     }

@@ -7,7 +7,7 @@
 
 use super::gather::Phase;
 use super::pool::LINE;
-use super::simd::{Simd, clear, copy};
+use super::simd::{Simd, clear, copy, prefetch};
 use std::ops::Range;
 
 /// How the rows of a phase are read.
@@ -20,6 +20,10 @@ pub(super) enum Patches {
     /// From a copy.
     Copied,
 }
+
+/// How many pixels ahead the source is prefetched while patches are copied, and the most floats of each.
+const PIXELS_AHEAD: usize = 2;
+const PREFETCHED: usize = 512;
 
 /// Fewest channels for which a tap is worth a loop.
 const MIN_CHANNELS: usize = 16;
@@ -164,6 +168,8 @@ pub(super) unsafe fn im2col<S: Simd>(
                 }
                 let first = row.wrapping_offset(x * channels as isize).wrapping_add(part.start);
                 for i in inside {
+                    let ahead = first.wrapping_add((i + PIXELS_AHEAD) * c.source_step * channels);
+                    prefetch(ahead, part.len().min(PREFETCHED));
                     copy::<S>(dst.add(i * ld), first.wrapping_add(i * c.source_step * channels), part.len());
                 }
             }

@@ -8,7 +8,7 @@
 //! source has few channels.
 
 use super::gather::{Gather, Phase};
-use super::isa::{Isa, Job, dispatch};
+use super::isa::{Isa, Job, dispatch, l2_floats};
 use super::pack;
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel, thread};
@@ -19,8 +19,12 @@ use std::ops::Range;
 
 /// Most rows of a block.
 const MAX_ROWS: usize = 512;
-/// Floats of a block of patches: three eighths of a megabyte, so that it shares the L2 cache with a panel of weights.
-const BLOCK: usize = 96 * 1024;
+/// Floats of a block of patches: five eighths of the L2 cache, within limits. A larger block reads the weights fewer times,
+/// since every block reads all of them, mostly from beyond the L2 cache; the rest of the cache is for a panel of weights.
+/// The size cannot change a bit of the result, because every sum is one chain in the order of k.
+fn block() -> usize {
+    (l2_floats() * 5 / 8).clamp(96 * 1024, 320 * 1024)
+}
 /// Most taps that are read through pointers, and most runs of k that they and their segments make.
 const MAX_TAPS: usize = 64;
 const MAX_RUNS: usize = MAX_TAPS + Segments::MAX;
@@ -47,7 +51,7 @@ impl Layout {
         let zeros = gather.source_channels().next_multiple_of(LINE);
         let k = (0..gather.phases()).map(|i| gather.phase(i).k()).max().unwrap_or(0);
         let packed = k * gather.out_channels().next_multiple_of(MAX_WIDTH);
-        let buffer = POINTERS + BLOCK.max(MAX_MR * padded(k));
+        let buffer = POINTERS + block().max(MAX_MR * padded(k));
         Layout { zeros, packed, buffer, total: zeros + gather.phases() * packed + threads * buffer }
     }
 }
@@ -80,10 +84,12 @@ impl Cut {
         let n = gather.out_channels();
         let panels = n.div_ceil(isa.width());
         let most_rows =
-            (BLOCK / padded(floats) / isa.mr() * isa.mr()).clamp(isa.mr(), MAX_ROWS / 2 / isa.mr() * isa.mr());
+            (block() / padded(floats) / isa.mr() * isa.mr()).clamp(isa.mr(), MAX_ROWS / 2 / isa.mr() * isa.mr());
         let wanted = if threads > 1 { (TASKS * threads).div_ceil(gather.phases()) } else { 1 };
         let cut = |ranges: usize| {
             let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(isa.mr()).min(most_rows).max(isa.mr());
+            // Blocks of equal size: a last block of few rows would read all weights for little work.
+            let rows = m.div_ceil(m.div_ceil(rows).max(1)).next_multiple_of(isa.mr()).clamp(isa.mr(), most_rows);
             Cut { rows, blocks: m.div_ceil(rows), ranges }
         };
         let cost = |cut: &Cut| (wanted.saturating_sub(cut.blocks * cut.ranges), cut.blocks * n + cut.ranges * m);

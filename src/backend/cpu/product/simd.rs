@@ -5,6 +5,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512_steps;
+use super::pool::LINE;
 use super::tile::Right;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -342,6 +343,19 @@ pub(super) unsafe fn copy<S: Simd>(dst: *mut f32, src: *const f32, len: usize) {
         // SAFETY: the rest is `len - i < LANES` floats.
         unsafe { S::store_first(dst.add(i), S::load_first(src.add(i), len - i), len - i) };
     }
+}
+
+/// Asks the processor to fetch the cache lines of `len` floats into the L1 cache. The memory need not exist: a prefetch
+/// of an address that cannot be read does nothing.
+#[inline(always)]
+pub(super) fn prefetch(p: *const f32, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..len).step_by(LINE) {
+        // SAFETY: every x86-64 processor has the instruction, and it neither reads nor faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (p, len);
 }
 
 /// Writes `len` zeros.
