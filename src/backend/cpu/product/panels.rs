@@ -4,7 +4,7 @@ use super::isa::{Isa, Job, dispatch};
 use super::pack::transpose;
 use super::pool::{Shared, parallel};
 use super::simd::{MAX_MR, MAX_WIDTH, clear, copy};
-use super::tile::{Along, Out, Right, Run, Tiles};
+use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use std::ops::Range;
 
 /// A matrix `[k, n]` as panels of columns, zeros right of the last one.
@@ -162,7 +162,15 @@ impl Job for Multiply<'_> {
                     let b = Right { b: packed.as_ptr().add(column * k), ldb: width };
                     let c = c.as_mut_ptr().add(row * ldc + column);
                     let out = Out { c, rows: &offsets[..count], cols, add };
-                    let tile = Along { a: a.as_ptr(), stride: 0, channels: k, runs: &runs, b, out };
+                    let tile = Along {
+                        a: a.as_ptr(),
+                        stride: 0,
+                        channels: k,
+                        runs: &runs,
+                        b,
+                        out,
+                        epilogue: SumEpilogue::NONE,
+                    };
                     S::along(count, cols.div_ceil(S::LANES))(&tile);
                 }
             }

@@ -12,8 +12,8 @@ use super::isa::{Isa, Job, dispatch, l2_floats};
 use super::pack;
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel, thread};
-use super::simd::{MAX_MR, MAX_WIDTH};
-use super::tile::{Along, Out, Right, Run, Segments, Tiles};
+use super::simd::{MAX_MR, MAX_WIDTH, prefetch};
+use super::tile::{Along, Out, Right, Run, Segments, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use std::ops::Range;
 
@@ -25,6 +25,8 @@ const MAX_ROWS: usize = 512;
 fn block() -> usize {
     (l2_floats() * 5 / 8).clamp(96 * 1024, 320 * 1024)
 }
+/// Longest rows of patches that are prefetched for the next tile; longer ones give the hardware prefetcher time to start.
+const MAX_PREFETCHED: usize = 256;
 /// Most taps that are read through pointers, and most runs of k that they and their segments make.
 const MAX_TAPS: usize = 64;
 const MAX_RUNS: usize = MAX_TAPS + Segments::MAX;
@@ -254,7 +256,10 @@ impl Job for Block<'_> {
                     patches::point_at_rows(table, copy, ld, stride);
                 }
             }
+            let (epilogue, rest) = SumEpilogue::split(context.epi);
+            let prefetches = matches!(patches, Patches::InPlace { .. }) && channels <= MAX_PREFETCHED;
             for panel in panels.clone() {
+                let is_first = panel == panels.start;
                 let panel = context.panel(self.phase, &phase, panel);
                 let mut runs = [Run::default(); MAX_RUNS];
                 let runs = panel.segments.runs(taps, channels, &mut runs);
@@ -263,6 +268,12 @@ impl Job for Block<'_> {
                 for t in 0..tiles {
                     // Tiles of equal size: a last tile of one row would waste most of its steps.
                     let rows = stride * t / tiles..stride * (t + 1) / tiles;
+                    if prefetches && is_first {
+                        // What the next tile reads: rows this short are read faster than the hardware prefetches them.
+                        for row in rows.end..(rows.end + S::MR).min(stride) {
+                            prefetch(*table.add(row), channels);
+                        }
+                    }
                     S::along(rows.len(), nv)(&Along {
                         a: table.add(rows.start),
                         stride,
@@ -275,11 +286,12 @@ impl Job for Block<'_> {
                             cols: panel.columns.len(),
                             add: false,
                         },
+                        epilogue: epilogue.at_column(panel.columns.start),
                     });
                 }
             }
             let channels = panels.start * context.isa.width()..n.min(panels.end * context.isa.width());
-            epilogue::apply(context.epi, context.out.0, offsets, channels, n);
+            epilogue::apply(rest, context.out.0, offsets, channels, n);
         }
     }
 }

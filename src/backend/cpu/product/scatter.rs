@@ -14,7 +14,7 @@ use super::pack;
 use super::patches;
 use super::pool::{LINE, Shared, aligned, parallel, thread};
 use super::simd::{MAX_MR, MAX_WIDTH, clear};
-use super::tile::{Along, Out, Right, Run, Tiles};
+use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::tape::geometry::{ConvGeom, Mask};
 use std::ops::Range;
@@ -266,6 +266,7 @@ impl Band<'_> {
                         runs: &[Run { tap: 0, from: 0, to: channels }],
                         b: Right { b: packed.add(start * channels), ldb: width },
                         out: Out { c: shares, rows: &offsets[..rows.len()], cols, add: false },
+                        epilogue: SumEpilogue::NONE,
                     });
                 }
             }

@@ -88,6 +88,18 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The features are there.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
+    /// `max(v, 0)`. NaN and the sign of a zero pass.
+    ///
+    /// # Safety
+    /// The features are there.
+    unsafe fn relu(v: Self::V) -> Self::V;
+
+    /// `v` where `gate > 0`, zero elsewhere.
+    ///
+    /// # Safety
+    /// The features are there.
+    unsafe fn where_positive(gate: Self::V, v: Self::V) -> Self::V;
+
     /// The steps `k` of a tile with k along the pointers, in assembly: `sums[i][j] += a[i][k] * b[k - k.start][j]`.
     /// Returns false, and does nothing, if this instruction set has no such code for the size of the tile.
     ///
@@ -182,6 +194,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn relu(v: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512. The second operand is the result if one is NaN or if both are zeros.
+        unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(gate: __m512, v: __m512) -> __m512 {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), v) }
+    }
+
+    #[inline(always)]
     unsafe fn steps_along<const MR: usize, const NV: usize>(
         sums: &mut [[__m512; NV]; MR],
         a: *const *const f32,
@@ -267,6 +291,18 @@ impl Simd for Avx2 {
         // SAFETY: the caller has FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
+
+    #[inline(always)]
+    unsafe fn relu(v: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2. The second operand is the result if one is NaN or if both are zeros.
+        unsafe { _mm256_max_ps(_mm256_setzero_ps(), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(gate: __m256, v: __m256) -> __m256 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps()), v) }
+    }
 }
 
 /// Plain Rust: a 4x8 tile that the compiler can keep in the registers of any 128-bit machine.
@@ -324,6 +360,16 @@ impl Simd for Portable {
     unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
         // Not `mul_add`: where the target has no FMA that would be a library call.
         std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    unsafe fn relu(v: [f32; 4]) -> [f32; 4] {
+        v.map(|v| if v < 0.0 { 0.0 } else { v })
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(gate: [f32; 4], v: [f32; 4]) -> [f32; 4] {
+        std::array::from_fn(|i| if gate[i] > 0.0 { v[i] } else { 0.0 })
     }
 }
 

@@ -15,6 +15,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
+use crate::backend::cpu::epilogue::EpilogueOp;
+use crate::tape::op::Unary;
 
 /// A range of k within one tap.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,6 +97,51 @@ pub(super) struct Out<'a> {
     pub(super) add: bool,
 }
 
+/// What is applied to the sums while they are in registers, on their way to C: first the gate, then the bias, the addend
+/// and the relu, each only if it is present. It takes the place of a pass over C that would read and write C once more.
+#[derive(Clone, Copy)]
+pub(super) struct SumEpilogue {
+    /// The saved output of a relu, laid out like C: the sum becomes zero where it is not positive. Null if absent.
+    gate: *const f32,
+    /// One float per column. Null if absent.
+    bias: *const f32,
+    /// A tensor laid out like C that is added. Null if absent.
+    addend: *const f32,
+    /// Whether to take the maximum with zero.
+    relu: bool,
+}
+
+impl SumEpilogue {
+    /// Nothing is applied.
+    pub(super) const NONE: SumEpilogue =
+        SumEpilogue { gate: std::ptr::null(), bias: std::ptr::null(), addend: std::ptr::null(), relu: false };
+
+    /// As many leading operations of `ops` as tiles can apply, and the operations that are left for a pass over C. The
+    /// slices of `ops` must have the lengths of the output; they are read through pointers from here on.
+    pub(super) fn split<'a, 'b>(mut ops: &'a [EpilogueOp<'b>]) -> (SumEpilogue, &'a [EpilogueOp<'b>]) {
+        let mut epilogue = SumEpilogue::NONE;
+        if let [EpilogueOp::ActBwd(Unary::Relu, saved), rest @ ..] = ops {
+            (epilogue.gate, ops) = (saved.as_ptr(), rest);
+        }
+        if let [EpilogueOp::Bias(bias), rest @ ..] = ops {
+            (epilogue.bias, ops) = (bias.as_ptr(), rest);
+        }
+        if let [EpilogueOp::Add(other), rest @ ..] = ops {
+            (epilogue.addend, ops) = (other.as_ptr(), rest);
+        }
+        if let [EpilogueOp::Act(Unary::Relu), rest @ ..] = ops {
+            (epilogue.relu, ops) = (true, rest);
+        }
+        (epilogue, ops)
+    }
+
+    /// The same for a tile whose first column is `column`.
+    pub(super) fn at_column(self, column: usize) -> SumEpilogue {
+        let from = |p: *const f32| if p.is_null() { p } else { p.wrapping_add(column) };
+        SumEpilogue { gate: from(self.gate), bias: from(self.bias), addend: from(self.addend), relu: self.relu }
+    }
+}
+
 /// B as `[k, columns]`.
 #[derive(Clone, Copy)]
 pub(super) struct Right {
@@ -115,6 +162,8 @@ pub(super) struct Along<'a> {
     pub(super) runs: &'a [Run],
     pub(super) b: Right,
     pub(super) out: Out<'a>,
+    /// What is applied to the sums. Its tensors have the layout of C.
+    pub(super) epilogue: SumEpilogue,
 }
 
 /// A tile for which k runs across the pointers of A.
@@ -186,7 +235,7 @@ unsafe fn along<S: Simd, const MR: usize, const NV: usize>(t: &Along<'_>) {
                 b = b.add(t.b.ldb);
             }
         }
-        finish::<S, MR, NV>(acc, &t.out);
+        finish::<S, MR, NV>(acc, &t.out, &t.epilogue);
     }
 }
 
@@ -203,28 +252,92 @@ unsafe fn across<S: Simd, const MR: usize, const NV: usize>(t: &Across<'_>) {
                 b = b.add(t.b.ldb);
             }
         }
-        finish::<S, MR, NV>(acc, &t.out);
+        finish::<S, MR, NV>(acc, &t.out, &SumEpilogue::NONE);
     }
 }
 
-/// Writes the sums, or adds them.
+/// Applies the epilogue to the sums and writes them, or adds them to what is in C.
+///
+/// # Safety
+/// The features of `S` are there. `out` and `epilogue` are as [`Along`] or [`Across`] asks.
 #[inline(always)]
-unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(acc: [[S::V; NV]; MR], out: &Out<'_>) {
+unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
+    sums: [[S::V; NV]; MR],
+    out: &Out<'_>,
+    epilogue: &SumEpilogue,
+) {
     assert!(out.rows.len() == MR && out.cols <= NV * S::LANES && out.cols > (NV - 1) * S::LANES);
-    let tail = out.cols - (NV - 1) * S::LANES;
-    // SAFETY: the caller vouches for C; `rows` has MR entries.
+    // SAFETY: passed on; `rows` has `MR` offsets and the last vector at least one column, as asserted.
     unsafe {
+        if out.cols == NV * S::LANES {
+            write::<S, MR, NV, true>(sums, out, epilogue);
+        } else {
+            write::<S, MR, NV, false>(sums, out, epilogue);
+        }
+    }
+}
+
+/// [`finish`] for tiles whose last vector is whole, or for those where it is not: a masked load or store is slower.
+///
+/// # Safety
+/// As for [`finish`]. `out.rows` has `MR` offsets and `out.cols` ends inside the last of the `NV` vectors.
+#[inline(always)]
+unsafe fn write<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
+    sums: [[S::V; NV]; MR],
+    out: &Out<'_>,
+    epilogue: &SumEpilogue,
+) {
+    let last = out.cols - (NV - 1) * S::LANES;
+    let columns = |j: usize| if WHOLE || j + 1 < NV { None } else { Some(last) };
+    // SAFETY: the caller has the features. Each row of C, of the gate and of the addend has `out.cols` floats from its
+    // offset on, and so has the bias; of the last vector only the `last` floats that exist are touched.
+    unsafe {
+        // The bias is read once per tile: the compiler cannot know that no store to C changes it.
+        let mut bias = [S::zero(); NV];
+        if !epilogue.bias.is_null() {
+            for (j, bias) in bias.iter_mut().enumerate() {
+                *bias = load_columns::<S>(epilogue.bias.add(j * S::LANES), columns(j));
+            }
+        }
         each_row!(MR, i, {
-            for (j, sum) in acc[i].into_iter().enumerate() {
-                let p = out.c.add(out.rows[i] + j * S::LANES);
-                if tail == S::LANES || j + 1 < NV {
-                    S::store(p, if out.add { S::add(S::load(p), sum) } else { sum });
-                } else {
-                    let sum = if out.add { S::add(S::load_first(p, tail), sum) } else { sum };
-                    S::store_first(p, sum, tail);
+            for (j, mut sum) in sums[i].into_iter().enumerate() {
+                let at = out.rows[i] + j * S::LANES;
+                if out.add {
+                    sum = S::add(load_columns::<S>(out.c.add(at), columns(j)), sum);
+                }
+                if !epilogue.gate.is_null() {
+                    sum = S::where_positive(load_columns::<S>(epilogue.gate.add(at), columns(j)), sum);
+                }
+                if !epilogue.bias.is_null() {
+                    sum = S::add(sum, bias[j]);
+                }
+                if !epilogue.addend.is_null() {
+                    sum = S::add(sum, load_columns::<S>(epilogue.addend.add(at), columns(j)));
+                }
+                if epilogue.relu {
+                    sum = S::relu(sum);
+                }
+                match columns(j) {
+                    None => S::store(out.c.add(at), sum),
+                    Some(last) => S::store_first(out.c.add(at), sum, last),
                 }
             }
         });
+    }
+}
+
+/// A whole vector, or its first `columns` floats and zeros.
+///
+/// # Safety
+/// The features of `S` are there and the floats can be read.
+#[inline(always)]
+unsafe fn load_columns<S: Simd>(p: *const f32, columns: Option<usize>) -> S::V {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match columns {
+            None => S::load(p),
+            Some(columns) => S::load_first(p, columns),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
 use super::scatter::Scatter;
 use super::simd::{MAX_MR, MAX_WIDTH, clear};
-use super::tile::{Along, Out, Right, Run, Tiles};
+use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::tape::geometry::{ConvGeom, Mask};
 use std::ops::Range;
@@ -256,7 +256,8 @@ impl Compute<'_> {
                     let tile = |runs: &[Run], add: bool| {
                         let out = Out { c: out.add(next), rows: offsets, cols, add };
                         let (a, channels) = (table.as_ptr(), kw * cin);
-                        let tile = Along { a, stride: MAX_MR, channels, runs, b: right, out };
+                        let epilogue = SumEpilogue::NONE;
+                        let tile = Along { a, stride: MAX_MR, channels, runs, b: right, out, epilogue };
                         S::along(offsets.len(), cols.div_ceil(S::LANES))(&tile);
                     };
                     if conv.by_taps {
