@@ -375,3 +375,89 @@ tiles!(Avx512, target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,
 #[cfg(target_arch = "x86_64")]
 tiles!(Avx2, target_feature(enable = "avx2,fma"), 1 2 3 4 5 6);
 tiles!(Portable, inline, 1 2 3 4);
+
+#[cfg(test)]
+mod tests {
+    use super::super::isa::{Isa, Job, dispatch};
+    use super::super::simd::{MAX_MR, MAX_WIDTH};
+    use super::*;
+
+    /// Steps of k in the test: whole groups of four and every rest.
+    const STEPS: usize = 23;
+
+    /// Multiplies with every size of tile, both with k along the pointers (in two runs) and across them.
+    struct EverySize {
+        isa: Isa,
+    }
+
+    impl EverySize {
+        /// `sum over k of a[k] * b[k]` as one chain.
+        fn chain(&self, terms: impl Iterator<Item = (f32, f32)>) -> f32 {
+            let fused = self.isa != Isa::Portable;
+            terms.fold(0.0, |sum, (a, b)| if fused { a.mul_add(b, sum) } else { a * b + sum })
+        }
+
+        fn compare(&self, what: &str, c: &[f32], cols: usize, expected: impl Fn(usize, usize) -> f32) {
+            for (i, row) in c.chunks_exact(MAX_WIDTH).enumerate() {
+                for (j, sum) in row[..cols].iter().enumerate() {
+                    assert_eq!(sum.to_bits(), expected(i, j).to_bits(), "{} {what}, row {i}, column {j}", self.isa);
+                }
+                assert!(row[cols..].iter().all(|v| v.is_nan()), "{} {what} writes beyond its columns", self.isa);
+            }
+        }
+    }
+
+    impl Job for EverySize {
+        type Out = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Tiles>(self) {
+            let number = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 505.0 - 1.0;
+            let a: Vec<f32> = (0..STEPS * MAX_MR).map(number).collect();
+            let b: Vec<f32> = (0..STEPS * MAX_WIDTH).map(|i| number(i + 17)).collect();
+            let offsets: [usize; MAX_MR] = std::array::from_fn(|i| i * MAX_WIDTH);
+            // Rows of A for k along the pointers, rows of k for k across them, in the same floats.
+            let along: Vec<*const f32> = a.chunks_exact(STEPS).map(<[f32]>::as_ptr).collect();
+            let across: Vec<*const f32> = a.chunks_exact(MAX_MR).map(<[f32]>::as_ptr).collect();
+            for (mr, nv, steps) in (1..=S::MR)
+                .flat_map(|mr| [1, 2].map(|nv| (mr, nv)))
+                .flat_map(|(mr, nv)| [0, 1, 3, 4, 9, STEPS].map(|steps| (mr, nv, steps)))
+            {
+                let what = format!("{mr} rows, {nv} vectors, {steps} steps");
+                let (ldb, first) = (2 * S::LANES, MAX_MR - mr);
+                let right = Right { b: b.as_ptr(), ldb };
+                for cols in [nv * S::LANES, nv * S::LANES - 1] {
+                    let mut c = vec![f32::NAN; mr * MAX_WIDTH];
+                    let runs = [Run { tap: 0, from: 0, to: steps / 2 }, Run { tap: 0, from: steps / 2, to: steps }];
+                    let (epilogue, rows) = (SumEpilogue::NONE, &offsets[..mr]);
+                    let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
+                    let (table, stride) = (along.as_ptr(), 0);
+                    // SAFETY: the features are there; `mr` rows of `STEPS` floats, `steps` rows of B, `mr` rows of C.
+                    unsafe {
+                        let tile = Along { a: table, stride, channels: STEPS, runs: &runs, b: right, out, epilogue };
+                        S::along(mr, nv)(&tile);
+                    }
+                    self.compare(&what, &c, cols, |i, j| {
+                        self.chain((0..steps).map(|k| (a[i * STEPS + k], b[k * ldb + j])))
+                    });
+
+                    let mut c = vec![f32::NAN; mr * MAX_WIDTH];
+                    let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
+                    // SAFETY: the features are there; `steps` rows of `MAX_MR` floats, `steps` rows of B, `mr` rows of C.
+                    unsafe { S::across(mr, nv)(&Across { a: across.as_ptr(), first, steps, b: right, out }) };
+                    self.compare(&what, &c, cols, |i, j| {
+                        self.chain((0..steps).map(|k| (a[k * MAX_MR + first + i], b[k * ldb + j])))
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_size_of_tile_sums_one_chain_in_the_order_of_k() {
+        for isa in Isa::available() {
+            // SAFETY: the job asks for nothing but the features, which are checked.
+            unsafe { dispatch(isa, EverySize { isa }) };
+        }
+    }
+}
