@@ -149,9 +149,15 @@ impl Sequence {
     }
 }
 
-/// Rows that a task takes through time: few, so that there are tasks for many threads, but enough to pay for reading
-/// the weights at every step.
-const BLOCK: usize = 16;
+/// Most rows that a task takes through time: the states of a step stay in the L2 cache.
+const MAX_BLOCK: usize = 128;
+
+/// Rows that a task takes through time: an equal share for every thread. Every task reads all weights in every step, from
+/// beyond the L2 cache where they are large, so fewer tasks read less. Rows do not depend on each other, so the number
+/// of threads cannot change a bit of the result.
+fn block_rows(rows: usize) -> usize {
+    rows.div_ceil(rayon::current_num_threads()).clamp(1, MAX_BLOCK)
+}
 
 /// Memory whose rows are shared out among tasks.
 #[derive(Clone, Copy)]
@@ -191,10 +197,11 @@ pub(super) fn lstm(
     scratch: &mut [f32],
 ) {
     let Sequence { steps, rows, h } = sequence;
+    let block_rows = block_rows(rows);
     let weights = Panels::pack(isa, w_hh, [h, 4 * h], scratch);
     let (y, kept) = (Rows::new(y, h), Rows::new(kept, 5 * h));
-    spread(c_n.par_chunks_mut(BLOCK * h).enumerate(), z.len() * h).for_each(|(block, c_n)| {
-        let (first, count) = (block * BLOCK, c_n.len() / h);
+    spread(c_n.par_chunks_mut(block_rows * h).enumerate(), z.len() * h).for_each(|(block, c_n)| {
+        let (first, count) = (block * block_rows, c_n.len() / h);
         c_n.copy_from_slice(&c0[first * h..][..count * h]);
         let mut h_before = &h0[first * h..][..count * h];
         for t in 0..steps {
@@ -233,15 +240,16 @@ pub(super) fn lstm_bwd(
     scratch: &mut [f32],
 ) {
     let Sequence { steps, rows, h } = sequence;
+    let block_rows = block_rows(rows);
     let (packed, scratch) = scratch.split_at_mut(Panels::packed_len(4 * h, h));
     let weights = Panels::pack_transposed(isa, w_hh, 1, [4 * h, h], packed);
     let elements = dz.len() * h;
     let dz = Rows::new(dz, 4 * h);
-    let states = dh0.par_chunks_mut(BLOCK * h).zip(dc0.par_chunks_mut(BLOCK * h));
-    let blocks = states.zip(scratch[..rows * h].par_chunks_mut(BLOCK * h));
+    let states = dh0.par_chunks_mut(block_rows * h).zip(dc0.par_chunks_mut(block_rows * h));
+    let blocks = states.zip(scratch[..rows * h].par_chunks_mut(block_rows * h));
     spread(blocks.enumerate(), elements).for_each(|(block, ((later, dc), dh))| {
         // `later` is the gradient of the states that comes from the steps behind, `dc` that of the cells.
-        let (first, count) = (block * BLOCK, dc.len() / h);
+        let (first, count) = (block * block_rows, dc.len() / h);
         later.fill(0.0);
         dc.copy_from_slice(&dc_n[first * h..][..count * h]);
         for t in (0..steps).rev() {
