@@ -1,5 +1,7 @@
 //! Buffers of four-byte words, aligned to a cache line.
 
+use std::mem::MaybeUninit;
+
 /// One cache line of words.
 #[derive(Clone, Copy, Debug, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
@@ -15,7 +17,12 @@ pub struct WordBuffer {
 impl WordBuffer {
     /// A buffer of `len` zero words.
     pub fn new(len: usize) -> Self {
-        WordBuffer { lines: vec![Line([0; 16]); len.div_ceil(16)], len }
+        let count = len.div_ceil(16);
+        let mut lines = Vec::with_capacity(count);
+        // Before the zeros are written: the first write to a page is what makes the system choose its size.
+        advise_huge_pages(lines.spare_capacity_mut());
+        lines.resize(count, Line([0; 16]));
+        WordBuffer { lines, len }
     }
 
     /// Number of words.
@@ -49,3 +56,23 @@ impl WordBuffer {
         self.lines.as_mut_ptr().cast()
     }
 }
+
+/// Asks for pages of two megabytes, on systems that give them on request only. Without them, a tensor whose rows are 4 KiB
+/// apart needs a page table entry per row, and the hardware prefetcher stops at every page. Nothing depends on the answer.
+#[cfg(target_os = "linux")]
+fn advise_huge_pages(memory: &mut [MaybeUninit<Line>]) {
+    const HUGE_PAGE: usize = 2 << 20;
+    let start = memory.as_mut_ptr();
+    let (skip, len) = (start.cast::<u8>().align_offset(HUGE_PAGE), size_of_val(memory));
+    let whole = len.saturating_sub(skip) / HUGE_PAGE * HUGE_PAGE;
+    if whole > 0 {
+        // SAFETY: `skip + whole <= len`, so the range is inside the borrowed memory; it starts and ends at multiples of the
+        // huge page, and so of the page, as the call asks. MADV_HUGEPAGE changes no content and no access rights, whatever
+        // the call returns.
+        unsafe { libc::madvise(start.byte_add(skip).cast(), whole, libc::MADV_HUGEPAGE) };
+    }
+}
+
+/// Other systems choose the size of pages by themselves.
+#[cfg(not(target_os = "linux"))]
+fn advise_huge_pages(_: &mut [MaybeUninit<Line>]) {}
