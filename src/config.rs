@@ -91,6 +91,7 @@ pub struct Config {
 /// Precision of the operands of matrix products and convolutions; sums are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Precision {
     /// What is best on a device: f32 everywhere so far.
     Auto,
@@ -105,6 +106,7 @@ pub enum Precision {
 /// What generator and critic of an adversarial network play for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Objective {
     /// The zero-sum game of Goodfellow et al. 2014.
     Minimax,
@@ -140,9 +142,25 @@ pub struct Optimizer {
     pub momentum: f64,
 }
 
+impl Default for Optimizer {
+    /// Adam with PyTorch's defaults; so are the keys of the other kinds.
+    fn default() -> Self {
+        Optimizer {
+            kind: OptimizerKind::Adam,
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            alpha: 0.99,
+            momentum: 0.0,
+        }
+    }
+}
+
 /// The kinds of optimisers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OptimizerKind {
     /// Kingma & Ba 2015.
     Adam,
@@ -167,6 +185,7 @@ pub struct Schedule {
 /// Shapes of the learning rate over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ScheduleKind {
     /// Always the same.
     Constant,

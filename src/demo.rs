@@ -114,14 +114,14 @@ pub fn run(
         .push(Section { heading: "Side by side".into(), blocks: vec![Block::Table(header(), rows(&results))] });
     report.sections.extend(sections);
     let page = out.join("report.html");
-    std::fs::write(&page, report.to_html()).map_err(|e| Error::io(&page, "write", &e))?;
+    std::fs::write(&page, report.to_html()).map_err(|e| Error::io(&page, "write", e))?;
     Ok((page, results))
 }
 
 /// Removes what an earlier demo left there, and nothing that is not a run.
 fn clear(dir: &Path) -> Result<()> {
     if dir.join("config.toml").is_file() {
-        std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, "remove", &e))?;
+        std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, "remove", e))?;
     }
     Ok(())
 }
@@ -144,7 +144,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     let sample_images_per_s = act.samples as f64 / start.elapsed().as_secs_f64().max(1e-9);
     let png = grid_png(Pictures::new(&images, model.image), None)?;
     let path = dir.path().join("samples.png");
-    std::fs::write(&path, &png).map_err(|e| Error::io(&path, "write", &e))?;
+    std::fs::write(&path, &png).map_err(|e| Error::io(&path, "write", e))?;
     let report = RunReport {
         run: dir,
         device: backend.describe().name,

@@ -5,20 +5,43 @@ use std::path::{Path, PathBuf};
 /// Everything that can go wrong outside of the program. Mistakes in recording (wrong shapes) are bugs and
 /// panic instead.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A mistake that the arguments alone show: an unknown preset, device or key, a batch of 0. Exit code 2.
     #[error("{0}")]
     Usage(String),
     /// A file or folder that cannot be used: its path, why, and what to do.
     #[error("{}: {reason}; {remedy}", path.display())]
-    File { path: PathBuf, reason: String, remedy: String },
+    #[non_exhaustive]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it cannot be used.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+        /// The error of the system or of a decoder that is behind the reason, if there is one.
+        source: Option<Cause>,
+    },
     /// A device that cannot do what was asked: why, and what to do.
     #[error("{0}")]
     Device(String),
     /// Any other failure, already a sentence.
     #[error("{0}")]
     Failed(String),
+    /// One of the other kinds, whose message this is, with the error of another library that caused it.
+    #[error("{error}")]
+    #[non_exhaustive]
+    Caused {
+        /// What failed.
+        error: Box<Error>,
+        /// The error behind it.
+        source: Cause,
+    },
 }
+
+/// The error of the system or of another library.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Shorthand used by the whole crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,11 +49,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A file error with its reason and remedy.
     pub fn file(path: impl AsRef<Path>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Error::File { path: path.as_ref().to_path_buf(), reason: reason.into(), remedy: remedy.into() }
+        Error::File { path: path.as_ref().to_path_buf(), reason: reason.into(), remedy: remedy.into(), source: None }
     }
 
     /// Turns an I/O error on `path` into a sentence; `doing` says what was tried ("read", "write").
-    pub fn io(path: impl AsRef<Path>, doing: &str, error: &std::io::Error) -> Self {
+    pub fn io(path: impl AsRef<Path>, doing: &str, error: std::io::Error) -> Self {
         use std::io::ErrorKind::*;
         let remedy = match error.kind() {
             NotFound | NotADirectory => "check the path",
@@ -40,11 +63,47 @@ impl Error {
             ReadOnlyFilesystem => "choose a folder that can be written to",
             _ => "check the disk and try again",
         };
-        Error::file(path, format!("could not {doing} it ({error})"), remedy)
+        Error::file(path, format!("could not {doing} it ({error})"), remedy).because(error)
+    }
+
+    /// The same error with `cause` as its [source](std::error::Error::source). The message stays what it is.
+    pub fn because(self, cause: impl Into<Cause>) -> Self {
+        match self {
+            Error::File { path, reason, remedy, .. } => {
+                Error::File { path, reason, remedy, source: Some(cause.into()) }
+            }
+            other => Error::Caused { error: Box::new(other), source: cause.into() },
+        }
     }
 
     /// The process's exit code for this error: 2 for what the arguments alone show, 1 otherwise.
     pub fn exit_code(&self) -> i32 {
-        if matches!(self, Error::Usage(_)) { 2 } else { 1 }
+        match self {
+            Error::Usage(_) => 2,
+            Error::Caused { error, .. } => error.exit_code(),
+            Error::File { .. } | Error::Device(_) | Error::Failed(_) => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+    use std::io::{self, ErrorKind};
+
+    #[test]
+    fn an_error_keeps_its_cause_and_its_message() {
+        let missing = || io::Error::from(ErrorKind::NotFound);
+        let of_file = Error::io("a.txt", "read", missing());
+        assert!(matches!(of_file, Error::File { .. }));
+        assert_eq!(of_file.to_string(), format!("a.txt: could not read it ({}); check the path", missing()));
+        let of_usage = Error::Usage("there is no such preset".into()).because(missing());
+        assert_eq!((of_usage.to_string().as_str(), of_usage.exit_code()), ("there is no such preset", 2));
+        for error in [of_file, of_usage] {
+            let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+            assert_eq!(source.map(io::Error::kind), Some(ErrorKind::NotFound));
+        }
+        assert!(Error::file("a.txt", "it is empty", "replace it").source().is_none());
     }
 }

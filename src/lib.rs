@@ -13,8 +13,8 @@
 //!    `backend/cpu/product/`.
 //! 6. [`nn`] and [`optim`]: layers and parameters; optimisers, which map old values to new ones.
 //! 7. [`models`]: the families, each to be read next to its paper.
-//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`], [`report`]: what the command line is made
-//!    of.
+//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`]: what the command line is made of. The command
+//!    line itself, `cli`, needs the feature `cli`, and so do `report`, `bench` and `demo`.
 //!
 //! A module uses only modules below it; `tests/layers.rs` lists them from the lowest to the highest.
 //!
@@ -45,12 +45,15 @@
 //! ```
 
 pub mod backend;
+#[cfg(feature = "cli")]
 pub mod bench;
 pub mod check;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data;
+#[cfg(feature = "cli")]
 pub mod demo;
 pub mod error;
 pub mod eval;
@@ -61,6 +64,7 @@ pub mod models;
 pub mod nn;
 pub mod optim;
 pub mod pictures;
+#[cfg(feature = "cli")]
 pub mod report;
 pub mod rng;
 pub mod sampling;

@@ -3,20 +3,43 @@
 //! An optimiser is recorded as nodes that map old values to new ones. The new values reach the parameters
 //! through [`Env::set`] and [`Env::commit`].
 
-use crate::config::{Config, OptimizerKind, ScheduleKind};
+use crate::config::{Config, Optimizer, OptimizerKind, ScheduleKind};
 use crate::nn::{Env, Init, ParamSet};
 use crate::tape::Var;
 use crate::tape::op::{Op, Param, Scalar};
 
-/// A set of weights with their optimiser, its state, and their moving averages, as the configuration
-/// describes them.
+/// How weights are updated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateRule {
+    /// The optimiser. Its learning rate is not part of a plan: [`Scalar::LearningRate`] is set for each replay.
+    pub optimizer: Optimizer,
+    /// Largest norm of all gradients together; 0 means no clipping.
+    pub clip_norm: f64,
+    /// Decay of the moving averages per step; 0 means no averages.
+    pub ema: f64,
+}
+
+impl From<Optimizer> for UpdateRule {
+    /// Neither clipping nor averages.
+    fn from(optimizer: Optimizer) -> Self {
+        UpdateRule { optimizer, clip_norm: 0.0, ema: 0.0 }
+    }
+}
+
+impl From<&Config> for UpdateRule {
+    fn from(config: &Config) -> Self {
+        UpdateRule { optimizer: config.optimizer.clone(), clip_norm: config.clip_norm, ema: config.ema }
+    }
+}
+
+/// A set of weights with their optimiser, its state, and their moving averages.
 #[derive(Clone, Debug)]
 pub struct Learner {
     weights: Vec<Param>,
     /// The state of the optimiser, per weight: two tensors for Adam, one for the others.
     memory: Vec<Vec<Param>>,
     averages: Vec<Param>,
-    config: Config,
+    rule: UpdateRule,
     /// The scalar that counts its steps.
     step: Scalar,
 }
@@ -24,16 +47,17 @@ pub struct Learner {
 impl Learner {
     /// Declares the optimiser's state for `weights` under `optim/<slot>/..`, and their averages under
     /// `ema/..`. `step` is the scalar that counts the steps of the optimiser.
-    pub fn new(set: &mut ParamSet, weights: Vec<Param>, config: &Config, step: Scalar) -> Self {
-        let slots: &[&str] = match config.optimizer.kind {
+    pub fn new(set: &mut ParamSet, weights: Vec<Param>, rule: impl Into<UpdateRule>, step: Scalar) -> Self {
+        let rule = rule.into();
+        let slots: &[&str] = match rule.optimizer.kind {
             OptimizerKind::Adam => &["optim/m", "optim/v"],
             OptimizerKind::Rmsprop => &["optim/v"],
             OptimizerKind::Sgd => &["optim/buf"],
         };
         let mut companion = |group: &str, w: &Param| set.companion(group, w, Init::Fill(0.0));
         let memory = weights.iter().map(|w| slots.iter().map(|slot| companion(slot, w)).collect()).collect();
-        let averages = if config.ema > 0.0 { weights.iter().map(|w| set.average(w)).collect() } else { vec![] };
-        Learner { weights, memory, averages, config: config.clone(), step }
+        let averages = if rule.ema > 0.0 { weights.iter().map(|w| set.average(w)).collect() } else { vec![] };
+        Learner { weights, memory, averages, rule, step }
     }
 
     /// The weights that it updates.
@@ -47,7 +71,7 @@ impl Learner {
     pub fn minimize(&self, env: &Env, loss: Var) -> Option<Var> {
         let values: Vec<Var> = self.weights.iter().map(|w| env.get(w)).collect();
         let mut grads = env.t.grad(loss, &values);
-        let norm = (self.config.clip_norm > 0.0).then(|| self.clip(env, &mut grads));
+        let norm = (self.rule.clip_norm > 0.0).then(|| self.clip(env, &mut grads));
         for (i, (value, grad)) in values.into_iter().zip(grads).enumerate() {
             env.t.scope(&format!("{}.update", self.weights[i].path), || self.update(env, i, value, grad));
         }
@@ -62,7 +86,7 @@ impl Learner {
         let total = squares.into_iter().reduce(|a, b| t.add(a, b)).unwrap_or_else(|| t.fill(0.0, []));
         let norm = t.sqrt(total);
         // The small addend is PyTorch's: it keeps a zero gradient finite.
-        let scale = t.clamp(t.scale(t.recip(t.affine(norm, 1.0, 1e-6)), self.config.clip_norm as f32), 0.0, 1.0);
+        let scale = t.clamp(t.scale(t.recip(t.affine(norm, 1.0, 1e-6)), self.rule.clip_norm as f32), 0.0, 1.0);
         for g in grads {
             *g = t.mul_scalar(*g, scale);
         }
@@ -70,7 +94,7 @@ impl Learner {
     }
 
     fn update(&self, env: &Env, i: usize, value: Var, grad: Var) {
-        let (t, o) = (env.t, &self.config.optimizer);
+        let (t, o) = (env.t, &self.rule.optimizer);
         let rate = t.scalar(Scalar::LearningRate);
         let op = match o.kind {
             OptimizerKind::Adam => Op::Adam { beta1: o.beta1 as f32, beta2: o.beta2 as f32, eps: o.eps as f32 },
@@ -89,7 +113,7 @@ impl Learner {
             env.set(memory, t.output_of(new, k + 1));
         }
         if let Some(average) = self.averages.get(i) {
-            env.set(average, t.ema(env.get(average), new, self.config.ema as f32));
+            env.set(average, t.ema(env.get(average), new, self.rule.ema as f32));
         }
     }
 }

@@ -419,10 +419,10 @@ fn every_known_set_can_be_fetched_and_opened() {
         let unpack = |name: &str| {
             let ending = if set.layout == Layout::Cifar { ".xz" } else { ".gz" };
             let mut bytes = Vec::new();
-            let packed = std::io::Cursor::new(read(name, ending).unwrap());
+            let packed = io::Cursor::new(read(name, ending).unwrap());
             match ending {
-                ".gz" => std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut bytes),
-                _ => std::io::copy(&mut liblzma::read::XzDecoder::new(packed), &mut bytes),
+                ".gz" => io::copy(&mut flate2::read::GzDecoder::new(packed), &mut bytes),
+                _ => io::copy(&mut liblzma::read::XzDecoder::new(packed), &mut bytes),
             }
             .unwrap();
             bytes

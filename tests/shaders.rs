@@ -1,5 +1,4 @@
 //! Every shader, validated and translated by naga to what Vulkan, Metal and DX12 take, without a graphics card.
-#![cfg(feature = "wgpu")]
 
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};

@@ -159,10 +159,10 @@ impl Reference {
     /// # Errors
     /// When the file cannot be read or is no benchmark file.
     pub fn load(path: &Path) -> Result<Reference> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
         let remedy = "give a file that pixtape bench --json has written";
         let reference: Reference = serde_json::from_str(&text)
-            .map_err(|e| Error::file(path, format!("it is no benchmark file ({e})"), remedy))?;
+            .map_err(|e| Error::file(path, format!("it is no benchmark file ({e})"), remedy).because(e))?;
         match reference.results.iter().find(|r| !(r.median_ms.is_finite() && r.median_ms > 0.0)) {
             Some(r) => Err(Error::file(path, format!("its result {:?} took {} ms", r.name, r.median_ms), remedy)),
             None => Ok(reference),

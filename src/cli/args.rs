@@ -106,7 +106,7 @@ pub(super) fn configuration(what: &str) -> Result<Config> {
     if !is_path {
         return config::named(what);
     }
-    let failed = |error: std::io::Error| Error::io(path, "read", &error);
+    let failed = |error: std::io::Error| Error::io(path, "read", error);
     let meta = std::fs::metadata(path).map_err(failed)?;
     if meta.is_dir() {
         return Err(Error::file(path, "it is a folder", "name its config.toml, or go on with a run by --resume"));

@@ -43,7 +43,7 @@ impl Tensors {
         });
         let metadata = HashMap::from([("protocol".to_string(), protocol.to_string())]);
         safetensors::serialize(views, Some(metadata))
-            .map_err(|e| Error::Failed(format!("the result could not be put into a safetensors file ({e})")))
+            .map_err(|e| Error::Failed(format!("the result could not be put into a safetensors file ({e})")).because(e))
     }
 }
 

@@ -173,7 +173,7 @@ pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
         }
         output::note("stopping after this step; once more to stop at once, without a checkpoint");
     })
-    .map_err(|error| Error::Failed(format!("Ctrl-C could not be caught ({error}); try again")))?;
+    .map_err(|error| Error::Failed(format!("Ctrl-C could not be caught ({error}); try again")).because(error))?;
     Ok(stop)
 }
 

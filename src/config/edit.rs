@@ -23,7 +23,7 @@ impl Config {
         };
         let not_toml = |error: toml::de::Error| {
             let line = error.span().map(|span| line_of(text, span.start));
-            refuse(line, format!("it is not valid TOML ({})", error.message().replace('\n', ", ")))
+            refuse(line, format!("it is not valid TOML ({})", error.message().replace('\n', ", "))).because(error)
         };
         let table: Table = text.parse().map_err(not_toml)?;
         // The same text once more, for the places of its keys.

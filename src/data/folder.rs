@@ -167,7 +167,7 @@ fn list(folder: &Path, classes: &BTreeMap<OsString, u8>) -> Result<Vec<Entry>> {
 
 /// Image files and folders right in `folder`, each sorted by name; hidden ones do not count.
 fn children(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let failed = |error: std::io::Error| Error::io(folder, "list", &error);
+    let failed = |error: std::io::Error| Error::io(folder, "list", error);
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for child in std::fs::read_dir(folder).map_err(failed)? {
         let child = child.map_err(failed)?;
@@ -188,7 +188,7 @@ fn children(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
 }
 
 fn decode_file(path: &Path) -> Result<DynamicImage> {
-    let failed = |error: std::io::Error| Error::io(path, "read", &error);
+    let failed = |error: std::io::Error| Error::io(path, "read", error);
     let length = std::fs::metadata(path).map_err(failed)?.len();
     if length > MAX_FILE {
         return Err(Error::file(path, format!("it has {} MiB", length >> 20), "scale the images down first"));
@@ -205,9 +205,10 @@ pub fn decode_image(bytes: &[u8], path: &Path) -> Result<DynamicImage> {
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(MAX_DECODING);
     let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| Error::io(path, "read", &error))?;
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| Error::io(path, "read", error))?;
     reader.limits(limits);
     reader.decode().map_err(|error| {
         Error::file(path, format!("it could not be decoded as PNG or JPEG ({error})"), "replace or remove it")
+            .because(error)
     })
 }

@@ -30,7 +30,9 @@ impl Loader {
         let worker = std::thread::Builder::new()
             .name("loader".into())
             .spawn(move || prepare(batches, &ready_sender, &used_receiver))
-            .map_err(|error| Error::Failed(format!("could not start the loader thread ({error}); free some memory")))?;
+            .map_err(|error| {
+                Error::Failed(format!("could not start the loader thread ({error}); free some memory")).because(error)
+            })?;
         Ok(Loader { ready: Some(ready), used: Some(used), current: None, cursor, worker: Some(worker) })
     }
 

@@ -12,6 +12,7 @@ mod batches;
 mod binarize;
 mod cifar;
 mod draws;
+#[cfg(feature = "cli")]
 mod fetch;
 mod folder;
 mod glyphs;
@@ -28,6 +29,7 @@ pub use amat::read_amat;
 pub use batches::{Batch, BatchFeeds, BatchOptions, Batches, Cursor, Order, Range};
 pub use binarize::Binarize;
 pub use cifar::read_cifar;
+#[cfg(feature = "cli")]
 pub use fetch::{Fetched, OnProgress, Progress, fetch};
 pub use folder::decode_image;
 pub use idx::{read_idx_images, read_idx_labels};

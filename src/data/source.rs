@@ -45,7 +45,7 @@ impl Source {
     /// When it cannot be opened or read.
     pub fn open(path: impl AsRef<Path>) -> Result<Source> {
         let path = path.as_ref();
-        let failed = |error: io::Error| Error::io(path, "read", &error);
+        let failed = |error: io::Error| Error::io(path, "read", error);
         let meta = std::fs::metadata(path).map_err(failed)?;
         if !meta.is_file() {
             return Err(Error::file(path, "it is no regular file", "name a file"));
@@ -59,7 +59,7 @@ impl Source {
     /// When the decoder cannot be made.
     pub fn from_bytes(bytes: Vec<u8>, path: impl AsRef<Path>) -> Result<Source> {
         let (path, length) = (path.as_ref(), bytes.len() as u64);
-        Source::new(Cursor::new(bytes), path, length).map_err(|error| Error::io(path, "read", &error))
+        Source::new(Cursor::new(bytes), path, length).map_err(|error| Error::io(path, "read", error))
     }
 
     fn new(reader: impl Read + Send + 'static, path: &Path, length: u64) -> io::Result<Source> {
@@ -104,7 +104,7 @@ impl Source {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.unreadable(&error)),
+                Err(error) => return Err(self.unreadable(error)),
             }
         }
         // A file that grows while it is read ends where it ended when it was opened.
@@ -159,7 +159,7 @@ impl Source {
         }
     }
 
-    fn unreadable(&self, error: &io::Error) -> Error {
+    fn unreadable(&self, error: io::Error) -> Error {
         use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
         let coding = match self.coding {
             Coding::Plain => return Error::io(&self.path, "read", error),
@@ -167,8 +167,10 @@ impl Source {
             Coding::Xz => "xz",
         };
         match error.kind() {
-            UnexpectedEof => self.corrupt(format!("it is truncated: its {coding} data end too early")),
-            InvalidData | InvalidInput | Other => self.corrupt(format!("its {coding} data are corrupt ({error})")),
+            UnexpectedEof => self.corrupt(format!("it is truncated: its {coding} data end too early")).because(error),
+            InvalidData | InvalidInput | Other => {
+                self.corrupt(format!("its {coding} data are corrupt ({error})")).because(error)
+            }
             _ => Error::io(&self.path, "read", error),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Latents;
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
-use crate::config::preset;
+use crate::config::Optimizer;
 use crate::error::{Error, Result};
 use crate::nn::{Env, Linear, Mode, ParamSet};
 use crate::optim::Learner;
@@ -48,10 +48,8 @@ pub fn linear_probe(device: &str, threads: usize, train: &Latents, test: &Latent
     let d = train.dims;
     let mut set = ParamSet::new();
     let layer = Linear::new(&mut set, "probe", d, classes);
-    let mut config = preset("vae-mnist")?;
-    config.ema = 0.0;
     let weights = set.weights().cloned().collect();
-    let learner = Learner::new(&mut set, weights, &config, Scalar::Step);
+    let learner = Learner::new(&mut set, weights, Optimizer::default(), Scalar::Step);
     crate::train::weights::initialize(&mut *device, &set, seed)?;
     let learn = {
         let t = Tape::new();

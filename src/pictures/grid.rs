@@ -142,7 +142,7 @@ fn encode(layout: Layout, one: Pictures) -> Result<Vec<u8>> {
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
         .write_image(&canvas, png_width, png_height, kind)
-        .map_err(|error| Error::Failed(format!("the pictures could not be written as PNG ({error})")))?;
+        .map_err(|error| Error::Failed(format!("the pictures could not be written as PNG ({error})")).because(error))?;
     Ok(png)
 }
 

@@ -102,7 +102,7 @@ impl RunReport<'_> {
         let samples = spread(self.run.samples()?);
         let mut pictures = Vec::new();
         for (step, path) in &samples {
-            let png = std::fs::read(path).map_err(|error| Error::io(path, "read", &error))?;
+            let png = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
             pictures.push(Picture { caption: format!("step {step}"), png, large: false });
         }
         // The newest first and large, then from the beginning on.

@@ -19,7 +19,7 @@ const PREFIX: &str = ".pixtape-";
 /// # Errors
 /// [`Error::File`] if the folder is missing or cannot be written to, or if the disk is full.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    try_write(path, write).map_err(|error| Error::io(path, "write", &error))
+    try_write(path, write).map_err(|error| Error::io(path, "write", error))
 }
 
 fn try_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

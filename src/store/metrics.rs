@@ -114,7 +114,7 @@ impl MetricsWriter {
     }
 
     fn append(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, "write", &error))?;
+        let file = OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, "write", error))?;
         Ok(MetricsWriter { file, path: path.to_path_buf() })
     }
 
@@ -124,7 +124,7 @@ impl MetricsWriter {
     /// [`Error::File`] if it cannot be written.
     pub fn write(&mut self, row: &Row) -> Result<()> {
         let line = to_line(row) + "\n";
-        self.file.write_all(line.as_bytes()).map_err(|error| Error::io(&self.path, "write", &error))
+        self.file.write_all(line.as_bytes()).map_err(|error| Error::io(&self.path, "write", error))
     }
 }
 
@@ -140,7 +140,7 @@ fn to_line(row: &Row) -> String {
 pub fn read_metrics(path: &Path) -> Result<Vec<Row>> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(|error| Error::io(path, "read", &error))?,
+        other => other.map_err(|error| Error::io(path, "read", error))?,
     };
     let mut rows = Vec::new();
     let mut lines = bytes.split(|byte| *byte == b'\n').enumerate().peekable();
@@ -154,7 +154,7 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Row>> {
             Err(_) if lines.peek().is_none() => {}
             Err(error) => {
                 let reason = format!("its line {} is not a row of metrics ({error})", index + 1);
-                return Err(Error::file(path, reason, "remove that line and try again"));
+                return Err(Error::file(path, reason, "remove that line and try again").because(error));
             }
         }
     }

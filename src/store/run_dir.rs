@@ -43,7 +43,7 @@ impl RunDir {
         }
         run.make_folders()?;
         for (_, sample) in run.samples()? {
-            std::fs::remove_file(&sample).map_err(|error| Error::io(&sample, "remove", &error))?;
+            std::fs::remove_file(&sample).map_err(|error| Error::io(&sample, "remove", error))?;
         }
         run.write_config(config)?;
         MetricsWriter::create(&run.metrics_path())?;
@@ -100,7 +100,7 @@ impl RunDir {
     /// [`Error::File`] if it cannot be read.
     pub fn read_config(&self) -> Result<String> {
         let path = self.config_path();
-        std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read", &error))
+        std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read", error))
     }
 
     /// Replaces `config.toml`.
@@ -196,7 +196,7 @@ impl RunDir {
     fn make_folders(&self) -> Result<()> {
         for folder in ["samples", "checkpoints"] {
             let folder = self.path.join(folder);
-            std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "make", &error))?;
+            std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "make", error))?;
         }
         Ok(())
     }
@@ -216,11 +216,11 @@ fn load_step(path: &Path, step: u64) -> Result<Checkpoint> {
 fn by_step(folder: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>> {
     let entries = match folder.read_dir() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(|error| Error::io(folder, "read", &error))?,
+        other => other.map_err(|error| Error::io(folder, "read", error))?,
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| Error::io(folder, "read", &error))?.path();
+        let path = entry.map_err(|error| Error::io(folder, "read", error))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let digits = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(extension));
         if let Some(step) = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit())) {

@@ -40,7 +40,7 @@ impl Kind {
     /// # Errors
     /// [`Error::File`] where it cannot be read or cannot be a safetensors file.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let failed = |error: std::io::Error| Error::io(path, "read", &error);
+        let failed = |error: std::io::Error| Error::io(path, "read", error);
         let mut file = File::open(path).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
@@ -66,10 +66,12 @@ impl Kind {
             return Err(self.damaged(path, format!("it is truncated ({} bytes)", bytes.len())));
         };
         self.check_header_length(path, u64::from_le_bytes(*length), bytes.len() as u64)?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| self.damaged(path, explain(&error)))?;
+        let (_, header) =
+            SafeTensors::read_metadata(bytes).map_err(|error| self.damaged(path, explain(&error)).because(error))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         self.check_format(path, metadata.get("format"), metadata.get("version"))?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| self.damaged(path, explain(&error)))?;
+        let tensors =
+            SafeTensors::deserialize(bytes).map_err(|error| self.damaged(path, explain(&error)).because(error))?;
         Ok((metadata, tensors))
     }
 

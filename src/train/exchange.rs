@@ -36,7 +36,7 @@ pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usi
     // One entry alone: with several their order, and with it the file's bytes, would be left to chance.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| Error::Failed(format!("the weights could not be put into a safetensors file ({e})")))?;
+        .map_err(|e| Error::Failed(format!("the weights could not be put into a safetensors file ({e})")).because(e))?;
     write_atomically(out, |file| file.write_all(&bytes))?;
     Ok(count)
 }
@@ -47,12 +47,15 @@ pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usi
 /// # Errors
 /// [`Error::File`] where the file cannot be read, is no safetensors file, or has other names or shapes.
 pub fn import(backend: &mut dyn Backend, set: &ParamSet, path: &Path) -> Result<()> {
-    let meta = std::fs::metadata(path).map_err(|error| Error::io(path, "read", &error))?;
+    let meta = std::fs::metadata(path).map_err(|error| Error::io(path, "read", error))?;
     if !meta.is_file() || meta.len() > MAX_BYTES {
         return Err(Error::file(path, "it is no file of weights", REMEDY));
     }
-    let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", &error))?;
-    let values = parse(set, &bytes).map_err(|reason| Error::file(path, reason, REMEDY))?;
+    let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+        Error::file(path, format!("it is not a sound safetensors file ({error})"), REMEDY).because(error)
+    })?;
+    let values = parse(set, &file).map_err(|reason| Error::file(path, reason, REMEDY))?;
     for (name, value) in values {
         for group in ["params", "ema", "state"] {
             if let Some(spec) = set.find(&format!("{group}/{name}")) {
@@ -63,9 +66,8 @@ pub fn import(backend: &mut dyn Backend, set: &ParamSet, path: &Path) -> Result<
     Ok(())
 }
 
-/// The values in our own layout by name, or why the bytes are not those of the set.
-fn parse(set: &ParamSet, bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("it is not a sound safetensors file ({e})"))?;
+/// The values in our own layout by name, or why the file is not one of the set.
+fn parse(set: &ParamSet, file: &SafeTensors) -> Result<BTreeMap<String, Vec<f32>>, String> {
     let known: BTreeMap<&str, &ParamSpec> = exchanged(set).collect();
     let mut values = BTreeMap::new();
     for (name, view) in file.iter() {

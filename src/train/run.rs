@@ -189,7 +189,7 @@ fn open_device(name: &str, options: &RunOptions) -> Result<Box<dyn Backend>> {
 /// The cursor that a checkpoint keeps.
 pub fn parse_cursor(checkpoint: &Checkpoint, path: &Path) -> Result<Cursor> {
     serde_json::from_str(&checkpoint.data_cursor).map_err(|e| {
-        Error::file(path, format!("its data cursor is damaged ({e})"), "resume from an earlier checkpoint")
+        Error::file(path, format!("its data cursor is damaged ({e})"), "resume from an earlier checkpoint").because(e)
     })
 }
 

@@ -7,7 +7,6 @@
 //!
 //! It takes an adapter; software Vulkan (`mesa-vulkan-drivers`) will do. Where there is none these tests say SKIP and why;
 //! with `wgpu` in `PIXTAPE_REQUIRE` they fail instead.
-#![cfg(feature = "wgpu")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -89,7 +89,9 @@ impl Cpu {
             .num_threads(options.threads)
             .thread_name(|i| format!("pixtape-{i}"))
             .build()
-            .map_err(|e| Error::Device(format!("could not start the worker threads ({e}); lower --threads")))?;
+            .map_err(|e| {
+                Error::Device(format!("could not start the worker threads ({e}); lower --threads")).because(e)
+            })?;
         Ok(Cpu { pool, options, isa, params: HashMap::new(), plans: vec![] })
     }
 

@@ -36,7 +36,7 @@ pub fn failed(doing: &str, error: DriverError) -> Error {
         }
         _ => "see whether nvidia-smi shows the card in order",
     };
-    Error::Device(format!("the CUDA driver could not {doing} ({name}); {remedy}"))
+    Error::Device(format!("the CUDA driver could not {doing} ({name}); {remedy}")).because(error)
 }
 
 /// Whether every later call in this process will fail as well.

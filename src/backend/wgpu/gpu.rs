@@ -103,7 +103,7 @@ impl Gpu {
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
         let (device, queue) = opened.map_err(|e| {
-            Error::Device(format!("{name} could not be opened ({e}); update its driver or use --device cpu"))
+            Error::Device(format!("{name} could not be opened ({e}); update its driver or use --device cpu")).because(e)
         })?;
         let faults = Arc::new(Mutex::new(Faults::default()));
         let (for_errors, for_loss) = (faults.clone(), faults.clone());

@@ -96,8 +96,8 @@ impl CaseFile {
         let damaged = |reason: String| KIND.damaged(path, reason);
         let (metadata, views) = KIND.parse(path, bytes)?;
         let list = metadata.get("cases").ok_or_else(|| damaged("its metadata have no `cases`".to_string()))?;
-        let entries: Vec<Entry> =
-            serde_json::from_str(list).map_err(|e| damaged(format!("its list of cases cannot be read ({e})")))?;
+        let entries: Vec<Entry> = serde_json::from_str(list)
+            .map_err(|e| damaged(format!("its list of cases cannot be read ({e})")).because(e))?;
         if entries.is_empty() {
             return Err(damaged("it lists no case".to_string()));
         }

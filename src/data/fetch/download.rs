@@ -54,7 +54,7 @@ impl Partial {
         let mut path = target.to_path_buf().into_os_string();
         path.push(".partial");
         let path = PathBuf::from(path);
-        let failed = |error: std::io::Error| Error::io(&path, "write", &error);
+        let failed = |error: std::io::Error| Error::io(&path, "write", error);
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
         if file.try_lock().is_err() {
             return Err(Error::file(&path, "another fetch is writing it", "wait until that one has ended"));
@@ -74,28 +74,28 @@ impl Partial {
     /// Throws away what is there.
     pub(super) fn clear(&mut self) -> Result<()> {
         // Opened for appending, so the next write goes to the new end.
-        self.file.set_len(0).map_err(|error| self.failed(&error))?;
+        self.file.set_len(0).map_err(|error| self.failed(error))?;
         self.length = 0;
         Ok(())
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| self.failed(&error))?;
+        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
         self.length += bytes.len() as u64;
         Ok(())
     }
 
     /// Puts the finished file in its place, in one step.
     pub(super) fn finish(self, target: &Path) -> Result<()> {
-        self.file.sync_all().map_err(|error| self.failed(&error))?;
-        std::fs::rename(&self.path, target).map_err(|error| Error::io(target, "write", &error))
+        self.file.sync_all().map_err(|error| self.failed(error))?;
+        std::fs::rename(&self.path, target).map_err(|error| Error::io(target, "write", error))
     }
 
     pub(super) fn delete(self) -> Result<()> {
-        std::fs::remove_file(&self.path).map_err(|error| self.failed(&error))
+        std::fs::remove_file(&self.path).map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, error: &std::io::Error) -> Error {
+    fn failed(&self, error: std::io::Error) -> Error {
         Error::io(&self.path, "write", error)
     }
 }

@@ -46,7 +46,7 @@ pub fn fetch(set: &Set, data_dir: &Path, base_url: Option<&str>, progress: OnPro
     if missing.is_empty() {
         return Ok(fetched);
     }
-    std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "create", &error))?;
+    std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "create", error))?;
     let servers: Vec<String> = match base_url {
         Some(base) => vec![format!("{}/{}/", base.trim_end_matches('/'), set.name)],
         None => set.mirrors.iter().map(|&mirror| mirror.into()).collect(),
@@ -179,7 +179,7 @@ impl Sum {
 /// Takes `wanted` out of a gzipped tar archive into `folder`, each checked before it takes its place. Only the names
 /// asked for are written, whatever else the archive holds. Returns what is wrong with the archive, if anything.
 fn unpack(archive: &Path, folder: &Path, wanted: &[&SetFile], unpacked: &mut Vec<PathBuf>) -> Result<Option<String>> {
-    let file = std::fs::File::open(archive).map_err(|error| Error::io(archive, "read", &error))?;
+    let file = std::fs::File::open(archive).map_err(|error| Error::io(archive, "read", error))?;
     let mut tar = tar::Archive::new(GzDecoder::new(file));
     let damaged = |error: std::io::Error| Ok(Some(format!("the archive is damaged ({error})")));
     let entries = match tar.entries() {

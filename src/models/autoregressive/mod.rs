@@ -30,7 +30,7 @@ use crate::tape::{InputRole, Tape, Var};
 #[derive(Clone, Debug)]
 pub struct Autoregressive {
     set: ParamSet,
-    network: Network,
+    network: Box<Network>,
     pixels: Pixels,
     learner: Learner,
 }
@@ -92,7 +92,7 @@ impl Autoregressive {
     /// Declares the parameters of the configured network, and what its optimiser remembers.
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let pixels = Pixels::new(config)?;
-        let network = Network::new(set, config, pixels)?;
+        let network = Box::new(Network::new(set, config, pixels)?);
         let weights = set.weights().cloned().collect();
         let learner = Learner::new(set, weights, config, Scalar::Step);
         Ok(Autoregressive { set: set.clone(), network, pixels, learner })
