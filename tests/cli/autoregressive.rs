@@ -28,7 +28,7 @@ fn causality_draws_contexts_and_reports_blind_spots() {
     place.refused(2, &format!("causality pixelcnn-mnist {small} --pixel 9,0"), &["9,0", "9 rows"]);
     place.refused(2, &format!("causality pixelcnn-mnist {small} --colour 1"), &["--colour 1"]);
     place.refused(2, "causality vae-mnist", &["vae-mnist", "pixelcnn-mnist"]);
-    place.refused(2, "causality pixelcnn", &["did you mean pixelcnn-"]);
+    place.refused(2, "causality pixelcn", &["did you mean pixelcnn?"]);
 }
 
 #[test]
