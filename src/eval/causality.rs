@@ -17,7 +17,7 @@
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::error::Result;
-use crate::models::{Autoregressive, Given};
+use crate::models::{Autoregressive, Conditions};
 use crate::nn::{Env, Layout, ParamSet};
 use crate::rng::{self, Stream};
 use crate::shape::{DType, Meta};
@@ -73,8 +73,8 @@ pub fn supports(
 ) -> Result<[Support; 2]> {
     let pixels = net.pixels();
     let network = |env: &Env, x: Var| {
-        let given: Given = net.given(env.t, env.t.shape(x).dims()[0]);
-        net.network().logits(env, x, given)
+        let conditions: Conditions = net.conditions(env.t, env.t.shape(x).dims()[0]);
+        net.network().logits(env, x, conditions)
     };
     let zero = if pixels.levels == 2 { 0.0 } else { 0.5 };
     let subject = Subject { set, input: pixels.size, outputs: pixels.colours(), zero, network: &network };

@@ -87,7 +87,7 @@ pub fn evaluate(
             Ok(Evaluation { likelihoods: vec![row(estimate, nll)], terms: None })
         }
         Family::Latent(net) if net.is_variational() => {
-            let bound = bounds(backend, net.weights(BATCH), batches, iwae_k.max(1), model.config.seed)?;
+            let bound = bounds(backend, net.importance_weights(BATCH), batches, iwae_k.max(1), model.config.seed)?;
             let elbo = bound.reconstruction + bound.kl;
             let likelihoods = vec![row(Estimate::Elbo, elbo), row(Estimate::Iwae(iwae_k.max(1)), bound.iwae)];
             Ok(Evaluation { likelihoods, terms: Some((bound.reconstruction, bound.kl)) })

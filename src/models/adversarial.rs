@@ -1,9 +1,9 @@
 //! Adversarial networks: DCGAN (Radford, Metz & Chintala, ICLR 2016) under several objectives.
 //!
-//! The generator maps z ~ N(0, I) to an image in [-1, 1] by transposed convolutions; the critic mirrors it and ends in one
-//! number an image, a logit or a score. One plan holds a step of both: the critic learns from real and generated images,
-//! then the generator from the critic that has just learned, on the same generated batch. Further critic steps are a
-//! plan of their own that runs first.
+//! The generator maps z ~ N(0, I) to an image in [-1, 1] with transposed convolutions. The critic mirrors it
+//! and ends in one number per image, a logit or a score. One plan holds a training step of both. The critic
+//! learns from real and generated images, and then the generator learns from the new critic, on the same
+//! generated batch. Further critic steps are a plan of their own, which runs first.
 
 use super::required;
 use crate::config::{Config, Objective};
@@ -39,7 +39,7 @@ pub struct Gan {
     pub latent: usize,
 }
 
-/// What is played for, with its constants.
+/// The objective with its constants.
 #[derive(Clone, Copy, Debug)]
 struct Game {
     objective: Objective,
@@ -51,7 +51,7 @@ struct Game {
 #[derive(Clone, Debug)]
 struct Generator {
     layers: Vec<ConvTranspose>,
-    /// Behind every layer but the last.
+    /// After every layer but the last.
     norms: Vec<BatchNorm>,
 }
 
@@ -59,7 +59,8 @@ struct Generator {
 #[derive(Clone, Debug)]
 struct Critic {
     layers: Vec<Conv>,
-    /// Behind the second and third layer; all absent where the objective needs a critic without batch norm.
+    /// After the second and the third layer. All are absent if the objective needs a critic without batch
+    /// norm.
     norms: Vec<Option<BatchNorm>>,
 }
 
@@ -122,7 +123,8 @@ impl Gan {
         Plan::new(if with_generator { "gan.train" } else { "gan.train_critic" }, &t)
     }
 
-    /// `x[n, 32, 32, c], fake[n, 32, 32, c]`, both in [-1, 1]: a step of the critic on given images.
+    /// `x[n, 32, 32, c], fake[n, 32, 32, c]`, both in [-1, 1]: a training step of the critic on given
+    /// images.
     pub fn critic_on_given(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
@@ -137,7 +139,7 @@ impl Gan {
         Meta::f32([batch, SIDE, SIDE, self.image[2]])
     }
 
-    /// The critic learns to tell `real` from `fake`; in `env` it is the new one from here on.
+    /// Records an update of the critic on `real` and `fake`. From here on `env` has its new weights.
     fn critic_step(&self, env: &Env, real: Var, fake: Var) {
         let t = env.t;
         let shown = t.detach(fake);
@@ -175,7 +177,8 @@ impl Gan {
         t.mean(t.square(t.affine(norm, 1.0, -1.0)))
     }
 
-    /// `-> image[n, 32, 32, c]` in [-1, 1] at prior draws, whose spread the temperature scales.
+    /// `-> image[n, 32, 32, c]` in [-1, 1], generated from draws from the prior. The temperature scales
+    /// their deviation.
     pub fn sampling(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
@@ -269,7 +272,7 @@ impl Critic {
 }
 
 impl Game {
-    /// What the critic minimises on real and on generated images.
+    /// The loss of the critic, from its outputs for real and for generated images.
     fn critic_losses(&self, t: &Tape, real: Var, fake: Var) -> (Var, Var) {
         match self.objective {
             // -log D(x) and -log(1 - D(G(z))) with D = sigmoid (Goodfellow et al. 2014, eq. 1)
@@ -287,7 +290,7 @@ impl Game {
         }
     }
 
-    /// What the generator minimises.
+    /// The loss of the generator, from the critic's output for generated images.
     fn generator_loss(&self, t: &Tape, fake: Var) -> Var {
         match self.objective {
             // log(1 - D(G(z))): the minimax game itself
@@ -300,7 +303,7 @@ impl Game {
         }
     }
 
-    /// The critic's mean opinion: a probability where it is one, else the score.
+    /// The mean output of the critic: a probability if the objective has one, else the score.
     fn verdict(&self, t: &Tape, judged: Var) -> Var {
         match self.objective {
             Objective::Minimax | Objective::NonSaturating => t.mean(t.sigmoid(judged)),

@@ -1,7 +1,8 @@
 //! Autoencoders, plain and variational (Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014).
 //!
-//! Encoder q(z | x) = N(mu, exp logvar), prior N(0, I), decoder p(x | z) = Bernoulli(logits). Training maximises the
-//! evidence lower bound E_q[log p(x | z)] - KL(q || p) (eq. 3), with one reparameterised sample an image (eq. 10).
+//! Encoder q(z | x) = N(mu, exp logvar), prior N(0, I), decoder p(x | z) = Bernoulli(logits). Training
+//! maximises the evidence lower bound E_q[log p(x | z)] - KL(q || p) (eq. 3), with one reparameterised
+//! sample per image (eq. 10).
 
 use super::required;
 use crate::config::{Config, NetworkKind};
@@ -30,10 +31,11 @@ pub struct Latent {
     learner: Learner,
 }
 
-/// What lies between image and latent vector.
+/// The layers between the image and the latent vector, in both directions.
 #[derive(Clone, Debug)]
 enum Body {
-    /// Two convolutions 4x4 with stride 2 and a hidden layer, mirrored with transposed convolutions.
+    /// Two 4x4 convolutions with stride 2 and a hidden layer; the decoder mirrors them with transposed
+    /// convolutions.
     Convolutional(Box<Convolutional>),
     /// One hidden layer each way (appendix C.1 of the paper).
     Dense(Box<Dense>),
@@ -55,12 +57,13 @@ struct Convolutional {
     d2: Linear,
     t1: ConvTranspose,
     t2: ConvTranspose,
-    /// Height, width and channels of the map between convolutions and hidden layer.
+    /// Height, width and channels of the feature map between the convolutions and the hidden layer.
     map: [usize; 3],
 }
 
 impl Latent {
-    /// Declares the parameters: `e1 e2 ef mu lv d1 d2 t1 t2`, or `fc1 mu lv fc3 fc4`; no `lv` in a plain autoencoder.
+    /// Declares the parameters: `e1 e2 ef mu lv d1 d2 t1 t2`, or `fc1 mu lv fc3 fc4`; no `lv` in a plain
+    /// autoencoder.
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let (hidden, dims) = (required(config.model.hidden, "hidden")?, required(config.model.latent, "latent")?);
         let variational = config.network != NetworkKind::Autoencoder;
@@ -97,7 +100,7 @@ impl Latent {
         [SIDE, SIDE, 1]
     }
 
-    /// Whether there is a density: false for the plain autoencoder.
+    /// Whether the model has a density. A plain autoencoder has none.
     pub fn is_variational(&self) -> bool {
         self.logvar.is_some()
     }
@@ -139,7 +142,8 @@ impl Latent {
         }
     }
 
-    /// One step. Variational: `elbo`, `reconstruction` and `kl` in nats an image; plain: `mse`, squared error an image.
+    /// The plan of a training step. Variational: `elbo`, `reconstruction` and `kl` in nats per image. Plain:
+    /// `mse`, the squared error per image.
     pub(super) fn training(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
@@ -172,19 +176,20 @@ impl Latent {
     }
 
     /// `x -> log_weight[n], reconstruction[n], kl[n]` for one sample z of q(z | x), drawn by image index:
-    /// log w = log p(x | z) + log p(z) - log q(z | x). The mean of log w is the bound; the log of the mean of k weights
-    /// is IWAE-k (Burda et al. 2016, eq. 8). `kl` is the exact divergence.
-    pub fn weights(&self, batch: usize) -> Plan {
+    /// log w = log p(x | z) + log p(z) - log q(z | x). The mean of log w is the bound; the log of the mean
+    /// of k weights is IWAE-k (Burda et al. 2016, eq. 8). `kl` is the exact divergence.
+    pub fn importance_weights(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
         let (mu, logvar) = self.encode(&env, x);
         let logvar = logvar.expect("only a variational model has a bound");
-        // The weight takes eps itself, which a fused sample does not keep.
+        // The importance weight needs eps itself, which `gaussian_sample` does not keep.
         let eps = t.random_by_image(Dist::Normal, Stream::Latent, t.shape(mu));
         let z = t.reparameterize(mu, logvar, eps);
         let nll = t.sum_rows(t.bce_with_logits(self.decode(&env, z), x));
-        // log p(z) = -(z^2 + log 2 pi) / 2 and log q(z | x) = -(eps^2 + logvar + log 2 pi) / 2, summed over dimensions.
+        // log p(z) = -(z^2 + log 2 pi) / 2 and log q(z | x) = -(eps^2 + logvar + log 2 pi) / 2, summed over
+        // dimensions.
         let log_ratio = t.sub(t.add(t.square(eps), logvar), t.square(z));
         t.output("log_weight", t.sub(t.scale(t.sum_rows(log_ratio), 0.5), nll));
         t.output("reconstruction", nll);
@@ -192,7 +197,7 @@ impl Latent {
         Plan::new("latent.weights", &t)
     }
 
-    /// `x -> mu[n, d], logvar[n, d]`; a plain autoencoder has no logvar.
+    /// `x -> mu[n, d], logvar[n, d]`. A plain autoencoder has no logvar.
     pub fn encoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
@@ -214,7 +219,8 @@ impl Latent {
         Plan::new("latent.decode", &t)
     }
 
-    /// `-> image[n, 28, 28, 1]`: the decoder's mean at prior draws, whose spread the temperature scales.
+    /// `-> image[n, 28, 28, 1]`: the decoder's mean for draws from the prior. The temperature scales their
+    /// deviation.
     pub fn sampling(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);

@@ -1,4 +1,7 @@
-//! The models: forward passes, losses and the plans that training, sampling and evaluation replay.
+//! The models: forward passes, losses, and the plans that training, sampling and evaluation replay.
+//!
+//! A network declares its parameters in a [`ParamSet`] and records its forward pass. A model adds a loss and
+//! the plans. Each family is one file or folder, to be read next to its paper.
 
 mod adversarial;
 mod autoregressive;
@@ -6,7 +9,7 @@ mod latent;
 mod sequence;
 
 pub use adversarial::Gan;
-pub use autoregressive::{Autoregressive, Given, Network, Pixels};
+pub use autoregressive::{Autoregressive, Conditions, Network, Pixels};
 pub use latent::Latent;
 pub use sequence::{LEAST_LOGVAR, Observations, Prediction, Sequence};
 
@@ -20,7 +23,7 @@ use std::sync::Arc;
 /// A model with its parameters, built from a configuration.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// What it was built from.
+    /// The configuration that it was built from.
     pub config: Config,
     /// All parameters and state.
     pub set: ParamSet,
@@ -30,7 +33,7 @@ pub struct Model {
     pub family: Family,
 }
 
-/// The families, each with the plans that only it has.
+/// The families. Each has plans that only it needs.
 #[derive(Clone, Debug)]
 pub enum Family {
     /// Explicit and exact: a product of conditional densities over the pixels.
@@ -72,8 +75,9 @@ impl Model {
         Ok(Model { config: config.clone(), set, image, family })
     }
 
-    /// The plans of one training step, in the order in which they run; each takes a new batch of images as its input `x`,
-    /// for a model with classes their labels as `label` too, and has scalar outputs alone, its loss terms.
+    /// The plans of one training step, in the order in which they run. Each takes a new batch of images as
+    /// its input `x`, and, if the model has classes, their labels as `label`. All its outputs are scalars:
+    /// the loss terms.
     pub fn training(&self) -> Vec<Plan> {
         match &self.family {
             Family::Autoregressive(net) => vec![net.training(self.config.batch)],
@@ -83,7 +87,7 @@ impl Model {
         }
     }
 
-    /// Classes that it is conditional on; 0 if it is not conditional on a class.
+    /// Number of classes that the model is conditional on; 0 if it is not conditional on a class.
     pub fn classes(&self) -> usize {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().classes,
@@ -91,7 +95,7 @@ impl Model {
         }
     }
 
-    /// How the image is made that it is given, where it is given one.
+    /// How the reduced image is made that the model is given, if it is given one.
     pub fn reduction(&self) -> Option<Reduction> {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().reduction,
@@ -113,7 +117,7 @@ impl Model {
     /// All images as one batch, prepared as the model reads them and in their own order.
     ///
     /// # Errors
-    /// For images that cannot be binarised as the model wants them.
+    /// If the images cannot be binarised as the model needs them.
     pub fn batch_of(&self, images: Arc<Images>) -> Result<Batch> {
         let options = BatchOptions { batch: images.len(), ..self.batch_options(Order::InOrder) };
         Ok(Batches::new(images, options)?.next_batch())

@@ -1,10 +1,11 @@
-//! Time series: p(x) is the product over time of p(x_t | x_1 .. x_{t-1}), by an LSTM that reads one observation after the other
-//! (Graves, "Generating sequences with recurrent neural networks", 2013, section 2).
+//! Sequence models: p(x) is the product over time of p(x_t | x_1 .. x_{t-1}). An LSTM reads one observation
+//! after the other (Graves, "Generating sequences with recurrent neural networks", 2013, section 2).
 //!
-//! A sequence is an image of one colour: a row is an observation, of `width` values in 0 to 1. The last `actions` of them are what
-//! was done to the system at that step: the model is given them and predicts the others. Given the past the values of an
-//! observation are independent, each binary or normal. The model reads whole sequences at once where they are known; to draw
-//! them, and to plan, it goes step by step with its state as input and output.
+//! A sequence is an image of one colour: a row is an observation of `width` values in 0 to 1. The last
+//! `actions` of them are actions: what was done to the system at that step. The model is given the actions
+//! and predicts the other values. Given the past, the values of an observation are independent, and each is
+//! binary or normal. The model reads known sequences as a whole. To draw sequences, and to plan, it goes
+//! step by step with its state as input and output.
 
 use super::required;
 use crate::config::{Config, Distribution};
@@ -17,23 +18,23 @@ use crate::tape::op::{Dist, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::{InputRole, Tape, Var};
 
-/// The least log variance of a normal value: that of the error of rounding to one of 256 levels, log(1 / 255^2 / 12). A density
-/// of rounded values could grow without bound otherwise.
+/// The least log variance of a normal value: that of the error of rounding to one of 256 levels, log(1 /
+/// 255^2 / 12). Without this limit, a density of rounded values could grow without bound.
 pub const LEAST_LOGVAR: f32 = -13.567_43;
 
 /// log(2 pi)
 const LOG_TAU: f32 = 1.837_877;
 
-/// What a model's sequences are.
+/// The sequences of a model: their extents and the distribution of their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observations {
     /// Observations in a sequence.
     pub steps: usize,
-    /// Values of an observation, actions included.
+    /// Values of an observation, including its actions.
     pub width: usize,
-    /// How many of them, at the end, are actions.
+    /// The number of actions; they are the last values of an observation.
     pub actions: usize,
-    /// How the others are distributed.
+    /// The distribution of the other values.
     pub distribution: Distribution,
 }
 
@@ -50,23 +51,23 @@ impl Observations {
         Ok(Observations { steps, width, actions, distribution })
     }
 
-    /// Values of an observation that are predicted.
+    /// The number of values of an observation that are predicted.
     pub fn predicted(&self) -> usize {
         self.width - self.actions
     }
 
-    /// Values of a sequence that are predicted: what its likelihood is one of.
+    /// The number of values of a sequence that are predicted: the dimensions of its likelihood.
     pub fn dims(&self) -> usize {
         self.steps * self.predicted()
     }
 
-    /// Levels that the values of the training data have.
+    /// The number of levels that the values of the training data have.
     pub fn levels(&self) -> usize {
         if self.distribution == Distribution::Bernoulli { 2 } else { 256 }
     }
 }
 
-/// What is expected of the next observation.
+/// The distribution of the next observation.
 #[derive(Clone, Copy, Debug)]
 pub enum Prediction {
     /// Logits of each value `[m, p]`.
@@ -98,7 +99,8 @@ impl Prediction {
         }
     }
 
-    /// `noise[m, p]` (uniform or normal), `temperature[] -> a draw of each value`, in 0 to 1 like every observation.
+    /// `noise[m, p] (uniform or normal), temperature[] -> draw[m, p]`: a draw of each value, in 0 to 1 like
+    /// every observation.
     #[track_caller]
     fn draw(&self, t: &Tape, noise: Var, temperature: Var) -> Var {
         match *self {
@@ -110,13 +112,13 @@ impl Prediction {
     }
 }
 
-/// Values in 0 to 1 as the LSTM reads them: in -1 to 1.
+/// Maps values in 0 to 1 to -1 to 1, as the LSTM reads them.
 #[track_caller]
 fn centred(t: &Tape, x: Var) -> Var {
     t.affine(x, 2.0, -1.0)
 }
 
-/// An LSTM and a linear layer that turns its state into the prediction.
+/// An LSTM, and a linear layer that turns its state into the distribution of the next observation.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     set: ParamSet,
@@ -140,7 +142,7 @@ impl Sequence {
         Ok(Sequence { set: set.clone(), observations, lstm, head, learner })
     }
 
-    /// What its sequences are.
+    /// Its sequences.
     pub fn observations(&self) -> Observations {
         self.observations
     }
@@ -150,13 +152,13 @@ impl Sequence {
         self.lstm.units
     }
 
-    /// A tape's parameters as inference reads them.
+    /// The parameters as inference reads them.
     pub fn env<'t>(&self, t: &'t Tape) -> Env<'t> {
         Env::infer(t, &self.set)
     }
 
-    /// What a state `h[m, d]` expects after the observation `before[m, w]`. Normal values move on from where they were: the
-    /// layer gives the difference.
+    /// The distribution that a state `h[m, d]` gives after the observation `before[m, w]`. For normal
+    /// values, the layer gives the difference from the observation before.
     #[track_caller]
     fn predict(&self, env: &Env, before: Var, h: Var) -> Prediction {
         let (t, p) = (env.t, self.observations.predicted());
@@ -165,13 +167,13 @@ impl Sequence {
             return Prediction::Bernoulli { logits: y };
         }
         let mean = t.add(t.channels(before, 0, p), t.channels(y, 0, p));
-        // Close to the raw value where that is well above the least.
+        // This is close to the raw value if that is well above the least.
         let above = t.softplus(t.affine(t.channels(y, p, 2 * p), 1.0, -LEAST_LOGVAR));
         Prediction::Normal { mean, logvar: t.affine(above, 1.0, LEAST_LOGVAR) }
     }
 
-    /// One step: reads the observation `x[n, w]` and expects the next one; `[h, c][n, d] -> [h', c'][n, d]`. The first observation
-    /// is expected after one of zeros, from a state of zeros.
+    /// One step: reads the observation `x[n, w]` and gives the distribution of the next one;
+    /// `[h, c][n, d] -> [h', c'][n, d]`. The first observation follows one of zeros and a state of zeros.
     #[track_caller]
     pub fn step(&self, env: &Env, x: Var, state: [Var; 2]) -> (Prediction, [Var; 2]) {
         let next = env.t.scope("lstm", || self.lstm.step(env, centred(env.t, x), state));
@@ -194,7 +196,7 @@ impl Sequence {
         t.input_of(InputRole::Images, Meta::f32([batch, self.observations.steps, self.observations.width, 1]))
     }
 
-    /// One step of training: loss `nll` in nats a sequence.
+    /// The plan of a training step. Its loss is `nll`, in nats per sequence.
     pub(super) fn training(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
@@ -207,8 +209,8 @@ impl Sequence {
         Plan::new("sequence.train", &t)
     }
 
-    /// `x -> nll[n], steps[n, t]`: the exact negative log-likelihood of each sequence in nats, and of each of its observations given
-    /// those before it.
+    /// `x -> nll[n], steps[n, t]`: the exact negative log-likelihood of each sequence in nats, and of each
+    /// of its observations given those before it.
     pub fn likelihood(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = self.env(&t);
@@ -219,8 +221,8 @@ impl Sequence {
         Plan::new("sequence.likelihood", &t)
     }
 
-    /// `-> noise[n, t, p]`: what the draws of whole sequences are made of. It depends on the seed, the sequence's index and the
-    /// place in it alone.
+    /// `-> noise[n, t, p]`: the random numbers from which whole sequences are drawn. They depend on the
+    /// seed, the sequence's index and the place in it alone.
     pub fn noise(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let dist = if self.observations.distribution == Distribution::Bernoulli { Dist::Uniform } else { Dist::Normal };
@@ -229,8 +231,8 @@ impl Sequence {
         Plan::new("sequence.noise", &t)
     }
 
-    /// `x[n, w], h[n, d], c[n, d], noise[n, p] -> draw[n, p], mean[n, p], h[n, d], c[n, d]`, for normal values also `logvar[n, p]`: one
-    /// step, see [`Sequence::step`].
+    /// `x[n, w], h[n, d], c[n, d], noise[n, p] -> draw[n, p], mean[n, p], h[n, d], c[n, d]`, for normal
+    /// values also `logvar[n, p]`: one step, see [`Sequence::step`].
     pub fn stepping(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = self.env(&t);

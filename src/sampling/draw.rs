@@ -1,4 +1,4 @@
-//! What a draw is asked for.
+//! The options of a draw.
 
 use crate::backend::Scalars;
 use crate::tape::op::Scalar;
@@ -8,11 +8,12 @@ use crate::tape::op::Scalar;
 pub struct Draw<'a> {
     /// Seed of the draws.
     pub seed: u32,
-    /// Divisor of the logits, or factor of the prior's spread; 1 is the model itself.
+    /// Divides the logits, or scales the deviation of the prior; 1 is the model itself.
     pub temperature: f32,
-    /// For a model with classes, the class of each image; where it is empty, image `i` is of class `i` modulo their number.
+    /// The class of each image, if the model has classes. If this is empty, image `i` is of class `i` modulo
+    /// their number.
     pub classes: &'a [u32],
-    /// For a model that is given reduced images, one for each image, `[n, h', w', c']` in 0 to 1.
+    /// One reduced image per image, `[n, h', w', c']` in 0 to 1, if the model is given reduced images.
     pub reduced: &'a [f32],
 }
 
@@ -24,7 +25,7 @@ impl Default for Draw<'_> {
 }
 
 impl Draw<'_> {
-    /// The class that image `i` is drawn by, of a model that knows `known`.
+    /// The class of image `i`, for a model with `known` classes.
     pub fn class(&self, i: usize, known: usize) -> u32 {
         match self.classes {
             [] => (i % known.max(1)) as u32,
@@ -32,7 +33,7 @@ impl Draw<'_> {
         }
     }
 
-    /// What the device is told for a batch that begins with image `first_image`.
+    /// The scalars for a batch that begins with image `first_image`.
     pub fn scalars(&self, first_image: usize) -> Scalars {
         let mut scalars = Scalars::default();
         scalars

@@ -1,4 +1,7 @@
-//! Pictures from a model: prior draws, completions, reconstructions, points between latents.
+//! Images from a model: draws, and completions of given images.
+//!
+//! [`Sampler`] draws from any family. Autoregressive models are drawn window by window if the device can do
+//! it (`docs/sampling.md`), sequence models by [`Simulator`].
 
 mod draw;
 mod redraw;
@@ -17,43 +20,45 @@ use crate::tape::plan::Plan;
 use crate::tape::window::SamplingPlan;
 use crate::tape::{InputRole, InputSpec};
 
-/// Told now and then, from any thread, how much has been drawn since the last call, in images.
+/// Progress callback: called from any thread with how much has been drawn since the last call, in images.
 pub type Drawn<'a> = dyn Fn(f64) + Sync + 'a;
 
-/// How plans give images.
+/// How a model's plans draw images.
 enum Way {
     /// One replay draws a batch.
     AtOnce(Compiled),
-    /// Position by position, window by window: about one forward pass an image.
+    /// Position by position, window by window: about one forward pass per image.
     Windows(Compiled),
-    /// Position by position, the whole network for each: the plain way, and the truth in tests.
+    /// Position by position, with one replay of the whole network for each. This is the plain way; tests
+    /// compare the windows with it.
     Naive(Compiled),
     /// Observation by observation.
     Steps(Simulator),
 }
 
-/// Bytes of activations that a batch drawn by windows may have: all layers of all its images are kept.
+/// The most bytes of activations of a batch that is drawn by windows. All layers of all its images are kept.
 const BATCH_BYTES: usize = 1 << 30;
 
-/// Plans that give images, compiled for one batch size.
+/// Plans that draw images, compiled for one batch size.
 pub struct Sampler {
     way: Way,
     batch: usize,
-    /// Height, width and channels of what the plans give.
+    /// Height, width and channels of the plans' output.
     size: [usize; 3],
     /// Height, width and channels of the model's images.
     image: [usize; 3],
     /// The smallest and the largest value of a pixel.
     range: [f32; 2],
-    /// What the plan is fed.
+    /// The inputs of the plan.
     inputs: Vec<InputSpec>,
-    /// Classes that images are drawn by; 0 where there are none.
+    /// Number of classes of the model; 0 if it has none.
     classes: usize,
     cost: Cost,
 }
 
 impl Sampler {
-    /// Compiles the sampling plan of `model` for at most `batch` images at a time, fewer where they would need much memory.
+    /// Compiles the sampling plan of `model` for at most `batch` images at a time, or fewer if they would
+    /// need too much memory.
     ///
     /// # Errors
     /// Whatever the device reports; a plan that cannot be scheduled.
@@ -112,17 +117,19 @@ impl Sampler {
         self.batch
     }
 
-    /// What a batch costs at least: one pass through the network.
+    /// The least cost of a batch: one pass through the network.
     pub fn cost(&self) -> Cost {
         self.cost
     }
 
-    /// Draws `n` images, NHWC bytes. Image `i` depends on the seed and on `i` alone, not on `n` or the batch size.
+    /// Draws `n` images, NHWC bytes. Image `i` depends on the seed and on `i` alone, not on `n` or the batch
+    /// size.
     pub fn draw(&self, backend: &mut dyn Backend, n: usize, how: Draw) -> Result<Vec<u8>> {
         self.draw_with(backend, n, how, &|_| {})
     }
 
-    /// Like [`Sampler::draw`]; `progress` is told which part of an image (1 is a whole one) has been drawn since the last call.
+    /// Like [`Sampler::draw`]; `progress` is called with the number of images, as a fraction, that have been
+    /// drawn since the last call.
     pub fn draw_with(&self, backend: &mut dyn Backend, n: usize, how: Draw, progress: &Drawn) -> Result<Vec<u8>> {
         let mut out = vec![];
         let len: usize = self.size.iter().product();
@@ -151,8 +158,8 @@ impl Sampler {
         Ok(out)
     }
 
-    /// Draws what lies at or behind position `from` (rows, columns, colours) of each image, given what lies before it;
-    /// `images` are NHWC values in 0 to 1. `progress` as for [`Sampler::draw_with`].
+    /// Draws the positions from `from` on (rows, columns, colours) of each image, given the positions before
+    /// it. `images` are NHWC values in 0 to 1. `progress` as for [`Sampler::draw_with`].
     ///
     /// # Errors
     /// When the model does not draw pixel by pixel.
@@ -185,11 +192,11 @@ impl Sampler {
         progress: &Drawn,
     ) -> Result<()> {
         let (len, scalars) = (self.size.iter().product::<usize>(), &how.scalars(first));
-        let given = self.given(first, how)?;
+        let conditions = self.conditions(first, how)?;
         let plan = match self.way {
             Way::Windows(plan) => {
                 let progress = |positions: usize| progress(positions as f64 / len as f64);
-                backend.sample(plan, &given.feeds(&self.inputs, values), from, scalars, &progress)?;
+                backend.sample(plan, &conditions.feeds(&self.inputs, values), from, scalars, &progress)?;
                 return backend::read(backend, plan, SamplingPlan::IMAGES, values);
             }
             Way::Naive(plan) => plan,
@@ -201,7 +208,7 @@ impl Sampler {
         };
         let mut draws = vec![0.0; values.len()];
         for position in from..len {
-            backend.run(plan, &given.feeds(&self.inputs, values), scalars)?;
+            backend.run(plan, &conditions.feeds(&self.inputs, values), scalars)?;
             backend::read(backend, plan, SamplingPlan::DRAWS, &mut draws)?;
             for at in (position..values.len()).step_by(len) {
                 values[at] = draws[at];
@@ -211,9 +218,9 @@ impl Sampler {
         Ok(())
     }
 
-    /// What the images of the batch that begins with image `first` are drawn for. Where there are fewer than a batch holds, the
-    /// rest is drawn for nothing.
-    fn given(&self, first: usize, how: Draw) -> Result<Given> {
+    /// The conditions of the batch that begins with image `first`. If there are fewer images than a batch
+    /// holds, the batch is filled up with images that are dropped afterwards.
+    fn conditions(&self, first: usize, how: Draw) -> Result<ConditionValues> {
         let images = first..first + self.batch;
         let labels = images.clone().map(|i| how.class(i, self.classes)).collect();
         let reduced = self.inputs.iter().find(|input| input.role == Some(InputRole::Reduced));
@@ -230,7 +237,7 @@ impl Sampler {
             reduced.resize(input.meta.shape.len(), 0.0);
             Ok(reduced)
         })?;
-        Ok(Given { labels, reduced })
+        Ok(ConditionValues { labels, reduced })
     }
 
     /// One image as bytes, cropped to the model's size.
@@ -239,13 +246,13 @@ impl Sampler {
     }
 }
 
-/// What a plan is fed beside the image.
-struct Given {
+/// The inputs of a plan other than the image.
+struct ConditionValues {
     labels: Vec<u32>,
     reduced: Vec<f32>,
 }
 
-impl Given {
+impl ConditionValues {
     fn feeds<'a>(&'a self, inputs: &[InputSpec], images: &'a [f32]) -> Vec<Feed<'a>> {
         BatchFeeds { images, labels: &self.labels, reduced: &self.reduced }.in_order(inputs)
     }

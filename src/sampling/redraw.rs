@@ -1,4 +1,4 @@
-//! Images that a model draws again from a part of them: from their upper rows, or from reduced images of them.
+//! Images that a model draws again from a part of them: from their upper rows, or from reduced images.
 
 use super::{Draw, Drawn, Sampler, crop_to_bytes};
 use crate::backend::Backend;
@@ -17,7 +17,7 @@ const HIDDEN: u8 = 128;
 /// How often and how images are drawn again.
 #[derive(Clone, Copy, Debug)]
 pub struct Redraw {
-    /// Draws of each image.
+    /// Number of draws of each image.
     pub draws: usize,
     /// Seed of the draws.
     pub seed: u32,
@@ -41,8 +41,8 @@ pub struct Redrawn {
 }
 
 impl Redrawn {
-    /// From values in 0 to 1: images `[n, h, w, c]` of which the model was given the first `given` values each, and its
-    /// draws, in which all draws of an image come one after the other.
+    /// From values in 0 to 1: images `[n, h, w, c]` of which the model was given the first `given` values
+    /// each, and its draws, in which all draws of an image come one after the other.
     pub fn after_beginning(size: [usize; 3], images: &[f32], drawn: &[f32], given: usize) -> Redrawn {
         let (len, draws) = (size.iter().product(), drawn.len() / images.len().max(1));
         let originals = to_bytes(images, size);
@@ -57,7 +57,7 @@ impl Redrawn {
         }
     }
 
-    /// A PNG file with a row for each image: the original, what was given, and the draws.
+    /// A PNG file with one row per image: the original, what was given, and the draws.
     ///
     /// # Errors
     /// If there is no image, or the picture is too large.
@@ -66,7 +66,7 @@ impl Redrawn {
         before_after_png(&columns.into_iter().chain(self.drawn_pictures()).collect::<Vec<_>>())
     }
 
-    /// A PNG file with a row for each image: what was given, the draws, and the original.
+    /// A PNG file with one row per image: what was given, the draws, and the original.
     ///
     /// # Errors
     /// If there is no image, or the picture is too large.
@@ -108,8 +108,8 @@ pub fn check_completion(model: &Model, rows: usize) -> Result<()> {
     Ok(())
 }
 
-/// Draws what comes after the first `rows` rows of each image. `progress` is told which part of an image has been drawn since
-/// the last call.
+/// Draws the rows after the first `rows` rows of each image. `progress` is called with the number of images,
+/// as a fraction, that have been drawn since the last call.
 ///
 /// # Errors
 /// See [`check_completion`]; for images that do not fit the model; and whatever the device reports.
@@ -138,7 +138,7 @@ pub fn complete(
 /// Whether `model` draws images that are given as `reduction` makes them.
 ///
 /// # Errors
-/// A sentence that names models which do.
+/// A sentence that names models that do.
 pub fn check_restoration(model: &Model, reduction: Reduction) -> Result<()> {
     if model.reduction() == Some(reduction) {
         return Ok(());
@@ -151,8 +151,8 @@ pub fn check_restoration(model: &Model, reduction: Reduction) -> Result<()> {
     Err(Error::Failed(format!("{name} has not learned to do this; give a checkpoint of {fitting}")))
 }
 
-/// Reduces images and draws them from their reduced images. `progress` is told which part of an image has been drawn since the
-/// last call.
+/// Reduces images and draws them from their reduced images. `progress` is called with the number of images,
+/// as a fraction, that have been drawn since the last call.
 ///
 /// # Errors
 /// See [`check_restoration`]; for images that do not fit the model; and whatever the device reports.

@@ -1,4 +1,4 @@
-//! Time series drawn forward: a model's state goes from step to step, its draws are its next observations.
+//! Drawing sequences: the state of a model goes from step to step, and its draws are its next observations.
 
 use super::draw::Draw;
 use super::redraw::{Redraw, repeat_each};
@@ -11,8 +11,8 @@ use crate::tape::cost::{self, Cost};
 /// Sequences that are drawn together at most.
 const BATCH: usize = 64;
 
-/// Draws what follows the first `given` steps of sequences `[n, t, w]`, whose values are in 0 to 1. All futures of a sequence
-/// come one after the other: `[n * draws, t, w]`.
+/// Draws what follows the first `given` steps of sequences `[n, t, w]`, whose values are in 0 to 1. All
+/// futures of a sequence come one after the other: `[n * draws, t, w]`.
 ///
 /// # Errors
 /// Whatever the device reports.
@@ -32,11 +32,11 @@ pub fn draw_futures(
     Ok(drawn)
 }
 
-/// The plans that go on with sequences, compiled for one batch size.
+/// The plans that continue sequences, compiled for one batch size.
 pub struct Simulator {
     step: Compiled,
     noise: Compiled,
-    /// Where the step's plan has its draw and its state.
+    /// The outputs of the step's plan: the draw and the two states.
     outputs: [usize; 3],
     observations: Observations,
     units: usize,
@@ -70,13 +70,13 @@ impl Simulator {
         self.batch
     }
 
-    /// What a batch of whole sequences costs at least.
+    /// The least cost of a batch of whole sequences.
     pub fn cost(&self) -> Cost {
         self.cost
     }
 
-    /// Makes `sequences`, `[n, t, w]`, ready to be drawn whole: where the model is given actions they are random torques like those
-    /// that it was trained under, by the sequence's number.
+    /// Prepares `sequences`, `[n, t, w]`, to be drawn as a whole. If the model is given actions, they are
+    /// random torques like those of its training data, by the sequence's index.
     pub fn start(&self, sequences: &mut [f32], first: usize, seed: u32) {
         let Observations { steps, width, actions, .. } = self.observations;
         sequences.fill(0.0);
@@ -86,8 +86,9 @@ impl Simulator {
         }
     }
 
-    /// Draws the observations at or behind step `given` of each sequence, given those before it and all actions; `sequences`
-    /// are `[n, t, w]` values in 0 to 1. Draws depend on the seed and on the sequence's number alone, which counts from `first`.
+    /// Draws the observations from step `given` on of each sequence, given those before it and all actions.
+    /// `sequences` are `[n, t, w]` values in 0 to 1. Draws depend on the seed and on the sequence's index
+    /// alone, which counts from `first`.
     ///
     /// # Errors
     /// Whatever the device reports.

@@ -60,7 +60,7 @@ fn reduced(model: &Model, n: usize) -> Vec<f32> {
 /// throughout.
 fn same_up_to_ties(what: &str, model: &Model, [got, want]: [&[u8]; 2], how: Draw) -> usize {
     let (net, mut cpu) = (network(model), cpu(model));
-    let (levels, outputs, len) = (net.pixels().levels, net.pixels().outputs(), net.pixels().dims());
+    let (levels, outputs, len) = (net.pixels().levels, net.pixels().logits_per_dimension(), net.pixels().dims());
     let t = Tape::new();
     let (x, given) = net.inputs(&t, 1);
     t.output("logits", net.network().logits(&Env::infer(&t, &model.set), x, given));

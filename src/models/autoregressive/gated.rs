@@ -1,13 +1,15 @@
-//! Gated PixelCNN (van den Oord et al., "Conditional image generation with PixelCNN decoders", NIPS 2016, figure 2).
+//! Gated PixelCNN (van den Oord et al., "Conditional image generation with PixelCNN decoders", NIPS 2016,
+//! figure 2).
 //!
-//! A masked convolution cannot reach some pixels that come before: its context grows to the upper right by one column a
-//! row only, which leaves a blind spot. Two stacks have none: the vertical one sees all rows above in full width, the
-//! horizontal one what lies to the left in the row itself and, through a 1x1 convolution, the vertical stack one row up.
+//! A stack of masked convolutions cannot reach some of the earlier pixels: what it sees grows to the upper
+//! right by only one column per row, which leaves a blind spot. Two stacks have none. The vertical stack
+//! sees all rows above in full width. The horizontal stack sees the pixels to the left in its own row and,
+//! through a 1x1 convolution, the vertical stack one row up.
 //!
-//! Colours come one after another within a pixel, so only the horizontal stack needs masks: what the vertical stack hands over
-//! lies in earlier rows.
+//! Only the horizontal stack needs masks, for the order of colours within a pixel: the vertical stack passes
+//! on earlier rows only.
 
-use super::{Given, Pixels};
+use super::{Conditions, Pixels};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::required;
@@ -16,7 +18,7 @@ use crate::tape::geometry::Mask;
 use crate::tape::record::ConvAttrs;
 use crate::tape::{Tape, Var};
 
-/// Columns that the first layer's kernels span; `model.kernel` those of every later one.
+/// Width of the kernels of the first layer. That of every later layer is `model.kernel`.
 const FIRST_KERNEL: usize = 7;
 
 /// A vertical and a horizontal stack of gated layers.
@@ -28,25 +30,27 @@ pub struct GatedPixelCnn {
     head2: Conv,
 }
 
-/// One layer of both stacks, p channels wide; convolutions in front of a gate have 2p.
+/// One layer of both stacks, p channels wide. Convolutions before a gate have 2p channels.
 #[derive(Clone, Debug)]
 struct Layer {
-    /// Rows above and the row itself, in full width.
+    /// Reads the rows above and the row itself, in full width.
     vertical: Conv,
-    /// 1x1 from the vertical stack, one row up.
+    /// 1x1, reads the vertical stack one row up.
     down: Conv,
-    /// What lies to the left, and from the second layer on the pixel itself.
+    /// Reads the pixels to the left, and from the second layer on the pixel itself.
     horizontal: Conv,
-    /// 1x1 behind the gate.
+    /// 1x1, after the gate.
     out: Conv,
-    /// What the class adds in front of the vertical and the horizontal gate (eq. 4).
+    /// What the class adds before the vertical and the horizontal gate (eq. 4).
     classes: Option<[Embedding; 2]>,
-    /// Whether the horizontal stack is added to its input: in all layers but the first, whose input is the image.
+    /// Whether the horizontal stack is added to its input: in all layers but the first, whose input is the
+    /// image.
     residual: bool,
 }
 
 impl GatedPixelCnn {
-    /// Declares the parameters: `layers.N.{v,v2h,h,ho}`, with classes also `layers.N.{class_v,class_h}`, `h1`, `h2`.
+    /// Declares the parameters: `layers.N.{v,v2h,h,ho}`, with classes also `layers.N.{class_v,class_h}`,
+    /// `h1`, `h2`.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
         let (p, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
@@ -55,17 +59,17 @@ impl GatedPixelCnn {
         let layers =
             (0..required(config.model.layers, "layers")?).map(|i| Layer::new(set, i, p, kernel, pixels)).collect();
         let head1 = Conv::new(set, "h1", [p, head], 1, masked);
-        let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, masked);
+        let head2 = Conv::new(set, "h2", [head, pixels.logits_per_pixel()], 1, masked);
         Ok(GatedPixelCnn { pixels, layers, head1, head2 })
     }
 
     /// `x[n, h, w, c] -> logits[n, h, w, c * k]`
-    pub fn logits(&self, env: &Env, x: Var, given: Given) -> Var {
+    pub fn logits(&self, env: &Env, x: Var, conditions: Conditions) -> Var {
         let t = env.t;
         let x = self.pixels.centred(t, x);
         let mut stacks = [x, x];
         for (i, layer) in self.layers.iter().enumerate() {
-            stacks = t.scope(&format!("layers.{i}"), || layer.forward(env, stacks, given));
+            stacks = t.scope(&format!("layers.{i}"), || layer.forward(env, stacks, conditions));
         }
         let [_, y] = stacks;
         let y = t.scope("h1", || self.head1.forward(env, t.relu(y)));
@@ -83,7 +87,7 @@ impl Layer {
         };
         // Output row y reads rows y - r ..= y.
         let above = ConvAttrs { pad: [r, r], pad_end: [0, r as isize], ..ConvAttrs::default() };
-        // Output row y reads row y - 1, the first one zeros.
+        // Output row y reads row y - 1; the first one reads zeros.
         let shifted = ConvAttrs { pad: [1, 0], pad_end: [-1, 0], ..ConvAttrs::default() };
         let mask = if first { Mask::A } else { Mask::B };
         let left = ConvAttrs {
@@ -105,9 +109,9 @@ impl Layer {
     }
 
     /// `[v, h][n, rows, columns, c] -> [v, h][n, rows, columns, p]`
-    fn forward(&self, env: &Env, [v, h]: [Var; 2], given: Given) -> [Var; 2] {
+    fn forward(&self, env: &Env, [v, h]: [Var; 2], conditions: Conditions) -> [Var; 2] {
         let t = env.t;
-        let [class_v, class_h] = match (&self.classes, given.class) {
+        let [class_v, class_h] = match (&self.classes, conditions.class) {
             (Some(tables), Some(class)) => tables.each_ref().map(|table| Some(table.forward(env, class))),
             _ => [None, None],
         };

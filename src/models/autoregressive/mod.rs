@@ -1,15 +1,16 @@
-//! Autoregressive models: p(x) is the product of p(x_i | x_1 .. x_{i-1}) over all dimensions of an image, pixels in raster
-//! order and the colours of a pixel one after another (van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel recurrent neural
-//! networks", ICML 2016, eq. 1 and 2).
+//! Autoregressive models: p(x) is the product of p(x_i | x_1 .. x_{i-1}) over all dimensions of an image,
+//! pixels in raster order and the colours of a pixel one after another (van den Oord, Kalchbrenner &
+//! Kavukcuoglu, "Pixel recurrent neural networks", ICML 2016, eq. 1 and 2).
 //!
-//! A network gives the logits of all conditionals at once, as it is built so that none of them sees its own dimension or a
-//! later one. What is made of the logits is written here once: training, exact likelihoods, and draws.
+//! A network gives the logits of all conditionals at once. It is built so that none of them sees its own
+//! dimension or a later one. What follows from the logits is the same for all networks and is written here
+//! once: training, exact likelihoods and draws.
 
-mod context;
 mod gated;
 mod pixelcnn;
 mod pixelrnn;
 mod pixels;
+mod reduced;
 
 pub use gated::GatedPixelCnn;
 pub use pixelcnn::PixelCnn;
@@ -26,7 +27,7 @@ use crate::tape::op::{Dist, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::{InputRole, Tape, Var};
 
-/// A network with what its images are and how it learns.
+/// A network with its images and its learner.
 #[derive(Clone, Debug)]
 pub struct Autoregressive {
     set: ParamSet,
@@ -46,12 +47,12 @@ pub enum Network {
     PixelRnn(PixelRnn),
 }
 
-/// What a network knows of an image before its first pixel.
+/// What a network knows about an image before its first pixel.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Given {
-    /// The class of each image, `[n]` (u32), where the model has classes.
+pub struct Conditions {
+    /// The class of each image, `[n]` (u32), if the model has classes.
     pub class: Option<Var>,
-    /// A reduced image, `[n, h', w', c']` in 0 to 1, where the model gives back what it lacks.
+    /// The reduced image, `[n, h', w', c']` in 0 to 1, if the model draws what a reduced image lacks.
     pub reduced: Option<Var>,
 }
 
@@ -77,12 +78,12 @@ impl Network {
         }
     }
 
-    /// `x[n, h, w, c] -> logits[n, h, w, c * k]`, see [`Pixels::outputs`] for k. The logits of dimension i depend on what
-    /// comes before it in x, and on nothing else of x.
-    pub fn logits(&self, env: &Env, x: Var, given: Given) -> Var {
+    /// `x[n, h, w, c] -> logits[n, h, w, c * k]`, see [`Pixels::logits_per_dimension`] for k. The logits of
+    /// dimension i depend on the dimensions before it in x, and on nothing else in x.
+    pub fn logits(&self, env: &Env, x: Var, conditions: Conditions) -> Var {
         match self {
-            Network::PixelCnn(net) => net.logits(env, x, given),
-            Network::Gated(net) => net.logits(env, x, given),
+            Network::PixelCnn(net) => net.logits(env, x, conditions),
+            Network::Gated(net) => net.logits(env, x, conditions),
             Network::PixelRnn(net) => net.logits(env, x),
         }
     }
@@ -108,30 +109,31 @@ impl Autoregressive {
         &self.network
     }
 
-    /// Declares what its plans are fed: images `x[n, h, w, c]`; where the model has classes, `label[n]` (u32); where it is
-    /// given reduced images, `reduced[n, h', w', c']`.
+    /// Declares the inputs of its plans: images `x[n, h, w, c]`; if the model has classes, `label[n]` (u32);
+    /// if it is given reduced images, `reduced[n, h', w', c']`.
     #[track_caller]
-    pub fn inputs(&self, t: &Tape, batch: usize) -> (Var, Given) {
-        (self.pixels.input(t, batch), self.given(t, batch))
+    pub fn inputs(&self, t: &Tape, batch: usize) -> (Var, Conditions) {
+        (self.pixels.input(t, batch), self.conditions(t, batch))
     }
 
-    /// Declares what its plans are fed beside images.
+    /// Declares the inputs of its plans other than the images.
     #[track_caller]
-    pub fn given(&self, t: &Tape, batch: usize) -> Given {
+    pub fn conditions(&self, t: &Tape, batch: usize) -> Conditions {
         let class = (self.pixels.classes > 0).then(|| t.input_of(InputRole::Labels, Meta::u32([batch])));
         let reduced = self.pixels.reduction.map(|reduction| {
             let [h, w, c] = reduction.size(self.pixels.size);
             t.input_of(InputRole::Reduced, Meta::f32([batch, h, w, c]))
         });
-        Given { class, reduced }
+        Conditions { class, reduced }
     }
 
-    /// One step: losses `nll` in nats an image and, for more than two levels, `bits_per_dim`.
+    /// The plan of a training step. Its losses are `nll`, in nats per image, and, for more than two levels,
+    /// `bits_per_dim`.
     pub(super) fn training(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
-        let (x, given) = self.inputs(&t, batch);
-        let loss = t.mean(self.pixels.nll(&t, self.network.logits(&env, x, given), x));
+        let (x, conditions) = self.inputs(&t, batch);
+        let loss = t.mean(self.pixels.nll(&t, self.network.logits(&env, x, conditions), x));
         t.output("nll", t.scale(loss, self.pixels.dims() as f32));
         if self.pixels.levels > 2 {
             t.output("bits_per_dim", t.scale(loss, std::f32::consts::LOG2_E));
@@ -147,19 +149,20 @@ impl Autoregressive {
     pub fn likelihood(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let (x, given) = self.inputs(&t, batch);
-        t.output("nll", t.sum_rows(self.pixels.nll(&t, self.network.logits(&env, x, given), x)));
+        let (x, conditions) = self.inputs(&t, batch);
+        t.output("nll", t.sum_rows(self.pixels.nll(&t, self.network.logits(&env, x, conditions), x)));
         self.plan("likelihood", &t)
     }
 
-    /// `x, [label], [reduced] -> draw[n, h, w, c]`: a draw of every dimension given what comes before it in x. Drawing an image replays this
-    /// once a dimension; a draw depends on the seed, the image's index and the dimension's index alone.
+    /// `x, [label], [reduced] -> draw[n, h, w, c]`: a draw of every dimension given the dimensions before it
+    /// in x. The plain way replays this once per dimension of an image. A draw depends on the seed, the
+    /// image's index and the dimension's index alone.
     pub fn draw(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let (x, given) = self.inputs(&t, batch);
+        let (x, conditions) = self.inputs(&t, batch);
         let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(x));
-        let logits = self.network.logits(&env, x, given);
+        let logits = self.network.logits(&env, x, conditions);
         t.output("draw", self.pixels.draw(&t, logits, u, t.scalar(Scalar::Temperature)));
         self.plan("draw", &t)
     }

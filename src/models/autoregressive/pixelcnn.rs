@@ -1,8 +1,8 @@
-//! PixelCNN: masked convolutions (van den Oord et al. 2016, section 3.4) let every conditional be computed at once in
-//! training; the residual block is the one of figure 5, left.
+//! PixelCNN (van den Oord et al. 2016, section 3.4). With masked convolutions, training computes all
+//! conditionals at once. The residual block is that of figure 5, left.
 
-use super::context::Context;
-use super::{Given, Pixels};
+use super::reduced::ReducedEncoder;
+use super::{Conditions, Pixels};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::required;
@@ -16,47 +16,49 @@ use crate::tape::record::ConvAttrs;
 pub struct PixelCnn {
     pixels: Pixels,
     first: Conv,
-    /// What is seen of a given image; added behind the first layer.
-    context: Option<Box<Context>>,
-    blocks: Vec<Block>,
+    /// Reads the reduced image, if the model is given one. Its output is added to that of the first layer.
+    encoder: Option<Box<ReducedEncoder>>,
+    blocks: Vec<ResidualBlock>,
     head1: Conv,
     head2: Conv,
 }
 
-/// Relu, 1x1 to h; relu, 3x3; relu, 1x1 back to 2h; added to the input.
+/// A residual block: relu, 1x1 to h; relu, 3x3; relu, 1x1 back to 2h; added to its input.
 #[derive(Clone, Debug)]
-struct Block {
+struct ResidualBlock {
     narrow: Conv,
     spatial: Conv,
     widen: Conv,
 }
 
 impl PixelCnn {
-    /// Declares the parameters: `first`, `blocks.N.{c1,c2,c3}`, `h1`, `h2`; those of the context where an image is given.
+    /// Declares the parameters: `first`, `blocks.N.{c1,c2,c3}`, `h1`, `h2`, and those of the encoder if a
+    /// reduced image is given.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
         let (h, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
         let masked = |kind, kernel| ConvAttrs::masked(kind, kernel, colours);
         let first = Conv::new(set, "first", [colours, 2 * h], 7, masked(Mask::A, 7));
-        let context = pixels.reduction.map(|reduction| Box::new(Context::new(set, reduction, pixels.size, 2 * h)));
+        let encoder =
+            pixels.reduction.map(|reduction| Box::new(ReducedEncoder::new(set, reduction, pixels.size, 2 * h)));
         let blocks = (0..required(config.model.blocks, "blocks")?)
-            .map(|i| Block {
+            .map(|i| ResidualBlock {
                 narrow: Conv::new(set, &format!("blocks.{i}.c1"), [2 * h, h], 1, masked(Mask::B, 1)),
                 spatial: Conv::new(set, &format!("blocks.{i}.c2"), [h, h], 3, masked(Mask::B, 3)),
                 widen: Conv::new(set, &format!("blocks.{i}.c3"), [h, 2 * h], 1, masked(Mask::B, 1)),
             })
             .collect();
         let head1 = Conv::new(set, "h1", [2 * h, head], 1, masked(Mask::B, 1));
-        let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, masked(Mask::B, 1));
-        Ok(PixelCnn { pixels, first, context, blocks, head1, head2 })
+        let head2 = Conv::new(set, "h2", [head, pixels.logits_per_pixel()], 1, masked(Mask::B, 1));
+        Ok(PixelCnn { pixels, first, encoder, blocks, head1, head2 })
     }
 
     /// `x[n, h, w, c] -> logits[n, h, w, c * k]`
-    pub fn logits(&self, env: &Env, x: Var, given: Given) -> Var {
+    pub fn logits(&self, env: &Env, x: Var, conditions: Conditions) -> Var {
         let t = env.t;
         let mut y = t.scope("first", || self.first.forward(env, self.pixels.centred(t, x)));
-        if let (Some(context), Some(reduced)) = (&self.context, given.reduced) {
-            y = t.add(y, t.scope("given", || context.forward(env, reduced)));
+        if let (Some(encoder), Some(reduced)) = (&self.encoder, conditions.reduced) {
+            y = t.add(y, t.scope("given", || encoder.forward(env, reduced)));
         }
         for (i, block) in self.blocks.iter().enumerate() {
             y = t.scope(&format!("blocks.{i}"), || block.forward(env, y));
@@ -66,7 +68,7 @@ impl PixelCnn {
     }
 }
 
-impl Block {
+impl ResidualBlock {
     fn forward(&self, env: &Env, x: Var) -> Var {
         let t = env.t;
         let y = self.narrow.forward(env, t.relu(x));

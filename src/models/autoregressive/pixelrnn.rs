@@ -1,5 +1,5 @@
-//! PixelRNN: layers of LSTM scans over the image (van den Oord et al. 2016, sections 3.1 and 3.2), each in a residual
-//! connection (figure 5, right).
+//! PixelRNN: layers of LSTM scans over the image (van den Oord et al. 2016, sections 3.1 and 3.2), each in a
+//! residual connection (figure 5, right).
 
 use super::Pixels;
 use crate::config::{Config, NetworkKind};
@@ -20,7 +20,7 @@ pub struct PixelRnn {
     head2: Conv,
 }
 
-/// A scan from 2h channels to h units, 1x1 back to 2h; added to the input.
+/// A scan from 2h channels to h units, 1x1 back to 2h; added to its input.
 #[derive(Clone, Debug)]
 struct Layer {
     scan: Scan,
@@ -35,8 +35,8 @@ enum Scan {
 }
 
 impl PixelRnn {
-    /// Declares the parameters: `first`, `layers.N.{w_is,w_ss,b,up}` (of a Diagonal LSTM `layers.N.{l_w_is,..,r_b,up}`), `h1`,
-    /// `h2`.
+    /// Declares the parameters: `first`, `layers.N.{w_is,w_ss,b,up}` (of a Diagonal LSTM
+    /// `layers.N.{l_w_is,..,r_b,up}`), `h1`, `h2`.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
         let (h, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
@@ -54,7 +54,7 @@ impl PixelRnn {
         });
         let layers = layers.collect();
         let head1 = Conv::new(set, "h1", [2 * h, head], 1, pointwise);
-        let head2 = Conv::new(set, "h2", [head, pixels.logits()], 1, pointwise);
+        let head2 = Conv::new(set, "h2", [head, pixels.logits_per_pixel()], 1, pointwise);
         Ok(PixelRnn { pixels, first, layers, head1, head2 })
     }
 

@@ -1,4 +1,4 @@
-//! What an autoregressive model predicts: the level of each colour of each pixel.
+//! The images of an autoregressive model, and what is computed from its logits: losses and draws.
 
 use crate::config::{Config, ReducedImage};
 use crate::data::Reduction;
@@ -7,25 +7,26 @@ use crate::models::required;
 use crate::shape::Meta;
 use crate::tape::{InputRole, Tape, Var};
 
-/// The images of a model: their extents, and how many levels a colour of a pixel can take.
+/// The images of a model: their extents, and the number of levels that a colour of a pixel can take.
 ///
-/// Images hold values in 0 to 1, of which there are `levels` at equal distances. Binary pixels (two levels) have one logit,
-/// of p(1); with more levels each has a logit, and the logits of colour g are channels `g * levels .. (g + 1) * levels`.
+/// Values are in 0 to 1, with `levels` levels at equal distances. Binary pixels (two levels) have one logit,
+/// that of p(1). With more levels, each level has a logit, and the logits of colour g are the channels
+/// `g * levels .. (g + 1) * levels`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pixels {
     /// Height, width and colours.
     pub size: [usize; 3],
-    /// Levels, at least 2.
+    /// Number of levels, at least 2.
     pub levels: usize,
-    /// Classes that the model is conditional on; 0 if it is not conditional on a class.
+    /// Number of classes that the model is conditional on; 0 if it is not conditional on a class.
     pub classes: usize,
     /// How the reduced image is made that the model is conditional on, if it is.
     pub reduction: Option<Reduction>,
 }
 
 impl Pixels {
-    /// The images that `config` describes by `model.height`, `model.width`, `model.colours`, `model.levels` and, where the network
-    /// has them, `model.classes` and `model.reduced`.
+    /// The images that `config` describes by `model.height`, `model.width`, `model.colours`, `model.levels`
+    /// and, where the network has them, `model.classes` and `model.reduced`.
     pub(super) fn new(config: &Config) -> Result<Self> {
         let m = &config.model;
         let reduction = m.reduced.and_then(ReducedImage::reduction);
@@ -39,19 +40,19 @@ impl Pixels {
         self.size[2]
     }
 
-    /// Dimensions of an image.
+    /// Number of dimensions of an image.
     pub fn dims(&self) -> usize {
         self.size.iter().product()
     }
 
-    /// Logits of one dimension.
-    pub fn outputs(&self) -> usize {
+    /// Number of logits of one dimension.
+    pub fn logits_per_dimension(&self) -> usize {
         if self.levels == 2 { 1 } else { self.levels }
     }
 
-    /// Logits of one pixel: the channels that a network ends with.
-    pub fn logits(&self) -> usize {
-        self.colours() * self.outputs()
+    /// Number of logits of one pixel: the channels of a network's output.
+    pub fn logits_per_pixel(&self) -> usize {
+        self.colours() * self.logits_per_dimension()
     }
 
     /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
@@ -61,7 +62,7 @@ impl Pixels {
         t.input_of(InputRole::Images, Meta::f32([batch, h, w, c]))
     }
 
-    /// What the first layer reads: binary pixels as they are, others in -1 to 1.
+    /// The image as the first layer reads it: binary pixels as they are, others in -1 to 1.
     #[track_caller]
     pub fn centred(&self, t: &Tape, x: Var) -> Var {
         if self.levels == 2 { x } else { t.affine(x, 2.0, -1.0) }
@@ -80,7 +81,8 @@ impl Pixels {
         t.reshape(nll, shape)
     }
 
-    /// `logits[n, h, w, c * k], u[n, h, w, c], temperature[] -> a draw of each dimension`, `[n, h, w, c]` in 0 to 1.
+    /// `logits[n, h, w, c * k], u[n, h, w, c], temperature[] -> draw[n, h, w, c]`: a draw of each dimension,
+    /// in 0 to 1.
     #[track_caller]
     pub fn draw(&self, t: &Tape, logits: Var, u: Var, temperature: Var) -> Var {
         if self.levels == 2 {

@@ -1,15 +1,16 @@
-//! What a PixelCNN sees of an image that it is given whole: convolutions without masks, since nothing of it is drawn.
+//! The layers through which a PixelCNN reads a reduced image. They have no masks, because the whole reduced
+//! image is known before the first pixel is drawn.
 
 use crate::data::Reduction;
 use crate::nn::{Conv, ConvTranspose, Env, ParamSet};
 use crate::tape::Var;
 use crate::tape::record::ConvAttrs;
 
-/// Three layers from the given image to a feature map of the size of the images that are drawn.
+/// Three layers from the reduced image to a feature map of the size of the image that is drawn.
 #[derive(Clone, Debug)]
-pub(super) struct Context {
+pub(super) struct ReducedEncoder {
     layers: [Layer; 3],
-    /// Height and width of the images that are drawn.
+    /// Height and width of the image that is drawn.
     size: [usize; 2],
 }
 
@@ -19,9 +20,10 @@ enum Layer {
     Enlarge(ConvTranspose),
 }
 
-impl Context {
-    /// Declares the parameters `given.{c1,c2,c3}`, from an image that `reduction` made to `channels`. A grey image
-    /// meets a 7x7 and two 3x3 kernels, a small one a 3x3 kernel before it is enlarged by a transposed 4x4 with stride 4.
+impl ReducedEncoder {
+    /// Declares the parameters `given.{c1,c2,c3}`, from an image that `reduction` makes to `channels`
+    /// channels. A grey image goes through a 7x7 and two 3x3 kernels. A small image goes through a 3x3
+    /// kernel, is enlarged by a transposed 4x4 kernel with stride 4, and goes through another 3x3 kernel.
     pub fn new(set: &mut ParamSet, reduction: Reduction, size: [usize; 3], channels: usize) -> Self {
         let [height, width, _] = size;
         let [.., cin] = reduction.size(size);
@@ -37,7 +39,7 @@ impl Context {
                 [first, Layer::Enlarge(enlarge), last]
             }
         };
-        Context { layers, size: [height, width] }
+        ReducedEncoder { layers, size: [height, width] }
     }
 
     /// `reduced[n, h', w', c'] (0 to 1) -> [n, h, w, channels]`
