@@ -31,7 +31,7 @@ impl SqueezeExcite {
         let t = env.t;
         let shape = t.shape(x);
         let &[n, h, w, c] = shape.dims() else { panic!("images have four dimensions, not those of {shape}") };
-        let mean = t.scale(t.reshape(t.sum_to(x, [n, 1, 1, c]), [n, c]), 1.0 / (h * w) as f32);
+        let mean = t.scale(t.reshape(t.sum_to(x, [n, 1, 1, c]), [n, c]), 1.0 / (h * w) as f64);
         let factor = t.sigmoid(self.excite.forward(env, t.relu(self.squeeze.forward(env, mean))));
         t.mul(x, t.expand(t.reshape(factor, [n, 1, 1, c]), shape))
     }

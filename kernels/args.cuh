@@ -74,7 +74,7 @@ static_assert(sizeof(Matmul) == 48, "as in args.rs");
 struct Norm {
     u32 rows, c, chunk, chunks;  // rows of c channels, in chunks of rows
     float eps;
-    u32 act;  // code of an activation plus 1; 0 for none
+    u32 act;  // code of an activation, or NO_FUNCTION
     float act_slope;
     u32 unused;
 };
@@ -113,10 +113,12 @@ static_assert(sizeof(Gaussian) == 16, "as in args.rs");
 
 // adam, rmsprop, sgd, ema
 struct Optim {
-    float beta1, beta2, eps;  // beta1, alpha, momentum or decay; beta2; what keeps a quotient finite
-    u32 len;
+    double beta1, beta2;         // adam
+    float to_m, keep, to_v;      // adam: 1 - beta1; beta2, alpha, momentum or decay; one minus that
+    float eps;                   // what keeps a quotient finite
+    u32 len, unused[3];
 };
-static_assert(sizeof(Optim) == 16, "as in args.rs");
+static_assert(sizeof(Optim) == 48, "as in args.rs");
 
 // sample: rounds [first, end) of `rounds`, of which those from `from` on are drawn
 struct Sample {

@@ -8,9 +8,9 @@ struct Cell {
 };
 // From the gates before activation and the old cell: c' = f c + i g, h' = o tanh(c').
 __device__ __forceinline__ Cell cell(float zi, float zf, float zg, float zo, float c) {
-    const float i = sigmoid(zi), f = sigmoid(zf), g = tanh_(zg), o = sigmoid(zo);
+    const float i = sigmoid_of(zi), f = sigmoid_of(zf), g = tanh_of(zg), o = sigmoid_of(zo);
     const float next = f * c + i * g;
-    return {i, f, g, o, next, o * tanh_(next)};
+    return {i, f, g, o, next, o * tanh_of(next)};
 }
 
 // The gradients of the gates before activation and of the old cell.
@@ -20,7 +20,7 @@ struct CellGradient {
 // From those of the new state and cell; `now` has the activated gates and the new cell. With t = tanh(c'):
 // do = dh t o', dc' += dh o (1 - t^2).
 __device__ __forceinline__ CellGradient cell_bwd(float dh, float dc, float c, const Cell& now) {
-    const float t = tanh_(now.c), d = dc + dh * now.o * (1.0f - t * t);
+    const float t = tanh_of(now.c), d = dc + dh * now.o * (1.0f - t * t);
     return {d * now.g * (now.i * (1.0f - now.i)), d * c * (now.f * (1.0f - now.f)), d * now.i * (1.0f - now.g * now.g),
             dh * t * (now.o * (1.0f - now.o)), d * now.f};
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include "args.cuh"
 #include "ptx.cuh"
-#include "math.cuh"
+#include "functions.cuh"
 
 // A kernel that is launched with `threads` threads a block, under its own name.
 #define KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) name

@@ -21,7 +21,7 @@ KERNEL(THREADS, unary_bwd)(Map p, const float* __restrict__ dy, const float* __r
     FOR_EACH(i, p.len) dx[i] = unary_bwd_of(p.f, p.a, dy[i], saved[i]);
 }
 
-// y[len] = a[len] op b[len]; f: 0 add, 1 sub, 2 mul, 3 div
+// y[len] = a[len] op b[len]
 KERNEL(THREADS, binary)(Map p, const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y) {
     FOR_EACH(i, p.len) y[i] = binary_of(p.f, a[i], b[i]);
 }
@@ -60,7 +60,7 @@ KERNEL(THREADS, gated_bwd)(Rows p, const float* __restrict__ dy, const float* __
     const u32 c = p.width;
     FOR_EACH(i, p.rows * c) {
         const u32 at = i / c * 2 * c + i % c;
-        const float t = tanh_(x[at]), s = sigmoid(x[at + c]), d = dy[i];
+        const float t = tanh_of(x[at]), s = sigmoid_of(x[at + c]), d = dy[i];
         dx[at] = d * s * (1.0f - t * t);
         dx[at + c] = d * t * (s * (1.0f - s));
     }

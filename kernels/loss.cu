@@ -9,7 +9,7 @@
 KERNEL(THREADS, bce_with_logits)(Map p, const float* __restrict__ logits, const float* __restrict__ target, float* __restrict__ y) {
     FOR_EACH(i, p.len) {
         const float l = logits[i];
-        y[i] = (relu(l) - l * target[i]) + softplus_of_minus_abs(l);
+        y[i] = (relu_of(l) - l * target[i]) + softplus_of_minus_abs(l);
     }
 }
 
@@ -31,7 +31,7 @@ __device__ __forceinline__ float row_max(const float* logits, u32 k, u32 lane) {
 // The sum of exp(l - max) over a row of k.
 __device__ __forceinline__ float row_exp_sum(const float* logits, float max, u32 k, u32 lane) {
     float sum = 0.0f;
-    for (u32 i = lane; i < k; i += 32) sum += exp_(logits[i] - max);
+    for (u32 i = lane; i < k; i += 32) sum += exp_of(logits[i] - max);
     return warp_sum(sum);
 }
 
@@ -43,7 +43,7 @@ KERNEL(THREADS, softmax_cross_entropy)
     if (row >= p.rows) return;
     const float* of = logits + row * k;
     const float max = row_max(of, k, lane), sum = row_exp_sum(of, max, k, lane);
-    if (lane == 0) y[row] = target[row] < k ? (max - of[target[row]]) + log_(sum) : NAN_F;
+    if (lane == 0) y[row] = target[row] < k ? (max - of[target[row]]) + log_of(sum) : NAN_F;
 }
 
 // dlogits[rows, width] = dy[rows] (softmax(logits) - onehot(target)); NaN where the target is out of range.
@@ -56,7 +56,7 @@ KERNEL(THREADS, softmax_cross_entropy_bwd)
     const float max = row_max(of, k, lane), scale = dy[row] / row_exp_sum(of, max, k, lane);
     const u32 hot = target[row];
     for (u32 i = lane; i < k; i += 32) {
-        const float share = exp_(of[i] - max) * scale;
+        const float share = exp_of(of[i] - max) * scale;
         dlogits[row * k + i] = hot >= k ? NAN_F : i == hot ? share - dy[row] : share;
     }
 }

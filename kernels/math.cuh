@@ -31,7 +31,7 @@ __device__ __forceinline__ ReducedExp reduced_exp(float x) {
 }
 
 // exp(x). Overflows to infinity above 88.72, underflows through the subnormals to 0 at -104.
-__device__ __forceinline__ float exp_(float x) {
+__device__ __forceinline__ float exp_of(float x) {
     // Comparisons that are false for NaN, so that it passes.
     x = x < -104.0f ? -104.0f : x;
     x = x > 89.0f ? 89.0f : x;
@@ -59,7 +59,7 @@ __device__ __forceinline__ float log_of_reduced(float k, float f) {
 }
 
 // Natural logarithm: -infinity at 0, NaN below.
-__device__ __forceinline__ float log_(float x) {
+__device__ __forceinline__ float log_of(float x) {
     const bool subnormal = x < 1.17549435e-38f;
     const u32 bits = __float_as_uint(subnormal ? x * 8388608.0f : x);
     // The exponent that leaves the fraction in [sqrt(1/2), sqrt(2)).
@@ -80,35 +80,35 @@ __device__ __forceinline__ float log1p_unit(float u) {
 __device__ __forceinline__ float exp_minus_1_minus(float x) {
     const ReducedExp e = reduced_exp(x);
     // For k = 0 nothing was reduced: r is x.
-    return e.k == 0 ? e.rest : (exp_(x) - 1.0f) - x;
+    return e.k == 0 ? e.rest : (exp_of(x) - 1.0f) - x;
 }
 
 // What one dimension adds to twice the divergence of a Gaussian from the standard one.
 __device__ __forceinline__ float kl_term(float mu, float logvar) { return mu * mu + exp_minus_1_minus(logvar); }
 
 // A standard normal number as one of mean mu and variance exp(logvar).
-__device__ __forceinline__ float reparameterized(float mu, float logvar, float eps) { return mu + exp_(0.5f * logvar) * eps; }
+__device__ __forceinline__ float reparameterized(float mu, float logvar, float eps) { return mu + exp_of(0.5f * logvar) * eps; }
 
 // tanh(x), accurate near 0.
-__device__ __forceinline__ float tanh_(float x) {
+__device__ __forceinline__ float tanh_of(float x) {
     const float e = expm1_nonpositive(-2.0f * fabsf(x));
     return copysignf(-e / (2.0f + e), x);
 }
 
 // 1 / (1 + exp(-x)), accurate down to where it underflows.
-__device__ __forceinline__ float sigmoid(float x) {
-    const float e = exp_(-fabsf(x));
+__device__ __forceinline__ float sigmoid_of(float x) {
+    const float e = exp_of(-fabsf(x));
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
 // max(x, 0); NaN passes.
-__device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
+__device__ __forceinline__ float relu_of(float x) { return x < 0.0f ? 0.0f : x; }
 
 // log(1 + exp(-|x|)): what softplus and the binary cross entropy add to a maximum.
-__device__ __forceinline__ float softplus_of_minus_abs(float x) { return log1p_unit(exp_(-fabsf(x))); }
+__device__ __forceinline__ float softplus_of_minus_abs(float x) { return log1p_unit(exp_of(-fabsf(x))); }
 
 // log(1 + exp(x)) without overflow.
-__device__ __forceinline__ float softplus(float x) { return relu(x) + softplus_of_minus_abs(x); }
+__device__ __forceinline__ float softplus_of(float x) { return relu_of(x) + softplus_of_minus_abs(x); }
 
 // cos(2 pi u), for |u| < 2^20. The reduction happens in turns, where it is exact.
 __device__ __forceinline__ float cos_turns(float u) {
@@ -122,55 +122,48 @@ __device__ __forceinline__ float cos_turns(float u) {
     return ((quarter + 1) & 2) == 0 ? y : -y;
 }
 
-// Codes of elementwise functions, see `unary_code` in args.rs.
-enum { RELU, LEAKY_RELU, ELU, TANH, SIGMOID, SOFTPLUS, SILU, EXP, LOG, SQRT, SQUARE, RECIP };
+// The elementwise functions of the list in src/tape/functions.rs, a pair each: f(x), which stands above where it is an elementary
+// function, and dy f'(x), computed from the output y or the input x. functions.cuh finds them by their codes.
+__device__ __forceinline__ float relu_bwd_of(float dy, float y) { return y > 0.0f ? dy : 0.0f; }
 
-// f(x). `f` is the same for all threads of a launch: the branch costs no divergence.
-__device__ __forceinline__ float unary_of(u32 f, float slope, float x) {
-    switch (f) {
-        case RELU: return relu(x);
-        case LEAKY_RELU: return (x > 0.0f ? 1.0f : slope) * x;
-        case ELU: {
-            const float below = expm1_nonpositive(x > 0.0f ? 0.0f : x);
-            return x > 0.0f ? x : below;
-        }
-        case TANH: return tanh_(x);
-        case SIGMOID: return sigmoid(x);
-        case SOFTPLUS: return softplus(x);
-        case SILU: return x * sigmoid(x);
-        case EXP: return exp_(x);
-        case LOG: return log_(x);
-        case SQRT: return sqrtf(x);
-        case SQUARE: return x * x;
-        default: return 1.0f / x;
-    }
+__device__ __forceinline__ float leaky_relu_of(float x, float slope) { return (x > 0.0f ? 1.0f : slope) * x; }
+__device__ __forceinline__ float leaky_relu_bwd_of(float dy, float y, float slope) { return dy * (y > 0.0f ? 1.0f : slope); }
+
+__device__ __forceinline__ float elu_of(float x) {
+    const float below = expm1_nonpositive(x > 0.0f ? 0.0f : x);
+    return x > 0.0f ? x : below;
+}
+__device__ __forceinline__ float elu_bwd_of(float dy, float y) { return dy * (y > 0.0f ? 1.0f : y + 1.0f); }
+
+__device__ __forceinline__ float tanh_bwd_of(float dy, float y) { return dy * (1.0f - y * y); }
+
+__device__ __forceinline__ float sigmoid_bwd_of(float dy, float y) { return dy * (y * (1.0f - y)); }
+
+__device__ __forceinline__ float softplus_bwd_of(float dy, float x) { return dy * sigmoid_of(x); }
+
+__device__ __forceinline__ float silu_of(float x) { return x * sigmoid_of(x); }
+__device__ __forceinline__ float silu_bwd_of(float dy, float x) {
+    const float p = sigmoid_of(x);
+    return dy * (p * (1.0f + x * (1.0f - p)));
 }
 
-// dy f', from y or x as `Unary::saves_output` says.
-__device__ __forceinline__ float unary_bwd_of(u32 f, float slope, float dy, float saved) {
-    switch (f) {
-        case RELU: return saved > 0.0f ? dy : 0.0f;
-        case LEAKY_RELU: return dy * (saved > 0.0f ? 1.0f : slope);
-        case ELU: return dy * (saved > 0.0f ? 1.0f : saved + 1.0f);
-        case TANH: return dy * (1.0f - saved * saved);
-        case SIGMOID: return dy * (saved * (1.0f - saved));
-        case SOFTPLUS: return dy * sigmoid(saved);
-        case SILU: {
-            const float p = sigmoid(saved);
-            return dy * (p * (1.0f + saved * (1.0f - p)));
-        }
-        case EXP: return dy * saved;
-        case LOG: return dy / saved;
-        case SQRT: return 0.5f * dy / saved;
-        case SQUARE: return 2.0f * dy * saved;
-        default: return -dy * (saved * saved);
-    }
-}
+__device__ __forceinline__ float exp_bwd_of(float dy, float y) { return dy * y; }
 
-// a op b: 0 add, 1 sub, 2 mul, 3 div.
-__device__ __forceinline__ float binary_of(u32 f, float a, float b) {
-    return f == 0 ? a + b : f == 1 ? a - b : f == 2 ? a * b : a / b;
-}
+__device__ __forceinline__ float log_bwd_of(float dy, float x) { return dy / x; }
+
+__device__ __forceinline__ float sqrt_of(float x) { return sqrtf(x); }
+__device__ __forceinline__ float sqrt_bwd_of(float dy, float y) { return 0.5f * dy / y; }
+
+__device__ __forceinline__ float square_of(float x) { return x * x; }
+__device__ __forceinline__ float square_bwd_of(float dy, float x) { return 2.0f * dy * x; }
+
+__device__ __forceinline__ float recip_of(float x) { return 1.0f / x; }
+__device__ __forceinline__ float recip_bwd_of(float dy, float y) { return -dy * (y * y); }
+
+__device__ __forceinline__ float add_of(float a, float b) { return a + b; }
+__device__ __forceinline__ float sub_of(float a, float b) { return a - b; }
+__device__ __forceinline__ float mul_of(float a, float b) { return a * b; }
+__device__ __forceinline__ float div_of(float a, float b) { return a / b; }
 
 // min(max(x, low), high); NaN passes.
 __device__ __forceinline__ float clamp_of(float x, float low, float high) {
@@ -185,7 +178,7 @@ __device__ __forceinline__ u32 quantize_of(float x, float top) {
 }
 
 // tanh(a) sigmoid(b)
-__device__ __forceinline__ float gated_of(float a, float b) { return tanh_(a) * sigmoid(b); }
+__device__ __forceinline__ float gated_of(float a, float b) { return tanh_of(a) * sigmoid_of(b); }
 
 // The smallest k whose cumulative softmax(l / temperature) exceeds u, the last one if none does. At temperature 0 it is the
 // first of the largest logits; without a class one out of range. Twice the same sum in the same order: first to its end,
@@ -199,9 +192,9 @@ __device__ __forceinline__ u32 categorical_of(const float* l, u32 k, float u, fl
         return drawn;
     }
     float total = 0.0f, sum = 0.0f;
-    for (u32 i = 0; i < k; i++) total += exp_((l[i] - max) / temperature);
+    for (u32 i = 0; i < k; i++) total += exp_of((l[i] - max) / temperature);
     for (u32 i = 0; i < k; i++) {
-        sum += exp_((l[i] - max) / temperature);
+        sum += exp_of((l[i] - max) / temperature);
         if (sum > u * total) return i;
     }
     return drawn;
@@ -209,6 +202,6 @@ __device__ __forceinline__ u32 categorical_of(const float* l, u32 k, float u, fl
 
 // 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is positive.
 __device__ __forceinline__ float bernoulli_of(float logit, float u, float temperature) {
-    const bool one = temperature == 0.0f ? logit > 0.0f : u < sigmoid(logit / temperature);
+    const bool one = temperature == 0.0f ? logit > 0.0f : u < sigmoid_of(logit / temperature);
     return one ? 1.0f : 0.0f;
 }

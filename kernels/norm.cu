@@ -100,13 +100,13 @@ KERNEL(THREADS, batch_norm_join)
     }
 }
 
-// y = act((x - mean) factors[0] + factors[1]), act by its code plus 1. Launch: as the elementwise kernels, over y.
+// y = act((x - mean) factors[0] + factors[1]), act by its code. Launch: as the elementwise kernels, over y.
 KERNEL(THREADS, batch_norm_apply)
 (Norm p, const float* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ factors, float* __restrict__ y) {
     FOR_EACH(i, p.rows * p.c) {
         const u32 j = i % p.c;
         const float v = (x[i] - mean[j]) * factors[j] + factors[p.c + j];
-        y[i] = p.act == 0 ? v : unary_of(p.act - 1, p.act_slope, v);
+        y[i] = p.act == NO_FUNCTION ? v : unary_of(p.act, p.act_slope, v);
     }
 }
 
@@ -193,7 +193,7 @@ KERNEL(THREADS, layer_norm)
     }
     const float off = warp_sum(deviations) / n;
     // A variance is never negative, whatever rounding says; NaN stays.
-    const float inv = 1.0f / sqrtf(relu(warp_sum(squares) / n - off * off) + p.eps);
+    const float inv = 1.0f / sqrtf(relu_of(warp_sum(squares) / n - off * off) + p.eps);
     if (lane == 0) {
         mean[row] = m + off;
         inv_std[row] = inv;

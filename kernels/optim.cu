@@ -17,9 +17,6 @@ static_assert(sizeof(Update) == 64, "as in cuda/optim.rs");
 // Elements of a piece.
 #define PIECE 4096
 
-// The decimal number of up to seven digits that was meant by a float: 0.999 rather than 0.99900001.
-__device__ __forceinline__ double decimal(float x) { return rint((double)x * 1e7) / 1e7; }
-
 // The update that this block works on, and the range of its elements.
 struct Piece {
     Update of;
@@ -40,20 +37,18 @@ __device__ __forceinline__ Piece piece_of(const Update* updates, u32 count) {
 // m += (1 - beta1) (grad - m), v = beta2 v + (1 - beta2) grad^2,
 // param -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps) (Kingma & Ba 2015, algorithm 1); p.len updates.
 KERNEL(THREADS, adam)(Optim p, const Update* updates, const float* lr, const float* step) {
-    __shared__ float constants[4];
+    __shared__ float corrections[2];
     if (threadIdx.x == 0) {
-        const double b1 = decimal(p.beta1), b2 = decimal(p.beta2), t = step[0];
-        constants[0] = (float)(1.0 - b1);
-        constants[1] = (float)(1.0 - b2);
-        constants[2] = (float)((double)lr[0] / (1.0 - pow(b1, t)));
-        constants[3] = (float)(1.0 / sqrt(1.0 - pow(b2, t)));
+        const double t = step[0];
+        corrections[0] = (float)((double)lr[0] / (1.0 - pow(p.beta1, t)));
+        corrections[1] = (float)(1.0 / sqrt(1.0 - pow(p.beta2, t)));
     }
     __syncthreads();
-    const float to_m = constants[0], to_v = constants[1], step_size = constants[2], root_scale = constants[3];
+    const float step_size = corrections[0], root_scale = corrections[1];
     const Piece piece = piece_of(updates, p.len);
     for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS) {
-        const float g = piece.of.grad[i], m = piece.of.m[i] + to_m * (g - piece.of.m[i]);
-        const float v = p.beta2 * piece.of.v[i] + to_v * (g * g);
+        const float g = piece.of.grad[i], m = piece.of.m[i] + p.to_m * (g - piece.of.m[i]);
+        const float v = p.keep * piece.of.v[i] + p.to_v * (g * g);
         piece.of.param_out[i] = piece.of.param[i] - step_size * (m / (sqrtf(v) * root_scale + p.eps));
         piece.of.m_out[i] = m;
         piece.of.v_out[i] = v;
@@ -62,10 +57,9 @@ KERNEL(THREADS, adam)(Optim p, const Update* updates, const float* lr, const flo
 
 // v = alpha v + (1 - alpha) grad^2, param -= lr grad / (sqrt(v) + eps), with v in m; p.len updates.
 KERNEL(THREADS, rmsprop)(Optim p, const Update* updates, const float* lr) {
-    const float to_v = (float)(1.0 - decimal(p.beta1));
     const Piece piece = piece_of(updates, p.len);
     for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS) {
-        const float g = piece.of.grad[i], v = p.beta1 * piece.of.m[i] + to_v * (g * g);
+        const float g = piece.of.grad[i], v = p.keep * piece.of.m[i] + p.to_v * (g * g);
         piece.of.param_out[i] = piece.of.param[i] - lr[0] * (g / (sqrtf(v) + p.eps));
         piece.of.m_out[i] = v;
     }
@@ -75,7 +69,7 @@ KERNEL(THREADS, rmsprop)(Optim p, const Update* updates, const float* lr) {
 KERNEL(THREADS, sgd)(Optim p, const Update* updates, const float* lr) {
     const Piece piece = piece_of(updates, p.len);
     for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS) {
-        const float buf = p.beta1 * piece.of.m[i] + piece.of.grad[i];
+        const float buf = p.keep * piece.of.m[i] + piece.of.grad[i];
         piece.of.param_out[i] = piece.of.param[i] - lr[0] * buf;
         piece.of.m_out[i] = buf;
     }
@@ -83,8 +77,7 @@ KERNEL(THREADS, sgd)(Optim p, const Update* updates, const float* lr) {
 
 // average = decay average + (1 - decay) value, with the value in grad; p.len updates.
 KERNEL(THREADS, ema)(Optim p, const Update* updates) {
-    const float weight = (float)(1.0 - decimal(p.beta1));
     const Piece piece = piece_of(updates, p.len);
     for (u32 i = piece.first + threadIdx.x; i < piece.end; i += THREADS)
-        piece.of.param_out[i] = p.beta1 * piece.of.param[i] + weight * piece.of.grad[i];
+        piece.of.param_out[i] = p.keep * piece.of.param[i] + p.to_v * piece.of.grad[i];
 }

@@ -320,7 +320,8 @@ struct Finish {
             for (int e = 0; e < V; e++) {
                 if (kind <= 2) v[e] += other[e];
                 else if (kind == 3) v[e] = unary_of(epilogue.act, epilogue.act_slope, v[e]);
-                else v[e] = unary_bwd_of(epilogue.act_bwd, epilogue.act_bwd_slope, v[e], other[e]);
+                else if (kind == 4) v[e] = unary_bwd_of(epilogue.act_bwd, epilogue.act_bwd_slope, v[e], other[e]);
+                else v[e] = NAN_F;
             }
         }
         if constexpr (V == 4) *(float4*)(out + at) = make_float4(v[0], v[1], v[2], v[3]);

@@ -44,7 +44,7 @@ KERNEL(THREADS, gaussian_sample_bwd)
     FOR_EACH(i, p.rows * p.width) {
         const float m = mu[i], k = dkl[i / p.width];
         dmu[i] = k * m + dz[i];
-        dlogvar[i] = k * (0.5f * exp_(logvar[i]) - 0.5f) + 0.5f * (dz[i] * (z[i] - m));
+        dlogvar[i] = k * (0.5f * exp_of(logvar[i]) - 0.5f) + 0.5f * (dz[i] * (z[i] - m));
     }
 }
 

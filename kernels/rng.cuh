@@ -30,5 +30,5 @@ __device__ __forceinline__ float unit(u32 word) { return (float)(word >> 8) * (1
 
 // A standard normal number: Box-Muller on (1 - u1, u2), the cosine branch.
 __device__ __forceinline__ float normal(Words words) {
-    return sqrtf(-2.0f * log_(1.0f - unit(words.x))) * cos_turns(unit(words.y));
+    return sqrtf(-2.0f * log_of(1.0f - unit(words.x))) * cos_turns(unit(words.y));
 }

@@ -10,9 +10,7 @@
 // side on the multiprocessors.
 #include "cell.cuh"
 #include "product.cuh"
-
-// What a step computes; the codes of src/backend/sample.rs.
-enum { UNARY, BINARY, AFFINE, CLAMP, QUANTIZE, DEQUANTIZE, GATED, PAD, SLICE, CONV, CATEGORICAL, BERNOULLI, ROW_LSTM, DIAGONAL_LSTM };
+#include "windows.cuh"
 
 // A step; src/backend/sample.rs writes it.
 struct SampleStep {
@@ -136,7 +134,8 @@ struct ImageStep {
             }
             case BERNOULLI: y[at] = bernoulli_of(input(0)[at], input(1)[at], input(2)[0]); break;
             case ROW_LSTM: scan<false>(row, column, channel); break;
-            default: scan<true>(row, column, channel);
+            case DIAGONAL_LSTM: scan<true>(row, column, channel); break;
+            default: y[at] = NAN_F;
         }
     }
 };

@@ -149,75 +149,97 @@ fn math_cos_turns(u: vec4f) -> vec4f {
     return select(-y, y, ((quarter + 1u) & vec4u(2u)) == vec4u(0u));
 }
 
-// The functions by their numbers in src/backend/args.rs.
-const RELU: u32 = 0u;
-const LEAKY_RELU: u32 = 1u;
-const ELU: u32 = 2u;
-const TANH: u32 = 3u;
-const SIGMOID: u32 = 4u;
-const SOFTPLUS: u32 = 5u;
-const SILU: u32 = 6u;
-const EXP: u32 = 7u;
-const LOG: u32 = 8u;
-const SQRT: u32 = 9u;
-const SQUARE: u32 = 10u;
-const RECIP: u32 = 11u;
-/// No function at all.
-const IDENTITY: u32 = 12u;
+// The elementwise functions of the list in src/tape/functions.rs, a pair each: f(x), which stands above where it is an elementary
+// function, and dy f'(x), computed from the output y or the input x. functions.wgsl finds them by their codes.
 
-/// f(x)
-fn apply_unary(f: u32, slope: f32, x: vec4f) -> vec4f {
-    switch f {
-        case RELU: { return math_relu(x); }
-        case LEAKY_RELU: { return select(vec4f(slope), vec4f(1f), x > vec4f(0f)) * x; }
-        case ELU: {
-            let positive = x > vec4f(0f);
-            return select(math_expm1_nonpositive(select(x, vec4f(0f), positive)), x, positive);
-        }
-        case TANH: { return math_tanh(x); }
-        case SIGMOID: { return math_sigmoid(x); }
-        case SOFTPLUS: { return math_softplus(x); }
-        case SILU: { return x * math_sigmoid(x); }
-        case EXP: { return math_exp(x); }
-        case LOG: { return math_log(x); }
-        case SQRT: { return sqrt(x); }
-        case SQUARE: { return x * x; }
-        case RECIP: { return 1f / x; }
-        default: { return x; }
-    }
+fn math_relu_bwd(dy: vec4f, y: vec4f) -> vec4f {
+    return select(vec4f(0f), dy, y > vec4f(0f));
 }
 
-/// dy f', from y or from x as `Unary::saves_output` says.
-fn apply_unary_bwd(f: u32, slope: f32, dy: vec4f, saved: vec4f) -> vec4f {
-    let positive = saved > vec4f(0f);
-    switch f {
-        case RELU: { return select(vec4f(0f), dy, positive); }
-        case LEAKY_RELU: { return dy * select(vec4f(slope), vec4f(1f), positive); }
-        case ELU: { return dy * select(saved + 1f, vec4f(1f), positive); }
-        case TANH: { return dy * (1f - saved * saved); }
-        case SIGMOID: { return dy * (saved * (1f - saved)); }
-        case SOFTPLUS: { return dy * math_sigmoid(saved); }
-        case SILU: {
-            let p = math_sigmoid(saved);
-            return dy * (p * (1f + saved * (1f - p)));
-        }
-        case EXP: { return dy * saved; }
-        case LOG: { return dy / saved; }
-        case SQRT: { return 0.5f * dy / saved; }
-        case SQUARE: { return 2f * dy * saved; }
-        case RECIP: { return -dy * (saved * saved); }
-        default: { return dy; }
-    }
+fn math_leaky_relu(x: vec4f, slope: f32) -> vec4f {
+    return select(vec4f(slope), vec4f(1f), x > vec4f(0f)) * x;
 }
 
-/// a op b by its number in src/backend/args.rs: 0 add, 1 sub, 2 mul, 3 div.
-fn binary_of(f: u32, a: vec4f, b: vec4f) -> vec4f {
-    switch f {
-        case 0u: { return a + b; }
-        case 1u: { return a - b; }
-        case 2u: { return a * b; }
-        default: { return a / b; }
-    }
+fn math_leaky_relu_bwd(dy: vec4f, y: vec4f, slope: f32) -> vec4f {
+    return dy * select(vec4f(slope), vec4f(1f), y > vec4f(0f));
+}
+
+fn math_elu(x: vec4f) -> vec4f {
+    let positive = x > vec4f(0f);
+    return select(math_expm1_nonpositive(select(x, vec4f(0f), positive)), x, positive);
+}
+
+fn math_elu_bwd(dy: vec4f, y: vec4f) -> vec4f {
+    return dy * select(y + 1f, vec4f(1f), y > vec4f(0f));
+}
+
+fn math_tanh_bwd(dy: vec4f, y: vec4f) -> vec4f {
+    return dy * (1f - y * y);
+}
+
+fn math_sigmoid_bwd(dy: vec4f, y: vec4f) -> vec4f {
+    return dy * (y * (1f - y));
+}
+
+fn math_softplus_bwd(dy: vec4f, x: vec4f) -> vec4f {
+    return dy * math_sigmoid(x);
+}
+
+fn math_silu(x: vec4f) -> vec4f {
+    return x * math_sigmoid(x);
+}
+
+fn math_silu_bwd(dy: vec4f, x: vec4f) -> vec4f {
+    let p = math_sigmoid(x);
+    return dy * (p * (1f + x * (1f - p)));
+}
+
+fn math_exp_bwd(dy: vec4f, y: vec4f) -> vec4f {
+    return dy * y;
+}
+
+fn math_log_bwd(dy: vec4f, x: vec4f) -> vec4f {
+    return dy / x;
+}
+
+fn math_sqrt(x: vec4f) -> vec4f {
+    return sqrt(x);
+}
+
+fn math_sqrt_bwd(dy: vec4f, y: vec4f) -> vec4f {
+    return 0.5f * dy / y;
+}
+
+fn math_square(x: vec4f) -> vec4f {
+    return x * x;
+}
+
+fn math_square_bwd(dy: vec4f, x: vec4f) -> vec4f {
+    return 2f * dy * x;
+}
+
+fn math_recip(x: vec4f) -> vec4f {
+    return 1f / x;
+}
+
+fn math_recip_bwd(dy: vec4f, y: vec4f) -> vec4f {
+    return -dy * (y * y);
+}
+
+fn math_add(a: vec4f, b: vec4f) -> vec4f {
+    return a + b;
+}
+
+fn math_sub(a: vec4f, b: vec4f) -> vec4f {
+    return a - b;
+}
+
+fn math_mul(a: vec4f, b: vec4f) -> vec4f {
+    return a * b;
+}
+
+fn math_div(a: vec4f, b: vec4f) -> vec4f {
+    return a / b;
 }
 
 /// min(max(x, low), high); NaN passes.

@@ -14,7 +14,7 @@ struct NormArgs {
     chunks: u32,
     columns: u32,
     eps: f32,
-    /// Activation folded into batch norm.
+    /// Activation folded into batch norm, or NO_FUNCTION, and its slope.
     act: u32,
     slope: f32,
 }
@@ -161,7 +161,11 @@ fn batch_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     if i < args.rows * args.width {
         let j = i % args.width;
         let v = (a[i] - p[j]) * q[j] + q[args.width + j];
-        y[i] = apply_unary(args.act, args.slope, vec4f(v)).x;
+        if args.act == NO_FUNCTION {
+            y[i] = v;
+        } else {
+            y[i] = apply_unary(args.act, args.slope, vec4f(v)).x;
+        }
     }
 }
 

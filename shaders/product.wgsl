@@ -304,6 +304,7 @@ fn open_quad(k: u32, end: u32, column: u32) -> vec4f {
     return select(vec4f(0f), v, vec4u(k) < limits(column));
 }
 
+const FUSED_NOTHING: u32 = 0u;
 const FUSED_BIAS: u32 = 1u;
 const FUSED_ADD: u32 = 2u;
 const FUSED_ACT: u32 = 3u;
@@ -334,7 +335,8 @@ fn epilogue(value: vec4f, at: u32, column: u32) -> vec4f {
                 let kept = vec4f(saved[at], saved[neighbour(at, 1u)], saved[neighbour(at, 2u)], saved[neighbour(at, 3u)]);
                 v = apply_unary_bwd(op >> 8u, args.bwd_slope, v, kept);
             }
-            default: {}
+            case FUSED_NOTHING: {}
+            default: { v = number_of_bits(NAN); }
         }
     }
     return v;

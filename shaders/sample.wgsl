@@ -104,34 +104,18 @@ struct Window {
 /// Addresses from here on are those of `fixed`.
 const FIXED: u32 = 0x80000000u;
 
-// What a step computes; the codes of src/backend/sample.rs.
-const UNARY: u32 = 0u;
-const BINARY: u32 = 1u;
-const AFFINE: u32 = 2u;
-const CLAMP: u32 = 3u;
-const QUANTIZE: u32 = 4u;
-const DEQUANTIZE: u32 = 5u;
-const GATED: u32 = 6u;
-const PAD: u32 = 7u;
-const SLICE: u32 = 8u;
-const CONV: u32 = 9u;
-const CATEGORICAL: u32 = 10u;
-const BERNOULLI: u32 = 11u;
-const ROW_LSTM: u32 = 12u;
-const DIAGONAL_LSTM: u32 = 13u;
-/// What is drawn becomes part of the image.
-const FEED: u32 = 14u;
+/// What is drawn becomes part of the image. The codes of the other steps are in windows.wgsl.
+const FEED: u32 = 30u;
 /// The gradient of an activation, in an epilogue.
-const ACT_BWD: u32 = 15u;
+const ACT_BWD: u32 = 31u;
 
 /// Threads of a workgroup.
 override THREADS: u32 = 256u;
 /// Which of these the plan has, one bit per op. The others are not compiled: a card runs more workgroups of
 /// a small kernel at once, and software Vulkan walks every thread through every branch.
-override OPS: u32 = 0xffffu;
-/// The only elementwise function of the plan, or ANY.
-override FUNCTION: u32 = 255u;
-const ANY: u32 = 255u;
+override OPS: u32 = 0xffffffffu;
+/// The only elementwise function of the plan; NO_FUNCTION if it has several.
+override FUNCTION: u32 = NO_FUNCTION;
 
 fn has(op: u32) -> bool {
     return ((OPS >> op) & 1u) == 1u;
@@ -139,7 +123,7 @@ fn has(op: u32) -> bool {
 
 /// f(x)
 fn unary_of(f: u32, slope: f32, x: vec4f) -> vec4f {
-    if FUNCTION == ANY {
+    if FUNCTION == NO_FUNCTION {
         return apply_unary(f, slope, x);
     }
     return apply_unary(FUNCTION, slope, x);
@@ -249,7 +233,7 @@ fn epilogue(s: u32, image: u32, at: u32, channel: u32, v: f32) -> f32 {
                     y = apply_unary_bwd(steps[s].epilogue.act_bwd, steps[s].epilogue.act_bwd_slope, y, saved);
                 }
             }
-            default: {}
+            default: { y = number_of_bits(NAN); }
         }
     }
     return y.x;
@@ -423,12 +407,12 @@ fn run(s: u32, image: u32, row: u32, column: u32, channel: u32) {
                 scan(s, image, row, column, channel, true);
             }
         }
-        // FEED
-        default: {
+        case FEED: {
             if at >= args.given {
                 values[y] = values[x + at];
             }
         }
+        default: { values[y] = NAN; }
     }
 }
 

@@ -86,7 +86,7 @@ impl Learner {
         let total = squares.into_iter().reduce(|a, b| t.add(a, b)).unwrap_or_else(|| t.fill(0.0, []));
         let norm = t.sqrt(total);
         // The small addend is PyTorch's: it keeps a zero gradient finite.
-        let scale = t.clamp(t.scale(t.recip(t.affine(norm, 1.0, 1e-6)), self.rule.clip_norm as f32), 0.0, 1.0);
+        let scale = t.clamp(t.scale(t.recip(t.affine(norm, 1.0, 1e-6)), self.rule.clip_norm), 0.0, 1.0);
         for g in grads {
             *g = t.mul_scalar(*g, scale);
         }
@@ -97,9 +97,9 @@ impl Learner {
         let (t, o) = (env.t, &self.rule.optimizer);
         let rate = t.scalar(Scalar::LearningRate);
         let op = match o.kind {
-            OptimizerKind::Adam => Op::Adam { beta1: o.beta1 as f32, beta2: o.beta2 as f32, eps: o.eps as f32 },
-            OptimizerKind::Rmsprop => Op::RmsProp { alpha: o.alpha as f32, eps: o.eps as f32 },
-            OptimizerKind::Sgd => Op::Sgd { momentum: o.momentum as f32 },
+            OptimizerKind::Adam => Op::Adam { beta1: o.beta1, beta2: o.beta2, eps: o.eps },
+            OptimizerKind::Rmsprop => Op::RmsProp { alpha: o.alpha, eps: o.eps },
+            OptimizerKind::Sgd => Op::Sgd { momentum: o.momentum },
         };
         let mut inputs = vec![value, grad];
         inputs.extend(self.memory[i].iter().map(|m| env.get(m)));
@@ -113,7 +113,7 @@ impl Learner {
             env.set(memory, t.output_of(new, k + 1));
         }
         if let Some(average) = self.averages.get(i) {
-            env.set(average, t.ema(env.get(average), new, self.rule.ema as f32));
+            env.set(average, t.ema(env.get(average), new, self.rule.ema));
         }
     }
 }

@@ -14,6 +14,7 @@ use pixtape::check::compare::{error_of, within, worst_element};
 use pixtape::check::draw::Draw;
 use pixtape::check::problem::Problem;
 use pixtape::shape::Meta;
+use pixtape::tape::op::Unary;
 use pixtape::tape::plan::Fused;
 use pixtape::tape::text;
 use pixtape::tape::{Tape, Var};
@@ -118,7 +119,9 @@ fn every_epilogue_is_reached_behind_every_op_that_takes_it() {
             }
         }
     }
-    let activations = ["relu", "leaky_relu(0.2)", "elu", "tanh", "sigmoid"];
+    let is_activation = |f: &Unary| f.saves_output() && !matches!(f, Unary::Exp | Unary::Sqrt | Unary::Recip);
+    let activations: Vec<String> = Unary::EACH.iter().filter(|f| is_activation(f)).map(Unary::to_string).collect();
+    assert!(activations.len() >= 5, "{activations:?}");
     let mut wanted: Vec<String> = activations.iter().map(|f| format!("batch_norm {f}")).collect();
     for op in ["matmul", "conv", "conv_dx"] {
         wanted.extend(["bias", "add"].map(|e| format!("{op} {e}")));

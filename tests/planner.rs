@@ -200,7 +200,7 @@ impl<'a> Program<'a> {
     }
 
     fn per_channel(&self, v: Var) -> Var {
-        self.t.scale(self.t.reshape(self.t.sum_to(v, [1, 1, 1, C]), [C]), 1.0 / ROWS as f32)
+        self.t.scale(self.t.reshape(self.t.sum_to(v, [1, 1, 1, C]), [C]), 1.0 / ROWS as f64)
     }
 
     fn play(&mut self, act: &Act) {
@@ -243,7 +243,7 @@ impl<'a> Program<'a> {
             Act::Detach(a) => t.detach(self.var(a)),
             Act::Grad(a, b) => {
                 let loss = t.mean(t.square(self.var(a)));
-                let gradient = t.scale(t.grad(loss, &[self.var(b)])[0], ROWS as f32);
+                let gradient = t.scale(t.grad(loss, &[self.var(b)])[0], ROWS as f64);
                 if self.only_once { t.detach(gradient) } else { gradient }
             }
             Act::Learn(p, a, rule) => {

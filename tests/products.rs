@@ -2,6 +2,9 @@
 //!
 //! Everything a kernel writes is filled with NaN beforehand, scratch included.
 
+#[path = "common/truth/functions.rs"]
+mod functions;
+
 use pixtape::backend::cpu::epilogue::EpilogueOp;
 use pixtape::backend::cpu::product::{self, Gemm, Isa};
 use pixtape::rng::{Stream, uniform};
@@ -61,73 +64,14 @@ fn products(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-fn derivative(u: Unary, s: f64) -> f64 {
-    let sigmoid = 1.0 / (1.0 + (-s).exp());
-    match u {
-        Unary::Relu => f64::from(s > 0.0),
-        Unary::LeakyRelu(slope) => {
-            if s > 0.0 {
-                1.0
-            } else {
-                f64::from(slope)
-            }
-        }
-        Unary::Elu => {
-            if s > 0.0 {
-                1.0
-            } else {
-                s + 1.0
-            }
-        }
-        Unary::Tanh => 1.0 - s * s,
-        Unary::Sigmoid => s * (1.0 - s),
-        Unary::Softplus => sigmoid,
-        Unary::Silu => sigmoid * (1.0 + s * (1.0 - sigmoid)),
-        Unary::Exp => s,
-        Unary::Log => 1.0 / s,
-        Unary::Sqrt => 0.5 / s,
-        Unary::Square => 2.0 * s,
-        Unary::Recip => -s * s,
-    }
-}
-
-fn function(u: Unary, v: f64) -> f64 {
-    match u {
-        Unary::Relu => v.max(0.0),
-        Unary::LeakyRelu(slope) => {
-            if v > 0.0 {
-                v
-            } else {
-                v * f64::from(slope)
-            }
-        }
-        Unary::Elu => {
-            if v > 0.0 {
-                v
-            } else {
-                v.exp_m1()
-            }
-        }
-        Unary::Tanh => v.tanh(),
-        Unary::Sigmoid => 1.0 / (1.0 + (-v).exp()),
-        Unary::Softplus => v.max(0.0) + (-v.abs()).exp().ln_1p(),
-        Unary::Silu => v / (1.0 + (-v).exp()),
-        Unary::Exp => v.exp(),
-        Unary::Log => v.ln(),
-        Unary::Sqrt => v.sqrt(),
-        Unary::Square => v * v,
-        Unary::Recip => 1.0 / v,
-    }
-}
-
 fn epilogue(ops: &[EpilogueOp], v: &mut [f64], channels: usize) {
     for (i, v) in v.iter_mut().enumerate() {
         for op in ops {
             *v = match op {
                 EpilogueOp::Bias(b) => *v + f64::from(b[i % channels]),
                 EpilogueOp::Add(other) => *v + f64::from(other[i]),
-                EpilogueOp::Act(u) => function(*u, *v),
-                EpilogueOp::ActBwd(u, saved) => *v * derivative(*u, f64::from(saved[i])),
+                EpilogueOp::Act(u) => functions::unary(*u, *v)[0],
+                EpilogueOp::ActBwd(u, saved) => *v * functions::unary(*u, f64::from(saved[i]))[1],
             };
         }
     }
@@ -345,17 +289,9 @@ fn an_image_in_a_batch_has_the_bits_it_has_alone() {
 
 #[test]
 fn epilogues_apply_in_order() {
-    let all = [
-        Unary::Relu,
-        Unary::LeakyRelu(0.2),
-        Unary::Elu,
-        Unary::Tanh,
-        Unary::Sigmoid,
-        Unary::Softplus,
-        Unary::Silu,
-        Unary::Exp,
-        Unary::Square,
-    ];
+    // What is defined for positive numbers alone follows a square.
+    let on_positive = |u: &Unary| matches!(u, Unary::Log | Unary::Sqrt | Unary::Recip);
+    let all: Vec<Unary> = Unary::EACH.into_iter().filter(|u| !on_positive(u)).collect();
     for g in [
         conv_geom(2, [6, 7], [5, 33], [3, 3], 1, 1),
         conv_geom(2, [6, 8], [33, 5], [4, 4], 2, 1),
@@ -376,7 +312,7 @@ fn epilogues_apply_in_order() {
                     assert_close(&format!("{ops:.40?} {isa} {g}"), &got[i], &want);
                 }
             };
-            for u in all {
+            for u in all.iter().copied() {
                 check(&[EpilogueOp::Act(u)]);
                 check(&[EpilogueOp::ActBwd(u, if u.saves_output() { &positive } else { &other })]);
             }

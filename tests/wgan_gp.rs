@@ -24,7 +24,7 @@ const WEIGHTS: [(&str, &[usize], f32); 6] = [
     ("bias3", &[1], 0.3),
 ];
 const IMAGES: [usize; 4] = [3, 8, 8, 3];
-const LAMBDA: f32 = 10.0;
+const LAMBDA: f64 = 10.0;
 
 /// A critic's step: penalty, loss, and the gradients of the loss with respect to the weights.
 struct Step {

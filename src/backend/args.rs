@@ -2,14 +2,14 @@
 //! same order as in `kernels/args.cuh`.
 //!
 //! Of these, `Block`, `Conv` and `Epilogue` are read by WGSL kernels too; the other structs of the shaders are in
-//! `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32). Arrays are four words long and start at multiples of 16
-//! bytes, so that Rust, CUDA and WGSL agree on every offset. Sizes are asserted here and in `args.cuh`. Lengths count
-//! elements of four bytes.
+//! `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32), except two of [`Optim`]. Arrays are four words long and
+//! start at multiples of 16 bytes, so that Rust, CUDA and WGSL agree on every offset. Sizes are asserted here and in
+//! `args.cuh`. Lengths count elements of four bytes.
 
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tape::geometry::{ConvGeom, Mask};
-use crate::tape::op::{Binary, Unary};
+use crate::tape::op::Unary;
 use crate::tape::plan::Fused;
 use bytemuck::{Pod, Zeroable};
 
@@ -20,7 +20,7 @@ use bytemuck::{Pod, Zeroable};
 pub struct Map {
     /// Elements.
     pub len: u32,
-    /// Code of a [`Unary`] or [`Binary`] function.
+    /// Code of a [`Unary`] or [`Binary`](crate::tape::op::Binary) function.
     pub f: u32,
     /// Slope, value, scale or lower bound.
     pub a: f32,
@@ -166,7 +166,7 @@ pub struct Norm {
     pub chunks: u32,
     /// What keeps the root away from zero.
     pub eps: f32,
-    /// Code of the activation plus 1, 0 for none, and its slope.
+    /// Code of the activation, or [`NO_FUNCTION`], and its slope.
     pub act: u32,
     pub act_slope: f32,
     /// Makes the size a multiple of 16 bytes.
@@ -235,14 +235,21 @@ pub struct Gaussian {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Optim {
-    /// beta1, alpha, momentum or decay.
-    pub beta1: f32,
-    /// beta2.
-    pub beta2: f32,
+    /// `adam`: beta1 and beta2, whose powers the kernel takes in double precision. These two fields are two words each.
+    pub beta1: f64,
+    pub beta2: f64,
+    /// `adam`: 1 - beta1.
+    pub to_m: f32,
+    /// beta2, alpha, momentum or decay.
+    pub keep: f32,
+    /// One minus that.
+    pub to_v: f32,
     /// What keeps a quotient finite.
     pub eps: f32,
     /// Elements, where a launch updates one parameter.
     pub len: u32,
+    /// Makes the size a multiple of 16 bytes.
+    pub unused: [u32; 3],
 }
 
 /// `sample`: some rounds of a sampling plan.
@@ -263,7 +270,7 @@ const _: () = assert!(size_of::<Axes>() == 32 && size_of::<Conv>() == 64 && size
 const _: () = assert!(size_of::<Product>() == 96 && size_of::<ConvDw>() == 80 && size_of::<Matmul>() == 48);
 const _: () = assert!(size_of::<Norm>() == 32 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
 const _: () = assert!(size_of::<Gaussian>() == 16);
-const _: () = assert!(size_of::<Optim>() == 16 && size_of::<Scan>() == 32 && size_of::<Sample>() == 16);
+const _: () = assert!(size_of::<Optim>() == 48 && size_of::<Scan>() == 32 && size_of::<Sample>() == 16);
 
 /// A length or extent as a word.
 ///
@@ -275,38 +282,12 @@ pub fn word(x: usize) -> Result<u32> {
     })
 }
 
-/// The decimal number of up to seven digits that was meant by a float: 0.999 rather than 0.99900001. What is computed
-/// from it (1 - beta, log beta) loses the float's error, as in implementations whose attributes are doubles.
-pub fn decimal(x: f32) -> f64 {
-    (f64::from(x) * 1e7).round() / 1e7
-}
+/// In the place of the code of a function: there is none.
+pub const NO_FUNCTION: u32 = 0;
 
-/// Code and slope of an elementwise function. The codes are the order of the variants.
+/// Code of an elementwise function, and its argument: the slope of a leaky relu, 0 where there is none.
 pub fn unary_code(f: Unary) -> (u32, f32) {
-    match f {
-        Unary::Relu => (0, 0.0),
-        Unary::LeakyRelu(slope) => (1, slope),
-        Unary::Elu => (2, 0.0),
-        Unary::Tanh => (3, 0.0),
-        Unary::Sigmoid => (4, 0.0),
-        Unary::Softplus => (5, 0.0),
-        Unary::Silu => (6, 0.0),
-        Unary::Exp => (7, 0.0),
-        Unary::Log => (8, 0.0),
-        Unary::Sqrt => (9, 0.0),
-        Unary::Square => (10, 0.0),
-        Unary::Recip => (11, 0.0),
-    }
-}
-
-/// Code of a function of two arguments.
-pub fn binary_code(f: Binary) -> u32 {
-    match f {
-        Binary::Add => 0,
-        Binary::Sub => 1,
-        Binary::Mul => 2,
-        Binary::Div => 3,
-    }
+    (f.code(), f.argument().unwrap_or_default() as f32)
 }
 
 impl Block {
@@ -383,7 +364,8 @@ mod tests {
     #[test]
     fn an_epilogue_keeps_its_order() {
         let e = Epilogue::new(&[Fused::Act(Unary::LeakyRelu(0.2))]);
-        assert_eq!((e.kinds, e.act, e.act_slope), ([3, 0, 0, 0], 1, 0.2));
+        assert_eq!((e.kinds, (e.act, e.act_slope)), ([3, 0, 0, 0], unary_code(Unary::LeakyRelu(0.2))));
+        assert_eq!(e.act_bwd, NO_FUNCTION);
     }
 
     #[test]

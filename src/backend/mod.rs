@@ -5,6 +5,8 @@
 
 pub mod args;
 mod axes;
+#[cfg(test)]
+mod codes;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;

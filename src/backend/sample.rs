@@ -1,30 +1,12 @@
 //! Windowed sampling on a GPU: the table of steps that `kernels/sample.cu` and `shaders/sample.wgsl` interpret.
 
-use super::args::{Conv, Epilogue, binary_code, unary_code, word};
+use super::args::{Conv, Epilogue, unary_code, word};
 use crate::error::{Error, Result};
 use crate::tape::geometry::ConvGeom;
-use crate::tape::op::Op;
 use crate::tape::plan::{Buffer, Fused, Operand, Step};
 use crate::tape::window::SamplingPlan;
+use crate::tape::window_op::WindowOp;
 use bytemuck::{NoUninit, Pod, Zeroable};
-
-/// What a step computes: the words of `sample.cu` and `sample.wgsl`.
-pub(super) mod code {
-    pub const UNARY: u32 = 0;
-    pub const BINARY: u32 = 1;
-    pub const AFFINE: u32 = 2;
-    pub const CLAMP: u32 = 3;
-    pub const QUANTIZE: u32 = 4;
-    pub const DEQUANTIZE: u32 = 5;
-    pub const GATED: u32 = 6;
-    pub const PAD: u32 = 7;
-    pub const SLICE: u32 = 8;
-    pub const CONV: u32 = 9;
-    pub const CATEGORICAL: u32 = 10;
-    pub const BERNOULLI: u32 = 11;
-    pub const ROW_LSTM: u32 = 12;
-    pub const DIAGONAL_LSTM: u32 = 13;
-}
 
 /// A step: where its operands lie, in the addresses of a device, and what it computes. In a table of words the addresses stand
 /// first, in this order: `SampleStep` of `sample.cu` and `sample.wgsl`.
@@ -49,7 +31,7 @@ pub(super) struct Does {
     /// A convolution; of a scan `kw` alone, the states of the row above that a pixel reads.
     pub(super) conv: Conv,
     pub(super) epilogue: Epilogue,
-    /// One of [`code`].
+    /// [`WindowOp::code`]; 0 for a step without windows.
     pub(super) op: u32,
     /// Code of a function; classes of a categorical draw.
     pub(super) f: u32,
@@ -72,18 +54,14 @@ pub(super) struct Does {
 const _: () = assert!(size_of::<Does>() == 192);
 
 /// The steps of a plan, where `of` says at which address a buffer lies; one that runs before the first round has no window and is
-/// left empty. `device` is named in errors.
+/// left empty.
 ///
 /// # Errors
 /// [`Error::Device`] for a step that has no windows here; the error names it.
-pub(super) fn steps<A: Copy + Default>(
-    plan: &SamplingPlan,
-    device: &str,
-    of: impl Fn(Buffer) -> A,
-) -> Result<Vec<SampleStep<A>>> {
+pub(super) fn steps<A: Copy + Default>(plan: &SamplingPlan, of: impl Fn(Buffer) -> A) -> Result<Vec<SampleStep<A>>> {
     let steps = plan.plan.steps.iter().zip(&plan.sizes);
     steps
-        .map(|(step, size)| size.map_or(Ok(SampleStep::default()), |size| entry(step, size, plan.images, device, &of)))
+        .map(|(step, size)| size.map_or(Ok(SampleStep::default()), |size| entry(step, size, plan.images, &of)))
         .collect()
 }
 
@@ -102,72 +80,63 @@ fn entry<A: Copy + Default>(
     step: &Step,
     size: [usize; 3],
     images: usize,
-    device: &str,
     of: &impl Fn(Buffer) -> A,
 ) -> Result<SampleStep<A>> {
     let mut does = Does { size: size.map(|e| e as u32), ..Does::default() };
-    let (op, shared): (u32, &[usize]) = match &step.op {
-        Op::Unary(f) => {
-            (does.f, does.a) = unary_code(*f);
-            (code::UNARY, &[])
+    let op = WindowOp::of(&step.op).map_err(|why| {
+        Error::Device(format!("{} in {}, recorded at {}, has no windows: {why}", step.label(), step.scope, step.at))
+    })?;
+    does.op = op.code();
+    // Inputs that all images share.
+    let shared: &[usize] = match op {
+        WindowOp::Unary(f) => {
+            (does.f, does.a) = unary_code(f);
+            &[]
         }
-        Op::Binary(f) => {
-            does.f = binary_code(*f);
-            (code::BINARY, &[])
+        WindowOp::Binary(f) => {
+            does.f = f.code();
+            &[]
         }
-        Op::Affine { scale, shift } => {
-            (does.a, does.b) = (*scale, *shift);
-            (code::AFFINE, &[])
+        WindowOp::Affine { scale, shift } => {
+            (does.a, does.b) = (scale as f32, shift as f32);
+            &[]
         }
-        Op::Clamp { lo, hi } => {
-            (does.a, does.b) = (*lo, *hi);
-            (code::CLAMP, &[])
+        WindowOp::Clamp { lo, hi } => {
+            (does.a, does.b) = (lo as f32, hi as f32);
+            &[]
         }
-        Op::Quantize { levels } => {
-            does.a = (*levels - 1) as f32;
-            (code::QUANTIZE, &[])
+        WindowOp::Quantize { levels } | WindowOp::Dequantize { levels } => {
+            does.a = (levels - 1) as f32;
+            &[]
         }
-        Op::Dequantize { levels } => {
-            does.a = (*levels - 1) as f32;
-            (code::DEQUANTIZE, &[])
-        }
-        Op::Gated => (code::GATED, &[]),
-        Op::Pad { before, .. } | Op::Slice { before, .. } => {
+        WindowOp::Gated => &[],
+        WindowOp::Pad { before, .. } | WindowOp::Slice { before, .. } => {
             does.before = [before[1], before[2], before[3]].map(|b| b as u32);
-            (if matches!(step.op, Op::Pad { .. }) { code::PAD } else { code::SLICE }, &[])
+            &[]
         }
-        Op::Conv(g) => {
+        WindowOp::Conv(g) => {
             does.conv = Conv::new(g)?;
-            (code::CONV, &[1])
+            &[1]
         }
-        Op::Matmul { ta: false, tb } => {
+        WindowOp::Matmul { tb } => {
             does.conv = Conv::new(&ConvGeom::rows_times_matrix(step.inputs[0].meta.shape, size))?;
-            does.transposed = u32::from(*tb);
-            (code::CONV, &[1])
+            does.transposed = u32::from(tb);
+            &[1]
         }
-        Op::Categorical => {
+        WindowOp::Categorical => {
             does.f = word(step.inputs[0].meta.shape.last())?;
-            (code::CATEGORICAL, &[2])
+            &[2]
         }
-        Op::Bernoulli => (code::BERNOULLI, &[2]),
-        Op::RowLstm => {
+        WindowOp::Bernoulli => &[2],
+        WindowOp::RowLstm => {
             does.conv.kw = word(step.inputs[1].meta.shape.padded()[1])?;
-            (code::ROW_LSTM, &[1])
+            &[1]
         }
-        Op::DiagonalLstm { reverse } => {
-            does.reverse = u32::from(*reverse);
-            (code::DIAGONAL_LSTM, &[1])
-        }
-        _ => {
-            return Err(Error::Device(format!(
-                "{} in {}, recorded at {}, has no windows on {device}; use --device cpu",
-                step.label(),
-                step.scope,
-                step.at
-            )));
+        WindowOp::DiagonalLstm { reverse } => {
+            does.reverse = u32::from(reverse);
+            &[1]
         }
     };
-    does.op = op;
     let inner = step.inputs[0].meta.shape.padded();
     does.inner = [inner[1], inner[2], inner[3]].map(|e| e as u32);
     does.epilogue = Epilogue::new(&step.epilogue);

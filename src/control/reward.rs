@@ -29,13 +29,13 @@ pub fn record_reward(t: &Tape, seen: Var, torque: Var) -> Var {
             8.0 * 2.0_f32.powi(n) / ((n * n) as f32 * binomial)
         })
         .collect();
-    let mut sum = t.scale(w, coefficients[TERMS as usize - 1]);
+    let mut sum = t.scale(w, f64::from(coefficients[TERMS as usize - 1]));
     for coefficient in coefficients.iter().rev().skip(1) {
-        sum = t.mul(w, t.affine(sum, 1.0, *coefficient));
+        sum = t.mul(w, t.affine(sum, 1.0, f64::from(*coefficient)));
     }
-    let symmetric = |v: Var, most: f32| t.square(t.affine(v, 2.0 * most, -most));
-    let speed = t.scale(symmetric(t.channels(seen, 2, 3), Pendulum::MAX_SPEED), COSTS[0]);
-    let torque = t.scale(symmetric(torque, Pendulum::MAX_TORQUE), COSTS[1]);
+    let symmetric = |v: Var, most: f32| t.square(t.affine(v, 2.0 * f64::from(most), -f64::from(most)));
+    let speed = t.scale(symmetric(t.channels(seen, 2, 3), Pendulum::MAX_SPEED), COSTS[0].into());
+    let torque = t.scale(symmetric(torque, Pendulum::MAX_TORQUE), COSTS[1].into());
     t.scale(t.add(t.add(sum, speed), torque), -1.0)
 }
 

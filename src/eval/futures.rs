@@ -107,7 +107,7 @@ impl Memoryless {
             // One success and one failure more than were seen: no value is impossible.
             Distribution::Bernoulli => [(sum + 1.0) / (n + 2.0), 0.0],
             Distribution::Normal => {
-                let (mean, least) = (sum / n, f64::from(LEAST_LOGVAR).exp());
+                let (mean, least) = (sum / n, LEAST_LOGVAR.exp());
                 [mean, (squares / n - mean * mean).max(least)]
             }
         };

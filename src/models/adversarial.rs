@@ -19,7 +19,7 @@ use crate::tape::{InputRole, Tape, Var};
 
 /// Height and width of what the generator draws and the critic sees.
 pub(super) const SIDE: usize = 32;
-const SLOPE: f32 = 0.2;
+const SLOPE: f64 = 0.2;
 /// Standard deviation of the initial weights (Radford et al. 2016, section 4).
 const STD: f32 = 0.02;
 
@@ -43,8 +43,8 @@ pub struct Gan {
 #[derive(Clone, Copy, Debug)]
 struct Game {
     objective: Objective,
-    weight_clip: f32,
-    penalty: f32,
+    weight_clip: f64,
+    penalty: f64,
 }
 
 /// z -> 4x4 -> 8x8 -> 16x16 -> 32x32.
@@ -85,8 +85,8 @@ impl Gan {
         let critic_learner = Learner::new(set, critic_weights, config, Scalar::CriticStep);
         let game = Game {
             objective,
-            weight_clip: config.weight_clip.unwrap_or(0.01) as f32,
-            penalty: config.penalty.unwrap_or(10.0) as f32,
+            weight_clip: config.weight_clip.unwrap_or(0.01),
+            penalty: config.penalty.unwrap_or(10.0),
         };
         let critic_steps = config.critic_steps.unwrap_or(1) as usize;
         let set = set.clone();

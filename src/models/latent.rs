@@ -149,7 +149,7 @@ impl Latent {
         let env = Env::new(&t, Mode::Train);
         let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
         let (mu, logvar) = self.encode(&env, x);
-        let per_image = 1.0 / batch as f32;
+        let per_image = 1.0 / batch as f64;
         let loss = match logvar {
             Some(logvar) => {
                 let [z, kl] = t.gaussian_sample(mu, logvar, Stream::Latent);

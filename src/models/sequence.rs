@@ -20,10 +20,10 @@ use crate::tape::{InputRole, Tape, Var};
 
 /// The least log variance of a normal value: that of the error of rounding to one of 256 levels, log(1 /
 /// 255^2 / 12). Without this limit, a density of rounded values could grow without bound.
-pub const LEAST_LOGVAR: f32 = -13.567_43;
+pub const LEAST_LOGVAR: f64 = -13.567_43;
 
 /// log(2 pi)
-const LOG_TAU: f32 = 1.837_877;
+const LOG_TAU: f64 = 1.837_877;
 
 /// The sequences of a model: their extents and the distribution of their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Sequence {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
         let loss = t.mean(self.nll(&env, self.input(&t, batch)));
-        t.output("nll", t.scale(loss, self.observations.dims() as f32));
+        t.output("nll", t.scale(loss, self.observations.dims() as f64));
         if let Some(norm) = self.learner.minimize(&env, loss) {
             t.output("grad_norm", norm);
         }

@@ -217,8 +217,8 @@ pub struct BatchNorm {
 
 impl BatchNorm {
     /// Added to the variance.
-    pub const EPS: f32 = 1e-5;
-    const MOMENTUM: f32 = 0.1;
+    pub const EPS: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
 
     /// A layer over `channels`. The scale is drawn from `scale`, the shift starts at zero.
     pub fn new(set: &mut ParamSet, path: &str, channels: usize, scale: Init) -> Self {
@@ -240,7 +240,7 @@ impl BatchNorm {
             Mode::Infer => t.batch_norm_infer(x, gamma, beta, mean, var, Self::EPS),
             Mode::Train => {
                 let [y, batch_mean, inv_std] = t.batch_norm(x, gamma, beta, Self::EPS);
-                let rows = t.shape(x).rows() as f32;
+                let rows = t.shape(x).rows() as f64;
                 // inv_std = 1 / sqrt(var + eps), so the biased variance is 1 / inv_std^2 - eps.
                 let biased = t.affine(t.recip(t.square(inv_std)), 1.0, -Self::EPS);
                 let unbiased = t.scale(biased, rows / (rows - 1.0).max(1.0));

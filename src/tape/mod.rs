@@ -6,6 +6,7 @@
 mod alias;
 mod check;
 pub mod cost;
+pub(crate) mod functions;
 mod fuse;
 pub mod geometry;
 mod grad;
@@ -19,6 +20,7 @@ mod slots;
 pub mod text;
 pub mod times;
 pub mod window;
+pub mod window_op;
 
 pub use input::{InputRole, InputSpec};
 

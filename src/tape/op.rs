@@ -3,10 +3,10 @@
 //! Only ops have gradient rules (`grad.rs`); backends see the steps that the planner makes of them.
 //! Images are NHWC; a *row* is all that shares every index but the last one (the channels of a pixel).
 
+pub use super::functions::{Binary, Unary};
 use super::geometry::ConvGeom;
 use crate::rng::Stream;
 use crate::shape::Shape;
-use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 /// A trainable parameter or a piece of state, by its index in the set of its model's parameters.
@@ -69,57 +69,6 @@ impl Scalar {
     }
 }
 
-/// Elementwise functions of one argument.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Unary {
-    /// max(x, 0)
-    Relu,
-    /// x where x > 0, else slope * x
-    LeakyRelu(f32),
-    /// x where x > 0, else exp(x) - 1
-    Elu,
-    Tanh,
-    /// 1 / (1 + exp(-x))
-    Sigmoid,
-    /// log(1 + exp(x)), computed without overflow
-    Softplus,
-    /// x * sigmoid(x)
-    Silu,
-    Exp,
-    Log,
-    Sqrt,
-    Square,
-    /// 1 / x
-    Recip,
-}
-
-impl Unary {
-    /// Every function, with a slope where it takes one: what tests and cases go through.
-    pub const EACH: [Unary; 12] = {
-        use Unary::*;
-        [Relu, LeakyRelu(0.2), Elu, Tanh, Sigmoid, Softplus, Silu, Exp, Log, Sqrt, Square, Recip]
-    };
-
-    /// Whether the derivative is computed from the output y; otherwise it is computed from the input x.
-    /// An activation whose derivative needs y alone can be folded into the step that makes x.
-    pub fn saves_output(self) -> bool {
-        use Unary::*;
-        match self {
-            Relu | LeakyRelu(_) | Elu | Tanh | Sigmoid | Exp | Sqrt | Recip => true,
-            Softplus | Silu | Log | Square => false,
-        }
-    }
-}
-
-/// Elementwise functions of two arguments of equal shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binary {
-    Add,
-    Sub,
-    Mul,
-    Div,
-}
-
 /// A distribution to draw from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dist {
@@ -140,6 +89,8 @@ pub enum Counter {
 }
 
 /// One operation. Shapes are inferred in `infer.rs`; the shapes given there in brackets are those of inputs -> outputs.
+/// Attributes that are real numbers are f64. A backend computes from them what its kernels need, such as 1 - decay, and
+/// rounds that once to f32.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     // ---- 1. leaves -------------------------------------------------------------------------------------------
@@ -150,7 +101,7 @@ pub enum Op {
     /// A device scalar, shape `[]`.
     Scalar(Scalar),
     /// The same number everywhere.
-    Fill { value: f32, shape: Shape },
+    Fill { value: f64, shape: Shape },
 
     // ---- 2. elementwise --------------------------------------------------------------------------------------
     /// `x -> f(x)`
@@ -160,9 +111,9 @@ pub enum Op {
     /// `a, b -> a op b`
     Binary(Binary),
     /// `x -> scale * x + shift`
-    Affine { scale: f32, shift: f32 },
+    Affine { scale: f64, shift: f64 },
     /// `x -> min(max(x, lo), hi)`; passes no gradient.
-    Clamp { lo: f32, hi: f32 },
+    Clamp { lo: f64, hi: f64 },
     /// `x[.., 2c] -> tanh(first c) * sigmoid(last c)`
     Gated,
     /// `dy[.., c], x[.., 2c] -> dx[.., 2c]`
@@ -207,13 +158,13 @@ pub enum Op {
 
     // ---- 6. normalisation ------------------------------------------------------------------------------------
     /// `x[.., c], gamma[c], beta[c] -> y, mean[c], inv_std[c]` over all rows, biased variance (Ioffe & Szegedy 2015).
-    BatchNorm { eps: f32 },
+    BatchNorm { eps: f64 },
     /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
     BatchNormBwd,
     /// `x[.., c], gamma[c], beta[c], mean[c], var[c] -> y`
-    BatchNormInfer { eps: f32 },
+    BatchNormInfer { eps: f64 },
     /// `x[.., d], gamma[d], beta[d] -> y, mean[rows], inv_std[rows]` within each row (Ba et al. 2016).
-    LayerNorm { eps: f32 },
+    LayerNorm { eps: f64 },
     /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
     LayerNormBwd,
 
@@ -271,13 +222,13 @@ pub enum Op {
 
     // ---- 10. state -------------------------------------------------------------------------------------------
     /// `param, grad, m, v, lr[], step[] -> param, m, v` (Kingma & Ba 2015, algorithm 1)
-    Adam { beta1: f32, beta2: f32, eps: f32 },
+    Adam { beta1: f64, beta2: f64, eps: f64 },
     /// `param, grad, v, lr[] -> param, v`; eps outside the root
-    RmsProp { alpha: f32, eps: f32 },
+    RmsProp { alpha: f64, eps: f64 },
     /// `param, grad, buf, lr[] -> param, buf` with `buf = momentum * buf + grad`
-    Sgd { momentum: f32 },
+    Sgd { momentum: f64 },
     /// `average, value -> decay * average + (1 - decay) * value`
-    Ema { decay: f32 },
+    Ema { decay: f64 },
     /// `value ->` becomes the parameter's value when the plan ends. A root for dead-code removal.
     Store(ParamId),
 }

@@ -1,5 +1,6 @@
 //! The recording methods: one a word of the op table, with the shapes that it takes and gives.
 
+use super::functions::{binary_functions, unary_functions};
 use super::geometry::{ConvGeom, Mask};
 use super::op::{Binary, Counter, Dist, Op, Scalar, Unary};
 use super::{Tape, Var};
@@ -62,39 +63,33 @@ impl ConvAttrs {
     }
 }
 
-macro_rules! unary {
-    ($($(#[$doc:meta])* $name:ident => $f:expr;)*) => {
+macro_rules! record_unary {
+    ([] $($(#[$doc:meta])* $variant:ident $(($argument:ident = $example:literal))? = $code:literal:
+        $name:ident(x), $bwd:ident(dy, $saved:ident);)*) => {
         impl Tape {
-            $($(#[$doc])* #[track_caller] pub fn $name(&self, x: Var) -> Var { self.record(Op::Unary($f), &[x]) })*
+            $($(#[$doc])* #[track_caller] pub fn $name(&self, x: Var $(, $argument: f64)?) -> Var {
+                self.record(Op::Unary(Unary::$variant $(($argument))?), &[x])
+            })*
         }
     };
 }
+unary_functions!(record_unary);
 
-unary! {
-    /// max(x, 0)
-    relu => Unary::Relu;
-    /// tanh(x)
-    tanh => Unary::Tanh;
-    /// 1 / (1 + exp(-x))
-    sigmoid => Unary::Sigmoid;
-    /// log(1 + exp(x))
-    softplus => Unary::Softplus;
-    /// exp(x)
-    exp => Unary::Exp;
-    /// log(x)
-    log => Unary::Log;
-    /// sqrt(x)
-    sqrt => Unary::Sqrt;
-    /// x^2
-    square => Unary::Square;
-    /// 1 / x
-    recip => Unary::Recip;
+macro_rules! record_binary {
+    ([] $($(#[$doc:meta])* $variant:ident = $code:literal: $name:ident(a, b);)*) => {
+        impl Tape {
+            $($(#[$doc])* #[track_caller] pub fn $name(&self, a: Var, b: Var) -> Var {
+                self.record(Op::Binary(Binary::$variant), &[a, b])
+            })*
+        }
+    };
 }
+binary_functions!(record_binary);
 
 impl Tape {
     /// The same number everywhere.
     #[track_caller]
-    pub fn fill(&self, value: f32, shape: impl Into<Shape>) -> Var {
+    pub fn fill(&self, value: f64, shape: impl Into<Shape>) -> Var {
         self.record(Op::Fill { value, shape: shape.into() }, &[])
     }
 
@@ -110,51 +105,21 @@ impl Tape {
         self.record(Op::Unary(f), &[x])
     }
 
-    /// x where x > 0, else slope * x
-    #[track_caller]
-    pub fn leaky_relu(&self, x: Var, slope: f32) -> Var {
-        self.unary(Unary::LeakyRelu(slope), x)
-    }
-
     /// `dy * f'`, from the output or input that [`Unary::saves_output`] names.
     #[track_caller]
     pub fn unary_bwd(&self, f: Unary, dy: Var, saved: Var) -> Var {
         self.record(Op::UnaryBwd(f), &[dy, saved])
     }
 
-    /// a + b, equal shapes.
-    #[track_caller]
-    pub fn add(&self, a: Var, b: Var) -> Var {
-        self.record(Op::Binary(Binary::Add), &[a, b])
-    }
-
-    /// a - b, equal shapes.
-    #[track_caller]
-    pub fn sub(&self, a: Var, b: Var) -> Var {
-        self.record(Op::Binary(Binary::Sub), &[a, b])
-    }
-
-    /// a * b, equal shapes.
-    #[track_caller]
-    pub fn mul(&self, a: Var, b: Var) -> Var {
-        self.record(Op::Binary(Binary::Mul), &[a, b])
-    }
-
-    /// a / b, equal shapes.
-    #[track_caller]
-    pub fn div(&self, a: Var, b: Var) -> Var {
-        self.record(Op::Binary(Binary::Div), &[a, b])
-    }
-
     /// scale * x + shift
     #[track_caller]
-    pub fn affine(&self, x: Var, scale: f32, shift: f32) -> Var {
+    pub fn affine(&self, x: Var, scale: f64, shift: f64) -> Var {
         self.record(Op::Affine { scale, shift }, &[x])
     }
 
     /// scale * x
     #[track_caller]
-    pub fn scale(&self, x: Var, scale: f32) -> Var {
+    pub fn scale(&self, x: Var, scale: f64) -> Var {
         self.affine(x, scale, 0.0)
     }
 
@@ -166,7 +131,7 @@ impl Tape {
 
     /// min(max(x, lo), hi); has no derivative rule.
     #[track_caller]
-    pub fn clamp(&self, x: Var, lo: f32, hi: f32) -> Var {
+    pub fn clamp(&self, x: Var, lo: f64, hi: f64) -> Var {
         self.record(Op::Clamp { lo, hi }, &[x])
     }
 
@@ -257,7 +222,7 @@ impl Tape {
     /// Mean of all elements, shape `[]`.
     #[track_caller]
     pub fn mean(&self, x: Var) -> Var {
-        self.scale(self.sum(x), 1.0 / self.shape(x).len() as f32)
+        self.scale(self.sum(x), 1.0 / self.shape(x).len() as f64)
     }
 
     /// Sum over everything but the leading dimension: `[n, ..] -> [n]`.
@@ -324,20 +289,20 @@ impl Tape {
 
     /// Batch normalisation with batch statistics: y, mean, 1 / sqrt(var + eps).
     #[track_caller]
-    pub fn batch_norm(&self, x: Var, gamma: Var, beta: Var, eps: f32) -> [Var; 3] {
+    pub fn batch_norm(&self, x: Var, gamma: Var, beta: Var, eps: f64) -> [Var; 3] {
         let y = self.record(Op::BatchNorm { eps }, &[x, gamma, beta]);
         [y, self.output_of(y, 1), self.output_of(y, 2)]
     }
 
     /// Batch normalisation with running statistics.
     #[track_caller]
-    pub fn batch_norm_infer(&self, x: Var, gamma: Var, beta: Var, mean: Var, var: Var, eps: f32) -> Var {
+    pub fn batch_norm_infer(&self, x: Var, gamma: Var, beta: Var, mean: Var, var: Var, eps: f64) -> Var {
         self.record(Op::BatchNormInfer { eps }, &[x, gamma, beta, mean, var])
     }
 
     /// Layer normalisation of each row.
     #[track_caller]
-    pub fn layer_norm(&self, x: Var, gamma: Var, beta: Var, eps: f32) -> Var {
+    pub fn layer_norm(&self, x: Var, gamma: Var, beta: Var, eps: f64) -> Var {
         self.record(Op::LayerNorm { eps }, &[x, gamma, beta])
     }
 
@@ -435,7 +400,7 @@ impl Tape {
 
     /// `decay * average + (1 - decay) * value`
     #[track_caller]
-    pub fn ema(&self, average: Var, value: Var, decay: f32) -> Var {
+    pub fn ema(&self, average: Var, value: Var, decay: f64) -> Var {
         self.record(Op::Ema { decay }, &[average, value])
     }
 }

@@ -1,7 +1,6 @@
 //! Names and texts of ops, for plans, traces and error messages.
 
-use super::op::{Binary, Counter, Dist, Op, Unary};
-use std::fmt;
+use super::op::{Counter, Dist, Op};
 
 /// The root word of an op: the same in kernels, shaders and test cases.
 pub fn name(op: &Op) -> &'static str {
@@ -66,11 +65,12 @@ pub fn name(op: &Op) -> &'static str {
 /// The attributes of an op, as they stand in a plan: ` 3x3 mask B`, ` relu`; empty where it has none.
 pub fn attributes(op: &Op) -> String {
     match op {
-        Op::Fill { value, .. } => format!(" {value}"),
+        // Numbers as the floats that are computed with.
+        Op::Fill { value, .. } => format!(" {}", *value as f32),
         Op::Unary(f) | Op::UnaryBwd(f) => format!(" {f}"),
-        Op::Binary(f) => format!(" {}", binary_name(*f)),
-        Op::Affine { scale, shift } => format!(" x*{scale} + {shift}"),
-        Op::Clamp { lo, hi } => format!(" {lo}..{hi}"),
+        Op::Binary(f) => format!(" {}", f.name()),
+        Op::Affine { scale, shift } => format!(" x*{} + {}", *scale as f32, *shift as f32),
+        Op::Clamp { lo, hi } => format!(" {}..{}", *lo as f32, *hi as f32),
         Op::Quantize { levels } | Op::Dequantize { levels } => format!(" {levels} levels"),
         Op::Pad { before, after } | Op::Slice { before, after } => format!(" {before:?} {after:?}"),
         Op::Matmul { ta, tb } => format!(" {}{}", if *ta { 't' } else { 'n' }, if *tb { 't' } else { 'n' }),
@@ -89,34 +89,5 @@ pub fn attributes(op: &Op) -> String {
         }
         Op::GaussianSample { stream } => format!(" {stream:?}"),
         _ => String::new(),
-    }
-}
-
-/// Name of an elementwise function of two arguments.
-pub fn binary_name(f: Binary) -> &'static str {
-    match f {
-        Binary::Add => "add",
-        Binary::Sub => "sub",
-        Binary::Mul => "mul",
-        Binary::Div => "div",
-    }
-}
-
-impl fmt::Display for Unary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unary::Relu => write!(f, "relu"),
-            Unary::LeakyRelu(slope) => write!(f, "leaky_relu({slope})"),
-            Unary::Elu => write!(f, "elu"),
-            Unary::Tanh => write!(f, "tanh"),
-            Unary::Sigmoid => write!(f, "sigmoid"),
-            Unary::Softplus => write!(f, "softplus"),
-            Unary::Silu => write!(f, "silu"),
-            Unary::Exp => write!(f, "exp"),
-            Unary::Log => write!(f, "log"),
-            Unary::Sqrt => write!(f, "sqrt"),
-            Unary::Square => write!(f, "square"),
-            Unary::Recip => write!(f, "recip"),
-        }
     }
 }

@@ -6,8 +6,8 @@
 //! colour group by colour group; one rule an op. All images of a batch have the same times.
 
 use super::geometry::{ConvGeom, Mask};
-use super::op::Op;
 use super::plan::Step;
+use super::window_op::WindowOp;
 use std::ops::Range;
 
 /// Times of all positions of one image of a value.
@@ -84,19 +84,20 @@ pub type Read<'a> = Option<&'a Times>;
 pub fn propagate(step: &Step, inputs: &[Read], fused: &[Read]) -> Result<Times, String> {
     let only = |i: usize| inputs[i].ok_or(format!("its input {i} does not depend on the image but another one does"));
     let last = |i: usize| step.inputs[i].meta.shape.last();
-    let times = match &step.op {
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Affine { .. }
-        | Op::Clamp { .. }
-        | Op::Quantize { .. }
-        | Op::Dequantize { .. }
-        | Op::Bernoulli => elementwise(inputs)?,
-        Op::Gated => gated(only(0)?),
-        Op::Pad { before, after } => pad(image(step, only(0)?)?, *before, *after)?,
-        Op::Slice { before, after } => slice(image(step, only(0)?)?, *before, *after)?,
-        Op::Conv(g) => conv(g, only(0)?)?,
-        Op::Matmul { ta: false, .. } => {
+    let op = WindowOp::of(&step.op)?;
+    let times = match op {
+        WindowOp::Unary(_)
+        | WindowOp::Binary(_)
+        | WindowOp::Affine { .. }
+        | WindowOp::Clamp { .. }
+        | WindowOp::Quantize { .. }
+        | WindowOp::Dequantize { .. }
+        | WindowOp::Bernoulli => elementwise(inputs)?,
+        WindowOp::Gated => gated(only(0)?),
+        WindowOp::Pad { before, after } => pad(image(step, only(0)?)?, before, after)?,
+        WindowOp::Slice { before, after } => slice(image(step, only(0)?)?, before, after)?,
+        WindowOp::Conv(g) => conv(g, only(0)?)?,
+        WindowOp::Matmul { .. } => {
             let (a, columns) = (only(0)?, step.outputs[0].meta.shape.last());
             if a.size[2] != last(0) {
                 return Err(format!("its rows have {} of the {} channels of a pixel", last(0), a.size[2]));
@@ -104,58 +105,19 @@ pub fn propagate(step: &Step, inputs: &[Read], fused: &[Read]) -> Result<Times, 
             let [h, w, channels] = a.size;
             Times::build([h, w, columns], vec![], |r, c, _| a.of(r, c, 0..channels))
         }
-        Op::RowLstm => {
+        WindowOp::RowLstm => {
             let taps = step.inputs[1].meta.shape.dims()[1];
             scan(only(0)?, Sweep { before: [-1, 0], taps, reverse: false })
         }
-        Op::DiagonalLstm { reverse } => {
-            let before = [0, if *reverse { 1 } else { -1 }];
-            scan(only(0)?, Sweep { before, taps: 1, reverse: *reverse })
+        WindowOp::DiagonalLstm { reverse } => {
+            let before = [0, if reverse { 1 } else { -1 }];
+            scan(only(0)?, Sweep { before, taps: 1, reverse })
         }
-        Op::Categorical => categorical(only(0)?, inputs[1], last(0)),
-        Op::Matmul { ta: true, .. }
-        | Op::Input(_)
-        | Op::Param(_)
-        | Op::Scalar(_)
-        | Op::Fill { .. }
-        | Op::UnaryBwd(_)
-        | Op::GatedBwd
-        | Op::Reparameterize
-        | Op::Reshape(_)
-        | Op::Detach
-        | Op::Gather
-        | Op::Scatter { .. }
-        | Op::Sum(_)
-        | Op::Expand(_)
-        | Op::ConvDx(_)
-        | Op::ConvDw(_)
-        | Op::BatchNorm { .. }
-        | Op::BatchNormBwd
-        | Op::BatchNormInfer { .. }
-        | Op::LayerNorm { .. }
-        | Op::LayerNormBwd
-        | Op::BceWithLogits
-        | Op::Mse
-        | Op::SoftmaxCrossEntropy
-        | Op::SoftmaxCrossEntropyBwd
-        | Op::GaussianKl
-        | Op::LstmCell
-        | Op::LstmCellBwd
-        | Op::Lstm
-        | Op::LstmBwd
-        | Op::RowLstmBwd
-        | Op::DiagonalLstmBwd { .. }
-        | Op::Random { .. }
-        | Op::GaussianSample { .. }
-        | Op::GaussianSampleBwd
-        | Op::Adam { .. }
-        | Op::RmsProp { .. }
-        | Op::Sgd { .. }
-        | Op::Ema { .. }
-        | Op::Store(_) => return Err("there is no rule for this op".into()),
+        WindowOp::Categorical => categorical(only(0)?, inputs[1], last(0)),
     };
     // Weights are read whole, at any time.
-    let is_product = matches!(step.op, Op::Conv(_) | Op::Matmul { .. } | Op::RowLstm | Op::DiagonalLstm { .. });
+    let is_product =
+        matches!(op, WindowOp::Conv(_) | WindowOp::Matmul { .. } | WindowOp::RowLstm | WindowOp::DiagonalLstm { .. });
     let weights = if is_product { &inputs[1..] } else { &[] };
     if weights.iter().any(Option::is_some) {
         return Err("its weights depend on the image".into());

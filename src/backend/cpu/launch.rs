@@ -83,13 +83,13 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
     match &step.op {
         // Leaves and aliases make no step (`Plan::check`).
         Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => {}
-        Op::Fill { value, .. } => elementwise::fill(*value, y(0)),
+        Op::Fill { value, .. } => elementwise::fill(*value as f32, y(0)),
 
         Op::Unary(f) => elementwise::unary(isa, *f, x(0), y(0)),
         Op::UnaryBwd(f) => elementwise::unary_bwd(isa, *f, x(0), x(1), y(0)),
         Op::Binary(f) => elementwise::binary(isa, *f, x(0), x(1), y(0)),
-        Op::Affine { scale, shift } => elementwise::affine(isa, [*scale, *shift], x(0), y(0)),
-        Op::Clamp { lo, hi } => elementwise::clamp(isa, [*lo, *hi], x(0), y(0)),
+        Op::Affine { scale, shift } => elementwise::affine(isa, [*scale, *shift].map(|v| v as f32), x(0), y(0)),
+        Op::Clamp { lo, hi } => elementwise::clamp(isa, [*lo, *hi].map(|v| v as f32), x(0), y(0)),
         Op::Gated => elementwise::gated(isa, last(0) / 2, x(0), y(0)),
         Op::GatedBwd => elementwise::gated_bwd(isa, last(0), x(0), x(1), y(0)),
         Op::Reparameterize => elementwise::reparameterize(isa, x(0), x(1), x(2), y(0)),
@@ -121,16 +121,16 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
 
         Op::BatchNorm { eps } => {
             let (inputs, outputs) = ([x(0), x(1), x(2)], [y(0), y(1), y(2)]);
-            norm::batch_norm(isa, (*eps, activation(step)), inputs, outputs, access.scratch());
+            norm::batch_norm(isa, (*eps as f32, activation(step)), inputs, outputs, access.scratch());
         }
         Op::BatchNormBwd => {
             let inputs = [x(0), x(1), x(2), x(3), x(4)];
             norm::batch_norm_bwd(isa, inputs, [y(0), y(1), y(2)], access.scratch());
         }
         Op::BatchNormInfer { eps } => {
-            norm::batch_norm_infer(isa, *eps, [x(0), x(1), x(2), x(3), x(4)], y(0), access.scratch());
+            norm::batch_norm_infer(isa, *eps as f32, [x(0), x(1), x(2), x(3), x(4)], y(0), access.scratch());
         }
-        Op::LayerNorm { eps } => norm::layer_norm(isa, *eps, [x(0), x(1), x(2)], [y(0), y(1), y(2)]),
+        Op::LayerNorm { eps } => norm::layer_norm(isa, *eps as f32, [x(0), x(1), x(2)], [y(0), y(1), y(2)]),
         Op::LayerNormBwd => {
             let inputs = [x(0), x(1), x(2), x(3), x(4)];
             norm::layer_norm_bwd(isa, inputs, [y(0), y(1), y(2)], access.scratch());

@@ -2,7 +2,6 @@
 
 use super::product::Isa;
 use super::vector::{CHUNK, map, spread, vectorized};
-use crate::backend::args::decimal;
 use rayon::prelude::*;
 
 /// The constants of one Adam step.
@@ -20,19 +19,19 @@ struct Adam {
 /// `param -= lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)` (Kingma & Ba 2015, algorithm 1)
 pub(super) fn adam(
     isa: Isa,
-    [beta1, beta2, eps]: [f32; 3],
+    [beta1, beta2, eps]: [f64; 3],
     [lr, step]: [f32; 2],
     grad: &[f32],
     [param, m, v]: [&mut [f32]; 3],
 ) {
-    let (b1, b2, t) = (decimal(beta1), decimal(beta2), f64::from(step));
+    let t = f64::from(step);
     let constants = Adam {
-        to_m: (1.0 - b1) as f32,
-        beta2,
-        to_v: (1.0 - b2) as f32,
-        step_size: (f64::from(lr) / (1.0 - b1.powf(t))) as f32,
-        root_scale: (1.0 / (1.0 - b2.powf(t)).sqrt()) as f32,
-        eps,
+        to_m: (1.0 - beta1) as f32,
+        beta2: beta2 as f32,
+        to_v: (1.0 - beta2) as f32,
+        step_size: (f64::from(lr) / (1.0 - beta1.powf(t))) as f32,
+        root_scale: (1.0 / (1.0 - beta2.powf(t)).sqrt()) as f32,
+        eps: eps as f32,
     };
     let state = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK));
     spread(param.par_chunks_mut(CHUNK).zip(state), grad.len())
@@ -51,10 +50,10 @@ vectorized! {
 }
 
 /// `v = alpha v + (1 - alpha) grad^2`, `param -= lr * grad / (sqrt(v) + eps)`
-pub(super) fn rmsprop(isa: Isa, [alpha, eps]: [f32; 2], lr: f32, grad: &[f32], [param, v]: [&mut [f32]; 2]) {
-    let to_v = (1.0 - decimal(alpha)) as f32;
+pub(super) fn rmsprop(isa: Isa, [alpha, eps]: [f64; 2], lr: f32, grad: &[f32], [param, v]: [&mut [f32]; 2]) {
+    let constants = [alpha as f32, (1.0 - alpha) as f32, eps as f32, lr];
     spread(param.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK)), grad.len())
-        .for_each(|((param, v), grad)| rmsprop_chunk(isa, [alpha, to_v, eps, lr], grad, param, v));
+        .for_each(|((param, v), grad)| rmsprop_chunk(isa, constants, grad, param, v));
 }
 
 vectorized! {
@@ -68,9 +67,9 @@ vectorized! {
 }
 
 /// `buf = momentum * buf + grad`, `param -= lr * buf`
-pub(super) fn sgd(isa: Isa, momentum: f32, lr: f32, grad: &[f32], [param, buf]: [&mut [f32]; 2]) {
+pub(super) fn sgd(isa: Isa, momentum: f64, lr: f32, grad: &[f32], [param, buf]: [&mut [f32]; 2]) {
     spread(param.par_chunks_mut(CHUNK).zip(buf.par_chunks_mut(CHUNK)).zip(grad.par_chunks(CHUNK)), grad.len())
-        .for_each(|((param, buf), grad)| sgd_chunk(isa, momentum, lr, grad, param, buf));
+        .for_each(|((param, buf), grad)| sgd_chunk(isa, momentum as f32, lr, grad, param, buf));
 }
 
 vectorized! {
@@ -83,8 +82,8 @@ vectorized! {
 }
 
 /// `average = decay * average + (1 - decay) * value`
-pub(super) fn ema(isa: Isa, decay: f32, value: &[f32], average: &mut [f32]) {
-    let weight = (1.0 - decimal(decay)) as f32;
+pub(super) fn ema(isa: Isa, decay: f64, value: &[f32], average: &mut [f32]) {
+    let (decay, weight) = (decay as f32, (1.0 - decay) as f32);
     spread(average.par_chunks_mut(CHUNK).zip(value.par_chunks(CHUNK)), value.len())
         .for_each(|(average, value)| ema_chunk(isa, decay, weight, value, average));
 }
@@ -119,16 +118,11 @@ mod tests {
                 let g = f64::from(g);
                 (*m, *v) = (0.9 * *m + 0.1 * g, 0.999 * *v + 0.001 * g * g);
                 let corrected = [*m / (1.0 - 0.9f64.powi(t as i32)), *v / (1.0 - 0.999f64.powi(t as i32))];
-                *p -= f64::from(lr) * corrected[0] / (corrected[1].sqrt() + f64::from(eps));
+                *p -= f64::from(lr) * corrected[0] / (corrected[1].sqrt() + eps);
             }
         }
         for (i, part) in state.chunks(len).enumerate() {
             close(part, &want.iter().map(|w| w[i]).collect::<Vec<_>>(), 2e-6);
         }
-    }
-
-    #[test]
-    fn attributes_are_decimal_numbers() {
-        assert_eq!([0.9, 0.999, 0.99, 0.5, 0.9999].map(decimal), [0.9, 0.999, 0.99, 0.5, 0.9999]);
     }
 }

@@ -1,86 +1,147 @@
-//! The elementwise functions and their derivatives, by [`Unary`], made of the functions of [`crate::math`].
+//! The elementwise functions and their derivatives, a pair of each: `f(x)`, which is in [`crate::math`] where it is an
+//! elementary function, and `dy f'(x)`, computed from the output y or the input x. `kernels/math.cuh` and
+//! `shaders/common.wgsl` have the same pairs. The list is in `src/tape/functions.rs`.
 
 use crate::math::{exp, expm1_nonpositive, log, relu, sigmoid, softplus, tanh};
+use crate::tape::functions::unary_functions;
 use crate::tape::op::Unary;
 
-/// f(x).
 #[inline(always)]
-pub fn unary(f: Unary, x: f32) -> f32 {
-    match f {
-        Unary::Relu => relu(x),
-        Unary::LeakyRelu(slope) => (if x > 0.0 { 1.0 } else { slope }) * x,
-        Unary::Elu => {
-            let below = expm1_nonpositive(if x > 0.0 { 0.0 } else { x });
-            if x > 0.0 { x } else { below }
-        }
-        Unary::Tanh => tanh(x),
-        Unary::Sigmoid => sigmoid(x),
-        Unary::Softplus => softplus(x),
-        Unary::Silu => x * sigmoid(x),
-        Unary::Exp => exp(x),
-        Unary::Log => log(x),
-        Unary::Sqrt => x.sqrt(),
-        Unary::Square => x * x,
-        Unary::Recip => 1.0 / x,
-    }
+fn relu_bwd(dy: f32, y: f32) -> f32 {
+    if y > 0.0 { dy } else { 0.0 }
 }
 
-/// `dy * f'`, from y or x as [`Unary::saves_output`] says.
 #[inline(always)]
-pub fn unary_bwd(f: Unary, dy: f32, saved: f32) -> f32 {
-    match f {
-        Unary::Relu => {
-            if saved > 0.0 {
-                dy
-            } else {
-                0.0
+fn leaky_relu(x: f32, slope: f32) -> f32 {
+    (if x > 0.0 { 1.0 } else { slope }) * x
+}
+
+#[inline(always)]
+fn leaky_relu_bwd(dy: f32, y: f32, slope: f32) -> f32 {
+    dy * (if y > 0.0 { 1.0 } else { slope })
+}
+
+#[inline(always)]
+fn elu(x: f32) -> f32 {
+    let below = expm1_nonpositive(if x > 0.0 { 0.0 } else { x });
+    if x > 0.0 { x } else { below }
+}
+
+#[inline(always)]
+fn elu_bwd(dy: f32, y: f32) -> f32 {
+    dy * (if y > 0.0 { 1.0 } else { y + 1.0 })
+}
+
+#[inline(always)]
+fn tanh_bwd(dy: f32, y: f32) -> f32 {
+    dy * (1.0 - y * y)
+}
+
+#[inline(always)]
+fn sigmoid_bwd(dy: f32, y: f32) -> f32 {
+    dy * (y * (1.0 - y))
+}
+
+#[inline(always)]
+fn softplus_bwd(dy: f32, x: f32) -> f32 {
+    dy * sigmoid(x)
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x * sigmoid(x)
+}
+
+#[inline(always)]
+fn silu_bwd(dy: f32, x: f32) -> f32 {
+    let p = sigmoid(x);
+    dy * (p * (1.0 + x * (1.0 - p)))
+}
+
+#[inline(always)]
+fn exp_bwd(dy: f32, y: f32) -> f32 {
+    dy * y
+}
+
+#[inline(always)]
+fn log_bwd(dy: f32, x: f32) -> f32 {
+    dy / x
+}
+
+#[inline(always)]
+fn sqrt(x: f32) -> f32 {
+    x.sqrt()
+}
+
+#[inline(always)]
+fn sqrt_bwd(dy: f32, y: f32) -> f32 {
+    0.5 * dy / y
+}
+
+#[inline(always)]
+fn square(x: f32) -> f32 {
+    x * x
+}
+
+#[inline(always)]
+fn square_bwd(dy: f32, x: f32) -> f32 {
+    2.0 * dy * x
+}
+
+#[inline(always)]
+fn recip(x: f32) -> f32 {
+    1.0 / x
+}
+
+#[inline(always)]
+fn recip_bwd(dy: f32, y: f32) -> f32 {
+    -dy * (y * y)
+}
+
+macro_rules! define_unary {
+    ([] $($(#[$doc:meta])* $variant:ident $(($argument:ident = $example:literal))? = $code:literal:
+        $name:ident(x), $bwd:ident(dy, $saved:ident);)*) => {
+        /// f(x).
+        #[inline(always)]
+        pub fn unary(f: Unary, x: f32) -> f32 {
+            match f {
+                $(Unary::$variant $(($argument))? => $name(x $(, $argument as f32)?),)*
             }
         }
-        Unary::LeakyRelu(slope) => dy * (if saved > 0.0 { 1.0 } else { slope }),
-        Unary::Elu => dy * (if saved > 0.0 { 1.0 } else { saved + 1.0 }),
-        Unary::Tanh => dy * (1.0 - saved * saved),
-        Unary::Sigmoid => dy * (saved * (1.0 - saved)),
-        Unary::Softplus => dy * sigmoid(saved),
-        Unary::Silu => {
-            let p = sigmoid(saved);
-            dy * (p * (1.0 + saved * (1.0 - p)))
+
+        /// `dy * f'`, from y or x as [`Unary::saves_output`] says.
+        #[inline(always)]
+        pub fn unary_bwd(f: Unary, dy: f32, saved: f32) -> f32 {
+            match f {
+                $(Unary::$variant $(($argument))? => $bwd(dy, saved $(, $argument as f32)?),)*
+            }
         }
-        Unary::Exp => dy * saved,
-        Unary::Log => dy / saved,
-        Unary::Sqrt => 0.5 * dy / saved,
-        Unary::Square => 2.0 * dy * saved,
-        Unary::Recip => -dy * (saved * saved),
-    }
+    };
 }
+unary_functions!(define_unary);
 
 /// Evaluates `$body` with `$g` bound to the function `$f`, once for each function, so that the compiler knows it in
 /// every copy: a loop over [`unary`] in the body has no branch.
 macro_rules! specialize_unary {
-    ($f:expr, $g:ident => $body:expr) => {{
-        use $crate::tape::op::Unary;
-        macro_rules! arm {
-            ($known:expr) => {{
-                let $g = $known;
-                $body
-            }};
-        }
-        match $f {
-            Unary::Relu => arm!(Unary::Relu),
-            Unary::LeakyRelu(slope) => arm!(Unary::LeakyRelu(slope)),
-            Unary::Elu => arm!(Unary::Elu),
-            Unary::Tanh => arm!(Unary::Tanh),
-            Unary::Sigmoid => arm!(Unary::Sigmoid),
-            Unary::Softplus => arm!(Unary::Softplus),
-            Unary::Silu => arm!(Unary::Silu),
-            Unary::Exp => arm!(Unary::Exp),
-            Unary::Log => arm!(Unary::Log),
-            Unary::Sqrt => arm!(Unary::Sqrt),
-            Unary::Square => arm!(Unary::Square),
-            Unary::Recip => arm!(Unary::Recip),
-        }
-    }};
+    ($f:expr, $g:ident => $body:expr) => {
+        $crate::tape::functions::unary_functions!(crate::backend::cpu::unary::specialize_arms, $f, $g => $body)
+    };
 }
 pub(super) use specialize_unary;
+
+/// What [`specialize_unary!`] makes of the list of functions.
+macro_rules! specialize_arms {
+    ([$f:expr, $g:ident => $body:expr] $($(#[$doc:meta])* $variant:ident $(($argument:ident = $example:literal))? = $code:literal:
+        $name:ident(x), $bwd:ident(dy, $saved:ident);)*) => {
+        match $f {
+            $($crate::tape::op::Unary::$variant $(($argument))? => {
+                let $g = $crate::tape::op::Unary::$variant $(($argument))?;
+                $body
+            })*
+        }
+    };
+}
+pub(super) use specialize_arms;
 
 #[cfg(test)]
 mod tests {

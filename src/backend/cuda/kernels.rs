@@ -18,8 +18,17 @@ macro_rules! sources {
 }
 
 /// What the files include.
-pub const HEADERS: [Source; 7] =
-    sources!["args.cuh", "cell.cuh", "common.cuh", "math.cuh", "product.cuh", "ptx.cuh", "rng.cuh"];
+pub const HEADERS: [Source; 9] = sources![
+    "args.cuh",
+    "cell.cuh",
+    "common.cuh",
+    "functions.cuh",
+    "math.cuh",
+    "product.cuh",
+    "ptx.cuh",
+    "rng.cuh",
+    "windows.cuh",
+];
 
 /// Every file with kernels.
 pub const FILES: [Source; 14] = sources![

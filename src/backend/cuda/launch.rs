@@ -29,7 +29,7 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
     match &step.op {
         // Leaves and aliases make no step (`Plan::check`).
         Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => {}
-        Op::Fill { value, .. } => l.map("fill", (0, *value, 0.0), &[y(0)])?,
+        Op::Fill { value, .. } => l.map("fill", (0, *value as f32, 0.0), &[y(0)])?,
 
         Op::Unary(f) => {
             let (f, slope) = unary_code(*f);
@@ -39,9 +39,9 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
             let (f, slope) = unary_code(*f);
             l.map("unary_bwd", (f, slope, 0.0), &[x(0), x(1), y(0)])?;
         }
-        Op::Binary(f) => l.map("binary", (args::binary_code(*f), 0.0, 0.0), &[x(0), x(1), y(0)])?,
-        Op::Affine { scale, shift } => l.map("affine", (0, *scale, *shift), &[x(0), y(0)])?,
-        Op::Clamp { lo, hi } => l.map("clamp", (0, *lo, *hi), &[x(0), y(0)])?,
+        Op::Binary(f) => l.map("binary", (f.code(), 0.0, 0.0), &[x(0), x(1), y(0)])?,
+        Op::Affine { scale, shift } => l.map("affine", (0, *scale as f32, *shift as f32), &[x(0), y(0)])?,
+        Op::Clamp { lo, hi } => l.map("clamp", (0, *lo as f32, *hi as f32), &[x(0), y(0)])?,
         Op::Quantize { levels } => l.map("quantize", (0, (levels - 1) as f32, 0.0), &[x(0), y(0)])?,
         Op::Dequantize { levels } => l.map("dequantize", (0, (levels - 1) as f32, 0.0), &[x(0), y(0)])?,
         Op::Gated => {
@@ -82,15 +82,15 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
         Op::ConvDx(g) => product::conv_dx(&mut l, g)?,
         Op::ConvDw(g) => product::conv_dw(&mut l, g)?,
 
-        Op::BatchNorm { eps } => super::norm::batch_norm(&mut l, *eps)?,
+        Op::BatchNorm { eps } => super::norm::batch_norm(&mut l, *eps as f32)?,
         Op::BatchNormBwd => super::norm::batch_norm_bwd(&mut l)?,
         Op::BatchNormInfer { eps } => {
-            let rows = rows_of(written.rows(), last(0), 0, *eps)?;
+            let rows = rows_of(written.rows(), last(0), 0, *eps as f32)?;
             let pointers = [x(0), x(1), x(2), x(3), x(4), y(0)];
             l.each(kernel("norm", "batch_norm_infer"), written.len(), rows, &pointers)?;
         }
         Op::LayerNorm { eps } => {
-            let rows = rows_of(written.rows(), last(0), 0, *eps)?;
+            let rows = rows_of(written.rows(), last(0), 0, *eps as f32)?;
             let pointers = [x(0), x(1), x(2), y(0), y(1), y(2)];
             l.rows(kernel("norm", "layer_norm"), written.rows(), rows, &pointers)?;
         }

@@ -27,8 +27,7 @@ pub(super) fn batch_norm(l: &mut Lowering, eps: f32) -> Result<()> {
     let (rows, c) = (l.shape(0).rows(), l.shape(0).last());
     let mut args = norm(rows, c, eps)?;
     if let [Fused::Act(f)] = l.step.epilogue.as_slice() {
-        let (code, slope) = unary_code(*f);
-        (args.act, args.act_slope) = (code + 1, slope);
+        (args.act, args.act_slope) = unary_code(*f);
     }
     let parts = l.scratch(3 * c * args.chunks as usize)?;
     let factors = l.scratch(2 * c)?;

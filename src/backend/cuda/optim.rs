@@ -73,16 +73,24 @@ pub(super) fn lower(steps: &[&Step], card: Card) -> Result<Lowered> {
     if updates.is_empty() {
         return Ok(l.out);
     }
-    let (name, beta1, beta2, eps) = match steps[0].op {
-        Op::Adam { beta1, beta2, eps } => ("adam", beta1, beta2, eps),
-        Op::RmsProp { alpha, eps } => ("rmsprop", alpha, 0.0, eps),
-        Op::Sgd { momentum } => ("sgd", momentum, 0.0, 0.0),
-        Op::Ema { decay } => ("ema", decay, 0.0, 0.0),
+    let keeping = |keep: f64, eps: f64| Optim {
+        keep: keep as f32,
+        to_v: (1.0 - keep) as f32,
+        eps: eps as f32,
+        ..Optim::default()
+    };
+    let (name, args) = match steps[0].op {
+        Op::Adam { beta1, beta2, eps } => {
+            ("adam", Optim { beta1, beta2, to_m: (1.0 - beta1) as f32, ..keeping(beta2, eps) })
+        }
+        Op::RmsProp { alpha, eps } => ("rmsprop", keeping(alpha, eps)),
+        Op::Sgd { momentum } => ("sgd", keeping(momentum, 0.0)),
+        Op::Ema { decay } => ("ema", keeping(decay, 0.0)),
         _ => unreachable!("only optimisers are grouped"),
     };
     let scalars = operands(steps[0]).map_or(vec![], |o| o.scalars);
     let pointers: Vec<Ptr> = [Ptr::Updates].into_iter().chain(scalars.into_iter().map(Ptr::Buffer)).collect();
-    let args = Optim { beta1, beta2, eps, len: word(updates.len())? };
+    let args = Optim { len: word(updates.len())?, ..args };
     l.launch(kernel("optim", name), ([word(pieces)?, 1, 1], [256, 1, 1], 0), args, &pointers)?;
     l.out.updates = updates;
     Ok(l.out)

@@ -34,7 +34,7 @@ impl Sampling {
         kernels: &mut Kernels,
         stream: &Stream,
     ) -> Result<Sampling> {
-        let steps = sample::words(&sample::steps(plan, "CUDA", |buffer| places.of(buffer))?);
+        let steps = sample::words(&sample::steps(plan, |buffer| places.of(buffer))?);
         let starts = plan.starts.iter().map(|s| word(*s)).collect::<Result<Vec<u32>>>()?;
         let table = |words: &[u32]| {
             let memory = Memory::new(words.len())?;

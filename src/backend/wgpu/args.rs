@@ -4,7 +4,6 @@
 //! One structure a kernel family, mirrored field by field in the family's shader: words, and arrays of four words where a
 //! uniform buffer wants them aligned to 16 bytes.
 
-use crate::backend::args::decimal;
 use crate::backend::axes::Axes;
 use crate::shape::Shape;
 use crate::tape::geometry::{ConvGeom, Mask};
@@ -229,9 +228,6 @@ pub mod fused {
     pub const ACT_BWD: u32 = 4;
 }
 
-/// The code of no function at all, behind those of [`unary_code`](crate::backend::args::unary_code).
-pub const IDENTITY: u32 = 12;
-
 /// Threads of a workgroup that reduces.
 pub const REDUCE_THREADS: usize = 256;
 /// Rows that one thread of a reduction adds up.
@@ -333,22 +329,22 @@ impl ProductArgs {
 
 impl OptimArgs {
     /// `adam` with these attributes.
-    pub fn adam(len: usize, [beta1, beta2, eps]: [f32; 3]) -> Self {
-        let (b1, b2) = (decimal(beta1), decimal(beta2));
+    pub fn adam(len: usize, [beta1, beta2, eps]: [f64; 3]) -> Self {
         OptimArgs {
             len: len as u32,
-            to_m: (1.0 - b1) as f32,
-            beta2,
-            to_v: (1.0 - b2) as f32,
-            log_beta1: b1.ln() as f32,
-            log_beta2: b2.ln() as f32,
-            eps,
+            to_m: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            to_v: (1.0 - beta2) as f32,
+            log_beta1: beta1.ln() as f32,
+            log_beta2: beta2.ln() as f32,
+            eps: eps as f32,
         }
     }
 
     /// `rmsprop`, `sgd` and `ema`: what is kept of the old value, and eps.
-    pub fn keeping(len: usize, kept: f32, eps: f32) -> Self {
-        OptimArgs { len: len as u32, beta2: kept, to_v: (1.0 - decimal(kept)) as f32, eps, ..OptimArgs::default() }
+    pub fn keeping(len: usize, kept: f64, eps: f64) -> Self {
+        let [beta2, to_v, eps] = [kept, 1.0 - kept, eps].map(|v| v as f32);
+        OptimArgs { len: len as u32, beta2, to_v, eps, ..OptimArgs::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use super::dispatch::{Dispatch, Launch, Place, out, with_inputs, with_outputs};
 use super::reduce::sum;
 use super::shaders::Shader;
 use super::{norm, product};
-use crate::backend::args::{Block, binary_code, unary_code};
+use crate::backend::args::{Block, unary_code};
 use crate::shape::Shape;
 use crate::tape::op::{Counter, Dist, Op};
 use crate::tape::plan::Step;
@@ -34,7 +34,7 @@ pub(super) fn launch(step: &Step) -> Launch {
     match &step.op {
         // Leaves and aliases make no step (`Plan::check`).
         Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => {}
-        Op::Fill { value, .. } => run.push(element("fill", ElementArgs { width: value.to_bits(), ..plain })),
+        Op::Fill { value, .. } => run.push(element("fill", ElementArgs { width: (*value as f32).to_bits(), ..plain })),
 
         Op::Unary(f) => {
             let (function, p) = unary_code(*f);
@@ -44,9 +44,11 @@ pub(super) fn launch(step: &Step) -> Launch {
             let (function, p) = unary_code(*f);
             run.push(element("unary_bwd", ElementArgs { p, ..plain }).constant("FUNCTION", function));
         }
-        Op::Binary(f) => run.push(element("binary", plain).constant("FUNCTION", binary_code(*f))),
-        Op::Affine { scale, shift } => run.push(element("affine", ElementArgs { p: *scale, q: *shift, ..plain })),
-        Op::Clamp { lo, hi } => run.push(element("clamp", ElementArgs { p: *lo, q: *hi, ..plain })),
+        Op::Binary(f) => run.push(element("binary", plain).constant("FUNCTION", f.code())),
+        Op::Affine { scale, shift } => {
+            run.push(element("affine", ElementArgs { p: *scale as f32, q: *shift as f32, ..plain }))
+        }
+        Op::Clamp { lo, hi } => run.push(element("clamp", ElementArgs { p: *lo as f32, q: *hi as f32, ..plain })),
         Op::Gated => run.push(element("gated", ElementArgs { width: written.last() as u32, ..plain })),
         Op::GatedBwd => run.push(element("gated_bwd", ElementArgs { width: last(0) as u32, ..plain })),
         Op::Reparameterize => run.push(element("reparameterize", plain)),
@@ -92,10 +94,10 @@ pub(super) fn launch(step: &Step) -> Launch {
         Op::ConvDx(g) => product::conv_dx(&mut run, step, g),
         Op::ConvDw(g) => product::conv_dw(&mut run, step, g),
 
-        Op::BatchNorm { eps } => norm::batch_norm(&mut run, step, *eps),
+        Op::BatchNorm { eps } => norm::batch_norm(&mut run, step, *eps as f32),
         Op::BatchNormBwd => norm::batch_norm_bwd(&mut run, step),
-        Op::BatchNormInfer { eps } => norm::batch_norm_infer(&mut run, step, *eps),
-        Op::LayerNorm { eps } => norm::layer_norm(&mut run, step, *eps),
+        Op::BatchNormInfer { eps } => norm::batch_norm_infer(&mut run, step, *eps as f32),
+        Op::LayerNorm { eps } => norm::layer_norm(&mut run, step, *eps as f32),
         Op::LayerNormBwd => norm::layer_norm_bwd(&mut run, step),
 
         Op::BceWithLogits | Op::Mse => {

@@ -1,10 +1,10 @@
 //! What of `norm.wgsl` a normalisation runs.
 
-use super::args::{IDENTITY, NormArgs, REDUCE_THREADS, ReduceArgs, reduce_columns};
+use super::args::{NormArgs, REDUCE_THREADS, ReduceArgs, reduce_columns};
 use super::dispatch::{Dispatch, Launch, Place, out};
 use super::reduce::sum;
 use super::shaders::Shader;
-use crate::backend::args::unary_code;
+use crate::backend::args::{NO_FUNCTION, unary_code};
 use crate::shape::Shape;
 use crate::tape::plan::{Fused, Step};
 
@@ -23,7 +23,7 @@ fn arguments(x: Shape, eps: f32) -> NormArgs {
         chunks: rows.div_ceil(chunk_rows).max(1) as u32,
         columns: columns as u32,
         eps,
-        act: IDENTITY,
+        act: NO_FUNCTION,
         slope: 0.0,
     }
 }

@@ -7,11 +7,12 @@ use super::args::{SampleArgs, fused};
 use super::dispatch::{Dispatch, grid};
 use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
 use super::shaders::Shader;
-use crate::backend::args::word;
-use crate::backend::sample::{self, Does, SampleStep, code};
+use crate::backend::args::{NO_FUNCTION, word};
+use crate::backend::sample::{self, Does, SampleStep};
 use crate::error::{Error, Result};
 use crate::tape::plan::{Buffer, Fused, Plan};
 use crate::tape::window::{SamplingPlan, Window};
+use crate::tape::window_op::code;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use wgpu::{BindGroup, BufferUsages, CommandEncoder, ComputePipeline};
@@ -22,11 +23,10 @@ const LOOPS: usize = 60_000;
 /// Addresses from here on are those of what no window writes.
 const FIXED: u32 = 1 << 31;
 /// The draw of a position becomes part of the image: a step of its own, for a dispatch may end before it.
-const FEED: u32 = code::DIAGONAL_LSTM + 1;
+const FEED: u32 = 30;
 /// The bit of an activation gradient among the ops of a plan.
-const ACT_BWD: u32 = FEED + 1;
-/// Where a plan has several elementwise functions.
-const ANY: u32 = 255;
+const ACT_BWD: u32 = 31;
+const _: () = assert!(code::EACH.len() < FEED as usize);
 
 /// What a sampling plan has beside its buffers.
 pub(super) struct Sampling {
@@ -139,7 +139,7 @@ impl Sampling {
             Fixed { to, from: from.clone(), offset }
         };
         let fixed = fixed.into_iter().map(copied).collect();
-        let mut steps = sample::steps(plan, "wgpu", |buffer| addresses[&buffer])?;
+        let mut steps = sample::steps(plan, |buffer| addresses[&buffer])?;
         let feed = steps.len();
         steps.push(feed_step(plan, &addresses)?);
         let (threads, ops, function) = (threads(plan), ops(&steps), function(&steps));
@@ -244,12 +244,12 @@ fn ops(steps: &[SampleStep<u32>]) -> u32 {
     steps.iter().fold(0, |ops, SampleStep { does, .. }| ops | 1 << does.op | gradient(does))
 }
 
-/// The elementwise function of all steps, if there is only one.
+/// The elementwise function of all steps, or [`NO_FUNCTION`] if there is not exactly one.
 fn function(steps: &[SampleStep<u32>]) -> u32 {
     let unary = steps.iter().filter(|step| step.does.op == code::UNARY).map(|step| step.does.f);
     let folded = steps.iter().map(|step| &step.does.epilogue).filter(|e| e.kinds.contains(&fused::ACT)).map(|e| e.act);
     let functions: BTreeSet<u32> = unary.chain(folded).collect();
-    if functions.len() > 1 { ANY } else { functions.first().copied().unwrap_or(ANY) }
+    if functions.len() > 1 { NO_FUNCTION } else { functions.first().copied().unwrap_or(NO_FUNCTION) }
 }
 
 /// The step by which draws `[n, h, w, c]` become part of the images.
@@ -332,7 +332,9 @@ fn loops_of(window: &Window, does: &Does, threads: usize) -> usize {
         code::CATEGORICAL => 3 * does.f as usize,
         code::ROW_LSTM => conv.kw as usize * (1 + does.size[2] as usize),
         code::DIAGONAL_LSTM => 2 * (1 + does.size[2] as usize),
-        _ => 0,
+        code::UNARY | code::BINARY | code::AFFINE | code::CLAMP | code::QUANTIZE | code::DEQUANTIZE => 0,
+        code::GATED | code::PAD | code::SLICE | code::BERNOULLI | FEED => 0,
+        other => unreachable!("no step has the code {other}"),
     };
     1 + lengths.iter().product::<usize>().div_ceil(threads) * (1 + each)
 }

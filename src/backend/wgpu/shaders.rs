@@ -1,4 +1,4 @@
-//! The shader files, embedded; each is compiled with what all families share in front of it.
+//! The shader files, embedded; each is compiled with what all families share in front of it, and what its family shares.
 
 /// A file of `shaders/`: one kernel family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +36,10 @@ pub enum Shader {
 }
 
 const COMMON: &str = include_str!("../../../shaders/common.wgsl");
+/// The elementwise functions by their codes.
+const FUNCTIONS: &str = include_str!("../../../shaders/functions.wgsl");
+/// The ops of windows by their codes, for [`Shader::Sample`].
+const WINDOWS: &str = include_str!("../../../shaders/windows.wgsl");
 /// The blocked product, whose operands the four files behind it read.
 const PRODUCT: &str = include_str!("../../../shaders/product.wgsl");
 
@@ -99,8 +103,11 @@ impl Shader {
             Shader::Sample => include_str!("../../../shaders/sample.wgsl"),
             Shader::Peak => include_str!("../../../shaders/peak.wgsl"),
         };
-        let is_product = matches!(self, Shader::Matmul | Shader::Conv | Shader::ConvDx | Shader::ConvDw);
-        let product = if is_product { PRODUCT } else { "" };
-        format!("{COMMON}\n{product}\n{own}")
+        let family = match self {
+            Shader::Matmul | Shader::Conv | Shader::ConvDx | Shader::ConvDw => PRODUCT,
+            Shader::Sample => WINDOWS,
+            _ => "",
+        };
+        format!("{COMMON}\n{FUNCTIONS}\n{family}\n{own}")
     }
 }

@@ -8,7 +8,10 @@ use crate::tape::op::{Op, Unary};
 use crate::tape::record::ConvAttrs;
 
 /// The activations that can be folded into a step.
-pub const ACTIVATIONS: [Unary; 5] = [Unary::Relu, Unary::LeakyRelu(0.2), Unary::Elu, Unary::Tanh, Unary::Sigmoid];
+pub fn activations() -> impl Iterator<Item = Unary> {
+    let is_activation = |f: &Unary| f.saves_output() && !matches!(f, Unary::Exp | Unary::Sqrt | Unary::Recip);
+    Unary::EACH.into_iter().filter(is_activation)
+}
 
 /// Marks a case whose activation has a kink or, for its second derivative, a jump.
 pub fn is_kinked(f: Unary, case: Case) -> Case {
@@ -155,7 +158,7 @@ fn epilogues(op: &'static str) -> Vec<Case> {
         });
         all.push(case.twice());
         // Every activation on the first geometry, one each on the others.
-        for f in ACTIVATIONS.into_iter().enumerate().filter(|(k, _)| i == 0 || *k == i).map(|(_, f)| f) {
+        for f in activations().enumerate().filter(|(k, _)| i == 0 || *k == i).map(|(_, f)| f) {
             let case = Case::new(op, format!("{g} +bias {f}"), inputs(), move |t, v| {
                 vec![t.unary(f, t.add_bias(t.record(make(g), &[v[0], v[1]]), v[2]))]
             });

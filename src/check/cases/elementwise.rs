@@ -4,34 +4,48 @@ use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
 use crate::shape::Shape;
 use crate::tape::op::{Binary, Op, Unary};
-use crate::tape::text::binary_name;
+use crate::tape::{Tape, Var};
 
 /// One element, none, less than a vector register, odd, many rows.
 fn sizes() -> [Shape; 6] {
     [[].into(), [0].into(), [3].into(), [17, 33].into(), [130, 33].into(), [2, 3, 5, 7].into()]
 }
 
+/// How the cases of a function are drawn.
+struct Draws {
+    x: Draw,
+    /// What f saves: an output in its range, or an input in its domain.
+    saved: Draw,
+    /// Far from 0; `None` where that proves nothing.
+    far: Option<Draw>,
+}
+
+fn draws(f: Unary) -> Draws {
+    let (x, saved, far) = match f {
+        Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => (Draw::Away, Draw::Away, Some(Draw::Saturated)),
+        Unary::Tanh => (Draw::Normal, Draw::Uniform(-1.0, 1.0), Some(Draw::Saturated)),
+        Unary::Sigmoid => (Draw::Normal, Draw::Uniform(0.0, 1.0), Some(Draw::Saturated)),
+        Unary::Softplus | Unary::Silu => (Draw::Normal, Draw::Normal, Some(Draw::Saturated)),
+        // exp(10 000) is no number that f32 or f64 could hold.
+        Unary::Exp => (Draw::Normal, Draw::POSITIVE, Some(Draw::Uniform(-80.0, 80.0))),
+        Unary::Log | Unary::Sqrt | Unary::Recip => (Draw::POSITIVE, Draw::POSITIVE, None),
+        Unary::Square => (Draw::Normal, Draw::Normal, None),
+    };
+    Draws { x, saved, far }
+}
+
 pub fn unary() -> Vec<Case> {
     let mut all = vec![];
     for f in Unary::EACH {
-        let draw = match f {
-            Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => Draw::Away,
-            Unary::Log | Unary::Sqrt | Unary::Recip => Draw::POSITIVE,
-            _ => Draw::Normal,
-        };
+        let Draws { x, far, .. } = draws(f);
+        let record = move |t: &Tape, v: &[Var]| vec![t.unary(f, v[0])];
         for size in sizes() {
-            let x = drawn("x", size, draw);
-            all.push(Case::new("unary", format!("{f} {size}"), vec![x], move |t, v| vec![t.unary(f, v[0])]).twice());
+            all.push(Case::new("unary", format!("{f} {size}"), vec![drawn("x", size, x)], record).twice());
         }
-        let saturated = match f {
-            Unary::Log | Unary::Sqrt | Unary::Recip | Unary::Square => continue,
-            // exp(10 000) is no number that f32 or f64 could hold.
-            Unary::Exp => Draw::Uniform(-80.0, 80.0),
-            _ => Draw::Saturated,
-        };
-        let x = drawn("x", [3, 130], saturated);
-        let case = Case::new("unary", format!("{f} saturated"), vec![x], move |t, v| vec![t.unary(f, v[0])]);
-        all.push(if f == Unary::Exp { case } else { case.once().kinked() });
+        if let Some(far) = far {
+            let case = Case::new("unary", format!("{f} saturated"), vec![drawn("x", [3, 130], far)], record);
+            all.push(if f == Unary::Exp { case } else { case.once().kinked() });
+        }
     }
     all
 }
@@ -39,17 +53,9 @@ pub fn unary() -> Vec<Case> {
 pub fn unary_bwd() -> Vec<Case> {
     let mut all = vec![];
     for f in Unary::EACH {
-        // What f saves: an output in its range, or an input in its domain.
-        let draw = match f {
-            Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => Draw::Away,
-            Unary::Tanh => Draw::Uniform(-1.0, 1.0),
-            Unary::Sigmoid => Draw::Uniform(0.0, 1.0),
-            Unary::Exp | Unary::Log | Unary::Sqrt | Unary::Recip => Draw::POSITIVE,
-            Unary::Softplus | Unary::Silu | Unary::Square => Draw::Normal,
-        };
         for size in sizes() {
-            let inputs = vec![normal("dy", size), drawn("saved", size, draw)];
-            let record = move |t: &crate::tape::Tape, v: &[crate::tape::Var]| vec![t.unary_bwd(f, v[0], v[1])];
+            let inputs = vec![normal("dy", size), drawn("saved", size, draws(f).saved)];
+            let record = move |t: &Tape, v: &[Var]| vec![t.unary_bwd(f, v[0], v[1])];
             all.push(Case::new("unary_bwd", format!("{f} {size}"), inputs, record).twice());
         }
     }
@@ -58,9 +64,9 @@ pub fn unary_bwd() -> Vec<Case> {
 
 pub fn binary() -> Vec<Case> {
     let mut all = vec![];
-    for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+    for f in Binary::EACH {
         let draw = if f == Binary::Div { Draw::POSITIVE } else { Draw::Normal };
-        let name = binary_name(f);
+        let name = f.name();
         for size in sizes() {
             let inputs = vec![normal("a", size), drawn("b", size, draw)];
             let case = Case::new("binary", format!("{name} {size}"), inputs, move |t, v| {

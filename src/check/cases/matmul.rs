@@ -1,6 +1,6 @@
 //! Matrix products with all that can be folded into them.
 
-use super::conv::{ACTIVATIONS, is_kinked};
+use super::conv::{activations, is_kinked};
 use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
 use crate::shape::Shape;
@@ -46,7 +46,7 @@ fn epilogues() -> Vec<Case> {
         vec![t.add_bias(t.matmul(v[0], v[1], false, false), v[2])]
     });
     all.push(biased.twice());
-    for f in ACTIVATIONS {
+    for f in activations() {
         let scale = Draw::Uniform(-0.3, 0.3);
         let inputs = |m: usize| vec![normal("a", [m, 17]), drawn("b", [17, 33], scale), drawn("bias", [33], scale)];
         let case = Case::new("matmul", format!("+bias {f} 5x17x33"), inputs(5), move |t, v| {

@@ -1,6 +1,6 @@
 //! Normalisations.
 
-use super::conv::{ACTIVATIONS, is_kinked};
+use super::conv::{activations, is_kinked};
 use crate::check::case::{Case, CaseInput, drawn, normal};
 use crate::check::draw::Draw;
 use crate::shape::Shape;
@@ -10,7 +10,7 @@ use crate::tape::{Tape, Var};
 /// Looser than other ops: a mean is subtracted from what it is the mean of.
 const VALUE: f64 = 2e-5;
 const GRADIENT: f64 = 2e-4;
-const EPS: f32 = 1e-5;
+const EPS: f64 = 1e-5;
 
 fn sizes() -> [Shape; 6] {
     [[6, 4, 3, 5].into(), [33, 17].into(), [130, 3].into(), [7, 1].into(), [3, 33].into(), [5, 130].into()]
@@ -32,7 +32,7 @@ pub fn batch_norm() -> Vec<Case> {
     let mut all: Vec<Case> = sizes().map(|s| one(s, Draw::Normal, "")).into();
     // A mean of the size of many deviations: E[x^2] - E[x]^2 would lose everything.
     all.push(one([33, 4, 4, 3].into(), Draw::Offset(100.0), " far from 0"));
-    for f in ACTIVATIONS {
+    for f in activations() {
         let case = Case::new(
             "batch_norm",
             format!("[6x4x3x5] {f}"),

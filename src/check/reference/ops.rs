@@ -247,17 +247,11 @@ fn layer_norm(r: &mut Recorder) -> Result<(), String> {
 }
 
 fn unary(r: &mut Recorder) -> Result<(), String> {
-    let f = match r.word("kind", "")? {
-        "relu" => Unary::Relu,
-        "leaky_relu" => Unary::LeakyRelu(r.number("slope")?),
-        "elu" => Unary::Elu,
-        "tanh" => Unary::Tanh,
-        "sigmoid" => Unary::Sigmoid,
-        "softplus" => Unary::Softplus,
-        "silu" => Unary::Silu,
-        "exp" => Unary::Exp,
-        "log" => Unary::Log,
-        other => return Err(format!("its attribute kind is {other:?}, no function that is known")),
+    let kind = r.word("kind", "")?;
+    let f = match Unary::EACH.into_iter().find(|f| f.name() == kind) {
+        Some(Unary::LeakyRelu(_)) => Unary::LeakyRelu(r.number("slope")?),
+        Some(f) => f,
+        None => return Err(format!("its attribute kind is {kind:?}, no function that is known")),
     };
     let x = r.any("x", true)?;
     let y = r.tape.unary(f, x);

@@ -249,14 +249,15 @@ impl Recorder<'_> {
     }
 
     /// A number, which must be there and finite.
-    pub fn number(&self, name: &str) -> Result<f32, String> {
-        let number = self.attr(name).and_then(Value::as_f64).map(|x| x as f32).filter(|x| x.is_finite());
+    pub fn number(&self, name: &str) -> Result<f64, String> {
+        // Finite as a float, too.
+        let number = self.attr(name).and_then(Value::as_f64).filter(|x| (*x as f32).is_finite());
         number.ok_or_else(|| format!("its attribute {name} must be a number"))
     }
 
     /// A device scalar from an attribute.
     pub fn scalar(&mut self, name: &str, scalar: Scalar) -> Result<Var, String> {
-        let value = self.number(name)?;
+        let value = self.number(name)? as f32;
         self.scalars.set(scalar, value);
         Ok(self.tape.scalar(scalar))
     }

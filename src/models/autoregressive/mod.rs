@@ -134,9 +134,9 @@ impl Autoregressive {
         let env = Env::new(&t, Mode::Train);
         let (x, conditions) = self.inputs(&t, batch);
         let loss = t.mean(self.pixels.nll(&t, self.network.logits(&env, x, conditions), x));
-        t.output("nll", t.scale(loss, self.pixels.dims() as f32));
+        t.output("nll", t.scale(loss, self.pixels.dims() as f64));
         if self.pixels.levels > 2 {
-            t.output("bits_per_dim", t.scale(loss, std::f32::consts::LOG2_E));
+            t.output("bits_per_dim", t.scale(loss, std::f64::consts::LOG2_E));
         }
         if let Some(norm) = self.learner.minimize(&env, loss) {
             t.output("grad_norm", norm);

@@ -1,7 +1,7 @@
 //! Losses.
 
 use super::Tensor;
-use super::pointwise::softplus;
+use super::functions::softplus;
 
 /// max(l, 0) - l t + log(1 + exp(-|l|))
 pub fn bce_with_logits(l: f64, t: f64) -> f64 {

@@ -2,6 +2,7 @@
 //!
 //! It knows no plan, no fusion and no kernel. Indices (u32) are carried as f64, which holds them exactly.
 
+mod functions;
 mod image;
 mod loss;
 mod pointwise;
@@ -12,7 +13,7 @@ mod state;
 
 use pixtape::backend::Scalars;
 use pixtape::shape::{Meta, Shape};
-use pixtape::tape::op::{Binary, Op, ParamId, Scalar};
+use pixtape::tape::op::{Op, ParamId, Scalar};
 use pixtape::tape::{Node, Tape, Var};
 use recurrence::Scan;
 use std::collections::HashMap;
@@ -88,15 +89,12 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
         Op::Input(id) => vec![given.feeds[id.0 as usize].clone()],
         Op::Param(id) => vec![given.params[id].clone()],
         Op::Scalar(s) => vec![vec![scalar(*s, given)]],
-        Op::Fill { value, shape } => vec![vec![f64::from(*value); shape.len()]],
-        Op::Unary(f) => vec![x[0].map(|x| pointwise::unary(*f, x))],
-        Op::UnaryBwd(f) => vec![x[0].zip(&x[1], |dy, saved| dy * pointwise::slope(*f, saved))],
-        Op::Binary(Binary::Add) => vec![x[0].zip(&x[1], |a, b| a + b)],
-        Op::Binary(Binary::Sub) => vec![x[0].zip(&x[1], |a, b| a - b)],
-        Op::Binary(Binary::Mul) => vec![x[0].zip(&x[1], |a, b| a * b)],
-        Op::Binary(Binary::Div) => vec![x[0].zip(&x[1], |a, b| a / b)],
-        Op::Affine { scale, shift } => vec![x[0].map(|x| f64::from(*scale) * x + f64::from(*shift))],
-        Op::Clamp { lo, hi } => vec![x[0].map(|x| x.max(f64::from(*lo)).min(f64::from(*hi)))],
+        Op::Fill { value, shape } => vec![vec![*value; shape.len()]],
+        Op::Unary(f) => vec![x[0].map(|x| functions::unary(*f, x)[0])],
+        Op::UnaryBwd(f) => vec![x[0].zip(&x[1], |dy, saved| dy * functions::unary(*f, saved)[1])],
+        Op::Binary(f) => vec![x[0].zip(&x[1], |a, b| pointwise::binary(*f, a, b))],
+        Op::Affine { scale, shift } => vec![x[0].map(|x| scale * x + shift)],
+        Op::Clamp { lo, hi } => vec![x[0].map(|x| x.max(*lo).min(*hi))],
         Op::Gated => vec![pointwise::gated(x[0])],
         Op::GatedBwd => vec![pointwise::gated_bwd(x[0], x[1])],
         Op::Reparameterize => vec![pointwise::reparameterize(x[0], x[1], x[2])],
@@ -116,10 +114,10 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
         Op::Conv(g) => vec![products::conv(x[0], x[1], g)],
         Op::ConvDx(g) => vec![products::conv_dx(x[0], x[1], g)],
         Op::ConvDw(g) => vec![products::conv_dw(x[0], x[1], g)],
-        Op::BatchNorm { eps } => image::batch_norm(x[0], x[1], x[2], f64::from(*eps)),
+        Op::BatchNorm { eps } => image::batch_norm(x[0], x[1], x[2], *eps),
         Op::BatchNormBwd => image::batch_norm_bwd(x),
-        Op::BatchNormInfer { eps } => vec![image::batch_norm_infer(x, f64::from(*eps))],
-        Op::LayerNorm { eps } => image::layer_norm(x[0], x[1], x[2], f64::from(*eps)),
+        Op::BatchNormInfer { eps } => vec![image::batch_norm_infer(x, *eps)],
+        Op::LayerNorm { eps } => image::layer_norm(x[0], x[1], x[2], *eps),
         Op::LayerNormBwd => image::layer_norm_bwd(x),
         Op::BceWithLogits => vec![x[0].zip(&x[1], loss::bce_with_logits)],
         Op::Mse => vec![x[0].zip(&x[1], |x, t| (x - t) * (x - t))],
@@ -143,13 +141,10 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
         Op::GaussianSampleBwd => sampling::gaussian_sample_bwd(x),
         Op::Categorical => vec![sampling::categorical(x[0], x[1], x[2].data[0])],
         Op::Bernoulli => vec![sampling::bernoulli(x[0], x[1], x[2].data[0])],
-        Op::Adam { beta1, beta2, eps } => state::adam(x, [beta1, beta2, eps].map(|v| f64::from(*v))),
-        Op::RmsProp { alpha, eps } => state::rmsprop(x, f64::from(*alpha), f64::from(*eps)),
-        Op::Sgd { momentum } => state::sgd(x, f64::from(*momentum)),
-        Op::Ema { decay } => {
-            let decay = f64::from(*decay);
-            vec![x[0].zip(&x[1], |average, value| decay * average + (1.0 - decay) * value)]
-        }
+        Op::Adam { beta1, beta2, eps } => state::adam(x, [*beta1, *beta2, *eps]),
+        Op::RmsProp { alpha, eps } => state::rmsprop(x, *alpha, *eps),
+        Op::Sgd { momentum } => state::sgd(x, *momentum),
+        Op::Ema { decay } => vec![x[0].zip(&x[1], |average, value| decay * average + (1.0 - decay) * value)],
         Op::Store(_) => vec![],
     }
 }

@@ -1,6 +1,6 @@
 //! LSTM: gates in the order i f g o.
 
-use super::pointwise::sigmoid;
+use super::functions::sigmoid;
 use super::{Tensor, flat};
 
 pub fn lstm_cell(z: Tensor, c: Tensor) -> Vec<Vec<f64>> {

@@ -1,6 +1,7 @@
 //! Random draws.
 
-use super::pointwise::{reparameterize, sigmoid};
+use super::functions::sigmoid;
+use super::pointwise::reparameterize;
 use super::{Tensor, loss};
 use pixtape::rng::{self, Stream};
 use pixtape::shape::Shape;

@@ -10,9 +10,9 @@ use crate::backend::cpu::epilogue::EpilogueOp;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
 use crate::backend::cpu::{elementwise, random};
 use crate::tape::geometry::ConvGeom;
-use crate::tape::op::Op;
 use crate::tape::plan::{Fused, Step};
 use crate::tape::window::Window;
+use crate::tape::window_op::WindowOp;
 use std::ops::Range;
 
 /// How the windows of a step are computed.
@@ -33,24 +33,23 @@ impl Kernel {
     /// # Errors
     /// A clause that says why there are no windows for this step.
     pub(super) fn new(step: &Step, size: [usize; 3], isa: Isa, packed: &mut usize) -> Result<Kernel, String> {
-        let conv = match &step.op {
-            Op::Conv(g) => Some(WindowConv::new(isa, *g, false)?),
-            Op::Matmul { tb, .. } => {
-                Some(WindowConv::new(isa, ConvGeom::rows_times_matrix(step.inputs[0].meta.shape, size), *tb)?)
+        let conv = match WindowOp::of(&step.op)? {
+            WindowOp::Conv(g) => Some(WindowConv::new(isa, *g, false)?),
+            WindowOp::Matmul { tb } => {
+                Some(WindowConv::new(isa, ConvGeom::rows_times_matrix(step.inputs[0].meta.shape, size), tb)?)
             }
-            Op::RowLstm | Op::DiagonalLstm { .. } => Some(scan::states(step, isa)?),
-            Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Affine { .. }
-            | Op::Clamp { .. }
-            | Op::Quantize { .. }
-            | Op::Dequantize { .. }
-            | Op::Gated
-            | Op::Pad { .. }
-            | Op::Slice { .. }
-            | Op::Categorical
-            | Op::Bernoulli => None,
-            _ => return Err("the CPU has no windows for this op".into()),
+            WindowOp::RowLstm | WindowOp::DiagonalLstm { .. } => Some(scan::states(step, isa)?),
+            WindowOp::Unary(_)
+            | WindowOp::Binary(_)
+            | WindowOp::Affine { .. }
+            | WindowOp::Clamp { .. }
+            | WindowOp::Quantize { .. }
+            | WindowOp::Dequantize { .. }
+            | WindowOp::Gated
+            | WindowOp::Pad { .. }
+            | WindowOp::Slice { .. }
+            | WindowOp::Categorical
+            | WindowOp::Bernoulli => None,
         };
         let product = conv.map(|conv| {
             let start = *packed;
@@ -72,45 +71,47 @@ impl Kernel {
         let (isa, images) = (self.isa, share.count());
         let x = |i: usize| share.read(&step.inputs[i]);
         let y = share.write(&step.outputs[0]);
-        match &step.op {
-            Op::Conv(_) | Op::Matmul { .. } => {
+        // `new` has found that it is one.
+        let Ok(op) = WindowOp::of(&step.op) else { return };
+        match op {
+            WindowOp::Conv(_) | WindowOp::Matmul { .. } => {
                 let Some(Product { conv, packed: at }) = &self.product else { return };
                 with_epilogue(share, step, |epilogue| {
                     conv.run(&packed[at.clone()], &part(window), images, x(0), y, epilogue);
                 });
             }
-            Op::Unary(f) => {
-                each_run(size, window, images, |at| elementwise::unary_chunk(isa, *f, &x(0)[at.clone()], &mut y[at]));
+            WindowOp::Unary(f) => {
+                each_run(size, window, images, |at| elementwise::unary_chunk(isa, f, &x(0)[at.clone()], &mut y[at]));
             }
-            Op::Binary(f) => each_run(size, window, images, |at| {
-                elementwise::binary_chunk(isa, *f, &x(0)[at.clone()], &x(1)[at.clone()], &mut y[at]);
+            WindowOp::Binary(f) => each_run(size, window, images, |at| {
+                elementwise::binary_chunk(isa, f, &x(0)[at.clone()], &x(1)[at.clone()], &mut y[at]);
             }),
-            Op::Affine { scale, shift } => each_run(size, window, images, |at| {
-                elementwise::affine_chunk(isa, *scale, *shift, &x(0)[at.clone()], &mut y[at]);
+            WindowOp::Affine { scale, shift } => each_run(size, window, images, |at| {
+                elementwise::affine_chunk(isa, scale as f32, shift as f32, &x(0)[at.clone()], &mut y[at]);
             }),
-            Op::Clamp { lo, hi } => each_run(size, window, images, |at| {
-                elementwise::clamp_chunk(isa, *lo, *hi, &x(0)[at.clone()], &mut y[at]);
+            WindowOp::Clamp { lo, hi } => each_run(size, window, images, |at| {
+                elementwise::clamp_chunk(isa, lo as f32, hi as f32, &x(0)[at.clone()], &mut y[at]);
             }),
-            Op::Quantize { levels } => each_run(size, window, images, |at| {
+            WindowOp::Quantize { levels } => each_run(size, window, images, |at| {
                 let index = bytemuck::cast_slice_mut(&mut y[at.clone()]);
-                elementwise::quantize_chunk(isa, (*levels - 1) as f32, &x(0)[at], index);
+                elementwise::quantize_chunk(isa, (levels - 1) as f32, &x(0)[at], index);
             }),
-            Op::Dequantize { levels } => each_run(size, window, images, |at| {
+            WindowOp::Dequantize { levels } => each_run(size, window, images, |at| {
                 let index = bytemuck::cast_slice(&x(0)[at.clone()]);
-                elementwise::dequantize_chunk(isa, (*levels - 1) as f32, index, &mut y[at]);
+                elementwise::dequantize_chunk(isa, (levels - 1) as f32, index, &mut y[at]);
             }),
-            Op::RowLstm | Op::DiagonalLstm { .. } => {
+            WindowOp::RowLstm | WindowOp::DiagonalLstm { .. } => {
                 let Some(Product { conv, packed: at }) = &self.product else { return };
                 let kept = share.write(&step.outputs[1]);
                 scan::run(step, isa, (conv, &packed[at.clone()]), window, images, x(0), [y, kept]);
             }
-            Op::Gated => each_pixel(size, window, images, |pixel, channels| {
+            WindowOp::Gated => each_pixel(size, window, images, |pixel, channels| {
                 let (c, at) = (size[2], pixel.index * size[2]);
                 let (a, b) = x(0)[2 * at..2 * (at + c)].split_at(c);
                 let y = &mut y[at..at + c][channels.clone()];
                 elementwise::gated_run(isa, &a[channels.clone()], &b[channels], y);
             }),
-            Op::Pad { before, .. } => {
+            WindowOp::Pad { before, .. } => {
                 let inner = image_size(step);
                 each_pixel(size, window, images, |pixel, channels| {
                     let y = &mut y[pixel.index * size[2]..][channels.clone()];
@@ -127,7 +128,7 @@ impl Kernel {
                     }
                 });
             }
-            Op::Slice { before, .. } => {
+            WindowOp::Slice { before, .. } => {
                 let outer = image_size(step);
                 each_pixel(size, window, images, |pixel, channels| {
                     let (row, column) = (pixel.row + before[1], pixel.column + before[2]);
@@ -136,7 +137,7 @@ impl Kernel {
                     y[pixel.index * size[2]..][channels].copy_from_slice(from);
                 });
             }
-            Op::Categorical => {
+            WindowOp::Categorical => {
                 let (k, temperature) = (step.inputs[0].meta.shape.last(), share.whole(&step.inputs[2])[0]);
                 each_run(size, window, images, |at| {
                     let index = bytemuck::cast_slice_mut(&mut y[at.clone()]);
@@ -144,14 +145,12 @@ impl Kernel {
                     random::categorical_rows(isa, k, logits, &x(1)[at], temperature, index);
                 });
             }
-            Op::Bernoulli => {
+            WindowOp::Bernoulli => {
                 let temperature = share.whole(&step.inputs[2])[0];
                 each_run(size, window, images, |at| {
                     random::bernoulli_chunk(isa, &x(0)[at.clone()], &x(1)[at.clone()], temperature, &mut y[at]);
                 });
             }
-            // `new` has no kernel for it.
-            other => unreachable!("no windows for {other:?}"),
         }
     }
 }
