@@ -1,4 +1,5 @@
-// One LSTM cell, forwards and backwards, and what sequences and scans over images share. Gates lie in the order i f g o.
+// One LSTM cell, forward and backward, and what sequences and scans over images share. The gates are in the
+// order i f g o.
 #pragma once
 #include "common.cuh"
 

@@ -7,8 +7,8 @@
 // A kernel that is launched with `threads` threads a block, under its own name.
 #define KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
 
-// The same for tiles of products. On Turing and from Blackwell on the assembler would spill a few registers for the sake of one more block
-// on a multiprocessor; a tile has work enough to hide latencies without it.
+// The same for tiles of products. On Turing and from Blackwell on the assembler would spill a few registers
+// for the sake of one more block on a multiprocessor; a tile has work enough to hide latencies without it.
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 800 || __CUDA_ARCH__ >= 1000)
 #define TILE_KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads, 1) name
 #else

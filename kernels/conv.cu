@@ -1,12 +1,14 @@
 // y = conv(x, w), then the epilogue, as one implicit matrix product.
 //
-// Shapes: x [n, h, w, cin], w [kh, kw, cin, cout], y [n, oh, ow, cout]; bias [cout], add and saved as y, or null.
-// M = pixels of y, N = cout, K = (tap, channel) in the order of the weights. The open taps of a mask are the first ones in that
-// order, so closed ones are not there: K ends where the last channel of the centre tap that any output channel of the
-// tile may see ends.
-// Launch: grid (tiles of M, tiles of N), the tile's threads a block, the tile's stages and a place for each row of shared memory.
-// Cost: 2 FLOPs an open weight and pixel of y; bytes of every operand once, if x stays in L2 across taps. Bound by
-// arithmetic from about 16 channels on.
+// Shapes: x [n, h, w, cin], w [kh, kw, cin, cout], y [n, oh, ow, cout]; bias [cout], add and saved as y, or
+// null.
+// M = pixels of y, N = cout, K = (tap, channel) in the order of the weights. The open taps of a mask are the
+// first ones in that order, so closed taps are left out: K ends after the last channel of the centre tap
+// that any output channel of the tile may see.
+// Launch: grid (tiles of M, tiles of N), one block per tile with the tile's threads; shared memory for the
+// tile's stages and one place per row.
+// Cost: 2 FLOPs per open weight and pixel of y; bytes of every operand once, if x stays in L2 across taps.
+// Bound by arithmetic from about 16 channels on.
 #include "product.cuh"
 
 template <class T>

@@ -1,11 +1,14 @@
 // dw of a convolution from x and dy; exactly zero for closed weights.
 //
-// Shapes: x [n, h, w, cin], dy [n, oh, ow, cout], dw [kh, kw, cin, cout]; partial [chunks, kh, kw, cin, cout] where there are several.
-// M = (tap, input channel), N = cout, K = pixels of dy. There are few weights and many pixels, so K is split: every chunk of pixels
-// is summed by blocks of its own (grid z), and `conv_dw_join` adds the chunks up in order: no atomics. Chunks are fixed
-// by the geometry of the weights, never by the card. Tiles in which every weight is closed do nothing.
-// Launch: grid (tiles of M, tiles of N, chunks), the tile's threads a block, the tile's stages of shared memory.
-// Cost: 2 FLOPs an open weight and pixel of dy. Bound by arithmetic.
+// Shapes: x [n, h, w, cin], dy [n, oh, ow, cout], dw [kh, kw, cin, cout]; partial [chunks, kh, kw, cin,
+// cout] if there are several chunks.
+// M = (tap, input channel), N = cout, K = pixels of dy. There are few weights and many pixels, so K is
+// split. Blocks of their own (grid z) sum each chunk of pixels, and `conv_dw_join` adds the chunks in order,
+// without atomics. Chunks are fixed by the geometry of the weights, never by the card. Tiles in which every
+// weight is closed do nothing.
+// Launch: grid (tiles of M, tiles of N, chunks), the tile's threads per block, shared memory for the tile's
+// stages.
+// Cost: 2 FLOPs per open weight and pixel of dy. Bound by arithmetic.
 #include "product.cuh"
 
 // Whether the weight of row m = (tap, input channel) to output channel `co` is open.
@@ -59,8 +62,8 @@ TILE_KERNEL(64, conv_dw_32x32)(ConvDw p, const float* x, const float* dy, float*
     conv_dw_tile<Tile<32, 32, 4, 4>>(p, x, dy, dw);
 }
 
-// dw = the sum of the chunks in order, zero where the weight is closed. Launch: as the elementwise kernels, over the weights. Bound by
-// memory.
+// dw = the sum of the chunks in order, zero where the weight is closed. Launch: as the elementwise kernels,
+// over the weights. Bound by memory.
 KERNEL(THREADS, conv_dw_join)(ConvDw p, const float* __restrict__ partial, float* __restrict__ dw) {
     const Conv& g = p.conv;
     const u32 len = g.kh * g.kw * g.cin * g.cout;

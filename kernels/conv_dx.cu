@@ -1,16 +1,19 @@
 // dx of a convolution from dy, which is also the transposed convolution, then the epilogue.
 //
-// Shapes: dy [n, oh, ow, cout], w [kh, kw, cin, cout], dx [n, h, w, cin]; bias [cin], add and saved as dx, or null.
-// A gather: every pixel of dx collects what reaches it, so there are no atomics and nothing is zeroed first. Pixels of dx whose
-// position modulo the stride is the same (a phase) meet the same taps, every stride-th one; each phase is a dense
-// product, and no zero of a stretched dy is ever multiplied.
-// M = pixels of the phase, N = cin, K = (tap of the phase, output channel). Closed taps of a mask come last and are left out; steps
-// at the centre tap whose output channels see none of the tile's input channels are skipped.
-// Launch: grid (tiles of M, tiles of N, phases), the tile's threads a block, shared memory as for conv.
-// Cost: 2 FLOPs an open weight and pixel of dy. Bound by arithmetic from about 16 channels on.
+// Shapes: dy [n, oh, ow, cout], w [kh, kw, cin, cout], dx [n, h, w, cin]; bias [cin], add and saved as dx,
+// or null.
+// This is a gather: every pixel of dx collects what reaches it, so there are no atomics and nothing is
+// zeroed first. Pixels of dx whose position modulo the stride is the same (a phase) meet the same taps,
+// every stride-th one. Each phase is a dense product, and no zero of a stretched dy is ever multiplied.
+// M = pixels of the phase, N = cin, K = (tap of the phase, output channel). Closed taps of a mask come last
+// and are left out. Steps at the centre tap whose output channels see none of the tile's input channels are
+// skipped.
+// Launch: grid (tiles of M, tiles of N, phases), the tile's threads per block, shared memory as for conv.
+// Cost: 2 FLOPs per open weight and pixel of dy. Bound by arithmetic from about 16 channels on.
 #include "product.cuh"
 
-// Steps that are not wholly closed: at the centre tap, those of which some output channel sees a channel of the tile.
+// Steps that are not wholly closed: at the centre tap, those of which some output channel sees a channel of
+// the tile.
 struct OpenSteps {
     const Conv& g;
     bool partial;
@@ -52,7 +55,8 @@ __device__ __forceinline__ void conv_dx_tile(const Product& p, const float* dy, 
     }
     u32 k_end = tap_rows * tap_columns * g.cout, centre = ~0u;
     if (g.mask != 0) {
-        // Taps of the phase before the centre, in raster order; the centre follows where it is of this phase.
+        // Taps of the phase before the centre, in raster order; the centre follows where it is of this
+        // phase.
         const u32 ci = g.kh / 2, cj = g.kw / 2;
         const bool in_row = ci % g.sh == phase_row, in_phase = in_row && cj % g.sw == phase_column;
         const u32 rows_above = ci > phase_row ? (ci - phase_row + g.sh - 1) / g.sh : 0;

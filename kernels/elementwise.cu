@@ -1,8 +1,10 @@
-// Kernels that treat every element alike: y[i] from the operands' i-th elements.
+// Kernels that treat every element in the same way: y[i] from the i-th elements of the operands.
 //
-// Shapes: every operand has `len` elements; of `gated`, rows of `width` (y, dy) and 2 width (x, dx).
-// Launch: blocks of THREADS threads, as many as fill the card at most; a thread strides over the elements. No shared memory.
-// Cost: a few operations an element against 4 bytes for each operand: bound by memory. Neighbouring threads take
+// Shapes: every operand has `len` elements; those of `gated` are rows of `width` (y, dy) and 2 width (x,
+// dx).
+// Launch: blocks of THREADS threads, at most as many as fill the card; a thread strides over the elements.
+// No shared memory.
+// Cost: a few operations per element against 4 bytes per operand: bound by memory. Neighbouring threads take
 // neighbouring elements, so every access of a warp is one run of 128 bytes.
 #include "common.cuh"
 
@@ -55,7 +57,8 @@ KERNEL(THREADS, gated)(Rows p, const float* __restrict__ x, float* __restrict__ 
     }
 }
 
-// With t = tanh(a), s = sigmoid(b): da = dy s (1 - t^2), db = dy t s (1 - s); dy[rows, c], x and dx[rows, 2c]
+// With t = tanh(a), s = sigmoid(b): da = dy s (1 - t^2), db = dy t s (1 - s); dy[rows, c], x and dx[rows,
+// 2c]
 KERNEL(THREADS, gated_bwd)(Rows p, const float* __restrict__ dy, const float* __restrict__ x, float* __restrict__ dx) {
     const u32 c = p.width;
     FOR_EACH(i, p.rows * c) {

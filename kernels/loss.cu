@@ -1,8 +1,8 @@
-// Losses: elementwise ones, the softmax cross entropy and the KL divergence of a diagonal Gaussian.
+// Losses: elementwise ones, the softmax cross entropy, and the KL divergence of a diagonal Gaussian.
 //
-// Launch: elementwise kernels as in elementwise.cu; kernels over rows with THREADS threads, a warp a row: lanes take neighbouring
-// elements, and what they hold is added by halves.
-// Cost: a few operations an element against 4 bytes for each operand: bound by memory.
+// Launch: elementwise kernels as in elementwise.cu. Kernels over rows have THREADS threads per block and one
+// warp per row: lanes take neighbouring elements, and their values are added by halves.
+// Cost: a few operations per element against 4 bytes per operand: bound by memory.
 #include "common.cuh"
 
 // y[len] = max(l, 0) - l t + log(1 + exp(-|l|))
@@ -61,7 +61,8 @@ KERNEL(THREADS, softmax_cross_entropy_bwd)
     }
 }
 
-// y[rows] = sum of (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row of width (Kingma & Welling 2014, appendix B)
+// y[rows] = sum of (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row of width (Kingma & Welling 2014,
+// appendix B)
 KERNEL(THREADS, gaussian_kl)(Rows p, const float* __restrict__ mu, const float* __restrict__ logvar, float* __restrict__ y) {
     const u32 row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, d = p.width;
     if (row >= p.rows) return;

@@ -1,9 +1,11 @@
-// LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
+// LSTM cells and whole sequences. The gates are in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et
+// al. 2000).
 //
-// A sequence is independent in each row of the batch: a block takes ROWS rows through all of time in one launch, so the card is
-// asked once a sequence rather than once a step. A thread owns a unit: its four gates in ROWS rows, its cell. States pass
-// from step to step in shared memory; as many rows of the recurrent weights as fit are held there too, the others come from L2.
-// Bound by reading the weights once a step and block, and by the barrier of each step.
+// The rows of the batch are independent. A block takes ROWS rows through all of time in one launch, so there
+// is one launch per sequence rather than one per step. A thread owns a unit: its four gates in ROWS rows,
+// and its cell. States pass from step to step in shared memory. As many rows of the recurrent weights as fit
+// are kept there too; the others come from L2.
+// Bound by reading the weights once per step and block, and by the barrier of each step.
 #include "cell.cuh"
 
 // Rows of the batch that a block takes.
@@ -11,7 +13,8 @@
 // Most threads of a block: units beyond are taken in turns.
 #define MOST_UNITS 512
 
-// z [rows, 4 width], c [rows, width] -> h_next, c_next [rows, width], gates [rows, 4 width]. Launch: as the elementwise kernels.
+// z [rows, 4 width], c [rows, width] -> h_next, c_next [rows, width], gates [rows, 4 width]. Launch: as the
+// elementwise kernels.
 KERNEL(THREADS, lstm_cell)
 (Rows p, const float* __restrict__ z, const float* __restrict__ c, float* __restrict__ h_next, float* __restrict__ c_next,
  float* __restrict__ gates) {
@@ -45,10 +48,12 @@ KERNEL(THREADS, lstm_cell_bwd)
     }
 }
 
-// z [steps, rows, 4h], h0, c0 [rows, h], w [h, 4h] -> y [steps, rows, h], c_n [rows, h], kept [steps, rows, 5h]: the gates, then the cell.
-// Launch: a multiple of 32 threads up to h, at most MOST_UNITS; a block for each ROWS rows; shared memory: 2 ROWS h states,
-// ROWS h cells, held 4h weights.
-// Cost: 8 h FLOPs a gate row and unit; reads 16 h^2 bytes of weights a step and block, from shared memory where they are held.
+// z [steps, rows, 4h], h0, c0 [rows, h], w [h, 4h] -> y [steps, rows, h], c_n [rows, h], kept [steps, rows,
+// 5h]: the gates, then the cell.
+// Launch: a multiple of 32 threads up to h, at most MOST_UNITS; a block for each ROWS rows; shared memory: 2
+// ROWS h states, ROWS h cells, held 4h weights.
+// Cost: 8 h FLOPs a gate row and unit; reads 16 h^2 bytes of weights a step and block, from shared memory
+// where they are held.
 KERNEL(MOST_UNITS, lstm)
 (Sequence p, const float* __restrict__ z, const float* __restrict__ h0, const float* __restrict__ c0,
  const float* __restrict__ w, float* __restrict__ y, float* __restrict__ c_n, float* __restrict__ kept) {
@@ -101,8 +106,9 @@ KERNEL(MOST_UNITS, lstm)
     for (u32 i = threadIdx.x; i < rows * h; i += blockDim.x) c_n[first * h + i] = cells[i];
 }
 
-// y[others, width, rows] = x[others, rows, width], each matrix transposed: the recurrent weights, so that the way back reads them along
-// its units. Launch: 32 x 8 threads, grid (tiles of 32 columns, tiles of 32 rows, matrices).
+// y[others, width, rows] = x[others, rows, width], each matrix transposed: the recurrent weights, so that
+// the way back reads them along its units. Launch: 32 x 8 threads, grid (tiles of 32 columns, tiles of 32
+// rows, matrices).
 KERNEL(256, transpose)(Rows p, const float* __restrict__ x, float* __restrict__ y) {
     // One float of padding keeps the columns in different banks.
     __shared__ float tile[32][33];
@@ -116,9 +122,10 @@ KERNEL(256, transpose)(Rows p, const float* __restrict__ x, float* __restrict__ 
         if (left + r < p.width && top + threadIdx.x < p.rows) y[(left + r) * p.rows + top + threadIdx.x] = tile[threadIdx.x][r];
 }
 
-// dy [steps, rows, h], dc_n, c0 [rows, h], wt [4h, h] (transposed), kept [steps, rows, 5h] -> dz [steps, rows, 4h], dh0, dc0 [rows, h].
-// dz w^T is the gradient that a step passes to the one before it.
-// Launch: as lstm; shared memory: 2 ROWS 4h gradients of gates, ROWS h of states, ROWS h of cells, held h weights.
+// dy [steps, rows, h], dc_n, c0 [rows, h], wt [4h, h] (transposed), kept [steps, rows, 5h] -> dz [steps,
+// rows, 4h], dh0, dc0 [rows, h]. dz w^T is the gradient that a step passes to the one before it.
+// Launch: as lstm; shared memory: 2 ROWS 4h gradients of gates, ROWS h of states, ROWS h of cells, held h
+// weights.
 KERNEL(MOST_UNITS, lstm_bwd)
 (Sequence p, const float* __restrict__ dy, const float* __restrict__ dc_n, const float* __restrict__ c0,
  const float* __restrict__ wt, const float* __restrict__ kept, float* __restrict__ dz, float* __restrict__ dh0,

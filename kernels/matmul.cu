@@ -1,11 +1,12 @@
 // c = op(a) op(b), then the epilogue.
 //
-// Shapes: c [m, n]; a is [m, k], or [k, m] where it is transposed (t first), b is [k, n], or [n, k]. bias [n], add and saved as c, or
-// null. Without epilogue and where k is long, chunks of k are summed by blocks of their own (grid z) into partial
-// [chunks, m, n], and `matmul_join` adds them up in order.
-// Launch: grid (tiles of m, tiles of n, chunks), the tile's threads a block; shared memory: a place for each row where a is not
-// transposed, the tile's stages.
-// Cost: 2 m n k FLOPs, 4 (m k + k n + m n) bytes. Bound by arithmetic but for a few rows, where it is bound by reading b.
+// Shapes: c [m, n]; a is [m, k], or [k, m] if it is transposed (t first); b is [k, n], or [n, k]. bias [n],
+// add and saved as c, or null. Without an epilogue, if k is long, blocks of their own (grid z) sum chunks of
+// k into partial [chunks, m, n], and `matmul_join` adds the chunks in order.
+// Launch: grid (tiles of m, tiles of n, chunks), the tile's threads per block; shared memory for the tile's
+// stages and, if a is not transposed, one place per row.
+// Cost: 2 m n k FLOPs, 4 (m k + k n + m n) bytes. Bound by arithmetic, except for few rows, where reading b
+// is the bound.
 #include "product.cuh"
 
 // Where the chunk of this block begins and ends.

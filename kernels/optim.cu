@@ -1,9 +1,11 @@
-// Optimisers and averages: all parameters of a plan in one launch.
+// Optimisers and moving averages: all parameters of a plan in one launch.
 //
-// A launch is given a table of updates. Blocks take pieces of PIECE elements; a block finds its update by the number of its first
-// piece, which ascends. Old and new values may be the same memory (the planner replaces parameters in place).
-// Launch: THREADS threads, a block a piece. lr[1] and step[1] are device scalars, so that a captured plan never holds a stale one.
-// Cost: 6 to 12 FLOPs and 12 to 28 bytes an element: bound by memory.
+// A launch gets a table of updates. Blocks take pieces of PIECE elements. A block finds its update by the
+// number of its first piece, which ascends. Old and new values may be the same memory (the planner replaces
+// parameters in place).
+// Launch: THREADS threads per block, one block per piece. lr[1] and step[1] are device scalars, so a
+// captured plan never contains a stale one.
+// Cost: 6 to 12 FLOPs and 12 to 28 bytes per element: bound by memory.
 #include "common.cuh"
 
 // One parameter: its gradient and state before and after; src/backend/cuda/optim.rs writes it.
@@ -34,8 +36,8 @@ __device__ __forceinline__ Piece piece_of(const Update* updates, u32 count) {
     return {of, first, first + PIECE < of.len ? first + PIECE : of.len};
 }
 
-// m += (1 - beta1) (grad - m), v = beta2 v + (1 - beta2) grad^2,
-// param -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps) (Kingma & Ba 2015, algorithm 1); p.len updates.
+// m += (1 - beta1) (grad - m), v = beta2 v + (1 - beta2) grad^2, param -= lr / (1 - beta1^t) m / (sqrt(v /
+// (1 - beta2^t)) + eps) (Kingma & Ba 2015, algorithm 1); p.len updates.
 KERNEL(THREADS, adam)(Optim p, const Update* updates, const float* lr, const float* step) {
     __shared__ float corrections[2];
     if (threadIdx.x == 0) {

@@ -1,17 +1,18 @@
-// The one matrix product behind matmul, conv, conv_dx and conv_dw: out[M, N] = sum over k of A[M, K] B[K, N], where A is gathered from
-// an image as it is read (implicit GEMM) and nothing is copied beforehand.
+// The one matrix product behind matmul, conv, conv_dx and conv_dw: out[M, N] = sum over k of A[M, K] B[K,
+// N]. A is gathered from an image while it is read (implicit GEMM), and nothing is copied beforehand.
 //
-// A block computes a tile of BM x BN outputs. Steps of BK = 16 along K go through two stages of shared memory: while one is
-// multiplied, the other is filled by asynchronous copies; one barrier a step. A thread holds TM x TN sums in registers and
-// reads its operands from shared memory 16 bytes at a time, as they lie in global memory:
+// A block computes a tile of BM x BN outputs. Steps of BK = 16 along K go through two stages of shared
+// memory: while one stage is multiplied, asynchronous copies fill the other, with one barrier per step. A
+// thread holds TM x TN sums in registers and reads its operands from shared memory 16 bytes at a time, in
+// the order of global memory:
 //
 //   A by rows     [BM][BK + 4]   k runs fastest: pixels of a feature map, rows of a matrix
 //   A by columns  [BK][BM + 4]   m runs fastest: the x of a weight gradient, a transposed matrix
-//   B by rows     [BK][BN + 4]   n runs fastest: weights forwards, dy of a weight gradient
-//   B by columns  [BN][BK + 4]   k runs fastest: weights backwards, a transposed matrix
+//   B by rows     [BK][BN + 4]   n runs fastest: weights in the forward pass, dy of a weight gradient
+//   B by columns  [BN][BK + 4]   k runs fastest: weights in the backward pass, a transposed matrix
 //
-// The padding of 4 keeps neighbouring rows in different banks. Global reads are 16 bytes wide where the channels are a
-// multiple of four, 4 bytes otherwise (the first and the last layer).
+// The padding of 4 keeps neighbouring rows in different banks. Global reads are 16 bytes wide if the number
+// of channels is a multiple of four, and 4 bytes otherwise (the first and the last layer).
 //
 // Every output is summed in ascending order of k, whatever the tile: the bits depend on the geometry alone.
 //
@@ -39,13 +40,15 @@ struct Tile {
     static constexpr int ROWS = BM / TM, COLUMNS = BN / TN, SIZE = ROWS * COLUMNS;
     // Neighbouring rows and columns that a thread holds where they are neighbours in shared memory.
     static constexpr int ROW_RUN = TM >= 8 ? 4 : TM / 2, COLUMN_RUN = TN >= 4 ? 4 : TN;
-    // Floats of one stage; either layout of an operand fits. `shared_bytes` in cuda/product.rs says the same.
+    // Floats of one stage; either layout of an operand fits. `shared_bytes` in cuda/product.rs says the
+    // same.
     static constexpr int A_FLOATS = BM * (BK + 4), B_FLOATS = BN * (BK + 4) > BK * (BN + 4) ? BN * (BK + 4) : BK * (BN + 4);
 };
 
-// ---- masks ---------------------------------------------------------------------------------------------------------
+// ---- masks -----------------------------------------------------------------------------------------------
 
-// Input channels that an output channel of colour group `group` may see at the centre tap: `ConvGeom::open_channels`.
+// Input channels that an output channel of colour group `group` may see at the centre tap:
+// `ConvGeom::open_channels`.
 __device__ __forceinline__ u32 open_to_group(const Conv& g, u32 group) {
     const u32 seen = group + (g.mask == 2 ? 1 : 0);
     const u32 open = (seen * g.cin + g.groups - 1) / g.groups;
@@ -64,7 +67,7 @@ __device__ __forceinline__ u32 most_open(const Conv& g, u32 low, u32 high) {
 // Position of the centre tap in raster order: every tap before it is open, every tap behind it closed.
 __device__ __forceinline__ u32 centre_tap(const Conv& g) { return g.kh / 2 * g.kw + g.kw / 2; }
 
-// ---- operands ------------------------------------------------------------------------------------------------------
+// ---- operands --------------------------------------------------------------------------------------------
 
 // What a row of A is: the place of its first tap in the source, and the row of the output that it makes.
 struct __align__(16) RowPlace {
@@ -181,7 +184,8 @@ struct DenseRows {
     }
 };
 
-// B by columns: the weights [kh, kw, cin, cout] of a convolution read backwards: n is an input channel, k is (tap, output channel).
+// B by columns: the weights [kh, kw, cin, cout] of a convolution read backwards: n is an input channel, k is
+// (tap, output channel).
 template <class T>
 struct WeightColumns {
     static constexpr bool BY_ROWS = false;
@@ -220,10 +224,10 @@ struct WeightColumns {
     }
 };
 
-// ---- multiplication ------------------------------------------------------------------------------------------------
+// ---- multiplication --------------------------------------------------------------------------------------
 
-// Which row of the tile the i-th sum of a thread in row `ty` belongs to. The first half of the sums lies in the first half
-// of the rows.
+// Which row of the tile the i-th sum of a thread in row `ty` belongs to. The first half of the sums lies in
+// the first half of the rows.
 template <class T, bool BY_ROWS>
 __device__ __forceinline__ u32 tile_row(u32 ty, int i) {
     constexpr int V = T::ROW_RUN;
@@ -291,10 +295,10 @@ __device__ __forceinline__ void multiply(const float* a, const float* b, u32 ty,
     }
 }
 
-// ---- what becomes of the sums --------------------------------------------------------------------------------------
+// ---- what becomes of the sums ----------------------------------------------------------------------------
 
-// Writes a finished element, or four neighbours, through the epilogue. `rows` says which row of the output a row of the tile
-// is; without it they are `first_row` and on.
+// Writes a finished element, or four neighbours, through the epilogue. `rows` says which row of the output a
+// row of the tile is; without it they are `first_row` and on.
 struct Finish {
     float* out;  // [rows, columns]
     u32 columns;
@@ -338,7 +342,8 @@ struct EveryStep {
     __device__ __forceinline__ u32 from(u32 k) const { return k; }
 };
 
-// One tile: sums over [k, k_end), then `finish`. All threads of the block call it, `stages` is 16-byte aligned shared memory.
+// One tile: sums over [k, k_end), then `finish`. All threads of the block call it, `stages` is 16-byte
+// aligned shared memory.
 template <class T, class A, class B, class Steps>
 __device__ __forceinline__ void product(const A& a, const B& b, const Steps& steps, u32 k, u32 k_end, const Finish& finish,
                                         u32 first_column, float* stages) {
@@ -362,8 +367,8 @@ __device__ __forceinline__ void product(const A& a, const B& b, const Steps& ste
         multiply<T, A::BY_ROWS, B::BY_ROWS>(stages + stage * STAGE, stages + stage * STAGE + T::A_FLOATS, ty, tx, sums);
         k = next;
     }
-    // Through shared memory once more, half the rows at a time: global memory is then written in whole rows, and the
-    // epilogue is compiled once and not for every sum.
+    // Through shared memory once more, half the rows at a time: global memory is then written in whole rows,
+    // and the epilogue is compiled once and not for every sum.
     constexpr int HALF = T::BM / 2, PITCH = T::BN + 4;
     const bool wide = finish.columns % 4 == 0;
 #pragma unroll 1

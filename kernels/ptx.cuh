@@ -1,4 +1,5 @@
-// The only file with inline PTX. Every wrapper has a body for the device and one for the host, where tests run the kernels.
+// The only file with inline PTX. Every wrapper has a body for the device and one for the host, where tests
+// run the kernels.
 #pragma once
 
 #ifdef CUDA_ON_CPU
@@ -16,7 +17,8 @@ __device__ __forceinline__ void cp_async_wait() {
     });
 }
 #elif __CUDA_ARCH__ >= 800
-// Asynchronous copy of 16 bytes, both addresses aligned; zeros where `valid` is false, and then nothing is read.
+// Asynchronous copy of 16 bytes, both addresses aligned; zeros where `valid` is false, and then nothing is
+// read.
 __device__ __forceinline__ void cp_async16(float* shared, const float* global, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global),
                  "r"(valid ? 16 : 0)

@@ -1,14 +1,15 @@
 // Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
 //
-// Launch: as the elementwise kernels, over the output; gaussian_sample with THREADS threads, a warp a row. No state: a draw is a function
-// of seed, stream and element.
-// Cost: about 120 integer operations for two words against 4 bytes written: bound by arithmetic. gaussian_sample adds about 60
-// operations and reads 8 bytes an element; gaussian_sample_bwd takes about 25 for 24 bytes: bound by memory. Latent vectors are short: below
-// some 100 000 elements the launch is what costs, and there is one where there were three.
+// Launch: as the elementwise kernels, over the output; gaussian_sample with THREADS threads per block and
+// one warp per row. There is no state: a draw is a function of seed, stream and element.
+// Cost: about 120 integer operations for two words against 4 bytes written: bound by arithmetic.
+// gaussian_sample adds about 60 operations and reads 8 bytes per element. gaussian_sample_bwd takes about 25
+// operations for 24 bytes: bound by memory. Latent vectors are short: below some 100 000 elements the launch
+// dominates, so one launch replaces three.
 #include "rng.cuh"
 
-// y[len]: the counter is (count, element), or (count + image, element of the image) where `per_image` is not 0. seed[1] and count[1]
-// are device scalars, so that a captured plan draws anew at every replay.
+// y[len]: the counter is (count, element), or (count + image, element of the image) where `per_image` is not
+// 0. seed[1] and count[1] are device scalars, so that a captured plan draws anew at every replay.
 KERNEL(THREADS, random)(Random p, const u32* __restrict__ seed, const u32* __restrict__ count, float* __restrict__ y) {
     FOR_EACH(i, p.len) {
         const u32 image = p.per_image == 0 ? 0 : i / p.per_image, element = i - image * p.per_image;
@@ -17,9 +18,10 @@ KERNEL(THREADS, random)(Random p, const u32* __restrict__ seed, const u32* __res
     }
 }
 
-// z[rows, width] = mu + exp(logvar / 2) eps with a standard normal eps by (replay, element), kl[rows] = sum of
-// (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row (Kingma & Welling 2014, eq. 10 and appendix B). eps is never stored. Lanes take
-// neighbouring elements, and what they hold is added by halves, as in gaussian_kl.
+// z[rows, width] = mu + exp(logvar / 2) eps with a standard normal eps by (replay, element), kl[rows] = sum
+// of (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row (Kingma & Welling 2014, eq. 10 and appendix B). eps
+// is never stored. Lanes take neighbouring elements, and what they hold is added by halves, as in
+// gaussian_kl.
 KERNEL(THREADS, gaussian_sample)
 (Gaussian p, const float* __restrict__ mu, const float* __restrict__ logvar, const u32* __restrict__ seed,
  const u32* __restrict__ replay, float* __restrict__ z, float* __restrict__ kl) {
@@ -37,7 +39,8 @@ KERNEL(THREADS, gaussian_sample)
     if (lane == 0) kl[row] = 0.5f * sum;
 }
 
-// dmu = dz + dkl mu, dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2; dkl[rows], the others [rows, width]
+// dmu = dz + dkl mu, dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2; dkl[rows], the others [rows,
+// width]
 KERNEL(THREADS, gaussian_sample_bwd)
 (Rows p, const float* __restrict__ dz, const float* __restrict__ dkl, const float* __restrict__ mu, const float* __restrict__ logvar,
  const float* __restrict__ z, float* __restrict__ dmu, float* __restrict__ dlogvar) {
@@ -48,17 +51,18 @@ KERNEL(THREADS, gaussian_sample_bwd)
     }
 }
 
-// index[rows] = the smallest k whose cumulative softmax(logits[rows, width] / temperature[1]) exceeds u[rows], the last one if none
-// does. At temperature 0 it is the first of the largest logits. Without a class it is one out of range.
-// A thread takes a row: rows are few (images of a batch, not pixels) and the order decides the draw, so nothing is gained by sharing
-// one.
+// index[rows] = the smallest k whose cumulative softmax(logits[rows, width] / temperature[1]) exceeds
+// u[rows], the last one if none does. At temperature 0 it is the first of the largest logits. Without a
+// class it is one out of range. A thread takes a row: rows are few (images of a batch, not pixels) and the
+// order decides the draw, so nothing is gained by sharing one.
 KERNEL(THREADS, categorical)
 (Rows p, const float* __restrict__ logits, const float* __restrict__ u, const float* __restrict__ temperature,
  u32* __restrict__ index) {
     FOR_EACH(row, p.rows) index[row] = categorical_of(logits + row * p.width, p.width, u[row], temperature[0]);
 }
 
-// y[len] = 1 where u < sigmoid(logit / temperature[1]), else 0. At temperature 0 it is 1 where the logit is positive.
+// y[len] = 1 where u < sigmoid(logit / temperature[1]), else 0. At temperature 0 it is 1 where the logit is
+// positive.
 KERNEL(THREADS, bernoulli)
 (Map p, const float* __restrict__ logits, const float* __restrict__ u, const float* __restrict__ temperature,
  float* __restrict__ y) {

@@ -1,7 +1,7 @@
-// Sums over any set of axes, and their counterpart, the expansion.
+// Sums over any set of axes, and the expansion, which is their counterpart.
 //
 // Shapes: large [kept0, folded0, kept1, folded1, kept2], small [kept0, kept1, kept2].
-// Cost: one addition and 4 bytes an element of the large tensor: bound by memory.
+// Cost: one addition and 4 bytes per element of the large tensor: bound by memory.
 #include "common.cuh"
 
 // Row of `kept2` elements of the large tensor: row `r` (of folded0 * folded1) of sum `s` (of kept0 * kept1).
@@ -9,12 +9,12 @@ __device__ __forceinline__ u32 large_row(const Axes& p, u32 s, u32 r) {
     return ((s / p.kept1 * p.folded0 + r / p.folded1) * p.kept1 + s % p.kept1) * p.folded1 + r % p.folded1;
 }
 
-// out[sums, parts, kept2]: the sum over `part_rows` rows of x. Launched a second time over the partial sums, where there are
-// several, it finishes them: no atomics, and the order depends on the geometry alone.
+// out[sums, parts, kept2]: the sum over `part_rows` rows of x. Launched a second time over the partial sums,
+// where there are several, it finishes them: no atomics, and the order depends on the geometry alone.
 //
-// Launch: THREADS threads: `lanes` threads a column, side by side columns and, where they are few, several sums a block.
-// grid (groups of sums and parts, groups of columns). Lane l adds rows l, l + lanes, ... of its part; then the lanes are
-// added by halves in shared memory.
+// Launch: THREADS threads: `lanes` threads a column, side by side columns and, where they are few, several
+// sums a block. grid (groups of sums and parts, groups of columns). Lane l adds rows l, l + lanes, ... of
+// its part; then the lanes are added by halves in shared memory.
 KERNEL(THREADS, sum)(Axes p, const float* __restrict__ x, float* __restrict__ out) {
     __shared__ float partial[THREADS];
     const u32 tid = threadIdx.x, lanes = p.lanes;

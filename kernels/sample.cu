@@ -1,13 +1,17 @@
-// Sampling pixel by pixel: a block walks one image through all windows of all rounds, position by position, on the card.
+// Sampling pixel by pixel: a block takes one image through all windows of all rounds, position by position,
+// on the card.
 //
-// The launch interprets two tables: of steps (what is computed from what) and of windows (which positions of which step, in order).
-// A round computes what has become computable and ends with the draw of one position, which becomes part of the image.
-// Values lie in global memory, where the next windows find them; a barrier behind every window lets the whole block see them.
+// The launch interprets two tables: steps (what is computed from what) and windows (which positions of which
+// step, in order). A round computes what has become computable and ends with the draw of one position, which
+// becomes part of the image. Values are in global memory, where the next windows find them. A barrier after
+// every window lets the whole block see them.
 //
-// Every element is computed by the expression of the whole kernel, summed in the same order, so that both ways give the same bits.
-// Launch: THREADS threads, a block an image; no shared memory. Some rounds a launch, so that a watchdog stays quiet.
-// Cost: about one forward pass an image. Bound by the latency of the steps of a round, which follow one another; images run side by
-// side on the multiprocessors.
+// Every element is computed by the expression of the whole kernel, summed in the same order, so both ways
+// give the same bits.
+// Launch: THREADS threads per block, one block per image; no shared memory. One launch runs a part of the
+// rounds, so no launch runs long enough for a watchdog.
+// Cost: about one forward pass per image. Bound by the latency of the steps of a round, which depend on each
+// other. Images run in parallel on the multiprocessors.
 #include "cell.cuh"
 #include "product.cuh"
 #include "windows.cuh"
@@ -44,7 +48,8 @@ struct ImageStep {
     __device__ __forceinline__ float* output(u32 i) const { return s.outputs[i] + blockIdx.x * s.output_stride[i]; }
     __device__ __forceinline__ const float* fused(u32 i) const { return s.fused[i] + blockIdx.x * s.fused_stride[i]; }
 
-    // An element of a convolution: taps in raster order, as the product sums them. What lies outside adds nothing.
+    // An element of a convolution: taps in raster order, as the product sums them. What lies outside adds
+    // nothing.
     __device__ __forceinline__ float conv(u32 row, u32 column, u32 co) const {
         const Conv& g = s.conv;
         const float *x = input(0), *w = input(1);
@@ -140,7 +145,8 @@ struct ImageStep {
     }
 };
 
-// steps [..], windows [..], starts [rounds + 1]: where the windows of each round begin; draws and images [images, rounds].
+// steps [..], windows [..], starts [rounds + 1]: where the windows of each round begin; draws and images
+// [images, rounds].
 KERNEL(THREADS, sample)
 (Sample p, const SampleStep* steps, const Window* windows, const u32* starts, const float* draws, float* images) {
     for (u32 round = p.first; round < p.end; round++) {

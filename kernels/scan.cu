@@ -1,14 +1,17 @@
-// LSTM scans over images (van den Oord et al. 2016, section 3): a line of cells sweeps over every image, step by step.
+// LSTM scans over images (van den Oord et al. 2016, section 3): a line of cells sweeps over every image,
+// step by step.
 //
-// The line of a Row LSTM is a row: step s stands in row s, cell i in column i. The line of a Diagonal LSTM has a cell for every row: at
-// step s the cell of row r stands in column s - r (from the right in reverse), so that the line lies along an anti-diagonal, in
-// place, and cells whose column is outside wait. Cell i reads `taps` neighbouring states of the line as the step before left it:
-// i - taps / 2 and on in a row, i - 1 (above) and i (beside) on a diagonal.
+// The line of a Row LSTM is a row: at step s it is row s, and cell i is in column i. The line of a Diagonal
+// LSTM has one cell per row: at step s the cell of row r is in column s - r (counted from the right in
+// reverse). So the line is an anti-diagonal, in place, and cells whose column is outside wait. Cell i reads
+// `taps` neighbouring states of the line as the previous step left them: from i - taps / 2 on in a row, i -
+// 1 (above) and i (in the same row) on a diagonal.
 //
-// Images are independent: a block walks one image from end to end in one launch. A thread takes CELLS neighbouring cells of one
-// unit, so that a weight is read once for all of them. The states of the line, with zeros around, pass from step to step in two
-// halves of shared memory; the cells lie there too, and as many rows of the weights as fit. One barrier a step.
-// Bound by shared memory reads where d is small, by reading the weights where they do not fit.
+// Images are independent: a block takes one image from end to end in one launch. A thread takes CELLS
+// neighbouring cells of one unit, so a weight is read once for all of them. The states of the line, with
+// zeros around, pass from step to step in two halves of shared memory. The cells are there too, and as many
+// rows of the weights as fit. There is one barrier per step.
+// Bound by reads of shared memory if d is small, by reading the weights if they do not fit.
 #include "cell.cuh"
 
 // Neighbouring cells of a thread.
@@ -38,7 +41,8 @@ struct Line {
     }
 };
 
-// z [n, h, w, 4d], w_ss [taps, d, 4d] -> y [n, h, w, d], kept [n, h, w, 5d]: the activated gates, then the cell.
+// z [n, h, w, 4d], w_ss [taps, d, 4d] -> y [n, h, w, d], kept [n, h, w, 5d]: the activated gates, then the
+// cell.
 // Launch: a block an image; shared memory: 2 (cells + taps - 1) d states, cells d cells, held 4d weights.
 // Cost: 8 taps d FLOPs a unit and pixel.
 template <bool DIAGONAL>
@@ -61,7 +65,8 @@ __device__ __forceinline__ void scan(const Scan& p, const float* z, const float*
             for (u32 c = 0; c < CELLS; c++)
 #pragma unroll
                 for (u32 g = 0; g < 4; g++) sums[g][c] = i + c < end ? z[(line.pixel(step, i + c) * 4 + g) * d + u] : 0.0f;
-            // taps rows of d states that overlap: the states of cell i begin at i, those of its neighbour d further.
+            // taps rows of d states that overlap: the states of cell i begin at i, those of its neighbour d
+            // further.
             for (u32 k = 0; k < p.taps * d; k++) {
                 const float* row = k < p.held ? held + k * 4 * d : w_ss + k * 4 * d;
                 float state[CELLS];
@@ -94,10 +99,11 @@ __device__ __forceinline__ void scan(const Scan& p, const float* z, const float*
     }
 }
 
-// dy [n, h, w, d], wt [taps, 4d, d] (each tap transposed), kept [n, h, w, 5d] -> dz [n, h, w, 4d].
-// The state of cell i got to the cells i + before - j of the step after it, through tap j: what comes back is their dz times the
-// transposed weights.
-// Launch: a block an image; shared memory: 2 (cells + taps - 1) 4d gradients of gates, cells d of cells, held d weights.
+// dy [n, h, w, d], wt [taps, 4d, d] (each tap transposed), kept [n, h, w, 5d] -> dz [n, h, w, 4d]. The state
+// of cell i got to the cells i + before - j of the step after it, through tap j: what comes back is their dz
+// times the transposed weights.
+// Launch: a block an image; shared memory: 2 (cells + taps - 1) 4d gradients of gates, cells d of cells,
+// held d weights.
 // Cost: 8 taps d FLOPs a unit and pixel.
 template <bool DIAGONAL>
 __device__ __forceinline__ void scan_bwd(const Scan& p, const float* dy, const float* wt, const float* kept, float* dz) {
@@ -115,7 +121,8 @@ __device__ __forceinline__ void scan_bwd(const Scan& p, const float* dy, const f
         for (u32 item = threadIdx.x; item < (end - first + CELLS - 1) / CELLS * d; item += blockDim.x) {
             const u32 i = first + item / d * CELLS, u = item % d;
             float sums[CELLS] = {};
-            // Cell i + before - j lies at i + before - j + ahead of the line with zeros around: tap 0 comes last.
+            // Cell i + before - j lies at i + before - j + ahead of the line with zeros around: tap 0 comes
+            // last.
             for (u32 j = 0; j < p.taps; j++)
                 for (u32 q = 0; q < 4 * d; q++) {
                     const u32 k = j * 4 * d + q;

@@ -1,7 +1,9 @@
 // Kernels that move elements: pad, slice, gather, scatter.
 //
-// Launch: blocks of THREADS threads, as many as fill the card at most; a thread strides over the elements of the output.
-// Cost: index arithmetic and 8 bytes an element: bound by memory. The innermost axis is contiguous on both sides.
+// Launch: blocks of THREADS threads, at most as many as fill the card; a thread strides over the elements of
+// the output.
+// Cost: index arithmetic and 8 bytes per element: bound by memory. The innermost axis is contiguous on both
+// sides.
 #include "common.cuh"
 
 // Zeros around x[inner], which is the block of y[outer].
@@ -38,7 +40,8 @@ KERNEL(THREADS, slice)(Block p, const float* __restrict__ x, float* __restrict__
     }
 }
 
-// y[i] = table[index[i]]: table[others, width], index[rows], y[rows, width]; NaN where the index is out of range
+// y[i] = table[index[i]]: table[others, width], index[rows], y[rows, width]; NaN where the index is out of
+// range
 KERNEL(THREADS, gather)(Rows p, const float* __restrict__ table, const u32* __restrict__ index, float* __restrict__ y) {
     FOR_EACH(i, p.rows * p.width) {
         const u32 row = index[i / p.width];
@@ -46,9 +49,10 @@ KERNEL(THREADS, gather)(Rows p, const float* __restrict__ table, const u32* __re
     }
 }
 
-// y[index[i]] += dy[i] in order of i: dy[others, width], index[others], y[rows, width]. An index out of range has no row to
-// spoil: it makes all of y NaN. Each thread owns an element of y and looks through all indices, so that the order is that of
-// i; the reads of the indices are broadcasts. Meant for class tables: few rows.
+// y[index[i]] += dy[i] in order of i: dy[others, width], index[others], y[rows, width]. An index out of
+// range has no row to spoil: it makes all of y NaN. Each thread owns an element of y and looks through all
+// indices, so that the order is that of i; the reads of the indices are broadcasts. Meant for class tables:
+// few rows.
 KERNEL(THREADS, scatter)(Rows p, const float* __restrict__ dy, const u32* __restrict__ index, float* __restrict__ y) {
     FOR_EACH(i, p.rows * p.width) {
         const u32 own = i / p.width, column = i % p.width;
