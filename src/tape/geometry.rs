@@ -14,6 +14,11 @@ pub enum Mask {
     B,
 }
 
+/// Which of `taps` taps along one axis is the centre. Even kernels have one more tap before it than after it.
+pub const fn centre_of(taps: usize) -> usize {
+    taps / 2
+}
+
 /// One two-dimensional convolution with all its extents, NHWC, weights `[kh, kw, cin, cout]`:
 /// `y[n, r, c, o] = sum over taps (i, j) and channels k of x[n, r*stride - pad + i, c*stride - pad + j, k] * w[i, j, k, o]`.
 ///
@@ -49,11 +54,23 @@ pub struct ConvGeom {
 }
 
 impl ConvGeom {
+    /// A 1x1 convolution without stride, padding or mask: rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`.
+    pub fn product(n: usize, [h, w]: [usize; 2], cin: usize, cout: usize) -> ConvGeom {
+        let (kh, kw, stride, pad, mask, groups, blocks) = (1, 1, [1, 1], [0, 0], Mask::None, 1, 1);
+        ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
+    }
+
     /// Rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`, as a 1x1 convolution that writes images of `[h, w, cout]`.
     pub fn rows_times_matrix(rows: Shape, [h, w, cout]: [usize; 3]) -> ConvGeom {
         let (n, cin) = (rows.rows() / (h * w).max(1), rows.last());
-        let (kh, kw, stride, pad, mask, groups, blocks) = (1, 1, [1, 1], [0, 0], Mask::None, 1, 1);
-        ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
+        ConvGeom::product(n, [h, w], cin, cout)
+    }
+
+    /// Whether this is a plain product: each output pixel is its own pixel's channels times the weights, with one tap and
+    /// without stride or padding. A mask may close some of the weights.
+    pub fn is_product(&self) -> bool {
+        let same_size = self.pad == [0, 0] && (self.h, self.w) == (self.oh, self.ow);
+        (self.kh, self.kw) == (1, 1) && self.stride == [1, 1] && same_size
     }
 
     /// Shape of x: `[n, h, w, cin]`.
@@ -71,25 +88,80 @@ impl ConvGeom {
         [self.n, self.oh, self.ow, self.cout].into()
     }
 
-    /// Colour group of input channel `ci`.
-    pub fn group_in(&self, ci: usize) -> usize {
-        ci * self.groups / self.cin
-    }
-
     /// Colour group of output channel `co`, counted within its block.
     pub fn group_out(&self, co: usize) -> usize {
         let block = self.cout / self.blocks;
         (co % block) * self.groups / block
     }
 
+    /// Whether a mask closes some of the weights.
+    pub fn is_masked(&self) -> bool {
+        self.mask != Mask::None
+    }
+
+    /// Whether a mask leaves some channels of its centre tap open to some output channels only: with one colour group all
+    /// or none of them are open.
+    pub fn has_partial_centre(&self) -> bool {
+        self.is_masked() && self.groups > 1
+    }
+
+    /// Row and column of the centre tap, which meets the output pixel's own position. A mask opens all taps before it, in
+    /// the order of rows and columns, and none after it.
+    pub fn centre(&self) -> [usize; 2] {
+        [self.kh, self.kw].map(centre_of)
+    }
+
+    /// Index of the centre tap, counted row by row.
+    pub fn centre_tap(&self) -> usize {
+        let [i, j] = self.centre();
+        i * self.kw + j
+    }
+
+    /// How many leading input channels the centre tap passes to output channel `co`.
+    pub fn centre_channels(&self, co: usize) -> usize {
+        let [i, j] = self.centre();
+        self.open_channels(i, j, co)
+    }
+
+    /// How many leading taps of tap row `i` pass any channel to any output channel. The others are closed.
+    pub fn open_columns(&self, i: usize) -> usize {
+        let [row, column] = self.centre();
+        if i >= self.kh || (self.is_masked() && i > row) {
+            0
+        } else if self.is_masked() && i == row {
+            column + usize::from((0..self.cout).any(|co| self.centre_channels(co) > 0))
+        } else {
+            self.kw
+        }
+    }
+
+    /// How many leading tap rows are open in their full width.
+    pub fn full_rows(&self) -> usize {
+        if self.is_masked() { self.centre()[0] } else { self.kh }
+    }
+
+    /// How many taps, counted row by row, pass any channel to any output channel. The others are closed.
+    pub fn open_taps(&self) -> usize {
+        self.full_rows() * self.kw + self.open_columns(self.full_rows())
+    }
+
+    /// How many leading weights of output channel `co` are open, in the order of taps and input channels: where the sum of
+    /// the channel ends.
+    pub fn open_prefix(&self, co: usize) -> usize {
+        if self.is_masked() {
+            self.centre_tap() * self.cin + self.centre_channels(co)
+        } else {
+            self.kh * self.kw * self.cin
+        }
+    }
+
     /// How many leading input channels the tap `(i, j)` passes to output channel `co`: all, none, or, at the
     /// centre of a mask, those of the colour groups that `co` may see.
     pub fn open_channels(&self, i: usize, j: usize, co: usize) -> usize {
-        let (ci, cj) = (self.kh / 2, self.kw / 2);
-        if self.mask == Mask::None || (i, j) < (ci, cj) {
+        if !self.is_masked() || [i, j] < self.centre() {
             return self.cin;
         }
-        if (i, j) > (ci, cj) {
+        if [i, j] > self.centre() {
             return 0;
         }
         let seen = self.group_out(co) + usize::from(self.mask == Mask::B);
@@ -98,8 +170,7 @@ impl ConvGeom {
 
     /// Multiplications with an open weight, for one output pixel; the number of open weights.
     pub fn open_weights(&self) -> usize {
-        let taps = (0..self.kh).flat_map(|i| (0..self.kw).map(move |j| (i, j)));
-        taps.map(|(i, j)| (0..self.cout).map(|co| self.open_channels(i, j, co)).sum::<usize>()).sum()
+        (0..self.cout).map(|co| self.open_prefix(co)).sum()
     }
 
     /// Floating point operations that have to be done: two per open weight and output pixel. The same in all three directions.
@@ -142,5 +213,57 @@ impl ConvGeom {
             return Err("groups and blocks need a mask".into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry([kh, kw]: [usize; 2], mask: Mask, groups: usize, blocks: usize) -> ConvGeom {
+        let (n, h, w, cin, cout, stride, pad) = (1, 5, 5, 6, 6 * blocks, [1, 1], [kh / 2, kw / 2]);
+        ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
+    }
+
+    /// The short answers are those of `open_channels`, asked of every weight.
+    #[test]
+    fn open_weights_are_a_prefix_of_taps_and_channels() {
+        for kernel in [[1, 1], [1, 3], [3, 1], [3, 3], [2, 4], [5, 3]] {
+            for (mask, groups, blocks) in
+                [(Mask::None, 1, 1), (Mask::A, 1, 1), (Mask::A, 3, 2), (Mask::B, 1, 2), (Mask::B, 3, 1)]
+            {
+                let g = geometry(kernel, mask, groups, blocks);
+                let open = |tap: usize, co: usize| g.open_channels(tap / g.kw, tap % g.kw, co);
+                let taps = g.kh * g.kw;
+                let any = |tap: usize| (0..g.cout).any(|co| open(tap, co) > 0);
+                assert_eq!(g.open_taps(), (0..taps).filter(|tap| any(*tap)).count(), "{g}");
+                assert!((0..g.open_taps()).all(any), "{g}: the open taps are not the first ones");
+                for i in 0..g.kh {
+                    let columns = (0..g.kw).filter(|j| any(i * g.kw + j)).count();
+                    assert_eq!(g.open_columns(i), columns, "{g}: row {i}");
+                    assert_eq!(i < g.full_rows(), !g.is_masked() || i < g.centre()[0], "{g}: row {i}");
+                }
+                for co in 0..g.cout {
+                    let weights = (0..taps).flat_map(|tap| (0..g.cin).map(move |ci| (tap, ci)));
+                    let is_open: Vec<bool> = weights.map(|(tap, ci)| ci < open(tap, co)).collect();
+                    assert_eq!(is_open.partition_point(|open| *open), g.open_prefix(co), "{g}: channel {co}");
+                    assert_eq!(is_open.iter().filter(|open| **open).count(), g.open_prefix(co), "{g}: channel {co}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_has_one_tap_and_nothing_else() {
+        let g = ConvGeom::product(2, [3, 4], 5, 6);
+        assert!(g.is_product());
+        for other in [
+            ConvGeom { kw: 2, ..g },
+            ConvGeom { stride: [2, 1], ..g },
+            ConvGeom { pad: [0, 1], ..g },
+            ConvGeom { oh: 2, ..g },
+        ] {
+            assert!(!other.is_product(), "{other}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! depends on position `i` and on nothing later. Times are propagated through the steps of a plan exactly, tap by tap and
 //! colour group by colour group; one rule an op. All images of a batch have the same times.
 
-use super::geometry::{ConvGeom, Mask};
+use super::geometry::ConvGeom;
 use super::plan::Step;
 use super::window_op::WindowOp;
 use std::ops::Range;
@@ -156,9 +156,7 @@ fn conv(g: &ConvGeom, x: &Times) -> Result<Times, String> {
         let [h, w, c] = x.size;
         return Err(format!("it reads {}x{}x{} of an image that has {h}x{w}x{c}", g.h, g.w, g.cin));
     }
-    let (ci, cj) = (g.kh / 2, g.kw / 2);
-    let open = |co| g.open_channels(ci, cj, co);
-    let cuts = (1..g.cout).filter(|co| g.mask != Mask::None && open(*co) != open(co - 1)).collect();
+    let cuts = (1..g.cout).filter(|co| g.open_prefix(*co) != g.open_prefix(co - 1)).collect();
     let whole: Vec<u32> =
         x.at.chunks(x.bounds.len() - 1).map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
     Ok(Times::build([g.oh, g.ow, g.cout], cuts, |r, c, run| {
@@ -266,6 +264,7 @@ fn categorical(logits: &Times, u: Read, k: usize) -> Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tape::geometry::Mask;
 
     const W: usize = 5;
 

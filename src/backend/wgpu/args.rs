@@ -290,12 +290,6 @@ impl ReduceArgs {
 impl ProductArgs {
     /// The geometry's part; extents of the product and the epilogue are left to be set.
     pub fn of_geometry(g: &ConvGeom) -> Self {
-        let centre = g.kh / 2 * g.kw + g.kw / 2;
-        let centre_open = (0..g.cout).any(|co| g.open_channels(g.kh / 2, g.kw / 2, co) > 0);
-        let (open_rows, open_columns) = match g.mask {
-            Mask::None => (g.kh, 0),
-            Mask::A | Mask::B => (g.kh / 2, g.kw / 2 + usize::from(centre_open)),
-        };
         ProductArgs {
             images: g.n as u32,
             h: g.h as u32,
@@ -310,12 +304,12 @@ impl ProductArgs {
             stride_w: g.stride[1] as u32,
             pad_h: g.pad[0] as u32,
             pad_w: g.pad[1] as u32,
-            open_rows: open_rows as u32,
-            open_columns: open_columns as u32,
-            groups: if g.mask != Mask::None && g.groups > 1 { g.groups as u32 } else { 0 },
+            open_rows: g.full_rows() as u32,
+            open_columns: g.open_columns(g.full_rows()) as u32,
+            groups: if g.has_partial_centre() { g.groups as u32 } else { 0 },
             block: (g.cout / g.blocks).max(1) as u32,
             sees_own: u32::from(g.mask == Mask::B),
-            centre: centre as u32,
+            centre: g.centre_tap() as u32,
             chunks: 1,
             ..ProductArgs::default()
         }

@@ -6,7 +6,7 @@ use super::reduce::sum;
 use super::shaders::Shader;
 use crate::backend::args::unary_code;
 use crate::shape::Shape;
-use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::geometry::ConvGeom;
 use crate::tape::plan::{Fused, Step};
 
 /// Columns of c up to which the narrow tile serves.
@@ -73,27 +73,20 @@ fn set_epilogue(args: &mut ProductArgs, step: &Step) {
     }
 }
 
-/// A convolution with one tap on `pixels` pixels without neighbours: a matrix product.
-fn pointwise(pixels: usize, cin: usize, cout: usize) -> ConvGeom {
-    let (stride, pad) = ([1, 1], [0, 0]);
-    let (mask, groups, blocks) = (Mask::None, 1, 1);
-    ConvGeom { n: pixels, h: 1, w: 1, cin, oh: 1, ow: 1, cout, kh: 1, kw: 1, stride, pad, mask, groups, blocks }
-}
-
-/// Whether a convolution multiplies each pixel by itself.
-fn is_pointwise(g: &ConvGeom) -> bool {
-    (g.kh, g.kw) == (1, 1) && g.stride == [1, 1] && g.pad == [0, 0] && (g.h, g.w) == (g.oh, g.ow)
+/// A matrix product of `rows` rows as a convolution: each row is an image of one pixel.
+fn matrix(rows: usize, cin: usize, cout: usize) -> ConvGeom {
+    ConvGeom::product(rows, [1, 1], cin, cout)
 }
 
 /// `c[m, n] = op(a) op(b)`, then the epilogue.
 pub(super) fn matmul(run: &mut Launch, step: &Step, ta: bool, tb: bool) {
     let (a, c) = (step.inputs[0].meta.shape, step.outputs[0].meta.shape);
     let (m, n, k) = (c.rows(), c.last(), if ta { a.rows() } else { a.last() });
-    let b = if tb { transposed(run, &pointwise(1, n, k), (&step.inputs[1]).into()) } else { (&step.inputs[1]).into() };
+    let b = if tb { transposed(run, &matrix(1, n, k), (&step.inputs[1]).into()) } else { (&step.inputs[1]).into() };
     if ta {
-        return outer(run, step, &pointwise(k, m, n), b);
+        return outer(run, step, &matrix(k, m, n), b);
     }
-    let mut args = ProductArgs::of_geometry(&pointwise(m, k, n));
+    let mut args = ProductArgs::of_geometry(&matrix(m, k, n));
     set_epilogue(&mut args, step);
     let dispatch = Tiled { args, shader: Shader::Matmul, entry: "matmul", channels: k }.dispatch([m, k, n], 1);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, b), step, out(step, 0)));
@@ -104,7 +97,7 @@ pub(super) fn conv(run: &mut Launch, step: &Step, g: &ConvGeom) {
     let mut args = ProductArgs::of_geometry(g);
     set_epilogue(&mut args, step);
     let extents = [g.n * g.oh * g.ow, args.open_taps() as usize * g.cin, g.cout];
-    let (shader, entry) = if is_pointwise(g) { (Shader::Matmul, "matmul") } else { (Shader::Conv, "conv") };
+    let (shader, entry) = if g.is_product() { (Shader::Matmul, "matmul") } else { (Shader::Conv, "conv") };
     let dispatch = Tiled { args, shader, entry, channels: g.cin }.dispatch(extents, 1);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, &step.inputs[1]), step, out(step, 0)));
 }
@@ -114,9 +107,9 @@ pub(super) fn conv_dx(run: &mut Launch, step: &Step, g: &ConvGeom) {
     let w = transposed(run, g, (&step.inputs[1]).into());
     let full = ProductArgs::of_geometry(g);
     let open = full.open_taps() as usize;
-    if is_pointwise(g) && open == 1 && full.groups == 0 {
+    if g.is_product() && open == 1 && full.groups == 0 {
         let pixels = g.n * g.h * g.w;
-        let mut args = ProductArgs::of_geometry(&pointwise(pixels, g.cout, g.cin));
+        let mut args = ProductArgs::of_geometry(&matrix(pixels, g.cout, g.cin));
         set_epilogue(&mut args, step);
         let extents = [pixels, g.cout, g.cin];
         let dispatch = Tiled { args, shader: Shader::Matmul, entry: "matmul", channels: g.cout }.dispatch(extents, 1);
@@ -146,7 +139,7 @@ fn outer(run: &mut Launch, step: &Step, g: &ConvGeom, dy: Place) {
     let mut args = ProductArgs::of_geometry(g);
     set_epilogue(&mut args, step);
     (args.chunk, args.chunks) = (chunk as u32, chunks as u32);
-    let dispatch = if is_pointwise(g) {
+    let dispatch = if g.is_product() {
         let tiled = Tiled { args, shader: Shader::Matmul, entry: "matmul_ta", channels: g.cin };
         tiled.dispatch([m, k, n], chunks).constant("ALONG_M", 1)
     } else {

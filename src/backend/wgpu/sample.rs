@@ -10,6 +10,7 @@ use super::shaders::Shader;
 use crate::backend::args::{NO_FUNCTION, word};
 use crate::backend::sample::{self, Does, SampleStep};
 use crate::error::{Error, Result};
+use crate::tape::geometry::centre_of;
 use crate::tape::plan::{Buffer, Fused, Plan};
 use crate::tape::window::{SamplingPlan, Window};
 use crate::tape::window_op::code;
@@ -321,10 +322,10 @@ fn parts(window: Window, does: &Does, threads: usize) -> Vec<Window> {
 fn loops_of(window: &Window, does: &Does, threads: usize) -> usize {
     let lengths = [window.rows, window.columns, window.channels].map(|[start, end]| (end - start) as usize);
     let conv = &does.conv;
-    let [taps, centre] = [conv.kh * conv.kw, conv.kh / 2 * conv.kw + conv.kw / 2].map(|taps| taps as usize);
+    let [kh, kw] = [conv.kh, conv.kw].map(|taps| taps as usize);
     let each = match does.op {
         code::CONV => {
-            let open = if conv.mask == 0 { taps } else { centre + 1 };
+            let open = if conv.mask == 0 { kh * kw } else { centre_of(kh) * kw + centre_of(kw) + 1 };
             let channels = conv.cin as usize;
             // Taps, quads of channels and what is left of them; the epilogue.
             open * (1 + channels / 4 + channels % 4) + 4

@@ -13,8 +13,7 @@
 //! Closed taps never appear in K.
 
 use super::tile::Segments;
-use crate::tape::geometry::{ConvGeom, Mask};
-use std::cmp::Ordering;
+use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
 /// Which end of a convolution is computed.
@@ -165,8 +164,7 @@ impl Gather {
             Direction::Backward => Extent { direction, source: y, out: x, kernel, stride, pad },
         };
         let axes = [extent(g.h, g.oh, g.kh, g.stride[0], g.pad[0]), extent(g.w, g.ow, g.kw, g.stride[1], g.pad[1])];
-        let centre_open = (0..g.cout).any(|co| g.open_channels(g.kh / 2, g.kw / 2, co) > 0);
-        let centre_columns = if g.mask == Mask::None { g.kw } else { g.kw / 2 + usize::from(centre_open) };
+        let centre_columns = g.open_columns(g.centre()[0]);
         Gather { geom: g, direction, split: axes.map(|a| split && a.is_sparse()), axes, centre_columns }
     }
 
@@ -228,13 +226,9 @@ impl Phase {
     pub(super) fn run(&self, t: usize) -> (usize, usize) {
         let g = &self.gather.geom;
         let row = self.axes[0].tap(t);
-        let limit = match row.cmp(&(g.kh / 2)) {
-            _ if g.mask == Mask::None => g.kw,
-            Ordering::Less => g.kw,
-            Ordering::Equal => self.gather.centre_columns,
-            Ordering::Greater => 0,
-        };
-        self.axes[1].below(limit)
+        // Kept from the start: to ask for it is a loop over all channels.
+        let open = if row == g.centre()[0] { self.gather.centre_columns } else { g.open_columns(row) };
+        self.axes[1].below(open)
     }
 
     /// Every open tap in the order of K: where it begins in K, and its row and column in the kernel.
@@ -249,8 +243,8 @@ impl Phase {
     /// Where K meets the centre tap of a mask with colour groups: the only tap that can be partly open.
     pub(super) fn centre(&self) -> Option<usize> {
         let g = &self.gather.geom;
-        let masked = g.mask != Mask::None && g.groups > 1;
-        self.taps().find(|&(_, i, j)| masked && (i, j) == (g.kh / 2, g.kw / 2)).map(|(k, _, _)| k)
+        let partial = g.has_partial_centre();
+        self.taps().find(|&(_, i, j)| partial && [i, j] == g.centre()).map(|(k, _, _)| k)
     }
 
     /// The part of K that the output channels `columns` need; closed weights inside it are zeros in the packed panel.
@@ -258,7 +252,7 @@ impl Phase {
     pub(super) fn segments(&self, columns: Range<usize>) -> (Segments, bool) {
         let (g, k) = (&self.gather.geom, self.k());
         let Some(centre) = self.centre() else { return (Segments::one(0, k), false) };
-        let open = |co| g.open_channels(g.kh / 2, g.kw / 2, co);
+        let open = |co| g.centre_channels(co);
         let mut all = Segments::EMPTY;
         match self.gather.direction {
             Direction::Forward => {

@@ -31,7 +31,7 @@ pub(super) use panels::Panels;
 pub(super) use window::{Part, WindowConv};
 
 use super::epilogue::EpilogueOp;
-use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::geometry::ConvGeom;
 use gather::{Direction, Gather};
 use scatter::Scatter;
 
@@ -64,10 +64,7 @@ impl Gemm {
             (false, true) => (m, n, k, Direction::Backward),
             (true, _) => (k, m, n, Direction::Forward),
         };
-        let (kh, kw, stride, pad) = (1, 1, [1, 1], [0, 0]);
-        let (h, w, oh, ow, mask, groups, blocks) = (1, 1, 1, 1, Mask::None, 1, 1);
-        let geom = ConvGeom { n: images, h, w, cin, oh, ow, cout, kh, kw, stride, pad, mask, groups, blocks };
-        Gather::new(&geom, direction, false)
+        Gather::new(&ConvGeom::product(images, [1, 1], cin, cout), direction, false)
     }
 }
 

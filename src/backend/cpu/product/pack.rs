@@ -51,7 +51,7 @@ pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range
 /// Writes zeros in place of the closed weights of the centre tap.
 #[inline(always)]
 unsafe fn close<S: Simd>(g: &ConvGeom, direction: Direction, columns: Range<usize>, dst: *mut f32, width: usize) {
-    let open = |co| g.open_channels(g.kh / 2, g.kw / 2, co);
+    let open = |co| g.centre_channels(co);
     // SAFETY: the caller's panel holds all source channels of the centre tap.
     unsafe {
         match direction {

@@ -16,7 +16,7 @@ use super::pool::{LINE, Shared, aligned, parallel, thread};
 use super::simd::{MAX_MR, MAX_WIDTH, clear};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
-use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
 /// Floats of shares that a band may have.
@@ -39,9 +39,7 @@ impl Scatter {
     /// The plan for this convolution if it is the better one.
     pub(super) fn choose(gather: &Gather) -> Option<Scatter> {
         let (g, direction) = (gather.geom, gather.direction);
-        let centre = g.kh / 2 * g.kw + g.kw / 2;
-        let open = (0..g.cout).any(|co| g.open_channels(g.kh / 2, g.kw / 2, co) > 0);
-        let taps = if g.mask == Mask::None { g.kh * g.kw } else { centre + usize::from(open) };
+        let taps = g.open_taps();
         let (n, channels) = (gather.out_channels(), gather.source_channels());
         let plan = Scatter { geom: g, direction, taps, band: 1 };
         // Every share must be of use: forwards, a stride would leave most of them out.
@@ -170,7 +168,6 @@ impl Job for Pack<'_> {
         let g = &plan.geom;
         let ([channels, n], width) = (plan.channels(), 2 * S::LANES);
         let columns = plan.columns().0;
-        let centre = g.kh / 2 * g.kw + g.kw / 2;
         for start in (0..columns).step_by(width) {
             let cols = width.min(columns - start);
             // SAFETY: panels of `channels * width` floats, one after another.
@@ -188,7 +185,7 @@ impl Job for Pack<'_> {
                         if plan.direction == Direction::Forward {
                             *at = w[(tap * channels + c) * n + channel];
                         }
-                        if g.mask != Mask::None && tap == centre && ci >= g.open_channels(g.kh / 2, g.kw / 2, co) {
+                        if g.is_masked() && tap == g.centre_tap() && ci >= g.centre_channels(co) {
                             *at = 0.0;
                         }
                     }

@@ -17,7 +17,7 @@ use super::scatter::Scatter;
 use super::simd::{MAX_MR, MAX_WIDTH, clear};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
-use crate::tape::geometry::{ConvGeom, Mask};
+use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
 /// Most rows of taps.
@@ -27,9 +27,7 @@ const MAX_TAP_ROWS: usize = 16;
 #[derive(Clone, Debug)]
 struct Group {
     channels: Range<usize>,
-    /// Leading channels that are open under the centre tap of a mask.
-    open: usize,
-    /// Rows of weights: all taps above, those on the left, the open channels.
+    /// Rows of weights, which are the open ones: all taps before the centre, and the open channels of the centre.
     k: usize,
     /// Where its panels begin.
     at: usize,
@@ -69,17 +67,14 @@ impl WindowConv {
         if geom.kh > MAX_TAP_ROWS {
             return Err(format!("its kernel has {} rows; windows take {MAX_TAP_ROWS}", geom.kh));
         }
-        let (ci, cj) = (geom.kh / 2, geom.kw / 2);
         let (mut groups, mut at): (Vec<Group>, usize) = (vec![], 0);
-        let open = |co| geom.open_channels(ci, cj, co);
-        let begins = |co: &usize| *co == 0 || (geom.mask != Mask::None && open(*co) != open(co - 1));
+        let begins = |co: &usize| *co == 0 || geom.open_prefix(*co) != geom.open_prefix(co - 1);
         let starts: Vec<usize> = (0..geom.cout).filter(begins).chain([geom.cout]).collect();
         for bounds in starts.windows(2) {
-            let (channels, open) = (bounds[0]..bounds[1], open(bounds[0]));
-            let taps = if geom.mask == Mask::None { geom.kh * geom.kw } else { ci * geom.kw + cj };
-            let k = taps * geom.cin + if geom.mask == Mask::None { 0 } else { open };
-            at += k * channels.len().next_multiple_of(MAX_WIDTH);
-            groups.push(Group { k, open, at: at - k * channels.len().next_multiple_of(MAX_WIDTH), channels });
+            let (channels, k) = (bounds[0]..bounds[1], geom.open_prefix(bounds[0]));
+            let len = k * channels.len().next_multiple_of(MAX_WIDTH);
+            groups.push(Group { k, at, channels });
+            at += len;
         }
         let by_taps = Scatter::choose(&Gather::new(&geom, Direction::Forward, true)).is_some();
         let (first, into) = ([-(geom.pad[1] as isize); MAX_TAP_ROWS], (geom.cout, false));
@@ -154,8 +149,8 @@ impl WindowConv {
     /// The rows of taps that are open and, for an output row, inside the image.
     fn tap_rows(&self, row: usize) -> Range<usize> {
         let g = &self.geom;
-        let open = if g.mask == Mask::None { g.kh } else { g.kh / 2 + 1 };
-        inside(row * g.stride[0], g.pad[0], g.h, open)
+        let open_rows = if g.is_masked() { g.centre()[0] + 1 } else { g.kh };
+        inside(row * g.stride[0], g.pad[0], g.h, open_rows)
     }
 
     /// The taps of row `i` that are, for an output column, inside the image.
@@ -168,7 +163,8 @@ impl WindowConv {
     fn open(&self, i: usize, columns: &Range<usize>, group: &Group) -> Range<usize> {
         let g = &self.geom;
         let (start, end) = (columns.start * g.cin, columns.end * g.cin);
-        let open = if g.mask != Mask::None && i == g.kh / 2 { g.kw / 2 * g.cin + group.open } else { g.kw * g.cin };
+        // The open weights of the group are the first `k`, over all rows of taps.
+        let open = group.k.saturating_sub(i * g.kw * g.cin);
         start..end.min(open).max(start)
     }
 }
