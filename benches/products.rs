@@ -1,9 +1,10 @@
 //! The CPU products on the shapes of the workloads: `cargo bench --bench products [-- FILTER...]`.
 //!
-//! Every case takes turns on several sets of buffers, 64 MiB or more together where they are large, so that no cache keeps
-//! what a training step would have driven out. Useful FLOPs only: closed taps of masks do not count.
-//! On a busy machine set `PIXTAPE_CPU_TIME=1`: one thread, timed by the CPU time that it got (Linux).
-//! Environment: `PIXTAPE_THREADS` (default: all cores), `PIXTAPE_ISA` (`avx512`, `avx2`, `portable`; default: the best).
+//! Every case takes turns on several sets of buffers, 64 MiB or more together where they are large, so that
+//! no cache keeps what a training step would have driven out. Useful FLOPs only: closed taps of masks do not
+//! count. On a busy machine set `PIXTAPE_CPU_TIME=1`: one thread, timed by the CPU time that it got (Linux).
+//! Environment: `PIXTAPE_THREADS` (default: all cores), `PIXTAPE_ISA` (`avx512`, `avx2`, `portable`;
+//! default: the best).
 
 use pixtape::backend::cpu::product::{self, Gemm, Isa};
 use pixtape::tape::geometry::{ConvGeom, Mask};

@@ -1,7 +1,7 @@
 //! A gradient is recorded arithmetic like any other, so it can be differentiated again.
 //!
-//! Records y = sum(tanh(x)^2), its gradient, and the gradient of the gradient's sum, runs all three as one plan on the
-//! processor, and compares both derivatives with their closed forms.
+//! Records y = sum(tanh(x)^2), its gradient, and the gradient of the gradient's sum, runs all three as one
+//! plan on the processor, and compares both derivatives with their closed forms.
 //!
 //!     cargo run --release --no-default-features --example second_derivative
 
@@ -16,7 +16,8 @@ fn main() -> pixtape::Result<()> {
     let x = t.input("x", Meta::f32([N]));
     let y = t.sum(t.square(t.tanh(x)));
     let first = t.grad(y, &[x])[0];
-    // Each element of `first` depends on its own x only, so the gradient of its sum is the second derivative.
+    // Each element of `first` depends on its own x only, so the gradient of its sum is the second
+    // derivative.
     let second = t.grad(t.sum(first), &[x])[0];
     t.output("first", first);
     t.output("second", second);

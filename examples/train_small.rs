@@ -1,7 +1,7 @@
 //! A small network learns to tell the ten built-in digits apart: 784 pixels, 64 hidden units, 10 classes.
 //!
-//! A training step is one plan: forward pass, loss, backward pass and Adam. It is compiled once and replayed for each
-//! batch. A second plan computes the scores of the classes for the images of the test split.
+//! A training step is one plan: forward pass, loss, backward pass and Adam. It is compiled once and replayed
+//! for each batch. A second plan computes the scores of the classes for the images of the test split.
 //!
 //!     cargo run --release --no-default-features --example train_small
 

@@ -1,9 +1,11 @@
-//! The configuration of a training run: complete, re-runnable, written as `config.toml` and into every checkpoint.
+//! The configuration of a training run: complete, re-runnable, written as `config.toml` and into every
+//! checkpoint.
 //!
-//! A configuration starts as a preset ([`preset`]), or as the default of a network ([`default_of`]), and is changed key by
-//! key, by a TOML file or by `--set key=value`. A key that the network does not have is an error that names the nearest
-//! one. What a model computes follows from the key `network` and the other keys, never from the preset's name. Paths are
-//! not part of a configuration: what is trained depends on the data set's name, not on where its files are.
+//! A configuration starts as a preset ([`preset`]), or as the default of a network ([`default_of`]), and is
+//! changed key by key, by a TOML file or by `--set key=value`. A key that the network does not have is an
+//! error that names the nearest one. What a model computes follows from the key `network` and the other
+//! keys, never from the preset's name. Paths are not part of a configuration: what is trained depends on the
+//! data set's name, not on where its files are.
 
 mod edit;
 mod network;
@@ -195,12 +197,13 @@ pub enum ScheduleKind {
     Linear,
 }
 
-/// Sizes and conditions of the model. Each network has those that it knows; the others are absent and cannot be set.
+/// Sizes and conditions of the model. Each network has those that it knows; the others are absent and cannot
+/// be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Channels of the widest feature map that the image meets first (autoencoders, adversarial networks: the base
-    /// that the other layers are multiples of).
+    /// Channels of the widest feature map that the image meets first (autoencoders, adversarial networks:
+    /// the base that the other layers are multiples of).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
     /// Hidden units of a fully connected layer, or the `h` of PixelCNN and PixelRNN.
@@ -215,8 +218,8 @@ pub struct ModelConfig {
     /// Columns that the kernels of gated layers span, the first layer's excepted; odd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<usize>,
-    /// Directions of a diagonal scan: 2 is from the left and from the right, 1 is from the left alone, which leaves the
-    /// pixels to the upper right unseen.
+    /// Directions of a diagonal scan: 2 is from the left and from the right, 1 is from the left alone, which
+    /// leaves the pixels to the upper right unseen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directions: Option<usize>,
     /// Channels of the 1x1 convolutions before the output.
@@ -243,7 +246,8 @@ pub struct ModelConfig {
     /// Levels that a colour of a pixel can take: 2 is binary, 256 is a byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub levels: Option<usize>,
-    /// How many values of an observation, the last ones, are actions: they are given, and the model predicts the others.
+    /// How many values of an observation, the last ones, are actions: they are given, and the model predicts
+    /// the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actions: Option<usize>,
     /// Distribution of the values of an observation that are predicted.
@@ -252,7 +256,8 @@ pub struct ModelConfig {
 }
 
 impl Config {
-    /// What a run of this configuration is called: the preset's name, or the network's where there is no preset.
+    /// What a run of this configuration is called: the preset's name, or the network's where there is no
+    /// preset.
     pub fn name(&self) -> &str {
         self.preset.as_deref().unwrap_or(self.network.name())
     }

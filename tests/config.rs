@@ -53,7 +53,8 @@ fn files_of_the_previous_version_are_read() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("preset") && !text.contains("network"), "{name}");
         let config = Config::from_toml(&text, &path).unwrap();
-        // `pixtape train PRESET --steps 2 --seed 3 --device cpu` wrote them. All else is the preset's, keys that are new too.
+        // `pixtape train PRESET --steps 2 --seed 3 --device cpu` wrote them. All else is the preset's, keys
+        // that are new too.
         let (steps, device) = (Some(2), "cpu".to_string());
         assert_eq!(config, Config { seed: 3, steps, epochs: None, device, ..preset(name).unwrap() });
     }

@@ -99,7 +99,8 @@ fn binarized_mnist() {
     }
 }
 
-/// The publisher's fixed sample and ours differ, but both are Bernoulli samples of the same MNIST test images.
+/// The publisher's fixed sample and ours differ, but both are Bernoulli samples of the same MNIST test
+/// images.
 #[test]
 fn our_static_binarisation_is_as_bright_as_the_published_one() {
     let Some(folder) = real_data("our_static_binarisation_is_as_bright_as_the_published_one") else { return };

@@ -79,7 +79,8 @@ fn is_of_path(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_./-".contains(c)
 }
 
-/// The words of a line that could be paths: maximal runs of their characters, without a full stop at the end.
+/// The words of a line that could be paths: maximal runs of their characters, without a full stop at the
+/// end.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c| !is_of_path(c)).map(|word| word.trim_end_matches('.'))
 }

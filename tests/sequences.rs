@@ -1,5 +1,5 @@
-//! Sequence models: their likelihood is a distribution, going step by step is the same as reading a whole sequence, and what is
-//! planned in a model is what the model would do.
+//! Sequence models: their likelihood is a distribution, going step by step is the same as reading a whole
+//! sequence, and what is planned in a model is what the model would do.
 
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
 use pixtape::config::{Distribution, preset};

@@ -1,4 +1,5 @@
-//! Every shader, validated and translated by naga to what Vulkan, Metal and DX12 take, without a graphics card.
+//! Every shader, validated and translated by naga to what Vulkan, Metal and DX12 take, without a graphics
+//! card.
 
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -67,7 +68,8 @@ fn spirv_is_valid_to_the_validator_of_khronos() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // The version that wgpu asks for where a driver has Vulkan 1.1; the tools of older systems know no later one than 1.3.
+    // The version that wgpu asks for where a driver has Vulkan 1.1; the tools of older systems know no later
+    // one than 1.3.
     let options = spv::Options { lang_version: (1, 3), ..Default::default() };
     for shader in Shader::ALL {
         let module = parse(shader);

@@ -11,11 +11,12 @@ use toml::{Table, Value};
 const LENGTHS: [(&str, &str); 2] = [("steps", "epochs"), ("epochs", "steps")];
 
 impl Config {
-    /// Reads a configuration from TOML: `preset` or `network`, and whatever differs from it. `path` is where the text came
-    /// from, for the message.
+    /// Reads a configuration from TOML: `preset` or `network`, and whatever differs from it. `path` is where
+    /// the text came from, for the message.
     ///
     /// # Errors
-    /// [`Error::File`] with the line, for text that is not TOML, an unknown preset, network or key, a wrong type or value.
+    /// [`Error::File`] with the line, for text that is not TOML, an unknown preset, network or key, a wrong
+    /// type or value.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
         let refuse = |line: Option<usize>, reason: String| {
             let place = line.map_or(String::new(), |line| format!("line {line}: "));
@@ -83,8 +84,8 @@ impl Config {
         self.check().map_err(|reason| Error::Usage(format!("{reason}; correct it and run the command again")))
     }
 
-    /// Every key that this configuration's network has, dotted and sorted, with its present value. Of `steps` and
-    /// `epochs` the absent one is there as 0.
+    /// Every key that this configuration's network has, dotted and sorted, with its present value. Of
+    /// `steps` and `epochs` the absent one is there as 0.
     pub fn known_keys(&self) -> BTreeMap<String, Value> {
         let mut leaves = Vec::new();
         collect_leaves("", self.to_table(), &mut leaves);

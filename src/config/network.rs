@@ -1,4 +1,5 @@
-//! The networks by name. What a model computes follows from its network and from the other keys of its configuration.
+//! The networks by name. What a model computes follows from its network and from the other keys of its
+//! configuration.
 
 use crate::data::Reduction;
 use serde::{Deserialize, Serialize};

@@ -19,7 +19,8 @@ pub struct Preset {
     config: fn() -> Config,
 }
 
-/// The presets in the order in which they are listed. The first one with a network is what that network's name stands for.
+/// The presets in the order in which they are listed. The first one with a network is what that network's
+/// name stands for.
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "autoencoder-mnist",
@@ -70,8 +71,8 @@ pub const PRESETS: &[Preset] = &[
                 reduced: Some(ReducedImage::None),
                 ..photographs()
             },
-            // With 16 images a step a constant rate leaves the last steps to chance: 4.6 bits per dimension in training,
-            // 4.8 on test images.
+            // With 16 images a step a constant rate leaves the last steps to chance: 4.6 bits per dimension
+            // in training, 4.8 on test images.
             schedule: Schedule { kind: ScheduleKind::Cosine, warmup_steps: 0, final_lr: 0.0 },
             ..on_photographs(NetworkKind::PixelCnn)
         },
@@ -249,10 +250,11 @@ pub fn named(name: &str) -> Result<Config> {
     })
 }
 
-/// The configuration that a file starts from: that of its preset, or else that of its network. Before the key `network`
-/// existed, a configuration said what it is by its preset alone; files and checkpoints of that time hold neither that key
-/// nor others that the preset's name stood for (`model.reduced`, `model.actions`, `model.distribution`, the image of a
-/// `dcgan`). They keep their meaning, because these keys come from the preset here.
+/// The configuration that a file starts from: that of its preset, or else that of its network. Before the
+/// key `network` existed, a configuration said what it is by its preset alone; files and checkpoints of that
+/// time hold neither that key nor others that the preset's name stood for (`model.reduced`, `model.actions`,
+/// `model.distribution`, the image of a `dcgan`). They keep their meaning, because these keys come from the
+/// preset here.
 ///
 /// # Errors
 /// The key that is wrong, and what is wrong with it.
@@ -337,7 +339,8 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
 
 /// Variational autoencoders read binarised digits: then their bound is a likelihood of the data.
 fn variational(network: NetworkKind) -> Config {
-    // Without the warm-up some seeds leave latents unused for good: test bounds of -99.5 and -96.5 for two seeds.
+    // Without the warm-up some seeds leave latents unused for good: test bounds of -99.5 and -96.5 for two
+    // seeds.
     Config { binarize: Binarize::Static, kl_warmup: Some(400), ..base(network, "binarized-mnist", 128, 20) }
 }
 

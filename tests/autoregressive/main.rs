@@ -1,4 +1,5 @@
-//! What every autoregressive model must hold to: its likelihood is a distribution, and no output sees what comes later.
+//! What every autoregressive model must hold to: its likelihood is a distribution, and no output sees what
+//! comes later.
 
 mod causality;
 mod likelihoods;
@@ -17,8 +18,8 @@ fn set(config: &mut Config, key: &str, value: usize) {
     }
 }
 
-/// Every autoregressive preset, small, for images of this size and so many levels; class-conditional ones twice, without
-/// classes, and with three and a wider kernel.
+/// Every autoregressive preset, small, for images of this size and so many levels; class-conditional ones
+/// twice, without classes, and with three and a wider kernel.
 fn models([height, width, colours]: [usize; 3], levels: usize) -> Vec<Model> {
     let mut all = vec![];
     let is_autoregressive =

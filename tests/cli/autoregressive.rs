@@ -1,4 +1,5 @@
-//! What only autoregressive models can do: draw by class, give back colour and detail, prove that they are causal.
+//! What only autoregressive models can do: draw by class, give back colour and detail, prove that they are
+//! causal.
 
 use super::{Place, draw_colour_folder, is_png, tiny};
 

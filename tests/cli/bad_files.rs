@@ -1,5 +1,5 @@
-//! Checkpoints, configurations and folders that are damaged, foreign or cannot be written: one sentence, and what was
-//! saved before is untouched.
+//! Checkpoints, configurations and folders that are damaged, foreign or cannot be written: one sentence, and
+//! what was saved before is untouched.
 
 use super::{Place, refusal, tiny};
 use std::path::Path;
@@ -140,7 +140,8 @@ fn a_full_disk() {
     place.refused(1, "sample run --out /dev/full", &["/dev/full", "free some disk space"]);
     place.refused(1, "export run /dev/full", &["/dev/full", "free some disk space"]);
     assert!(!Path::new("/dev/full").is_file());
-    // A checkpoint that stops short: the limit is far below its size, and above that of the small files beside it.
+    // A checkpoint that stops short: the limit is far below its size, and above that of the small files
+    // beside it.
     let before = place.bytes(LAST);
     assert!(before.len() > 100_000);
     let program = env!("CARGO_BIN_EXE_pixtape");

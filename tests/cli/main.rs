@@ -1,4 +1,5 @@
-//! The command line as a person uses it: what it does, what it refuses and how, and that no kill loses a run.
+//! The command line as a person uses it: what it does, what it refuses and how, and that no kill loses a
+//! run.
 
 mod autoregressive;
 mod bad_data;
@@ -22,7 +23,8 @@ const TINY: [(&str, &str); 18] = [
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
     ("pixelcnn-mnist", "--set model.hidden=2 --set model.blocks=1 --set model.head=4"),
-    // A rate that falls towards the last step depends on which that is, and so on whether training was prolonged.
+    // A rate that falls towards the last step depends on which that is, and so on whether training was
+    // prolonged.
     ("pixelcnn-cifar", "--set schedule.kind=constant --set model.hidden=3 --set model.blocks=1 --set model.head=6"),
     ("gated-pixelcnn-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4 --set model.classes=10"),
     ("row-lstm-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4"),

@@ -27,8 +27,8 @@ fn saved(run: &Path) -> u32 {
     names.filter_map(step).max().unwrap_or(0)
 }
 
-/// Kills a run ten times, some of them while it starts, some after it got on by a random number of checkpoints, and
-/// resumes it until it is done.
+/// Kills a run ten times, some of them while it starts, some after it got on by a random number of
+/// checkpoints, and resumes it until it is done.
 fn killed_and_resumed(place: &Place, train: &str, seed: u32) {
     let run = place.path("killed");
     for kill in 0..10 {

@@ -19,8 +19,8 @@ pub fn truth_of(problem: &Problem, given: &Given) -> Vec<Vec<f64>> {
     problem.results.iter().map(|(_, v)| truth.value(*v).to_vec()).collect()
 }
 
-/// Runs `test` on every case that can be differentiated `order` times and whose name contains `PIXTAPE_CASES` (if it is
-/// set), and fails with all complaints at once.
+/// Runs `test` on every case that can be differentiated `order` times and whose name contains
+/// `PIXTAPE_CASES` (if it is set), and fails with all complaints at once.
 pub fn for_each_case(order: Order, mut test: impl FnMut(&Case) -> Result<(), String>) {
     let filter: Vec<String> = std::env::var("PIXTAPE_CASES").into_iter().collect();
     let (mut ran, mut complaints) = (0, vec![]);

@@ -1,4 +1,5 @@
-//! Every kernel file becomes machine code for every architecture, with the registers, spills and shared memory of a committed table.
+//! Every kernel file becomes machine code for every architecture, with the registers, spills and shared
+//! memory of a committed table.
 
 use crate::stand_in::{nvrtc, root};
 use pixtape::backend::cuda::kernels::{FILES, HEADERS, OPTIONS};
@@ -42,8 +43,9 @@ fn resources(log: &str) -> BTreeMap<String, Resources> {
     all
 }
 
-/// Whether two entries are equal but for registers, which may differ by a factor of two: the compiler chooses among schedules by
-/// chance (one kernel took 72 and 95 registers in one process). Spills and shared memory are exact.
+/// Whether two entries are equal but for registers, which may differ by a factor of two: the compiler
+/// chooses among schedules by chance (one kernel took 72 and 95 registers in one process). Spills and shared
+/// memory are exact.
 fn agrees(now: &str, then: &str) -> bool {
     let Some(((now, rest), (then, rest_then))) = now.split_once('/').zip(then.split_once('/')) else {
         return now == then;

@@ -2,7 +2,8 @@
 
 use crate::stand_in::{Build, Change, StandIn, text};
 
-/// Runs the check of `op` with a changed kernel file and expects it to fail with `complaint` in what it prints.
+/// Runs the check of `op` with a changed kernel file and expects it to fail with `complaint` in what it
+/// prints.
 #[track_caller]
 fn is_found(build: Build, (file, op): (&str, &str), change: Change, complaint: &str) {
     let Some(stand_in) = StandIn::changed(build, &[file], &[change]) else { return };

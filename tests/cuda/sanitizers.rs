@@ -1,5 +1,5 @@
-//! The whole check under the sanitizers: no access outside of what a kernel was given, no undefined arithmetic, no order between
-//! threads that only happens to be right.
+//! The whole check under the sanitizers: no access outside of what a kernel was given, no undefined
+//! arithmetic, no order between threads that only happens to be right.
 
 use crate::stand_in::{Build, StandIn, text};
 

@@ -1,11 +1,13 @@
-// CUDA C++ as g++ sees it: the unmodified kernels compile against this header as C++17 and run on the CPU (x86-64 Linux).
+// CUDA C++ as g++ sees it: the unmodified kernels compile against this header as C++17 and run on the CPU
+// (x86-64 Linux).
 //
-// Every CUDA thread of a block is a fiber on one OS thread, so a barrier is a switch and an order of threads can be chosen; see
-// threads.cpp. driver.cpp puts a stand-in libcuda.so.1 over it, so that the unmodified host code runs too.
+// Every CUDA thread of a block is a fiber on one OS thread, so a barrier is a switch and an order of threads
+// can be chosen; see threads.cpp. driver.cpp puts a stand-in libcuda.so.1 over it, so that the unmodified
+// host code runs too.
 //
-// Modelled: barriers (and who misses one), shuffles of whole warps, shared memory that holds NaN until it is written,
-// asynchronous copies that arrive no earlier than at their wait. Not modelled: other warp functions, clusters, tensor cores.
-// Times mean nothing.
+// Modelled: barriers (and who misses one), shuffles of whole warps, shared memory that holds NaN until it is
+// written, asynchronous copies that arrive no earlier than at their wait. Not modelled: other warp
+// functions, clusters, tensor cores. Times mean nothing.
 #pragma once
 #include <cmath>
 #include <cstdint>

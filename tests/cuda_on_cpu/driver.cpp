@@ -1,15 +1,19 @@
-// A stand-in libcuda.so.1: the part of the CUDA driver that the CUDA backend calls, over the fibers of threads.cpp.
+// A stand-in libcuda.so.1: the part of the CUDA driver that the CUDA backend calls, over the fibers of
+// threads.cpp.
 //
-// A module's image is not looked at: kernels come from the library that CUDA_ON_CPU_KERNELS names. What is enqueued in a stream runs
-// when somebody waits for the stream or for an event, and no earlier: what the host forgets to wait for is not there yet, and
-// pinned memory that it overwrites too early is overwritten. A capture records and runs nothing.
+// A module's image is not looked at: kernels come from the library that CUDA_ON_CPU_KERNELS names. What is
+// enqueued in a stream runs when somebody waits for the stream or for an event, and no earlier: what the
+// host forgets to wait for is not there yet, and pinned memory that it overwrites too early is overwritten.
+// A capture records and runs nothing.
 //
-// Refused as a card refuses it: a call from a thread in which the context is not current; memory, modules or waiting while a capture is
-// under way; more shared memory than the function was last given; a time between events that have not passed.
+// Refused as a card refuses it: a call from a thread in which the context is not current; memory, modules or
+// waiting while a capture is under way; more shared memory than the function was last given; a time between
+// events that have not passed.
 //
-// Failures on demand: CUDA_ON_CPU_DRIVER (version of the driver), CUDA_ON_CPU_DEVICES (cards), CUDA_ON_CPU_MEMORY (bytes in all),
-// CUDA_ON_CPU_FAULT (so many launches, then an illegal address). Other cards: CUDA_ON_CPU_SHARED (bytes a block may ask for),
-// CUDA_ON_CPU_PROCESSORS (multiprocessors, by which tiles are chosen).
+// Failures on demand: CUDA_ON_CPU_DRIVER (version of the driver), CUDA_ON_CPU_DEVICES (cards),
+// CUDA_ON_CPU_MEMORY (bytes in all), CUDA_ON_CPU_FAULT (so many launches, then an illegal address). Other
+// cards: CUDA_ON_CPU_SHARED (bytes a block may ask for), CUDA_ON_CPU_PROCESSORS (multiprocessors, by which
+// tiles are chosen).
 #include "threads.h"
 #include <chrono>
 #include <cstdio>
@@ -150,7 +154,8 @@ API cuMemAlloc_v2(Address* address, size_t bytes) {
     if (sticky) return sticky;
     if (allocated + bytes > (size_t)number("CUDA_ON_CPU_MEMORY", 1l << 34)) return OUT_OF_MEMORY;
 #ifdef WITH_ASAN
-    // Exactly as long as it was asked for: AddressSanitizer watches both ends. 0xff makes NaN of what was never written.
+    // Exactly as long as it was asked for: AddressSanitizer watches both ends. 0xff makes NaN of what was
+    // never written.
     void* at = malloc(bytes);
     memset(at, 0xff, bytes);
 #else

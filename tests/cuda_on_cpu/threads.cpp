@@ -1,10 +1,12 @@
 // Threads of a CUDA block as fibers on one OS thread.
 //
-// Built without -fsanitize=thread even where the kernels are built with it: ThreadSanitizer then sees the kernels' accesses alone,
-// each CUDA thread as a fiber of its own, with barriers and shuffles as the only order between them. It finds the barrier that is
-// missing although every schedule happens to give the right numbers.
+// Built without -fsanitize=thread even where the kernels are built with it: ThreadSanitizer then sees the
+// kernels' accesses alone, each CUDA thread as a fiber of its own, with barriers and shuffles as the only
+// order between them. It finds the barrier that is missing although every schedule happens to give the right
+// numbers.
 //
-// CUDA_ON_CPU_ORDER: forward (default), reverse or random order of the threads between barriers; CUDA_ON_CPU_SEED for the last.
+// CUDA_ON_CPU_ORDER: forward (default), reverse or random order of the threads between barriers;
+// CUDA_ON_CPU_SEED for the last.
 #include "threads.h"
 #include <algorithm>
 #include <atomic>
@@ -23,7 +25,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-// `extern __shared__ float shared[]` of the kernels. Here and not in their library, so that it is not filled with NaN before every block.
+// `extern __shared__ float shared[]` of the kernels. Here and not in their library, so that it is not filled
+// with NaN before every block.
 alignas(1024) thread_local unsigned char shared[cuda_on_cpu::MOST_SHARED];
 
 namespace cuda_on_cpu {
@@ -81,7 +84,8 @@ struct Block {
     size_t hub_size;
     std::mt19937 random;
     unsigned generation;  // of the barrier
-    // By generation, so that a thread that has gone on to the next barrier gives nothing to those still behind this one.
+    // By generation, so that a thread that has gone on to the next barrier gives nothing to those still
+    // behind this one.
     char barrier_tags[2];
 };
 thread_local Block block;
@@ -248,7 +252,8 @@ void run_block(unsigned threads) {
     acquire(&end_tag);
 }
 
-// NaN in what the block may use of the dynamic shared memory; behind it a fault where AddressSanitizer looks.
+// NaN in what the block may use of the dynamic shared memory; behind it a fault where AddressSanitizer
+// looks.
 void prepare_shared(size_t bytes) {
 #ifdef WITH_ASAN
     __asan_unpoison_memory_region(shared, MOST_SHARED);

@@ -1,4 +1,5 @@
-//! Adapters by number and name, what is said where there is none or it cannot do what is asked, and what it can do at best.
+//! Adapters by number and name, what is said where there is none or it cannot do what is asked, and what it
+//! can do at best.
 
 use crate::wgpu;
 use pixtape::shape::Meta;
