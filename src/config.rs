@@ -43,9 +43,9 @@ pub struct Config {
     pub data: String,
     /// How grey values become zeros and ones.
     pub binarize: Binarize,
-    /// Images a training step.
+    /// Images per training step.
     pub batch: usize,
-    /// Training steps in total. Exactly one of `steps` and `epochs` is there.
+    /// Training steps in total. Exactly one of `steps` and `epochs` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
     /// Passes over the training images in total.
@@ -57,9 +57,9 @@ pub struct Config {
     pub device: String,
     /// Precision of the operands of matrix products and convolutions.
     pub precision: Precision,
-    /// Largest norm of all gradients together; 0 is no clipping.
+    /// The largest common norm of all gradients; 0 means no clipping.
     pub clip_norm: f64,
-    /// Decay of the moving average of the parameters, a step; 0 is no average.
+    /// Decay of the moving average of the weights, per step; 0 means no average.
     pub ema: f64,
     /// Steps from one checkpoint to the next; 0 saves the last step only.
     pub checkpoint_every: u32,
@@ -70,10 +70,10 @@ pub struct Config {
     /// Steps over which the weight of the KL term rises from 0 to 1 (variational autoencoders).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_warmup: Option<u32>,
-    /// What generator and critic play for (adversarial networks).
+    /// The objective (adversarial networks).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
-    /// Steps of the critic for one of the generator (adversarial networks).
+    /// Steps of the critic per step of the generator (adversarial networks).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critic_steps: Option<u32>,
     /// Bound on every weight of the critic, for `wgan` (adversarial networks).
@@ -95,7 +95,7 @@ pub struct Config {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Precision {
-    /// What is best on a device: f32 everywhere so far.
+    /// The best precision of a device: f32 everywhere.
     Auto,
     /// 32-bit floats.
     F32,
@@ -105,7 +105,7 @@ pub enum Precision {
     Bf16,
 }
 
-/// What generator and critic of an adversarial network play for.
+/// The objective of the generator and the critic of an adversarial network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -237,7 +237,7 @@ pub struct ModelConfig {
     /// Channels of an image: 1 is grey, 3 is RGB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub colours: Option<usize>,
-    /// Classes that the model is conditional on; 0 is no such condition.
+    /// Number of classes that the model is conditional on; 0 means no such condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
     /// The reduced image that the model is conditional on.
@@ -246,8 +246,8 @@ pub struct ModelConfig {
     /// Levels that a colour of a pixel can take: 2 is binary, 256 is a byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub levels: Option<usize>,
-    /// How many values of an observation, the last ones, are actions: they are given, and the model predicts
-    /// the others.
+    /// How many values of an observation are actions. They are the last ones; the model is given them and
+    /// predicts the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actions: Option<usize>,
     /// Distribution of the values of an observation that are predicted.
@@ -256,8 +256,7 @@ pub struct ModelConfig {
 }
 
 impl Config {
-    /// What a run of this configuration is called: the preset's name, or the network's where there is no
-    /// preset.
+    /// The name of a run of this configuration: the preset's name, or the network's if there is no preset.
     pub fn name(&self) -> &str {
         self.preset.as_deref().unwrap_or(self.network.name())
     }

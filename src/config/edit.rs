@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-/// The two ways of saying how long to train; setting one takes the other away.
+/// The two ways to say how long to train. Setting one removes the other.
 const LENGTHS: [(&str, &str); 2] = [("steps", "epochs"), ("epochs", "steps")];
 
 impl Config {
@@ -15,8 +15,8 @@ impl Config {
     /// the text came from, for the message.
     ///
     /// # Errors
-    /// [`Error::File`] with the line, for text that is not TOML, an unknown preset, network or key, a wrong
-    /// type or value.
+    /// [`Error::File`] with the line, if the text is not TOML, or has an unknown preset, network or key, or
+    /// a wrong type or value.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
         let refuse = |line: Option<usize>, reason: String| {
             let place = line.map_or(String::new(), |line| format!("line {line}: "));
@@ -67,7 +67,7 @@ impl Config {
             Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
             _ => None,
         };
-        // What does not parse stays a text, which `assign` refuses with the type that it wants.
+        // A value that does not parse stays a text, which `assign` refuses with the type that it needs.
         let value = value.unwrap_or_else(|| Value::String(text.to_string()));
         let mut changed = self.clone();
         changed.assign(key, value).map_err(usage)?;
@@ -84,8 +84,8 @@ impl Config {
         self.check().map_err(|reason| Error::Usage(format!("{reason}; correct it and run the command again")))
     }
 
-    /// Every key that this configuration's network has, dotted and sorted, with its present value. Of
-    /// `steps` and `epochs` the absent one is there as 0.
+    /// Every key that this configuration's network has, dotted and sorted, with its current value. The one
+    /// of `steps` and `epochs` that is not set is listed as 0.
     pub fn known_keys(&self) -> BTreeMap<String, Value> {
         let mut leaves = Vec::new();
         collect_leaves("", self.to_table(), &mut leaves);
@@ -100,7 +100,7 @@ impl Config {
         Table::try_from(self).expect("every field is a TOML value")
     }
 
-    /// Sets one key, without looking at ranges.
+    /// Sets one key without checking its range.
     fn assign(&mut self, key: &str, value: Value) -> Result<(), String> {
         let known = self.known_keys();
         if matches!(key, "preset" | "network") {
@@ -132,7 +132,7 @@ impl Config {
     }
 }
 
-/// The value, where its type fits that of the present one; whole numbers are numbers.
+/// The value, if its type fits that of the current one. A whole number is accepted as a number.
 fn fitting(key: &str, present: &Value, value: Value) -> Result<Value, String> {
     let wanted = match (present, &value) {
         (Value::Integer(_), Value::Integer(number)) if *number < 0 => "a whole number of at least 0",
@@ -149,7 +149,7 @@ fn fitting(key: &str, present: &Value, value: Value) -> Result<Value, String> {
 /// The clause about a key that the configuration called `name` does not have.
 fn unknown_key<'a>(key: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
     let known: Vec<&str> = known.map(String::as_str).collect();
-    // Somebody who writes `lr` means `optimizer.lr`.
+    // `lr` probably means `optimizer.lr`.
     let likeness = |candidate: &str| {
         let leaf = candidate.rsplit('.').next().unwrap_or(candidate);
         strsim::jaro_winkler(candidate, key).max(strsim::jaro_winkler(leaf, key))
@@ -169,7 +169,7 @@ fn collect_leaves(prefix: &str, table: Table, leaves: &mut Vec<(String, Value)>)
     }
 }
 
-/// The lines on which dotted keys stand.
+/// The line of each dotted key.
 fn collect_lines(text: &str, prefix: &str, table: &DeTable, lines: &mut BTreeMap<String, usize>) {
     for (name, value) in table.iter() {
         let key = format!("{prefix}{}", name.get_ref());

@@ -5,7 +5,7 @@ use crate::data::Reduction;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What kind of network a model is.
+/// The network of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "&'static str")]
 pub enum NetworkKind {
@@ -100,7 +100,7 @@ pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReducedImage {
-    /// None: the model draws images from nothing.
+    /// The model is given no image.
     None,
     /// The grey image: the model draws its colours.
     Grey,
@@ -123,8 +123,8 @@ impl ReducedImage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Distribution {
-    /// 0 or 1.
+    /// Bernoulli: 0 or 1.
     Bernoulli,
-    /// Any number, with a mean and a variance.
+    /// Normal, with a mean and a variance.
     Normal,
 }

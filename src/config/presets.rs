@@ -15,12 +15,11 @@ pub struct Preset {
     pub name: &'static str,
     /// What it is, in one line.
     pub description: &'static str,
-    /// The configuration, as yet without the preset's name.
+    /// The configuration without the preset's name.
     config: fn() -> Config,
 }
 
-/// The presets in the order in which they are listed. The first one with a network is what that network's
-/// name stands for.
+/// The presets in the order in which they are listed. The name of a network stands for its first preset.
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "autoencoder-mnist",
@@ -140,7 +139,7 @@ pub const PRESETS: &[Preset] = &[
         name: "colorize-cifar",
         description: "PixelCNN that gives a grey image its colours",
         config: || Config {
-            // The reduced image spares a conditional model some of its size.
+            // A conditional model can be smaller, because it is given the reduced image.
             model: ModelConfig {
                 hidden: Some(48),
                 blocks: Some(6),
@@ -354,7 +353,7 @@ fn on_photographs(network: NetworkKind) -> Config {
     base(network, "cifar-10", 16, 10)
 }
 
-/// Sequence models. The learning rate falls, because a density can be sharpened for ever.
+/// Sequence models. The learning rate falls, because a density can be sharpened without end.
 fn on_sequences(data: &str, epochs: u32) -> Config {
     let mut config = Config { clip_norm: 1.0, ..base(NetworkKind::Lstm, data, 64, epochs) };
     config.optimizer.lr = 8e-3;
