@@ -1,7 +1,8 @@
-//! A layer of one's own: squeeze-and-excitation (Hu et al. 2018), which scales each channel by what the whole image says.
+//! A layer of one's own: squeeze-and-excitation (Hu et al. 2018), which scales each channel by what the
+//! whole image says.
 //!
-//! A layer is a struct of parameters with a method that records arithmetic; its gradient follows from the tape. The
-//! example compares the gradient with respect to the input with central differences.
+//! A layer is a struct of parameters with a method that records arithmetic; its gradient follows from the
+//! tape. The example compares the gradient with respect to the input with central differences.
 //!
 //!     cargo run --release --no-default-features --example new_layer
 
@@ -18,7 +19,8 @@ struct SqueezeExcite {
 }
 
 impl SqueezeExcite {
-    /// Declares the parameters under `path`; the mean of the channels passes through `channels / ratio` units.
+    /// Declares the parameters under `path`; the mean of the channels passes through `channels / ratio`
+    /// units.
     fn new(set: &mut ParamSet, path: &str, channels: usize, ratio: usize) -> Self {
         SqueezeExcite {
             squeeze: Linear::new(set, &format!("{path}.squeeze"), channels, channels / ratio),

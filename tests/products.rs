@@ -1,4 +1,5 @@
-//! The CPU products against a truth in f64 that is as plain as it can be: five nested loops over pixels, taps, channels.
+//! The CPU products against a truth in f64 that is as plain as it can be: five nested loops over pixels,
+//! taps, channels.
 //!
 //! Everything a kernel writes is filled with NaN beforehand, scratch included.
 

@@ -1,9 +1,11 @@
-//! Which axes a sum folds and an expansion repeats, neighbouring ones merged: every device sees at most five.
+//! Which axes a sum folds and an expansion repeats, neighbouring ones merged: every device sees at most
+//! five.
 
 use crate::shape::Shape;
 
-/// A large and a small tensor between which axes are summed or repeated, with neighbouring axes of a kind merged: the
-/// large one is `[kept0, folded0, kept1, folded1, kept2]`, the small one `[kept0, kept1, kept2]`.
+/// A large and a small tensor between which axes are summed or repeated, with neighbouring axes of a kind
+/// merged: the large one is `[kept0, folded0, kept1, folded1, kept2]`, the small one
+/// `[kept0, kept1, kept2]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axes {
     pub(super) kept0: usize,

@@ -1,6 +1,6 @@
-//! The sources that follow from the lists of functions and of ops that have windows: the codes by which the kernels of GPUs
-//! know them. The files are committed, so that the folders of kernels and shaders compile by themselves; this test compares
-//! them with the lists, and writes them anew under `PIXTAPE_BLESS`.
+//! The sources that follow from the lists of functions and of ops that have windows: the codes by which the
+//! kernels of GPUs know them. The files are committed, so that the folders of kernels and shaders compile by
+//! themselves; this test compares them with the lists, and writes them anew under `PIXTAPE_BLESS`.
 
 use crate::tape::functions::{binary_functions, unary_functions};
 use crate::tape::window_op::code;

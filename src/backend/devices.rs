@@ -7,7 +7,8 @@ use std::sync::{Once, OnceLock};
 /// The names that a device can be asked for by.
 pub const DEVICES: [&str; 4] = ["auto", "cpu", "cuda", "wgpu"];
 
-/// Whether a device can be called `name`: one of [`DEVICES`], or one adapter as `wgpu:1` or `wgpu:part of its name`.
+/// Whether a device can be called `name`: one of [`DEVICES`], or one adapter as `wgpu:1` or
+/// `wgpu:part of its name`.
 pub fn is_device(name: &str) -> bool {
     DEVICES.contains(&name) || name.strip_prefix("wgpu:").is_some_and(|adapter| !adapter.is_empty())
 }
@@ -20,8 +21,8 @@ pub fn unknown_device(name: &str) -> Error {
 /// Where sentences about the choice of a device go.
 static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Sets the function that is told which device `auto` has chosen and why, and that a device is slow: each sentence once per
-/// process. Nothing is said without a listener. The first listener stays.
+/// Sets the function that is told which device `auto` has chosen and why, and that a device is slow: each
+/// sentence once per process. Nothing is said without a listener. The first listener stays.
 pub fn listen(listener: fn(&str)) {
     LISTENER.get_or_init(|| listener);
 }
@@ -32,12 +33,13 @@ fn say_once(said: &Once, sentence: &str) {
     }
 }
 
-/// Opens the device called `name`. `auto` takes an NVIDIA card, else an adapter that is hardware, else the CPU, and tells the
-/// listener which it took and why, see [`listen`]. A software adapter is used only where wgpu is asked for, with a warning.
-/// `threads` 0 takes every core.
+/// Opens the device called `name`. `auto` takes an NVIDIA card, else an adapter that is hardware, else the
+/// CPU, and tells the listener which it took and why, see [`listen`]. A software adapter is used only where
+/// wgpu is asked for, with a warning. `threads` 0 takes every core.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is none, see [`is_device`]; [`Error::Device`] for one that this build or machine lacks.
+/// [`Error::Usage`] for a name that is none, see [`is_device`]; [`Error::Device`] for one that this build or
+/// machine lacks.
 pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
     match name {
         "cpu" => open_cpu(threads),

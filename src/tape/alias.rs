@@ -7,8 +7,8 @@ use super::{Node, Var};
 pub(super) fn is_alias(node: &Node) -> bool {
     match &node.op {
         Op::Reshape(_) | Op::Detach => true,
-        // What is left is a prefix if nothing is dropped in front, and only the last of the axes that are cut has
-        // more than one entry left.
+        // What is left is a prefix if nothing is dropped in front, and only the last of the axes that are
+        // cut has more than one entry left.
         Op::Slice { before, after } => {
             let cut = after.iter().rposition(|n| *n > 0).unwrap_or(0);
             before.iter().all(|n| *n == 0) && node.outs[0].shape.padded()[..cut].iter().all(|n| *n == 1)

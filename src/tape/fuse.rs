@@ -1,9 +1,10 @@
 //! Fusion has this one home: which elementwise nodes become the epilogue of the product that feeds them.
 //!
-//! A chain starts at a product (matmul, conv, conv_dx) or a batch norm and follows the only consumer of each value
-//! through bias, residual, activation and activation gradient. The fused step runs where the last node of the chain
-//! stood, so all its operands are there; a norm, whose chain has no operands, runs where it stood itself, since its other
-//! outputs may be read before the activation. An activation is folded only if its gradient needs its output alone.
+//! A chain starts at a product (matmul, conv, conv_dx) or a batch norm and follows the only consumer of each
+//! value through bias, residual, activation and activation gradient. The fused step runs where the last node
+//! of the chain stood, so all its operands are there; a norm, whose chain has no operands, runs where it
+//! stood itself, since its other outputs may be read before the activation. An activation is folded only if
+//! its gradient needs its output alone.
 
 use super::alias::{Aliases, is_alias, is_leaf};
 use super::op::{Binary, Op, Unary};
@@ -42,8 +43,8 @@ impl Epilogue {
 
 /// The result of fusion.
 pub(super) struct Folded {
-    /// Where each step runs -> the node that it computes before its epilogue, and the node whose value it ends with.
-    /// Nodes folded away and leaves are absent.
+    /// Where each step runs -> the node that it computes before its epilogue, and the node whose value it
+    /// ends with. Nodes folded away and leaves are absent.
     pub(super) steps: HashMap<usize, (usize, usize)>,
     /// Epilogue of each root.
     pub(super) epilogues: HashMap<usize, Vec<Epilogue>>,
@@ -161,7 +162,8 @@ impl Uses {
                 continue;
             }
             for v in node.inputs.iter().map(|v| alias.resolve(*v)) {
-                // A by-product (out > 0) is read on its own; it does not stand in the way of folding output 0.
+                // A by-product (out > 0) is read on its own; it does not stand in the way of folding output
+                // 0.
                 if v.out == 0 {
                     users.entry(v.node as usize).or_default().push(index);
                 }

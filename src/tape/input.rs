@@ -2,7 +2,8 @@
 
 use crate::shape::Meta;
 
-/// What an input holds that is fed from a batch of images. Whoever feeds a plan finds its inputs by this, not by their names.
+/// What an input holds that is fed from a batch of images. Whoever feeds a plan finds its inputs by this,
+/// not by their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InputRole {
     /// Images `[n, h, w, c]`; sequences are images of one colour.

@@ -1,17 +1,19 @@
 //! Which values of a plan share memory.
 //!
-//! The whole plan is known before anything runs, so values are placed largest first: each into the smallest slot whose
-//! tenants it never meets, into a new one where there is none ("greedy by size", Pisarchyk & Lee, "Efficient memory management
-//! for deep neural net inference", 2020). A slot is thus as large as its first tenant and never grows.
+//! The whole plan is known before anything runs, so values are placed largest first: each into the smallest
+//! slot whose tenants it never meets, into a new one where there is none ("greedy by size", Pisarchyk & Lee,
+//! "Efficient memory management for deep neural net inference", 2020). A slot is thus as large as its first
+//! tenant and never grows.
 
 use super::plan::{Buffer, Fused, Operand, Plan, Slot};
 use std::ops::RangeInclusive;
 
-/// The steps between which a value must not be overwritten: from the one that writes it to the last one that reads it.
+/// The steps between which a value must not be overwritten: from the one that writes it to the last one that
+/// reads it.
 type Life = RangeInclusive<usize>;
 
-/// Gives values of a plan whose slots are one a value their final slots. A step's outputs never share with its inputs; outputs
-/// of the plan live to its end, and kept ones alone.
+/// Gives values of a plan whose slots are one a value their final slots. A step's outputs never share with
+/// its inputs; outputs of the plan live to its end, and kept ones alone.
 pub(super) fn share(plan: &mut Plan) {
     let lives = lives(plan);
     let mut order: Vec<usize> = (0..lives.len()).collect();
@@ -75,14 +77,16 @@ mod tests {
     use crate::tape::op::Unary;
     use crate::tape::plan::Plan;
 
-    /// A large value takes the place of a large one that is gone, not of a small one that would have to grow.
+    /// A large value takes the place of a large one that is gone, not of a small one that would have to
+    /// grow.
     #[test]
     fn slots_are_as_large_as_their_largest_value_and_as_few_as_lives_allow() {
         let t = Tape::new();
         let x = t.input("x", Meta::f32([8, 100]));
         let mut y = x;
         for _ in 0..6 {
-            // 800 elements, then 8, then 8, then 800 again: at most two large values meet, and small ones find the other place.
+            // 800 elements, then 8, then 8, then 800 again: at most two large values meet, and small ones
+            // find the other place.
             y = t.unary(Unary::Tanh, y);
             let narrow = t.unary(Unary::Exp, t.sum_rows(y));
             y = t.expand(t.reshape(narrow, [8, 1]), [8, 100]);

@@ -1,9 +1,10 @@
 //! When each position of a value becomes computable while an image is drawn position by position.
 //!
-//! A *position* is a pixel in one channel; those of the image x are drawn in order: rows, columns, colours. The *time* of a
-//! position is how many positions of x have to be drawn before it can be computed: 0 before anything is, `i + 1` for what
-//! depends on position `i` and on nothing later. Times are propagated through the steps of a plan exactly, tap by tap and
-//! colour group by colour group; one rule an op. All images of a batch have the same times.
+//! A *position* is a pixel in one channel; those of the image x are drawn in order: rows, columns, colours.
+//! The *time* of a position is how many positions of x have to be drawn before it can be computed: 0 before
+//! anything is, `i + 1` for what depends on position `i` and on nothing later. Times are propagated through
+//! the steps of a plan exactly, tap by tap and colour group by colour group; one rule an op. All images of a
+//! batch have the same times.
 
 use super::geometry::ConvGeom;
 use super::plan::Step;
@@ -13,7 +14,8 @@ use std::ops::Range;
 /// Times of all positions of one image of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times {
-    /// Height, width and channels as the convolutions see them; a value reshaped to rows of channels keeps them.
+    /// Height, width and channels as the convolutions see them; a value reshaped to rows of channels keeps
+    /// them.
     pub size: [usize; 3],
     /// Where runs of channels that always have equal times begin, and the number of channels.
     bounds: Vec<usize>,
@@ -27,8 +29,8 @@ impl Times {
         Times::build(size, (0..size[2]).collect(), |r, c, k| ((r * size[1] + c) * size[2] + k.start + 1) as u32)
     }
 
-    /// `at(row, column, run of channels)` of every position. `cuts` are the channels where a run may begin; runs that
-    /// turn out equal everywhere are joined.
+    /// `at(row, column, run of channels)` of every position. `cuts` are the channels where a run may begin;
+    /// runs that turn out equal everywhere are joined.
     fn build(size: [usize; 3], mut cuts: Vec<usize>, at: impl Fn(usize, usize, Range<usize>) -> u32) -> Times {
         let [h, w, channels] = size;
         cuts.extend([0, channels]);
@@ -76,8 +78,8 @@ impl Times {
 /// What a step reads: its times, or `None` where it does not depend on the image.
 pub type Read<'a> = Option<&'a Times>;
 
-/// Times of what `step` writes, from those of its inputs and of the operands of its epilogue. At least one of them depends
-/// on the image.
+/// Times of what `step` writes, from those of its inputs and of the operands of its epilogue. At least one
+/// of them depends on the image.
 ///
 /// # Errors
 /// A clause that says why windows cannot be propagated through this step.
@@ -150,7 +152,8 @@ fn gated(x: &Times) -> Times {
     })
 }
 
-/// Taps that are open and inside the image; every output channel reads a prefix of the channels under the centre tap.
+/// Taps that are open and inside the image; every output channel reads a prefix of the channels under the
+/// centre tap.
 fn conv(g: &ConvGeom, x: &Times) -> Result<Times, String> {
     if x.size != [g.h, g.w, g.cin] {
         let [h, w, c] = x.size;
@@ -220,8 +223,8 @@ struct Sweep {
     reverse: bool,
 }
 
-/// Unit `j` of `d` reads the gates `j`, `d + j`, `2d + j` and `3d + j`, all units of the states that its pixel reads, and
-/// its own cell, which is there when the state is.
+/// Unit `j` of `d` reads the gates `j`, `d + j`, `2d + j` and `3d + j`, all units of the states that its
+/// pixel reads, and its own cell, which is there when the state is.
 fn scan(z: &Times, sweep: Sweep) -> Times {
     let [h, w, gates] = z.size;
     let d = gates / 4;

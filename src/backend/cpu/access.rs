@@ -14,7 +14,8 @@ pub struct Places {
     pub scalars: *mut u32,
 }
 
-// SAFETY: the pointers are used only as `Access::new` and `Share::new` say, by the thread pool of the backend that owns the buffers.
+// SAFETY: the pointers are used only as `Access::new` and `Share::new` say, by the thread pool of the
+// backend that owns the buffers.
 unsafe impl Sync for Places {}
 
 impl Places {
@@ -40,15 +41,16 @@ pub struct Access<'a> {
     scratch_len: usize,
 }
 
-// SAFETY: see `Access::new`; the kernels share read access and split what they write among threads by slices.
+// SAFETY: see `Access::new`; the kernels share read access and split what they write among threads by
+// slices.
 unsafe impl Sync for Access<'_> {}
 // SAFETY: as above.
 unsafe impl Send for Access<'_> {}
 
 impl<'a> Access<'a> {
     /// # Safety
-    /// Every operand of `step` has a place of at least its length, alive and untouched by others for `'a`; outputs are
-    /// disjoint from inputs except where the op replaces an input in place.
+    /// Every operand of `step` has a place of at least its length, alive and untouched by others for `'a`;
+    /// outputs are disjoint from inputs except where the op replaces an input in place.
     pub unsafe fn new(step: &'a Step, places: &'a Places, scratch: *mut u32, scratch_len: usize) -> Self {
         Access { step, places, scratch, scratch_len }
     }
@@ -93,8 +95,8 @@ impl<'a> Access<'a> {
         bytemuck::cast_slice_mut(self.output(i))
     }
 
-    /// Output `o`, filled with the value of input `i`, which it replaces: the same memory where the planner has put it
-    /// there. Neither may be borrowed again.
+    /// Output `o`, filled with the value of input `i`, which it replaces: the same memory where the planner
+    /// has put it there. Neither may be borrowed again.
     pub fn replaced(&self, i: usize, o: usize) -> &'a mut [f32] {
         let (from, to) = (&self.step.inputs[i], &self.step.outputs[o]);
         let value = self.output(o);

@@ -18,8 +18,9 @@ pub enum EpilogueOp<'a> {
     ActBwd(Unary, &'a [f32]),
 }
 
-/// Applies `ops` in order to the `channels` of the pixels whose first channel is at `out + offset` for each of `offsets`;
-/// `total` is the number of channels of a pixel. Inlined, so that it is compiled for the caller's instruction set.
+/// Applies `ops` in order to the `channels` of the pixels whose first channel is at `out + offset` for each
+/// of `offsets`; `total` is the number of channels of a pixel. Inlined, so that it is compiled for the
+/// caller's instruction set.
 ///
 /// # Safety
 /// These elements of `out` are initialised and nobody else touches them.
@@ -33,8 +34,8 @@ pub(super) unsafe fn apply(ops: &[EpilogueOp], out: *mut f32, offsets: &[usize],
     let dense = channels.len() == total && last - first == (offsets.len() - 1) * total;
     let mut ops = ops.iter().peekable();
     while let Some(op) = ops.next() {
-        // A bias and the relu behind it, the most frequent pair, are one pass. The same for every function was slower than
-        // two passes, see docs/performance.md.
+        // A bias and the relu behind it, the most frequent pair, are one pass. The same for every function
+        // was slower than two passes, see docs/performance.md.
         let relu = matches!((op, ops.peek()), (EpilogueOp::Bias([_, _, ..]), Some(EpilogueOp::Act(Unary::Relu))));
         if relu {
             ops.next();

@@ -55,7 +55,8 @@ vectorized! {
     }
 }
 
-/// `dlogits = dy (softmax(logits) - onehot(target))` of each row of `k`; NaN where the target is out of range.
+/// `dlogits = dy (softmax(logits) - onehot(target))` of each row of `k`; NaN where the target is out of
+/// range.
 pub(super) fn softmax_cross_entropy_bwd(
     isa: Isa,
     k: usize,

@@ -1,7 +1,9 @@
-//! LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et al. 2000).
+//! LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et
+//! al. 2000).
 //!
-//! A sequence is independent in each row of the batch: a task takes a block of rows through all of time on its own, so
-//! threads meet once a sequence rather than once a step. The recurrent weights are packed once for all steps.
+//! A sequence is independent in each row of the batch: a task takes a block of rows through all of time on
+//! its own, so threads meet once a sequence rather than once a step. The recurrent weights are packed once
+//! for all steps.
 
 use super::product::{Isa, Panels};
 use super::vector::{chunk_rows, map, spread, vectorized};
@@ -57,7 +59,8 @@ fn step_units(gates: &mut [f32], units: Range<usize>, c: &mut [f32], h_next: &mu
 }
 
 vectorized! {
-    /// Activates the gates of some units of a pixel and steps their cells, in place: `gates[4h]`, `c[h]`, `h_next[h]`.
+    /// Activates the gates of some units of a pixel and steps their cells, in place: `gates[4h]`, `c[h]`,
+    /// `h_next[h]`.
     pub(super) fn cell_of_units(gates: &mut [f32], units: Range<usize>, c: &mut [f32], h_next: &mut [f32]) {
         step_units(gates, units, c, h_next);
     }
@@ -92,7 +95,8 @@ vectorized! {
     }
 }
 
-/// The gradients of one row; `dc` comes in as the gradient of the new cell and leaves as that of the old one.
+/// The gradients of one row; `dc` comes in as the gradient of the new cell and leaves as that of the old
+/// one.
 #[inline(always)]
 pub(super) fn cell_bwd(dh: &[f32], c: &[f32], c_next: &[f32], gates: &[f32], dz: &mut [f32], dc: &mut [f32]) {
     let h = c.len();
@@ -108,8 +112,8 @@ pub(super) fn cell_bwd(dh: &[f32], c: &[f32], c_next: &[f32], gates: &[f32], dz:
     }
 }
 
-/// Units whose gradients are computed at once: arrays of which LLVM makes vectors, where loops over so few elements would be
-/// left to its narrow ends.
+/// Units whose gradients are computed at once: arrays of which LLVM makes vectors, where loops over so few
+/// elements would be left to its narrow ends.
 const UNITS: usize = 16;
 
 /// The gradients of `N` units of a row from unit `at` on.
@@ -152,9 +156,9 @@ impl Sequence {
 /// Most rows that a task takes through time: the states of a step stay in the L2 cache.
 const MAX_BLOCK: usize = 128;
 
-/// Rows that a task takes through time: an equal share for every thread. Every task reads all weights in every step, from
-/// beyond the L2 cache where they are large, so fewer tasks read less. Rows do not depend on each other, so the number
-/// of threads cannot change a bit of the result.
+/// Rows that a task takes through time: an equal share for every thread. Every task reads all weights in
+/// every step, from beyond the L2 cache where they are large, so fewer tasks read less. Rows do not depend
+/// on each other, so the number of threads cannot change a bit of the result.
 fn block_rows(rows: usize) -> usize {
     rows.div_ceil(rayon::current_num_threads()).clamp(1, MAX_BLOCK)
 }
@@ -206,8 +210,8 @@ pub(super) fn lstm(
         let mut h_before = &h0[first * h..][..count * h];
         for t in 0..steps {
             let at = t * rows + first;
-            // SAFETY: the rows of this block, at any step, are this task's alone, and those of this step are others
-            // than those of the one before.
+            // SAFETY: the rows of this block, at any step, are this task's alone, and those of this step are
+            // others than those of the one before.
             let (h_now, kept) = unsafe { (y.range(at, count), kept.range(at, count)) };
             for (kept, z) in kept.chunks_exact_mut(5 * h).zip(z[at * 4 * h..].chunks_exact(4 * h)) {
                 kept[..4 * h].copy_from_slice(z);
@@ -285,7 +289,8 @@ mod tests {
     use super::super::testing::{close, numbers, same_bits};
     use super::*;
 
-    /// The sequence as single cells on one instruction set at a time: FMA makes the sets differ in the last bits.
+    /// The sequence as single cells on one instruction set at a time: FMA makes the sets differ in the last
+    /// bits.
     #[test]
     fn a_sequence_is_cells_one_after_another() {
         for (steps, rows, h) in [(1, 1, 1), (3, 17, 5), (4, 3, 33), (2, 33, 17), (0, 2, 3)] {

@@ -8,7 +8,8 @@ use crate::rng::{self, Stream};
 use crate::tape::op::{Counter, Dist};
 use rayon::prelude::*;
 
-/// Draws for every element of y. `count` is the replay or the index of the first image, of `per_image` elements each.
+/// Draws for every element of y. `count` is the replay or the index of the first image, of `per_image`
+/// elements each.
 pub(super) fn random(
     isa: Isa,
     (dist, stream, counter): (Dist, Stream, Counter),
@@ -95,7 +96,8 @@ vectorized! {
     }
 }
 
-/// `dmu = dz + dkl mu`, `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`, with one dkl for each row of `d`.
+/// `dmu = dz + dkl mu`, `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`, with one dkl for each row of
+/// `d`.
 pub(super) fn gaussian_sample_bwd(
     isa: Isa,
     d: usize,
@@ -127,8 +129,9 @@ vectorized! {
     }
 }
 
-/// `index = the smallest k whose cumulative softmax(logits / temperature) exceeds u`, the last one if none does, of
-/// each row of `k`. At temperature 0 it is the first of the largest logits. Without a class it is one out of range.
+/// `index = the smallest k whose cumulative softmax(logits / temperature) exceeds u`, the last one if none
+/// does, of each row of `k`. At temperature 0 it is the first of the largest logits. Without a class it is
+/// one out of range.
 pub(super) fn categorical(isa: Isa, k: usize, logits: &[f32], u: &[f32], temperature: f32, index: &mut [u32]) {
     if k == 0 {
         index.fill(u32::MAX);
@@ -174,7 +177,8 @@ vectorized! {
     }
 }
 
-/// `y = 1 where u < sigmoid(logit / temperature), else 0`. At temperature 0 it is 1 where the logit is positive.
+/// `y = 1 where u < sigmoid(logit / temperature), else 0`. At temperature 0 it is 1 where the logit is
+/// positive.
 pub(super) fn bernoulli(isa: Isa, logits: &[f32], u: &[f32], temperature: f32, y: &mut [f32]) {
     let len = y.len();
     spread(y.par_chunks_mut(CHUNK).zip(logits.par_chunks(CHUNK)).zip(u.par_chunks(CHUNK)), len)

@@ -32,7 +32,8 @@ impl Axes {
     }
 }
 
-/// `y = sum of x` over the folded axes. Long sums are made of partial sums over fixed numbers of rows, in order.
+/// `y = sum of x` over the folded axes. Long sums are made of partial sums over fixed numbers of rows, in
+/// order.
 pub(super) fn sum(isa: Isa, axes: Axes, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
     let (parts, width) = (axes.parts(), axes.kept2);
     if y.is_empty() {

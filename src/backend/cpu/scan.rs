@@ -1,13 +1,15 @@
-//! LSTM scans over images (van den Oord et al. 2016, section 3): a line of cells sweeps over every image, step by step.
+//! LSTM scans over images (van den Oord et al. 2016, section 3): a line of cells sweeps over every image,
+//! step by step.
 //!
-//! The line of a Row LSTM is a row: step s stands in row s, cell i in column i. The line of a Diagonal LSTM has a cell for
-//! every row: at step s the cell of row r stands in column s - r (from the right in reverse), so that the line lies along
-//! an anti-diagonal, in place, and cells whose column is outside wait. The states of the line, with zeros around, are
-//! `[cells + zeros, d]`; the states that cell i reads are `taps` neighbours in it, so the gates of a step are one product
-//! of overlapping rows, `[cells, taps * d]` times `[taps * d, 4d]`, straight into the places of the pixels.
+//! The line of a Row LSTM is a row: step s stands in row s, cell i in column i. The line of a Diagonal LSTM
+//! has a cell for every row: at step s the cell of row r stands in column s - r (from the right in reverse),
+//! so that the line lies along an anti-diagonal, in place, and cells whose column is outside wait. The
+//! states of the line, with zeros around, are `[cells + zeros, d]`; the states that cell i reads are `taps`
+//! neighbours in it, so the gates of a step are one product of overlapping rows, `[cells, taps * d]` times
+//! `[taps * d, 4d]`, straight into the places of the pixels.
 //!
-//! Images are independent: a task walks one image from end to end, and threads meet once a scan. Bound by the register
-//! tile where d is large, by the gates where it is 16.
+//! Images are independent: a task walks one image from end to end, and threads meet once a scan. Bound by
+//! the register tile where d is large, by the gates where it is 16.
 
 use super::lstm::{cell, cell_bwd};
 use super::product::{Isa, Panels};
@@ -90,8 +92,8 @@ impl Sweep {
         }
     }
 
-    /// Where a cell stands at another step, if it does: what it meets there is asked for ahead, as the processor does
-    /// not see where the line will go.
+    /// Where a cell stands at another step, if it does: what it meets there is asked for ahead, as the
+    /// processor does not see where the line will go.
     fn standing(&self, step: Option<usize>, cell: usize) -> Option<usize> {
         let step = step.filter(|step| *step < self.steps())?;
         self.span(step).contains(&cell).then(|| self.pixel(step, cell))
@@ -111,7 +113,8 @@ impl Sweep {
         (self.padded() + self.cells()) * self.d
     }
 
-    /// Scratch of an image on the way back: dz with zeros around, the gradients of states and cells, that of one state.
+    /// Scratch of an image on the way back: dz with zeros around, the gradients of states and cells, that of
+    /// one state.
     fn line_bwd_len(&self) -> usize {
         (4 * self.padded() + 2 * self.cells() + 1) * self.d
     }
@@ -127,8 +130,8 @@ impl Sweep {
     }
 }
 
-/// Gates from z and the states that a pixel reads, through the cell, for all pixels. `kept` takes the activated gates and
-/// the cell.
+/// Gates from z and the states that a pixel reads, through the cell, for all pixels. `kept` takes the
+/// activated gates and the cell.
 pub(super) fn scan(isa: Isa, sweep: Sweep, [z, w_ss]: [&[f32]; 2], [y, kept]: [&mut [f32]; 2], scratch: &mut [f32]) {
     let (d, k, pixels) = (sweep.d, sweep.taps() * sweep.d, sweep.pixels());
     let (packed, lines) = scratch.split_at_mut(Panels::packed_len(k, 4 * d));
@@ -180,8 +183,8 @@ vectorized! {
     }
 }
 
-/// Back through all steps. What the states of a line get from the step after it is one product as well: dz of that step,
-/// `taps` neighbours of it, times the transposed weights, the last tap first.
+/// Back through all steps. What the states of a line get from the step after it is one product as well: dz
+/// of that step, `taps` neighbours of it, times the transposed weights, the last tap first.
 pub(super) fn scan_bwd(isa: Isa, sweep: Sweep, [dy, w_ss, kept]: [&[f32]; 3], dz: &mut [f32], scratch: &mut [f32]) {
     let (d, k, pixels) = (sweep.d, sweep.taps() * 4 * sweep.d, sweep.pixels());
     let (packed, lines) = scratch.split_at_mut(Panels::packed_len(k, d));
@@ -206,8 +209,8 @@ pub(super) fn scan_bwd(isa: Isa, sweep: Sweep, [dy, w_ss, kept]: [&[f32]; 3], dz
 }
 
 vectorized! {
-    /// The gradients of a step's gates, in the image and in the line. `line` holds those of the cells, then room for that
-    /// of a state.
+    /// The gradients of a step's gates, in the image and in the line. `line` holds those of the cells, then
+    /// room for that of a state.
     fn step_line_bwd(
         sweep: Sweep,
         step: usize,
@@ -254,7 +257,8 @@ mod tests {
     use super::super::testing::{close, numbers};
     use super::*;
 
-    /// Every instruction set gives what the others give but for rounding, with one thread and with three exactly the same.
+    /// Every instruction set gives what the others give but for rounding, with one thread and with three
+    /// exactly the same.
     #[test]
     fn threads_and_instruction_sets_agree() {
         let lines = [Line::Row { taps: 3 }, Line::Diagonal { reverse: false }, Line::Diagonal { reverse: true }];

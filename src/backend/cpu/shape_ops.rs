@@ -83,7 +83,8 @@ pub(super) fn gather(table: &[f32], index: &[u32], width: usize, y: &mut [f32]) 
     });
 }
 
-/// `y[index[i]] += dy[i]` in order of i, rows of `width`. An index out of range has no row to spoil: it makes all of y NaN.
+/// `y[index[i]] += dy[i]` in order of i, rows of `width`. An index out of range has no row to spoil: it
+/// makes all of y NaN.
 pub(super) fn scatter(isa: Isa, dy: &[f32], index: &[u32], width: usize, y: &mut [f32]) {
     let rows = y.len() / width;
     let start = if index.iter().all(|i| (*i as usize) < rows) { 0.0 } else { f32::NAN };

@@ -8,8 +8,8 @@ pub(super) fn numbers(seed: u32, len: usize, lo: f32, hi: f32) -> Vec<f32> {
     (0..len).map(|i| lo + (hi - lo) * rng::uniform(seed, Stream::Test, [0, i as u32])).collect()
 }
 
-/// Runs `kernel` on every instruction set with one thread and with two, asserts that it gives the same bits each time,
-/// and returns them. It gets a buffer of `len` NaN to write, and scratch of NaN.
+/// Runs `kernel` on every instruction set with one thread and with two, asserts that it gives the same bits
+/// each time, and returns them. It gets a buffer of `len` NaN to write, and scratch of NaN.
 pub(super) fn same_bits(len: usize, scratch: usize, kernel: impl Fn(Isa, &mut [f32], &mut [f32]) + Sync) -> Vec<f32> {
     let mut first: Option<Vec<f32>> = None;
     for isa in Isa::available() {

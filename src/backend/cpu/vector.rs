@@ -1,9 +1,9 @@
 //! Slice loops compiled for each instruction set, and how they are spread over threads.
 //!
-//! A kernel is an ordinary loop in plain Rust. [`vectorized!`] compiles it three times, and LLVM turns each copy into
-//! the vectors of its instruction set. Nothing is contracted to a fused multiply-add and every reduction names its
-//! lanes ([`sum_over!`]), so all copies give the same bits. Work is cut into chunks by the geometry of the op alone,
-//! never by the number of threads.
+//! A kernel is an ordinary loop in plain Rust. [`vectorized!`] compiles it three times, and LLVM turns each
+//! copy into the vectors of its instruction set. Nothing is contracted to a fused multiply-add and every
+//! reduction names its lanes ([`sum_over!`]), so all copies give the same bits. Work is cut into chunks by
+//! the geometry of the op alone, never by the number of threads.
 
 use rayon::iter::{IndexedParallelIterator, MaxLen, MinLen};
 
@@ -32,7 +32,8 @@ pub(super) fn spread<I: IndexedParallelIterator>(iter: I, elements: usize) -> Ma
     iter.with_min_len(at_least).with_max_len(at_most)
 }
 
-/// Compiles a function once for each instruction set; the [`Isa`](super::product::Isa) becomes its first argument.
+/// Compiles a function once for each instruction set; the [`Isa`](super::product::Isa) becomes its first
+/// argument.
 macro_rules! vectorized {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*
@@ -64,7 +65,8 @@ macro_rules! vectorized {
 }
 pub(super) use vectorized;
 
-/// `map!(y <- a, b: expression of a and b)`: every element of the slice `y` from those of the slices `a` and `b`.
+/// `map!(y <- a, b: expression of a and b)`: every element of the slice `y` from those of the slices `a` and
+/// `b`.
 macro_rules! map {
     ($y:ident <- $a:ident: $e:expr) => {
         for ($y, &$a) in $y.iter_mut().zip($a) {
@@ -89,11 +91,11 @@ macro_rules! map {
 }
 pub(super) use map;
 
-/// `sum_over!(a, b => expression of a and b)`: the sum over slices of equal length, in [`LANES`] lanes that are then
-/// added in halves.
+/// `sum_over!(a, b => expression of a and b)`: the sum over slices of equal length, in [`LANES`] lanes that
+/// are then added in halves.
 ///
-/// The terms are computed into a buffer first: a loop over a constant number of lanes would be unrolled before LLVM
-/// could vectorise an expression with selects and shifts.
+/// The terms are computed into a buffer first: a loop over a constant number of lanes would be unrolled
+/// before LLVM could vectorise an expression with selects and shifts.
 macro_rules! sum_over {
     ($first:ident $(, $more:ident)* => $e:expr) => {{
         const BLOCK: usize = 8 * $crate::backend::cpu::vector::LANES;
@@ -117,7 +119,8 @@ macro_rules! sum_over {
 }
 pub(super) use sum_over;
 
-/// Asks for the cache lines of a slice that is wanted soon; nothing where the instruction set has no such request.
+/// Asks for the cache lines of a slice that is wanted soon; nothing where the instruction set has no such
+/// request.
 #[inline(always)]
 pub(super) fn prefetch(x: &[f32]) {
     #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! The CUDA driver: what is owned is freed, and what fails says so in a sentence.
 //!
-//! Thin guards around the driver API of CUDA 12.0, so that older drivers work. The driver's library is opened when it is first
-//! asked for; nothing here is called before [`Device::open`] has found it.
+//! Thin guards around the driver API of CUDA 12.0, so that older drivers work. The driver's library is
+//! opened when it is first asked for; nothing here is called before [`Device::open`] has found it.
 
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
@@ -88,7 +88,8 @@ impl Device {
     /// Opens the first device.
     ///
     /// # Errors
-    /// [`Error::Device`] with what to install or update where there is no driver, no card, or too old a one of either.
+    /// [`Error::Device`] with what to install or update where there is no driver, no card, or too old a one
+    /// of either.
     pub fn open() -> Result<Device> {
         // SAFETY: opens a library by name and closes it again.
         if !unsafe { sys::is_culib_present() } {
@@ -215,7 +216,8 @@ impl Pinned {
 
     /// All of it.
     pub fn words_mut(&mut self) -> &mut [u32] {
-        // SAFETY: allocated in `new` with this length; the backend waits for the card before it writes again.
+        // SAFETY: allocated in `new` with this length; the backend waits for the card before it writes
+        // again.
         unsafe { std::slice::from_raw_parts_mut(self.at, self.words) }
     }
 }
@@ -244,7 +246,8 @@ impl Stream {
         unsafe { result::stream::synchronize(self.0) }
     }
 
-    /// Fills memory from the host and waits. In order with the stream's other work, which a copy outside of it is not.
+    /// Fills memory from the host and waits. In order with the stream's other work, which a copy outside of
+    /// it is not.
     pub fn write(&self, to: &Memory, words: &[u32]) -> Result<()> {
         assert!(words.len() <= to.words(), "what is written fits");
         if words.is_empty() {
@@ -296,7 +299,8 @@ impl Stream {
     /// Enqueues a kernel.
     ///
     /// # Safety
-    /// `params` are the kernel's parameters in number, size and order; all memory that it touches stays alive until it is done.
+    /// `params` are the kernel's parameters in number, size and order; all memory that it touches stays
+    /// alive until it is done.
     pub unsafe fn launch(
         &self,
         function: &Function,

@@ -1,7 +1,9 @@
-//! The kernels: their sources, which the binary carries, and how they become machine code for the card at hand.
+//! The kernels: their sources, which the binary carries, and how they become machine code for the card at
+//! hand.
 //!
-//! A file is compiled when a plan first needs one of its kernels. The result is kept on disk under a name made of the hash of all
-//! sources, the architecture and the compiler's version; a file that does not hold what it should is made anew.
+//! A file is compiled when a plan first needs one of its kernels. The result is kept on disk under a name
+//! made of the hash of all sources, the architecture and the compiler's version; a file that does not hold
+//! what it should is made anew.
 
 use super::driver::{Function, Module};
 use super::nvrtc::{Nvrtc, Source, Target};
@@ -48,8 +50,8 @@ pub const FILES: [Source; 14] = sources![
     "shape_ops.cu",
 ];
 
-/// How they are compiled. Nothing is contracted to a fused multiply-add but where the source says so: an expression then has the
-/// same bits in every kernel that holds it, and those of the CPU.
+/// How they are compiled. Nothing is contracted to a fused multiply-add but where the source says so: an
+/// expression then has the same bits in every kernel that holds it, and those of the CPU.
 pub const OPTIONS: [&str; 1] = ["--fmad=false"];
 
 /// A kernel: its file, without the ending, and its name there.
@@ -68,8 +70,8 @@ pub struct Kernels {
     target: Target,
     cache: Option<PathBuf>,
     modules: HashMap<&'static str, Module>,
-    /// The most shared memory that was asked for of each kernel. The driver keeps one number a function: a smaller one would take back
-    /// what a step that was enqueued before, or is enqueued again, needs.
+    /// The most shared memory that was asked for of each kernel. The driver keeps one number a function: a
+    /// smaller one would take back what a step that was enqueued before, or is enqueued again, needs.
     most_shared: HashMap<Kernel, u32>,
 }
 

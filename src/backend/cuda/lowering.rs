@@ -151,7 +151,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Enqueues a kernel whose threads stride over `len` elements: as many blocks as keep the card busy at most.
+    /// Enqueues a kernel whose threads stride over `len` elements: as many blocks as keep the card busy at
+    /// most.
     pub(super) fn each<A: Pod>(&mut self, kernel: Kernel, len: usize, args: A, pointers: &[Ptr]) -> Result<()> {
         let most = 16 * self.card.processors;
         let blocks = word(len)?.div_ceil(THREADS as u32).clamp(1, most);

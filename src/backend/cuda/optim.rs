@@ -33,8 +33,8 @@ fn operands(step: &Step) -> Option<Operands> {
     Some(Operands { inputs, outputs, scalars })
 }
 
-/// How many steps from the first on can be one launch: the same optimiser with the same scalars, none of which touches what
-/// another one writes.
+/// How many steps from the first on can be one launch: the same optimiser with the same scalars, none of
+/// which touches what another one writes.
 pub(super) fn group_len(steps: &[Step]) -> usize {
     let Some((first, Operands { scalars, .. })) = steps.first().and_then(|s| Some((s, operands(s)?))) else { return 1 };
     let mut touched: Vec<Buffer> = vec![];

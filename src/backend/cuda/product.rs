@@ -1,7 +1,7 @@
 //! Launches of products: which tile, how many blocks, where the sum is cut.
 //!
-//! The tile changes how fast a product is and never its bits: every element is summed in ascending order of k. Where the sum is
-//! cut depends on the geometry of the weights alone.
+//! The tile changes how fast a product is and never its bits: every element is summed in ascending order of
+//! k. Where the sum is cut depends on the geometry of the weights alone.
 
 use super::kernels::Kernel;
 use super::lowering::{Lowering, Ptr, epilogue_pointers, kernel};
@@ -32,7 +32,8 @@ impl Tile {
         Ok([word(m.div_ceil(self.rows))?.max(1), word(n.div_ceil(self.columns))?.max(1), word(z)?])
     }
 
-    /// Bytes of shared memory: two stages of A and B, or half of the outputs; a place for each row where A is read by rows.
+    /// Bytes of shared memory: two stages of A and B, or half of the outputs; a place for each row where A
+    /// is read by rows.
     fn shared_bytes(&self, places: bool) -> u32 {
         let Tile { rows, columns, .. } = *self;
         let b = (columns * (BK + 4)).max(BK * (columns + 4));
@@ -56,8 +57,8 @@ const CONV: [(Tile, &str, &str, &str); 4] = [
     (THIN, "conv_128x8", "conv_dx_128x8", "conv_dw_128x8"),
 ];
 
-/// The tile for a convolution of `m` rows, `n` columns and `z` independent parts, and its kernels forwards, backwards and for the
-/// weights.
+/// The tile for a convolution of `m` rows, `n` columns and `z` independent parts, and its kernels forwards,
+/// backwards and for the weights.
 fn conv_tile(m: usize, n: usize, z: usize, processors: u32) -> (Tile, [&'static str; 3]) {
     let candidates: &[Tile] = if n <= THIN.columns { &[THIN] } else { &[MIDDLE, NARROW, SMALL] };
     let tile = Tile::choose(candidates, m, n, z, processors);
@@ -90,7 +91,8 @@ pub(super) fn conv_dx(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
 /// Fewest elements of k that a block adds up where the sum is cut, and the most.
 const CHUNK: [usize; 2] = [256, 4096];
 
-/// Elements of k in a chunk, and chunks, of a product with `m` rows and `n` columns: many where there are few outputs.
+/// Elements of k in a chunk, and chunks, of a product with `m` rows and `n` columns: many where there are
+/// few outputs.
 fn chunks(m: usize, n: usize, k: usize) -> (usize, usize) {
     let tiles = m.div_ceil(128) * n.div_ceil(64);
     let chunk = (CHUNK[0] * tiles).clamp(CHUNK[0], CHUNK[1]);
@@ -159,7 +161,8 @@ fn matmul_tile((ta, tb): (bool, bool), m: usize, n: usize, z: usize, processors:
     (tile, kernel("matmul", name))
 }
 
-/// The pointers of a product with an epilogue: both operands, the output, bias, what is added, what is saved.
+/// The pointers of a product with an epilogue: both operands, the output, bias, what is added, what is
+/// saved.
 fn operands(l: &Lowering) -> Vec<Ptr> {
     [vec![l.x(0), l.x(1), l.y(0)], epilogue_pointers(&l.step.epilogue).to_vec()].concat()
 }

@@ -1,4 +1,5 @@
-//! Launches of recurrences: how much of the weights a block holds in shared memory, and how many threads it has.
+//! Launches of recurrences: how much of the weights a block holds in shared memory, and how many threads it
+//! has.
 
 use super::lowering::{Lowering, Ptr, kernel};
 use crate::backend::args::{self, Rows, Sequence, word};
@@ -18,7 +19,8 @@ fn block(items: usize) -> [u32; 3] {
     [items.next_multiple_of(32).clamp(32, MOST_THREADS) as u32, 1, 1]
 }
 
-/// How many leading rows of `width` floats, of `rows`, fit into shared memory beside `taken` floats; and the bytes of all.
+/// How many leading rows of `width` floats, of `rows`, fit into shared memory beside `taken` floats; and the
+/// bytes of all.
 fn held(l: &Lowering, taken: usize, rows: usize, width: usize) -> (usize, u32) {
     let room = (l.card.shared_bytes as usize / 4).saturating_sub(taken);
     let held = (room / width.max(1)).min(rows);

@@ -22,8 +22,8 @@ const MOST_REPEATS: u32 = 1 << 12;
 /// Runs of which the best counts.
 const RUNS: usize = 5;
 
-/// f32 multiply-adds on registers in GFLOP/s, and the bandwidth of memory in GB/s, every array of a triad counted once. About a
-/// second in all.
+/// f32 multiply-adds on registers in GFLOP/s, and the bandwidth of memory in GB/s, every array of a triad
+/// counted once. About a second in all.
 ///
 /// # Errors
 /// What the device reports.

@@ -1,4 +1,5 @@
-//! How products are cut into tiles: what of `matmul.wgsl`, `conv.wgsl`, `conv_dx.wgsl` and `conv_dw.wgsl` a step runs.
+//! How products are cut into tiles: what of `matmul.wgsl`, `conv.wgsl`, `conv_dx.wgsl` and `conv_dw.wgsl` a
+//! step runs.
 
 use super::args::{ProductArgs, ReduceArgs, fused};
 use super::dispatch::{Dispatch, Launch, Place, out};
@@ -11,7 +12,8 @@ use crate::tape::plan::{Fused, Step};
 
 /// Columns of c up to which the narrow tile serves.
 const NARROW: usize = 16;
-/// Rows of k of a partial sum, and elements of c for which they are doubled: few partial sums where each is large.
+/// Rows of k of a partial sum, and elements of c for which they are doubled: few partial sums where each is
+/// large.
 const CHUNK: usize = 512;
 const CHUNK_OUTPUTS: usize = 16 * 1024;
 
@@ -130,8 +132,8 @@ pub(super) fn conv_dw(run: &mut Launch, step: &Step, g: &ConvGeom) {
     outer(run, step, g, (&step.inputs[1]).into());
 }
 
-/// Sums over output pixels in chunks that depend on the weights alone, then the sum of the chunks in order. Only a sum in
-/// one piece can have an epilogue.
+/// Sums over output pixels in chunks that depend on the weights alone, then the sum of the chunks in order.
+/// Only a sum in one piece can have an epilogue.
 fn outer(run: &mut Launch, step: &Step, g: &ConvGeom, dy: Place) {
     let (m, n, k) = (g.kh * g.kw * g.cin, g.cout, g.n * g.oh * g.ow);
     let chunk = if step.epilogue.is_empty() { CHUNK * (m * n).div_ceil(CHUNK_OUTPUTS).max(1) } else { k.max(1) };

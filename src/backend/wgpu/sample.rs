@@ -1,7 +1,8 @@
 //! Windowed sampling: the tables that `sample.wgsl` interprets, and its dispatches.
 //!
-//! What windows write, and the images, lie in one arena, so that one kernel reaches all of it. What they read besides
-//! (parameters, the temperature, values of the steps that run whole) is copied into a second one at the beginning of each batch.
+//! What windows write, and the images, lie in one arena, so that one kernel reaches all of it. What they
+//! read besides (parameters, the temperature, values of the steps that run whole) is copied into a second
+//! one at the beginning of each batch.
 
 use super::args::{SampleArgs, fused};
 use super::dispatch::{Dispatch, grid};
@@ -18,8 +19,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use wgpu::{BindGroup, BufferUsages, CommandEncoder, ComputePipeline};
 
-/// Rounds of all loops that a thread goes through in one dispatch. Mesa's software Vulkan ends any loop of a thread after 65 535 of
-/// them without a word; and a dispatch on a card should not keep a watchdog waiting.
+/// Rounds of all loops that a thread goes through in one dispatch. Mesa's software Vulkan ends any loop of a
+/// thread after 65 535 of them without a word; and a dispatch on a card should not keep a watchdog waiting.
 const LOOPS: usize = 60_000;
 /// Addresses from here on are those of what no window writes.
 const FIXED: u32 = 1 << 31;
@@ -67,8 +68,8 @@ pub(super) struct Arenas {
 }
 
 impl Arenas {
-    /// Allocates them; beside them what windows write, each value with its part. `None` where not even one image fits into what a
-    /// kernel can be given.
+    /// Allocates them; beside them what windows write, each value with its part. `None` where not even one
+    /// image fits into what a kernel can be given.
     ///
     /// # Errors
     /// [`Error::Device`] for a batch that is too large.
@@ -123,11 +124,12 @@ fn lens(plan: &Plan, buffers: &[Buffer]) -> Vec<usize> {
 }
 
 impl Sampling {
-    /// The tables of a plan, and its dispatches over the arenas; `place` tells where a value begins that no window writes: its
-    /// buffer, and bytes in it.
+    /// The tables of a plan, and its dispatches over the arenas; `place` tells where a value begins that no
+    /// window writes: its buffer, and bytes in it.
     ///
     /// # Errors
-    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error names them.
+    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error
+    /// names them.
     pub(super) fn new<'a>(
         gpu: &mut Gpu,
         plan: &SamplingPlan,
@@ -263,8 +265,8 @@ fn feed_step(plan: &SamplingPlan, addresses: &HashMap<Buffer, u32>) -> Result<Sa
     Ok(SampleStep { inputs, outputs, does, ..SampleStep::default() })
 }
 
-/// All windows in order, those of a round followed by one of the step `feed`, and which of them the dispatches of each row of an
-/// image take.
+/// All windows in order, those of a round followed by one of the step `feed`, and which of them the
+/// dispatches of each row of an image take.
 fn dispatches(
     plan: &SamplingPlan,
     steps: &[SampleStep<u32>],

@@ -1,4 +1,5 @@
-//! The shader files, embedded; each is compiled with what all families share in front of it, and what its family shares.
+//! The shader files, embedded; each is compiled with what all families share in front of it, and what its
+//! family shares.
 
 /// A file of `shaders/`: one kernel family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

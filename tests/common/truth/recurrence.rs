@@ -127,7 +127,8 @@ impl Scan {
         Scan { taps: vec![[-1, 0], before], cell: before }
     }
 
-    /// The pixels `[image, row, column]` of an image in an order in which each comes after those it depends on.
+    /// The pixels `[image, row, column]` of an image in an order in which each comes after those it depends
+    /// on.
     fn pixels(&self, [n, h, w]: [usize; 3]) -> Vec<[usize; 3]> {
         let column = |c: usize| if self.cell == [0, 1] { w - 1 - c } else { c };
         (0..n * h * w).map(|i| [i / w / h, i / w % h, column(i % w)]).collect()

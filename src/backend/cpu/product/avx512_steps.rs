@@ -1,27 +1,30 @@
 //! The steps of a register tile in AVX-512 assembly, for tiles of two vectors and 8 to 14 rows.
 //!
-//! What is computed: `sums[i][j] += a(i, k) * b[k][j]` for one k after another, where `j` is one of two vectors of 16
-//! columns. Each sum is one chain of FMAs in the order of k, as in the loops of `tile.rs`, so the bits are the same.
+//! What is computed: `sums[i][j] += a(i, k) * b[k][j]` for one k after another, where `j` is one of two
+//! vectors of 16 columns. Each sum is one chain of FMAs in the order of k, as in the loops of `tile.rs`, so
+//! the bits are the same.
 //!
-//! What it replaces: the compiler's loop over k. That loop has more pointers than registers (14 rows, B, its stride, k
-//! and the end), so it reloads four of them from the stack in every step and takes 52 instructions per step. When the
-//! loop is unrolled, the compiler moves the broadcasts of later steps to the front and pushes sums out of the registers.
-//! Here an iteration is four steps of 46 instructions, and at most two pointers are reloaded. Tiles of fewer rows have
-//! registers to spare and are left to the compiler. On one core of a Sapphire Rapids this saved 3 to 9 % of the time of
-//! all measured shapes (docs/performance.md).
+//! What it replaces: the compiler's loop over k. That loop has more pointers than registers (14 rows, B, its
+//! stride, k and the end), so it reloads four of them from the stack in every step and takes 52 instructions
+//! per step. When the loop is unrolled, the compiler moves the broadcasts of later steps to the front and
+//! pushes sums out of the registers. Here an iteration is four steps of 46 instructions, and at most two
+//! pointers are reloaded. Tiles of fewer rows have registers to spare and are left to the compiler. On one
+//! core of a Sapphire Rapids this saved 3 to 9 % of the time of all measured shapes (docs/performance.md).
 //!
-//! Registers, in both functions: row `i` has its sums in `zmm(2i)` and `zmm(2i + 1)`; `zmm28` and `zmm29` hold the two
-//! vectors of B; `zmm30` and `zmm31` take turns in holding the broadcast float of A. The table [`rows!`] gives the
-//! registers of each row, and says where [`along`] keeps the row's pointer. [`across`] has one pointer per step instead.
+//! Registers, in both functions: row `i` has its sums in `zmm(2i)` and `zmm(2i + 1)`; `zmm28` and `zmm29`
+//! hold the two vectors of B; `zmm30` and `zmm31` take turns in holding the broadcast float of A. The table
+//! [`rows!`] gives the registers of each row, and says where [`along`] keeps the row's pointer. [`across`]
+//! has one pointer per step instead.
 
 use super::tile::Right;
 use std::arch::asm;
 use std::arch::x86_64::__m512;
 use std::ops::Range;
 
-/// Calls `$t!($a [row 0] [row 1] ..)` with the first rows of a tile. For each row: its number, the register through
-/// which its floats of A are read, the place on the stack from which that register is loaded before every use (`held` if
-/// the register holds the pointer all the time), its two sums, and the register that takes the broadcast float.
+/// Calls `$t!($a [row 0] [row 1] ..)` with the first rows of a tile. For each row: its number, the register
+/// through which its floats of A are read, the place on the stack from which that register is loaded before
+/// every use (`held` if the register holds the pointer all the time), its two sums, and the register that
+/// takes the broadcast float.
 #[rustfmt::skip]
 macro_rules! rows {
     (14, $t:ident $a:tt $($r:tt)*) => { rows!(13, $t $a [13 "r15" "[rsp + 24]" "zmm26" "zmm27" "zmm31"] $($r)*) };
@@ -41,7 +44,8 @@ macro_rules! rows {
     (0, $t:ident $a:tt $($r:tt)*) => { $t!($a $($r)*) };
 }
 
-/// One row of one step: broadcasts the float at `$a` and adds its products with both vectors of B to the row's sums.
+/// One row of one step: broadcasts the float at `$a` and adds its products with both vectors of B to the
+/// row's sums.
 macro_rules! multiply_add {
     ($a:expr, $low:tt $high:tt $float:tt) => {
         concat!(
@@ -84,7 +88,8 @@ macro_rules! fetch_pointer {
     };
 }
 
-/// Step `$u` of an iteration of [`along`]: `rsi` leads to the row of B for step 0, `rcx` is `4 * k` of step 0.
+/// Step `$u` of an iteration of [`along`]: `rsi` leads to the row of B for step 0, `rcx` is `4 * k` of step
+/// 0.
 macro_rules! step_along {
     ($u:literal, $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*) => {
         concat!(
@@ -98,7 +103,8 @@ macro_rules! step_along {
     };
 }
 
-/// One step of [`across`]: `$pointer` leads to the floats of A, `rcx` is `4 * first`, `rsi` leads to the row of B.
+/// One step of [`across`]: `$pointer` leads to the floats of A, `rcx` is `4 * first`, `rsi` leads to the row
+/// of B.
 macro_rules! step_across {
     ($a:literal, $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*) => {
         concat!(
@@ -211,8 +217,8 @@ macro_rules! across {
     };
 }
 
-/// `sums[i][j] += a[i][k] * b[k - k.start][j]` for each k in order. Returns false, and does nothing, if the tile has fewer
-/// than 8 rows or one vector, or if the rows of B are not next to each other.
+/// `sums[i][j] += a[i][k] * b[k - k.start][j]` for each k in order. Returns false, and does nothing, if the
+/// tile has fewer than 8 rows or one vector, or if the rows of B are not next to each other.
 ///
 /// # Safety
 /// - The processor has AVX-512 F, BW, DQ and VL.
@@ -232,10 +238,10 @@ pub(super) unsafe fn along<const MR: usize, const NV: usize>(
     let (b, from, to) = (b.b, k.start, k.end);
     // Where the last whole group of four steps ends.
     let main = from + (to - from) / 4 * 4;
-    // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `MR` pointers of the table,
-    // the floats `from..to` that each leads to, and `to - from` rows of 32 floats of B: what the caller vouches for. It
-    // writes nothing but its own 48 bytes of stack, which it gives back, and all registers that it changes are outputs
-    // or restored (`rbx`, `rbp`, `rsp`). The jumps stay inside.
+    // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `MR` pointers
+    // of the table, the floats `from..to` that each leads to, and `to - from` rows of 32 floats of B: what
+    // the caller vouches for. It writes nothing but its own 48 bytes of stack, which it gives back, and all
+    // registers that it changes are outputs or restored (`rbx`, `rbp`, `rsp`). The jumps stay inside.
     unsafe {
         match MR {
             8 => rows!(8, along (sums a b from main to)),
@@ -251,12 +257,13 @@ pub(super) unsafe fn along<const MR: usize, const NV: usize>(
     true
 }
 
-/// `sums[i][j] += a[k][first + i] * b[k][j]` for each k below `steps` in order. Returns false, and does nothing, if the
-/// tile has fewer than 8 rows or one vector.
+/// `sums[i][j] += a[k][first + i] * b[k][j]` for each k below `steps` in order. Returns false, and does
+/// nothing, if the tile has fewer than 8 rows or one vector.
 ///
 /// # Safety
 /// - The processor has AVX-512 F, BW, DQ and VL.
-/// - `a` leads to `steps` pointers, each of which leads to `first + MR` floats, of which the last `MR` are readable.
+/// - `a` leads to `steps` pointers, each of which leads to `first + MR` floats, of which the last `MR` are
+///   readable.
 /// - `b.b` leads to `steps` rows of 32 readable floats, `b.ldb` apart.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -271,10 +278,10 @@ pub(super) unsafe fn across<const MR: usize, const NV: usize>(
         return false;
     }
     let (b, ldb) = (b.b, b.ldb);
-    // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `steps` pointers of the
-    // table, `MR` floats from `first` on of what each leads to, and `steps` rows of 32 floats of B: what the caller
-    // vouches for. It writes no memory and uses no stack, and all registers that it changes are outputs. The jumps stay
-    // inside.
+    // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `steps`
+    // pointers of the table, `MR` floats from `first` on of what each leads to, and `steps` rows of 32
+    // floats of B: what the caller vouches for. It writes no memory and uses no stack, and all registers
+    // that it changes are outputs. The jumps stay inside.
     unsafe {
         match MR {
             8 => rows!(8, across (sums a first b ldb steps)),

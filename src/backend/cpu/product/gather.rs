@@ -1,16 +1,18 @@
-//! A convolution, forwards or backwards, as the gather of patches: what row of a matrix each output pixel multiplies.
+//! A convolution, forwards or backwards, as the gather of patches: what row of a matrix each output pixel
+//! multiplies.
 //!
-//! `conv` and `conv_dx` are the same sum seen from its two ends: an output pixel is the product of a row of K floats,
-//! gathered from a window of the source image, with a `[K, channels]` matrix of weights. Only three things differ, and
-//! they live here: where windows begin, which taps they meet, and in which order.
+//! `conv` and `conv_dx` are the same sum seen from its two ends: an output pixel is the product of a row of
+//! K floats, gathered from a window of the source image, with a `[K, channels]` matrix of weights. Only
+//! three things differ, and they live here: where windows begin, which taps they meet, and in which order.
 //!
-//! Backwards with stride `s`, the outputs fall into `s * s` phases that meet different taps; within a phase the window
-//! moves by one source pixel, so it is an ordinary dense convolution with the taps of that phase, in descending order.
-//! No zero is inserted or multiplied. Where windows overhang the image so far that most of their taps meet padding (a
-//! transposed convolution of a 1x1 image), every output row or column becomes a phase of its own, with the taps it meets.
+//! Backwards with stride `s`, the outputs fall into `s * s` phases that meet different taps; within a phase
+//! the window moves by one source pixel, so it is an ordinary dense convolution with the taps of that phase,
+//! in descending order. No zero is inserted or multiplied. Where windows overhang the image so far that most
+//! of their taps meet padding (a transposed convolution of a 1x1 image), every output row or column becomes
+//! a phase of its own, with the taps it meets.
 //!
-//! K runs along the source in memory: tap rows, taps, channels; the floats of neighbouring taps are neighbours in NHWC.
-//! Closed taps never appear in K.
+//! K runs along the source in memory: tap rows, taps, channels; the floats of neighbouring taps are
+//! neighbours in NHWC. Closed taps never appear in K.
 
 use super::tile::Segments;
 use crate::tape::geometry::ConvGeom;
@@ -33,10 +35,12 @@ pub(super) struct Axis {
     /// Output position of the first one, and from one to the next.
     first: usize,
     step: usize,
-    /// Source position under the first tap of the first output (may be in the padding), and from one output to the next.
+    /// Source position under the first tap of the first output (may be in the padding), and from one output
+    /// to the next.
     pub(super) source: isize,
     pub(super) source_step: usize,
-    /// Taps in ascending order of source position; the first one's index in the kernel, and from one to the next.
+    /// Taps in ascending order of source position; the first one's index in the kernel, and from one to the
+    /// next.
     pub(super) taps: usize,
     tap: usize,
     tap_step: isize,
@@ -86,7 +90,8 @@ struct Extent {
 }
 
 impl Extent {
-    /// Whether more than half of the products would be with padding, if all outputs of a stride phase met the same taps.
+    /// Whether more than half of the products would be with padding, if all outputs of a stride phase met
+    /// the same taps.
     fn is_sparse(self) -> bool {
         let (mut used, mut total) = (0, 0);
         for i in 0..self.phases(false) {
@@ -247,8 +252,8 @@ impl Phase {
         self.taps().find(|&(_, i, j)| partial && [i, j] == g.centre()).map(|(k, _, _)| k)
     }
 
-    /// The part of K that the output channels `columns` need; closed weights inside it are zeros in the packed panel.
-    /// The flag tells whether there are any.
+    /// The part of K that the output channels `columns` need; closed weights inside it are zeros in the
+    /// packed panel. The flag tells whether there are any.
     pub(super) fn segments(&self, columns: Range<usize>) -> (Segments, bool) {
         let (g, k) = (&self.gather.geom, self.k());
         let Some(centre) = self.centre() else { return (Segments::one(0, k), false) };
@@ -262,7 +267,8 @@ impl Phase {
                 (all, columns.clone().any(|co| open(co) < most))
             }
             Direction::Backward => {
-                // The centre is the first tap, and each column is seen by a suffix of each block of its channels.
+                // The centre is the first tap, and each column is seen by a suffix of each block of its
+                // channels.
                 let block = g.cout / g.blocks;
                 // Zeros are needed in ranges that are joined, too.
                 let closed = (0..g.cout).any(|co| open(co) < columns.end);
@@ -277,8 +283,9 @@ impl Phase {
         }
     }
 
-    /// Rows in memory order: the source offset of pixel 0 and the distance to the next, where the gathered rows simply
-    /// are the source (a 1x1 convolution without stride or padding; windows as wide as the image, one an image).
+    /// Rows in memory order: the source offset of pixel 0 and the distance to the next, where the gathered
+    /// rows simply are the source (a 1x1 convolution without stride or padding; windows as wide as the
+    /// image, one an image).
     pub(super) fn in_place(&self) -> Option<(usize, usize)> {
         let [r, c] = &self.axes;
         let [h, w] = self.gather.source_size();
@@ -297,7 +304,8 @@ impl Phase {
         }
     }
 
-    /// Row of the weights `[kh * kw * cin, cout]` that K = 0 multiplies, where K runs along the weights in memory.
+    /// Row of the weights `[kh * kw * cin, cout]` that K = 0 multiplies, where K runs along the weights in
+    /// memory.
     pub(super) fn weight_row(&self) -> Option<usize> {
         let g = &self.gather.geom;
         let [r, c] = &self.axes;

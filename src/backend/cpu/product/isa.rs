@@ -1,4 +1,5 @@
-//! Which instruction set the products run on, and the bridge from that run-time choice to code compiled for it.
+//! Which instruction set the products run on, and the bridge from that run-time choice to code compiled for
+//! it.
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -96,8 +97,8 @@ fn l2_kib() -> Option<usize> {
     const LARGEST_LEAF: u32 = 0x8000_0000;
     const L2_LEAF: u32 = 0x8000_0006;
     #[allow(unused_unsafe, reason = "the intrinsic is unsafe up to Rust 1.93 and safe from 1.94 on")]
-    // SAFETY: every x86-64 processor has the instruction, and the second leaf is asked for only if the first says that
-    // it exists.
+    // SAFETY: every x86-64 processor has the instruction, and the second leaf is asked for only if the first
+    // says that it exists.
     let kib = unsafe { if __cpuid(LARGEST_LEAF).eax >= L2_LEAF { __cpuid(L2_LEAF).ecx >> 16 } else { 0 } };
     (kib > 0).then_some(kib as usize)
 }
@@ -108,7 +109,8 @@ fn l2_kib() -> Option<usize> {
     None
 }
 
-/// Work that is written once for any [`Simd`]. `run` must be `#[inline(always)]`, or it is compiled without the features.
+/// Work that is written once for any [`Simd`]. `run` must be `#[inline(always)]`, or it is compiled without
+/// the features.
 pub(super) trait Job {
     /// What the work returns.
     type Out;
@@ -155,10 +157,12 @@ pub(super) unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Out {
     }
 }
 
-/// Sums that the peak loop keeps going: more than latency times throughput of any FMA unit, fewer than the registers.
+/// Sums that the peak loop keeps going: more than latency times throughput of any FMA unit, fewer than the
+/// registers.
 const CHAINS: usize = 12;
 
-/// `rounds` rounds of [`CHAINS`] independent FMAs on registers; the result keeps the compiler from dropping them.
+/// `rounds` rounds of [`CHAINS`] independent FMAs on registers; the result keeps the compiler from dropping
+/// them.
 struct Peak {
     rounds: usize,
 }
@@ -186,8 +190,8 @@ impl Job for Peak {
     }
 }
 
-/// Measures the machine's f32 peak in GFLOP/s: fused multiply-adds on registers only, on `threads` threads at once.
-/// The best of several short runs, so that a busy machine disturbs it little.
+/// Measures the machine's f32 peak in GFLOP/s: fused multiply-adds on registers only, on `threads` threads
+/// at once. The best of several short runs, so that a busy machine disturbs it little.
 ///
 /// # Panics
 /// If the machine does not have `isa`.

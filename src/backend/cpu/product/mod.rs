@@ -1,15 +1,17 @@
 //! Products on the CPU: `gemm`, `conv`, `conv_dx`, `conv_dw`, as pure functions on slices.
 //!
-//! f32, NHWC, weights `[kh, kw, cin, cout]`. Call them inside the rayon pool that is to do the work; nothing is allocated:
-//! scratch memory is given, [`gemm_scratch_len`] and its like say how much.
+//! f32, NHWC, weights `[kh, kw, cin, cout]`. Call them inside the rayon pool that is to do the work; nothing
+//! is allocated: scratch memory is given, [`gemm_scratch_len`] and its like say how much.
 //!
 //! Read on in this order: `gather` says what a convolution multiplies and `patches` how it is read; `rows`,
-//! `scatter` (few output channels) and `outer` (weight gradients) cut the work; `tile` says what the registers do,
-//! `simd` and `isa` how one source serves three instruction sets. `window` computes a few pixels of a convolution at a time.
+//! `scatter` (few output channels) and `outer` (weight gradients) cut the work; `tile` says what the
+//! registers do, `simd` and `isa` how one source serves three instruction sets. `window` computes a few
+//! pixels of a convolution at a time.
 //!
-//! Contract: the order in which one output element is summed depends on the op's geometry alone, never on the number of
-//! threads, the tile, or how many images are in the batch (sums over the batch use chunks fixed by the geometry). Closed
-//! taps are skipped in all directions. Every output element is written; scratch may hold anything.
+//! Contract: the order in which one output element is summed depends on the op's geometry alone, never on
+//! the number of threads, the tile, or how many images are in the batch (sums over the batch use chunks
+//! fixed by the geometry). Closed taps are skipped in all directions. Every output element is written;
+//! scratch may hold anything.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512_steps;

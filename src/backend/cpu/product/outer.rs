@@ -1,8 +1,10 @@
-//! `conv_dw` (and products with a transposed left side): the patches of all pixels, transposed, times the gradients.
+//! `conv_dw` (and products with a transposed left side): the patches of all pixels, transposed, times the
+//! gradients.
 //!
-//! Shapes: `dw[K, N] = patches[P, K]^T dy[P, N]`, P all output pixels, K open taps x cin, N = cout. The pixels are cut into
-//! chunks that depend on the geometry alone; tasks are chunks times ranges of K. A task adds the products of a hundred
-//! pixels at a time to its sums; the register tile reads both sides as they lie. The chunks' sums are added in order.
+//! Shapes: `dw[K, N] = patches[P, K]^T dy[P, N]`, P all output pixels, K open taps x cin, N = cout. The
+//! pixels are cut into chunks that depend on the geometry alone; tasks are chunks times ranges of K. A task
+//! adds the products of a hundred pixels at a time to its sums; the register tile reads both sides as they
+//! lie. The chunks' sums are added in order.
 //!
 //! Bound by the FMA units where K and N are 64 or more, else by reading x and dy.
 
@@ -138,8 +140,8 @@ impl Job for Outer<'_> {
         let by_tap = channels.div_ceil(S::MR);
         let tiles = taps * by_tap * self.range / ranges..taps * by_tap * (self.range + 1) / ranges;
         let copied = channels * tiles.start / by_tap..channels * tiles.end / by_tap;
-        // SAFETY: inputs have the sizes of the geometry; the sums of this chunk and range, and this thread's buffers,
-        // belong to this task.
+        // SAFETY: inputs have the sizes of the geometry; the sums of this chunk and range, and this thread's
+        // buffers, belong to this task.
         unsafe {
             let right = self.context.buffers.add(thread() * BUFFER);
             let copy = right.add(PIXELS * COLUMNS);
@@ -204,24 +206,25 @@ impl Job for Outer<'_> {
 
 /// Some columns of dy: a panel of `2 * LANES` of them, and how far it is to the next panel.
 #[derive(Clone, Copy)]
-struct Panels {
+struct ColumnPanels {
     first: Right,
     step: usize,
 }
 
 impl Outer<'_> {
-    /// The columns `group` of dy, in place where they are whole panels that lie close together, else packed into `buffer`.
+    /// The columns `group` of dy, in place where they are whole panels that lie close together, else packed
+    /// into `buffer`.
     ///
     /// # Safety
     /// The features of `S` are there and `buffer` holds the columns of the pixels.
     #[inline(always)]
-    unsafe fn right<S: Tiles>(&self, pixels: Range<usize>, group: Range<usize>, buffer: *mut f32) -> Panels {
+    unsafe fn right<S: Tiles>(&self, pixels: Range<usize>, group: Range<usize>, buffer: *mut f32) -> ColumnPanels {
         let (n, width) = (self.context.phase.gather.geom.cout, 2 * S::LANES);
         // SAFETY: dy has a row of n for each pixel.
         unsafe {
             let dy = self.context.dy.as_ptr().add(pixels.start * n);
             if n % width == 0 && n <= 2 * width {
-                return Panels { first: Right { b: dy.add(group.start), ldb: n }, step: width };
+                return ColumnPanels { first: Right { b: dy.add(group.start), ldb: n }, step: width };
             }
             for (panel, column) in group.clone().step_by(width).enumerate() {
                 let columns = width.min(group.end - column);
@@ -231,7 +234,7 @@ impl Outer<'_> {
                     clear::<S>(row.add(columns), width - columns);
                 }
             }
-            Panels { first: Right { b: buffer, ldb: width }, step: PIXELS * width }
+            ColumnPanels { first: Right { b: buffer, ldb: width }, step: PIXELS * width }
         }
     }
 }

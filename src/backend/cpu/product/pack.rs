@@ -1,5 +1,5 @@
-//! Weights as panels: `[K, 2 * LANES]` blocks of consecutive output channels, zeros right of the last channel and in
-//! place of closed weights. Read once and written once a call; bound by the copy.
+//! Weights as panels: `[K, 2 * LANES]` blocks of consecutive output channels, zeros right of the last
+//! channel and in place of closed weights. Read once and written once a call; bound by the copy.
 
 use super::gather::{Direction, Phase};
 use super::isa::{Isa, Job, dispatch};
@@ -9,8 +9,8 @@ use super::tile::Tiles;
 use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
-/// How many rows ahead weights are prefetched. Their rows can be a page or more apart, and the hardware prefetcher does
-/// not cross pages.
+/// How many rows ahead weights are prefetched. Their rows can be a page or more apart, and the hardware
+/// prefetcher does not cross pages.
 const ROWS_AHEAD: usize = 16;
 
 /// Packs the output channels `columns` of a phase: `dst[k * width + column]`.
@@ -75,7 +75,8 @@ unsafe fn close<S: Simd>(g: &ConvGeom, direction: Direction, columns: Range<usiz
 /// `dst[c * width + r] = src[r * ld + c]`, zeros for the rows up to `width`.
 ///
 /// # Safety
-/// The features of `S` are there; `src` has `rows` rows of `cols` floats, `dst` `cols` rows of `width >= rows`.
+/// The features of `S` are there; `src` has `rows` rows of `cols` floats, `dst` `cols` rows of
+/// `width >= rows`.
 #[inline(always)]
 pub(super) unsafe fn transpose<S: Simd>(
     src: *const f32,

@@ -30,8 +30,8 @@ impl<'a> Panels<'a> {
         Panels::pack_from(isa, w, extents, Source::Rows, packed)
     }
 
-    /// Packs the transposes of the `taps` matrices in `w`, stored `[taps][n, k / taps]`, one below the other and the last
-    /// one first, as the `[k, n]` matrix that a gradient goes back through.
+    /// Packs the transposes of the `taps` matrices in `w`, stored `[taps][n, k / taps]`, one below the other
+    /// and the last one first, as the `[k, n]` matrix that a gradient goes back through.
     ///
     /// # Panics
     /// If `w` has not the extents or `packed` is too short.
@@ -58,8 +58,9 @@ impl<'a> Panels<'a> {
         Panels { isa, packed, k, n }
     }
 
-    /// `c = a w`, or `c += a w` to `add`, on the calling thread: a is `[rows, k]`, c is `[rows, n]`. The rows of a, which
-    /// may overlap, begin `lda` apart, those of c `ldc`. Each sum is one chain in the order of k.
+    /// `c = a w`, or `c += a w` to `add`, on the calling thread: a is `[rows, k]`, c is `[rows, n]`. The
+    /// rows of a, which may overlap, begin `lda` apart, those of c `ldc`. Each sum is one chain in the order
+    /// of k.
     ///
     /// # Panics
     /// If a slice is too short, or rows of c overlap.
@@ -108,7 +109,8 @@ impl Job for Pack<'_> {
         let width = 2 * S::LANES;
         for column in columns.clone().step_by(width) {
             let cols = width.min(columns.end - column);
-            // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, as `width` divides `MAX_WIDTH`; w has k * n.
+            // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, as `width` divides `MAX_WIDTH`;
+            // w has k * n.
             unsafe {
                 let dst = packed.add(column * k);
                 match source {

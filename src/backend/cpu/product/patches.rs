@@ -1,9 +1,9 @@
-//! The rows of patches that output pixels multiply, as the register tiles read them: through pointers, one for each pixel
-//! and tap, straight into the source. Padding is a pointer to zeros. So nothing is copied.
+//! The rows of patches that output pixels multiply, as the register tiles read them: through pointers, one
+//! for each pixel and tap, straight into the source. Padding is a pointer to zeros. So nothing is copied.
 //!
-//! Two cases need a copy. With fewer channels than a vector has lanes (the first layer) a tap is too short to loop over,
-//! and all taps of a pixel are copied into one row (im2col). And rows that lie a multiple of half a page apart would evict
-//! each other from the L1 cache.
+//! Two cases need a copy. With fewer channels than a vector has lanes (the first layer) a tap is too short
+//! to loop over, and all taps of a pixel are copied into one row (im2col). And rows that lie a multiple of
+//! half a page apart would evict each other from the L1 cache.
 
 use super::gather::Phase;
 use super::pool::LINE;
@@ -49,7 +49,8 @@ impl Patches {
     }
 }
 
-/// Distance between copied rows: an odd number of cache lines, so that neighbouring rows fall into different sets.
+/// Distance between copied rows: an odd number of cache lines, so that neighbouring rows fall into different
+/// sets.
 pub(super) fn padded(k: usize) -> usize {
     (k.div_ceil(LINE) | 1) * LINE
 }
@@ -65,8 +66,9 @@ pub(super) unsafe fn point_at_rows(table: *mut *const f32, first: *const f32, st
     }
 }
 
-/// Pointers to the channels under the taps `taps` (counted along K) of the patches of `pixels`: tap `t` of pixel `p` goes
-/// to `table[(t - taps.start) * stride + p - pixels.start]`; where it is padding, it is `zeros`.
+/// Pointers to the channels under the taps `taps` (counted along K) of the patches of `pixels`: tap `t` of
+/// pixel `p` goes to `table[(t - taps.start) * stride + p - pixels.start]`; where it is padding, it is
+/// `zeros`.
 ///
 /// # Safety
 /// `table` has room for them; `source` is a whole source tensor.
@@ -95,7 +97,8 @@ pub(super) unsafe fn point_at_taps(
                 let x = c.source + (line.column * c.source_step + u) as isize;
                 let inside =
                     if y < 0 || y >= h as isize { 0..0 } else { fits(x, c.source_step, 1, w, line.pixels.len()) };
-                // SAFETY: one place of the table for each pixel; pointers of pixels inside stay in the source.
+                // SAFETY: one place of the table for each pixel; pointers of pixels inside stay in the
+                // source.
                 unsafe {
                     let table = table.add((tap - 1 - taps.start) * stride + line.pixels.start);
                     (0..inside.start).for_each(|i| *table.add(i) = zeros);
@@ -111,8 +114,8 @@ pub(super) unsafe fn point_at_taps(
     }
 }
 
-/// Which of `count` windows of `len` columns lie inside an image of width `w`, if the first begins at `x` and each next
-/// one `step` further.
+/// Which of `count` windows of `len` columns lie inside an image of width `w`, if the first begins at `x`
+/// and each next one `step` further.
 pub(super) fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) -> Range<usize> {
     let low = ((-x).max(0) as usize).div_ceil(step).min(count);
     let room = w as isize - len as isize - x;
@@ -120,7 +123,8 @@ pub(super) fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) ->
     low..high
 }
 
-/// Copies the part `k` of the rows of `pixels` from `source` to `dst`, `ld` floats apart, zeros for the padding.
+/// Copies the part `k` of the rows of `pixels` from `source` to `dst`, `ld` floats apart, zeros for the
+/// padding.
 ///
 /// # Safety
 /// The features of `S` are there; `source` is a whole source tensor; `dst` has `pixels.len()` rows.
@@ -177,7 +181,8 @@ pub(super) unsafe fn im2col<S: Simd>(
     }
 }
 
-/// Copies the floats `part` of a run that begins at `start` of a row of `len` floats; zeros for what is outside.
+/// Copies the floats `part` of a run that begins at `start` of a row of `len` floats; zeros for what is
+/// outside.
 ///
 /// # Safety
 /// The features of `S` are there; `row` has `len` floats, `dst` room for the part.

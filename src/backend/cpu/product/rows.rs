@@ -1,11 +1,13 @@
-//! `conv` and `conv_dx` (and plain matrix products, as 1x1 convolutions): the patch of each output pixel times the weights.
+//! `conv` and `conv_dx` (and plain matrix products, as 1x1 convolutions): the patch of each output pixel
+//! times the weights.
 //!
-//! Shapes: pixels `[M, K]` times weights `[K, N]`, M the output pixels of a phase, K open taps x source channels, N output
-//! channels. Tasks are blocks of pixels; each multiplies its patches with one panel of weights after another and applies
-//! the epilogue while the block is hot. Panels of weights come from the L2 cache, patches from the L1 cache.
+//! Shapes: pixels `[M, K]` times weights `[K, N]`, M the output pixels of a phase, K open taps x source
+//! channels, N output channels. Tasks are blocks of pixels; each multiplies its patches with one panel of
+//! weights after another and applies the epilogue while the block is hot. Panels of weights come from the L2
+//! cache, patches from the L1 cache.
 //!
-//! Bound by the FMA units where K and N are 64 or more; by memory where K is small; by the copy of the patches where the
-//! source has few channels.
+//! Bound by the FMA units where K and N are 64 or more; by memory where K is small; by the copy of the
+//! patches where the source has few channels.
 
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch, l2_floats};
@@ -19,13 +21,15 @@ use std::ops::Range;
 
 /// Most rows of a block.
 const MAX_ROWS: usize = 512;
-/// Floats of a block of patches: five eighths of the L2 cache, within limits. A larger block reads the weights fewer times,
-/// since every block reads all of them, mostly from beyond the L2 cache; the rest of the cache is for a panel of weights.
-/// The size cannot change a bit of the result, because every sum is one chain in the order of k.
+/// Floats of a block of patches: five eighths of the L2 cache, within limits. A larger block reads the
+/// weights fewer times, since every block reads all of them, mostly from beyond the L2 cache; the rest of
+/// the cache is for a panel of weights. The size cannot change a bit of the result, because every sum is one
+/// chain in the order of k.
 fn block() -> usize {
     (l2_floats() * 5 / 8).clamp(96 * 1024, 320 * 1024)
 }
-/// Longest rows of patches that are prefetched for the next tile; longer ones give the hardware prefetcher time to start.
+/// Longest rows of patches that are prefetched for the next tile; longer ones give the hardware prefetcher
+/// time to start.
 const MAX_PREFETCHED: usize = 256;
 /// Most taps that are read through pointers, and most runs of k that they and their segments make.
 const MAX_TAPS: usize = 64;
@@ -37,7 +41,7 @@ const POINTER: usize = size_of::<*const f32>() / size_of::<f32>();
 const TASKS: usize = 4;
 
 /// Where the parts of the scratch memory are.
-struct Layout {
+struct ScratchParts {
     /// Zeros that padding points to.
     zeros: usize,
     /// Floats of the packed weights of one phase.
@@ -48,19 +52,19 @@ struct Layout {
     total: usize,
 }
 
-impl Layout {
-    fn new(gather: &Gather, threads: usize) -> Layout {
+impl ScratchParts {
+    fn new(gather: &Gather, threads: usize) -> ScratchParts {
         let zeros = gather.source_channels().next_multiple_of(LINE);
         let k = (0..gather.phases()).map(|i| gather.phase(i).k()).max().unwrap_or(0);
         let packed = k * gather.out_channels().next_multiple_of(MAX_WIDTH);
         let buffer = POINTERS + block().max(MAX_MR * padded(k));
-        Layout { zeros, packed, buffer, total: zeros + gather.phases() * packed + threads * buffer }
+        ScratchParts { zeros, packed, buffer, total: zeros + gather.phases() * packed + threads * buffer }
     }
 }
 
 /// Floats of scratch that [`run`] needs on `threads` threads, whatever the instruction set.
 pub(super) fn scratch_len(gather: &Gather, threads: usize) -> usize {
-    Layout::new(gather, threads).total + LINE
+    ScratchParts::new(gather, threads).total + LINE
 }
 
 /// How the work is cut into tasks: blocks of pixels times ranges of panels, for each phase.
@@ -78,7 +82,8 @@ impl Cut {
     /// The cut that reads least: every block reads all weights, every range reads all rows.
     fn new(isa: Isa, gather: &Gather, threads: usize) -> Cut {
         let phases = (0..gather.phases()).map(|i| gather.phase(i));
-        // Pixels, and floats of each in the cache: of patches read by taps, neighbours share all but one tap.
+        // Pixels, and floats of each in the cache: of patches read by taps, neighbours share all but one
+        // tap.
         let (m, floats) = phases.fold((0, 0), |(m, floats), phase| {
             let (_, channels) = Patches::of(&phase, MAX_TAPS).taps(&phase);
             (phase.pixels().max(m), channels.max(floats))
@@ -109,7 +114,7 @@ struct Context<'a> {
     packed: Shared,
     zeros: Shared,
     buffers: Shared,
-    layout: Layout,
+    parts: ScratchParts,
     cut: Cut,
     isa: Isa,
 }
@@ -132,17 +137,17 @@ pub(super) fn run(
         return;
     }
     let threads = rayon::current_num_threads();
-    let layout = Layout::new(gather, threads);
-    let zeros = aligned(scratch, layout.total);
+    let parts = ScratchParts::new(gather, threads);
+    let zeros = aligned(scratch, parts.total);
     // SAFETY: packed weights and buffers follow the zeros, within the length that was checked.
     let (packed, buffers) = unsafe {
-        std::slice::from_raw_parts_mut(zeros.0, layout.zeros).fill(0.0);
-        let packed = Shared(zeros.add(layout.zeros));
-        (packed, Shared(packed.add(gather.phases() * layout.packed)))
+        std::slice::from_raw_parts_mut(zeros.0, parts.zeros).fill(0.0);
+        let packed = Shared(zeros.add(parts.zeros));
+        (packed, Shared(packed.add(gather.phases() * parts.packed)))
     };
     let cut = Cut::new(isa, gather, threads);
     let out = Shared(out.as_mut_ptr());
-    let context = &Context { gather, source, w, out, epi, packed, zeros, buffers, layout, cut, isa };
+    let context = &Context { gather, source, w, out, epi, packed, zeros, buffers, parts, cut, isa };
     let panels = gather.out_channels().div_ceil(isa.width());
     parallel(gather.phases() * panels, |i| {
         // SAFETY: every task packs a panel of its own.
@@ -151,7 +156,7 @@ pub(super) fn run(
     parallel(gather.phases() * cut.blocks * cut.ranges, |i| {
         let (phase, i) = (i / (cut.blocks * cut.ranges), i % (cut.blocks * cut.ranges));
         // SAFETY: every task writes pixels and channels of its own.
-        unsafe { dispatch(isa, Block { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
+        unsafe { dispatch(isa, ComputeBlock { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
     });
 }
 
@@ -177,7 +182,7 @@ impl Context<'_> {
                 Panel { columns, segments, right: Right { b, ldb: n }, packed: false }
             }
             _ => {
-                let at = index * self.layout.packed + panel * width * phase.k();
+                let at = index * self.parts.packed + panel * width * phase.k();
                 // SAFETY: within the packed weights of this phase.
                 let right = Right { b: unsafe { self.packed.add(at) }, ldb: width };
                 Panel { columns, segments, right, packed: true }
@@ -209,14 +214,14 @@ impl Job for Pack<'_> {
 }
 
 /// Computes a block of pixels for a range of panels.
-struct Block<'a> {
+struct ComputeBlock<'a> {
     context: &'a Context<'a>,
     phase: usize,
     block: usize,
     range: usize,
 }
 
-impl Job for Block<'_> {
+impl Job for ComputeBlock<'_> {
     type Out = ();
 
     #[inline(always)]
@@ -237,10 +242,10 @@ impl Job for Block<'_> {
         let mut offsets = [0; MAX_ROWS];
         let offsets = &mut offsets[..pixels.len()];
         phase.out_offsets(pixels.start, offsets);
-        // SAFETY: sources, weights and outputs have the sizes of the geometry; this thread's buffer holds the pointers
-        // and the copy of a block.
+        // SAFETY: sources, weights and outputs have the sizes of the geometry; this thread's buffer holds
+        // the pointers and the copy of a block.
         unsafe {
-            let buffer = context.buffers.add(thread() * context.layout.buffer);
+            let buffer = context.buffers.add(thread() * context.parts.buffer);
             let (table, stride) = (buffer.cast::<*const f32>(), pixels.len());
             match patches {
                 Patches::InPlace { offset, step } => {
@@ -269,7 +274,8 @@ impl Job for Block<'_> {
                     // Tiles of equal size: a last tile of one row would waste most of its steps.
                     let rows = stride * t / tiles..stride * (t + 1) / tiles;
                     if prefetches && is_first {
-                        // What the next tile reads: rows this short are read faster than the hardware prefetches them.
+                        // What the next tile reads: rows this short are read faster than the hardware
+                        // prefetches them.
                         for row in rows.end..(rows.end + S::MR).min(stride) {
                             prefetch(*table.add(row), channels);
                         }

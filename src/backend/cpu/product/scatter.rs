@@ -1,12 +1,13 @@
-//! `conv` and `conv_dx` to few channels (an image of one or three): every source pixel's share of every tap in one
-//! product, then the shares of each output pixel are added up.
+//! `conv` and `conv_dx` to few channels (an image of one or three): every source pixel's share of every tap
+//! in one product, then the shares of each output pixel are added up.
 //!
-//! Shapes: source `[pixels, C]` times weights `[C, taps * N]` gives shares `[pixels, taps * N]`; output pixel `p` is the
-//! sum over taps of the share of the source pixel that the tap leads to. With N channels alone a vector would be mostly
-//! empty (`rows.rs` would need `taps * C` steps for each output pixel); taps times N fill it.
+//! Shapes: source `[pixels, C]` times weights `[C, taps * N]` gives shares `[pixels, taps * N]`; output
+//! pixel `p` is the sum over taps of the share of the source pixel that the tap leads to. With N channels
+//! alone a vector would be mostly empty (`rows.rs` would need `taps * C` steps for each output pixel); taps
+//! times N fill it.
 //!
-//! Tasks are bands of output rows of one image. The shares of a band stay in the L2 cache. Bound by the product (C steps)
-//! for many channels, by adding up for few.
+//! Tasks are bands of output rows of one image. The shares of a band stay in the L2 cache. Bound by the
+//! product (C steps) for many channels, by adding up for few.
 
 use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
@@ -213,7 +214,8 @@ impl Job for Band<'_> {
         let [channels, n] = plan.channels();
         let rows = self.band * plan.band..oh.min((self.band + 1) * plan.band);
         let source_rows = plan.source_rows(rows.clone());
-        // SAFETY: source and output have the sizes of the geometry; this thread's buffer holds the shares of a band.
+        // SAFETY: source and output have the sizes of the geometry; this thread's buffer holds the shares of
+        // a band.
         unsafe {
             let shares = buffers.add(thread() * plan.shares_len(plan.band).next_multiple_of(LINE));
             let pixels = source_rows.len() * w;

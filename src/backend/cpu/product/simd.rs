@@ -1,7 +1,8 @@
 //! The vector registers that the products are written in: one trait, three implementations.
 //!
-//! Every file that builds on this one is generic over [`Simd`]. It is compiled once per implementation, inlined into a
-//! function that enables the CPU features (`dispatch` in `isa.rs`). So there is one algorithm, not one per architecture.
+//! Every file that builds on this one is generic over [`Simd`]. It is compiled once per implementation,
+//! inlined into a function that enables the CPU features (`dispatch` in `isa.rs`). So there is one
+//! algorithm, not one per architecture.
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512_steps;
@@ -13,13 +14,14 @@ use std::ops::Range;
 
 /// Most rows of a register tile on any instruction set: arrays of the rows of one tile have this length.
 pub(super) const MAX_MR: usize = 14;
-/// Widest panel of two vectors on any instruction set: packed matrices are padded to a multiple of this many columns.
+/// Widest panel of two vectors on any instruction set: packed matrices are padded to a multiple of this many
+/// columns.
 pub(super) const MAX_WIDTH: usize = 32;
 /// Narrowest panel of two vectors on any instruction set.
 pub(super) const MIN_WIDTH: usize = 8;
 
-/// Whether the tile and the panel of `S` keep to the limits above. Code that works through raw pointers sizes its memory
-/// by these limits before it knows the instruction set.
+/// Whether the tile and the panel of `S` keep to the limits above. Code that works through raw pointers
+/// sizes its memory by these limits before it knows the instruction set.
 const fn keeps_to_the_limits<S: Simd>() -> bool {
     let width = 2 * S::LANES;
     S::MR <= MAX_MR && MIN_WIDTH <= width && MAX_WIDTH.is_multiple_of(width)
@@ -29,7 +31,8 @@ const fn keeps_to_the_limits<S: Simd>() -> bool {
 const _: () = assert!(keeps_to_the_limits::<Avx512>() && keeps_to_the_limits::<Avx2>());
 const _: () = assert!(keeps_to_the_limits::<Portable>());
 
-/// A vector of [`LANES`](Simd::LANES) floats and the shape of the register tile that suits the register file.
+/// A vector of [`LANES`](Simd::LANES) floats and the shape of the register tile that suits the register
+/// file.
 ///
 /// Every method must be inlined into a function compiled for the features of the implementation.
 pub(super) trait Simd: Copy + Send + Sync + 'static {
@@ -100,12 +103,13 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The features are there.
     unsafe fn where_positive(gate: Self::V, v: Self::V) -> Self::V;
 
-    /// The steps `k` of a tile with k along the pointers, in assembly: `sums[i][j] += a[i][k] * b[k - k.start][j]`.
-    /// Returns false, and does nothing, if this instruction set has no such code for the size of the tile.
+    /// The steps `k` of a tile with k along the pointers, in assembly:
+    /// `sums[i][j] += a[i][k] * b[k - k.start][j]`. Returns false, and does nothing, if this instruction set
+    /// has no such code for the size of the tile.
     ///
     /// # Safety
-    /// The features are there; `a` leads to `MR` pointers, each to `k.end` readable floats; B has `k.len()` rows of `NV`
-    /// vectors.
+    /// The features are there; `a` leads to `MR` pointers, each to `k.end` readable floats; B has `k.len()`
+    /// rows of `NV` vectors.
     #[inline(always)]
     unsafe fn steps_along<const MR: usize, const NV: usize>(
         _sums: &mut [[Self::V; NV]; MR],
@@ -116,12 +120,13 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         false
     }
 
-    /// All steps of a tile with k across the pointers, in assembly: `sums[i][j] += a[k][first + i] * b[k][j]`. Returns
-    /// false, and does nothing, if this instruction set has no such code for the size of the tile.
+    /// All steps of a tile with k across the pointers, in assembly:
+    /// `sums[i][j] += a[k][first + i] * b[k][j]`. Returns false, and does nothing, if this instruction set
+    /// has no such code for the size of the tile.
     ///
     /// # Safety
-    /// The features are there; `a` leads to `steps` pointers, each to floats of which `first..first + MR` are readable; B
-    /// has `steps` rows of `NV` vectors.
+    /// The features are there; `a` leads to `steps` pointers, each to floats of which `first..first + MR`
+    /// are readable; B has `steps` rows of `NV` vectors.
     #[inline(always)]
     unsafe fn steps_across<const MR: usize, const NV: usize>(
         _sums: &mut [[Self::V; NV]; MR],
@@ -195,7 +200,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn relu(v: __m512) -> __m512 {
-        // SAFETY: the caller has AVX-512. The second operand is the result if one is NaN or if both are zeros.
+        // SAFETY: the caller has AVX-512. The second operand is the result if one is NaN or if both are
+        // zeros.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
     }
 
@@ -391,8 +397,8 @@ pub(super) unsafe fn copy<S: Simd>(dst: *mut f32, src: *const f32, len: usize) {
     }
 }
 
-/// Asks the processor to fetch the cache lines of `len` floats into the L1 cache. The memory need not exist: a prefetch
-/// of an address that cannot be read does nothing.
+/// Asks the processor to fetch the cache lines of `len` floats into the L1 cache. The memory need not exist:
+/// a prefetch of an address that cannot be read does nothing.
 #[inline(always)]
 pub(super) fn prefetch(p: *const f32, len: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -1,16 +1,16 @@
 //! The register tile: the innermost loop of every product.
 //!
-//! Computes `c[i, j] (+)= sum over k of a(i, k) * b[k, j]` for up to `MR` rows and `2 * LANES` columns, all sums in
-//! registers. A is read through pointers, one float at a time, and broadcast; B as vectors. There are two forms: k runs
-//! [`Along`] what the pointers of A lead to (channels of a pixel: a convolution), or [`Across`] the pointers (pixels: a
-//! weight gradient). Through pointers, patches of an image are rows of a matrix without being copied, and padding is a
-//! pointer to zeros.
+//! Computes `c[i, j] (+)= sum over k of a(i, k) * b[k, j]` for up to `MR` rows and `2 * LANES` columns, all
+//! sums in registers. A is read through pointers, one float at a time, and broadcast; B as vectors. There
+//! are two forms: k runs [`Along`] what the pointers of A lead to (channels of a pixel: a convolution), or
+//! [`Across`] the pointers (pixels: a weight gradient). Through pointers, patches of an image are rows of a
+//! matrix without being copied, and padding is a pointer to zeros.
 //!
-//! Bound by the FMA units: a 14x32 step of AVX-512 does 28 FMAs (14 cycles on two units) against 16 loads, and reaches
-//! 95 % and more of their peak with A and B in the L2 cache.
+//! Bound by the FMA units: a 14x32 step of AVX-512 does 28 FMAs (14 cycles on two units) against 16 loads,
+//! and reaches 95 % and more of their peak with A and B in the L2 cache.
 //!
-//! Every element of C is one chain of FMAs in the order of k, whatever the tile: the choice of tile, block or thread
-//! cannot change a bit of the result.
+//! Every element of C is one chain of FMAs in the order of k, whatever the tile: the choice of tile, block
+//! or thread cannot change a bit of the result.
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -97,11 +97,13 @@ pub(super) struct Out<'a> {
     pub(super) add: bool,
 }
 
-/// What is applied to the sums while they are in registers, on their way to C: first the gate, then the bias, the addend
-/// and the relu, each only if it is present. It takes the place of a pass over C that would read and write C once more.
+/// What is applied to the sums while they are in registers, on their way to C: first the gate, then the
+/// bias, the addend and the relu, each only if it is present. It takes the place of a pass over C that would
+/// read and write C once more.
 #[derive(Clone, Copy)]
 pub(super) struct SumEpilogue {
-    /// The saved output of a relu, laid out like C: the sum becomes zero where it is not positive. Null if absent.
+    /// The saved output of a relu, laid out like C: the sum becomes zero where it is not positive. Null if
+    /// absent.
     gate: *const f32,
     /// One float per column. Null if absent.
     bias: *const f32,
@@ -116,8 +118,9 @@ impl SumEpilogue {
     pub(super) const NONE: SumEpilogue =
         SumEpilogue { gate: std::ptr::null(), bias: std::ptr::null(), addend: std::ptr::null(), relu: false };
 
-    /// As many leading operations of `ops` as tiles can apply, and the operations that are left for a pass over C. The
-    /// slices of `ops` must have the lengths of the output; they are read through pointers from here on.
+    /// As many leading operations of `ops` as tiles can apply, and the operations that are left for a pass
+    /// over C. The slices of `ops` must have the lengths of the output; they are read through pointers from
+    /// here on.
     pub(super) fn split<'a, 'b>(mut ops: &'a [EpilogueOp<'b>]) -> (SumEpilogue, &'a [EpilogueOp<'b>]) {
         let mut epilogue = SumEpilogue::NONE;
         if let [EpilogueOp::ActBwd(Unary::Relu, saved), rest @ ..] = ops {
@@ -190,7 +193,8 @@ pub(super) trait Tiles: Simd {
     fn across(mr: usize, nv: usize) -> AcrossFn;
 }
 
-/// Repeats a block for each row of the tile with a constant index, so that the sums are registers and never an array.
+/// Repeats a block for each row of the tile with a constant index, so that the sums are registers and never
+/// an array.
 macro_rules! each_row {
     ($mr:expr, $i:ident, $body:block) => { each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
     (@ $mr:expr, $i:ident, $body:block, $($n:literal)*) => {
@@ -201,8 +205,8 @@ macro_rules! each_row {
     };
 }
 
-/// One step of k: `$acc[i][j] += $a(i) * b[j]`. Not unrolled: a step is long enough to hide the loop, and the compiler
-/// would hoist the broadcasts of later steps and push sums out of the registers.
+/// One step of k: `$acc[i][j] += $a(i) * b[j]`. Not unrolled: a step is long enough to hide the loop, and
+/// the compiler would hoist the broadcasts of later steps and push sums out of the registers.
 macro_rules! step {
     ($s:ty, $mr:ident, $nv:ident, $acc:ident, $b:expr, |$i:ident| $a:expr) => {{
         let b: [<$s>::V; $nv] = std::array::from_fn(|j| <$s>::load($b.add(j * <$s>::LANES)));
@@ -277,7 +281,8 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// [`finish`] for tiles whose last vector is whole, or for those where it is not: a masked load or store is slower.
+/// [`finish`] for tiles whose last vector is whole, or for those where it is not: a masked load or store is
+/// slower.
 ///
 /// # Safety
 /// As for [`finish`]. `out.rows` has `MR` offsets and `out.cols` ends inside the last of the `NV` vectors.
@@ -289,8 +294,9 @@ unsafe fn write<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
 ) {
     let last = out.cols - (NV - 1) * S::LANES;
     let columns = |j: usize| if WHOLE || j + 1 < NV { None } else { Some(last) };
-    // SAFETY: the caller has the features. Each row of C, of the gate and of the addend has `out.cols` floats from its
-    // offset on, and so has the bias; of the last vector only the `last` floats that exist are touched.
+    // SAFETY: the caller has the features. Each row of C, of the gate and of the addend has `out.cols`
+    // floats from its offset on, and so has the bias; of the last vector only the `last` floats that exist
+    // are touched.
     unsafe {
         // The bias is read once per tile: the compiler cannot know that no store to C changes it.
         let mut bias = [S::zero(); NV];
@@ -432,7 +438,8 @@ mod tests {
                     let (epilogue, rows) = (SumEpilogue::NONE, &offsets[..mr]);
                     let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
                     let (table, stride) = (along.as_ptr(), 0);
-                    // SAFETY: the features are there; `mr` rows of `STEPS` floats, `steps` rows of B, `mr` rows of C.
+                    // SAFETY: the features are there; `mr` rows of `STEPS` floats, `steps` rows of B, `mr`
+                    // rows of C.
                     unsafe {
                         let tile = Along { a: table, stride, channels: STEPS, runs: &runs, b: right, out, epilogue };
                         S::along(mr, nv)(&tile);
@@ -443,7 +450,8 @@ mod tests {
 
                     let mut c = vec![f32::NAN; mr * MAX_WIDTH];
                     let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
-                    // SAFETY: the features are there; `steps` rows of `MAX_MR` floats, `steps` rows of B, `mr` rows of C.
+                    // SAFETY: the features are there; `steps` rows of `MAX_MR` floats, `steps` rows of B,
+                    // `mr` rows of C.
                     unsafe { S::across(mr, nv)(&Across { a: across.as_ptr(), first, steps, b: right, out }) };
                     self.compare(&what, &c, cols, |i, j| {
                         self.chain((0..steps).map(|k| (a[k * MAX_MR + first + i], b[k * ldb + j])))

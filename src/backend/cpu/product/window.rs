@@ -1,15 +1,16 @@
-//! A convolution (or rows times a matrix) computed window by window: a few pixels of every image of a share at a time,
-//! while images are drawn pixel by pixel.
+//! A convolution (or rows times a matrix) computed window by window: a few pixels of every image of a share
+//! at a time, while images are drawn pixel by pixel.
 //!
-//! Shapes: `[images x columns, K]` times `[K, channels]`; the rows are the patches under one pixel, or neighbours in a row,
-//! of all images, read in place through a pointer for each row of taps (taps of a row lie side by side in NHWC, so the
-//! channels under them are one run of floats). Taps in the padding and closed channels are left out. Weights are packed once
-//! a batch of images, by the runs of output channels that see the same colours. Bound by the FMA units for 8 images and
-//! more, by the latency of the sums for one.
+//! Shapes: `[images x columns, K]` times `[K, channels]`; the rows are the patches under one pixel, or
+//! neighbours in a row, of all images, read in place through a pointer for each row of taps (taps of a row
+//! lie side by side in NHWC, so the channels under them are one run of floats). Taps in the padding and
+//! closed channels are left out. Weights are packed once a batch of images, by the runs of output channels
+//! that see the same colours. Bound by the FMA units for 8 images and more, by the latency of the sums for
+//! one.
 //!
-//! Contract: an output element is the same chain of sums as in the whole convolution, to the bit: `rows.rs` sums taps
-//! and channels in one chain, `scatter.rs` a chain for each tap and adds those up; zeros that are added there and left out
-//! here change nothing.
+//! Contract: an output element is the same chain of sums as in the whole convolution, to the bit: `rows.rs`
+//! sums taps and channels in one chain, `scatter.rs` a chain for each tap and adds those up; zeros that are
+//! added there and left out here change nothing.
 
 use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
@@ -27,7 +28,8 @@ const MAX_TAP_ROWS: usize = 16;
 #[derive(Clone, Debug)]
 struct Group {
     channels: Range<usize>,
-    /// Rows of weights, which are the open ones: all taps before the centre, and the open channels of the centre.
+    /// Rows of weights, which are the open ones: all taps before the centre, and the open channels of the
+    /// centre.
     k: usize,
     /// Where its panels begin.
     at: usize,
@@ -82,8 +84,8 @@ impl WindowConv {
         Ok(WindowConv { isa, geom, transposed, groups, packed_len: at + MAX_WIDTH, by_taps, first, into })
     }
 
-    /// The same with sums added to the first channels of output pixels of `width` floats, with row `i` of the taps beginning
-    /// `first[i]` columns from the output's: what a scan reads of the states before.
+    /// The same with sums added to the first channels of output pixels of `width` floats, with row `i` of
+    /// the taps beginning `first[i]` columns from the output's: what a scan reads of the states before.
     pub(in crate::backend::cpu) fn added_to(mut self, width: usize, first: &[isize]) -> Self {
         self.first[..first.len()].copy_from_slice(first);
         self.into = (width, true);
@@ -120,8 +122,9 @@ impl WindowConv {
         }
     }
 
-    /// Computes a part of the output of each of `images` images, then the epilogue, on the calling thread; what the part
-    /// reads of `source` has been computed. `source`, `out` and the slices of the epilogue hold these images alone.
+    /// Computes a part of the output of each of `images` images, then the epilogue, on the calling thread;
+    /// what the part reads of `source` has been computed. `source`, `out` and the slices of the epilogue
+    /// hold these images alone.
     ///
     /// # Panics
     /// If a slice is too short.
@@ -214,7 +217,8 @@ impl Job for Compute<'_> {
 }
 
 impl Compute<'_> {
-    /// The output pixels `pixels` of (image, column), whose taps inside the image are alike and in the rows `tap_rows`.
+    /// The output pixels `pixels` of (image, column), whose taps inside the image are alike and in the rows
+    /// `tap_rows`.
     ///
     /// # Safety
     /// As for [`WindowConv::run`]; the features of `S` are there; at most `MR` pixels.
@@ -245,8 +249,8 @@ impl Compute<'_> {
                 let in_panel = (next - group.channels.start) % width;
                 let panel = next - group.channels.start - in_panel;
                 let cols = (width - in_panel).min(end - next);
-                // SAFETY: panels of `k * width` floats, behind the last of which as many floats as a row follow; rows of
-                // source and output inside the images.
+                // SAFETY: panels of `k * width` floats, behind the last of which as many floats as a row
+                // follow; rows of source and output inside the images.
                 unsafe {
                     let right = Right { b: packed.as_ptr().add(group.at + panel * group.k + in_panel), ldb: width };
                     let tile = |runs: &[Run], add: bool| {

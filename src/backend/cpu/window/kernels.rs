@@ -1,7 +1,7 @@
 //! A window of a step for all images of a share: one exhaustive match, a few lines an op.
 //!
-//! Each element is computed by the expression of the whole kernel, so that both ways give the same bits. Elements of a window
-//! are visited in runs that lie side by side in memory.
+//! Each element is computed by the expression of the whole kernel, so that both ways give the same bits.
+//! Elements of a window are visited in runs that lie side by side in memory.
 
 use super::scan;
 use super::share::Share;
@@ -204,7 +204,8 @@ fn each_run(size: [usize; 3], window: &Window, images: usize, mut f: impl FnMut(
     }
 }
 
-/// Calls `launch` with what was folded into the end of a product. Fusion folds at most one operation of each kind.
+/// Calls `launch` with what was folded into the end of a product. Fusion folds at most one operation of each
+/// kind.
 fn with_epilogue(share: &Share, step: &Step, launch: impl FnOnce(&[EpilogueOp])) {
     const KINDS: usize = 4;
     let mut ops = [EpilogueOp::Add(&[]); KINDS];

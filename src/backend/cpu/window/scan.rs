@@ -1,8 +1,8 @@
-//! Windows of LSTM scans: a pixel of every image of a share, from the states that earlier windows left in y and the cells
-//! that they left in `kept`.
+//! Windows of LSTM scans: a pixel of every image of a share, from the states that earlier windows left in y
+//! and the cells that they left in `kept`.
 //!
-//! What a pixel reads of the states before it is a convolution of y: the row above through `k` taps, or the pixel above and
-//! the one before. It is added to the gates in one chain of sums, as in the whole scan.
+//! What a pixel reads of the states before it is a convolution of y: the row above through `k` taps, or the
+//! pixel above and the one before. It is added to the gates in one chain of sums, as in the whole scan.
 
 use crate::backend::cpu::lstm;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
@@ -18,7 +18,8 @@ fn size(step: &Step) -> [usize; 3] {
     [dims[1], dims[2], dims[3]]
 }
 
-/// The convolution of the states y `[n, h, w, d]` whose sums are added to the gates in `kept` `[n, h, w, 5d]`.
+/// The convolution of the states y `[n, h, w, d]` whose sums are added to the gates in `kept`
+/// `[n, h, w, 5d]`.
 ///
 /// # Errors
 /// A clause where the weights have too many rows.

@@ -14,8 +14,8 @@ pub(super) struct Share<'a> {
 
 impl<'a> Share<'a> {
     /// # Safety
-    /// Every operand of the plan has a place of at least its length, alive for `'a`; nobody else touches what belongs to
-    /// these images, and nobody writes parameters and scalars.
+    /// Every operand of the plan has a place of at least its length, alive for `'a`; nobody else touches
+    /// what belongs to these images, and nobody writes parameters and scalars.
     pub(super) unsafe fn new(plan: &'a SamplingPlan, places: &'a Places, images: Range<usize>) -> Self {
         Share { plan, places, images }
     }
