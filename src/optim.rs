@@ -1,9 +1,11 @@
-//! Optimisers, schedules, gradient clipping and moving averages.
+//! Optimisers, gradient clipping and moving averages. The learning rate and its relatives are in [`schedule`].
 //!
 //! An optimiser is recorded as nodes that map old values to new ones. The new values reach the parameters
 //! through [`Env::set`] and [`Env::commit`].
 
-use crate::config::{Config, Optimizer, OptimizerKind, ScheduleKind};
+pub mod schedule;
+
+use crate::config::{Config, Optimizer, OptimizerKind};
 use crate::nn::{Env, Init, ParamSet};
 use crate::tape::Var;
 use crate::tape::op::{Op, Param, Scalar};
@@ -114,46 +116,6 @@ impl Learner {
         }
         if let Some(average) = self.averages.get(i) {
             env.set(average, t.ema(env.get(average), new, self.rule.ema));
-        }
-    }
-}
-
-/// The learning rate of step `step` (from 0) of `total`: a linear warm-up, then the schedule's shape.
-pub fn learning_rate(config: &Config, step: u64, total: u64) -> f32 {
-    let (peak, schedule) = (config.optimizer.lr, &config.schedule);
-    let warmup = u64::from(schedule.warmup_steps);
-    if step < warmup {
-        return (peak * (step + 1) as f64 / warmup as f64) as f32;
-    }
-    let done = (step - warmup) as f64 / (total.saturating_sub(warmup + 1)).max(1) as f64;
-    let done = done.min(1.0);
-    let rate = match schedule.kind {
-        ScheduleKind::Constant => peak,
-        ScheduleKind::Linear => peak + (schedule.final_lr - peak) * done,
-        ScheduleKind::Cosine => {
-            schedule.final_lr + (peak - schedule.final_lr) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
-        }
-    };
-    rate as f32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::preset;
-
-    #[test]
-    fn schedules_start_at_the_peak_and_end_at_the_final_rate() {
-        let mut config = preset("vae-mnist").unwrap();
-        config.schedule.warmup_steps = 10;
-        config.schedule.final_lr = 1e-4;
-        assert!((learning_rate(&config, 0, 100) - 1e-4).abs() < 1e-9);
-        assert!((learning_rate(&config, 99, 100) - 1e-3).abs() < 1e-9);
-        for kind in [ScheduleKind::Cosine, ScheduleKind::Linear] {
-            config.schedule.kind = kind;
-            assert!((learning_rate(&config, 10, 100) - 1e-3).abs() < 1e-9, "{kind:?}");
-            assert!((learning_rate(&config, 99, 100) - 1e-4).abs() < 1e-9, "{kind:?}");
-            assert!(learning_rate(&config, 50, 100) < 1e-3);
         }
     }
 }

@@ -96,11 +96,11 @@ fn model(name: &str, settings: &str) -> Model {
 fn train(name: &str, settings: &str, steps: usize) -> Losses {
     let model = model(name, settings);
     let labels = (0..model.config.batch as u32).map(|i| i % model.classes().max(1) as u32).collect();
-    let batch = Batch { pixels: batch(&model), labels, ..Batch::default() };
+    let mut batch = Batch { pixels: batch(&model), labels, ..Batch::default() };
     let mut trainer = Trainer::new(model, backend::open("cpu", 0).unwrap(), steps as u64).unwrap();
     let mut losses = Losses::new();
     for _ in 0..steps {
-        trainer.advance(|run| run(&batch)).unwrap();
+        trainer.step(&mut batch).unwrap();
         for (name, value) in trainer.losses().unwrap() {
             losses.entry(name).or_default().push(value);
         }

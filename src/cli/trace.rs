@@ -1,43 +1,24 @@
-//! `train --trace`: the step to come, launch by launch, on the CPU.
+//! `train --trace`: the next training step, launch by launch, on the CPU.
 
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Options};
 use crate::config::Config;
-use crate::data::{Batches, Order, Split};
 use crate::error::Result;
-use crate::models::Model;
-use crate::store::RunDir;
-use crate::train::run::{self, RunOptions};
-use crate::train::{exchange, trainer, weights};
-use std::sync::Arc;
+use crate::train::run::RunOptions;
+use crate::train::start::Start;
+use crate::train::trainer;
 
 /// What every launch of the next step of the run writes: of its first step, or of the one after its newest checkpoint.
-pub(super) fn first_step(config: &Config, options: &RunOptions) -> Result<String> {
-    let model = Model::new(config)?;
-    let images = run::open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?;
-    let mut batches = Batches::new(Arc::new(images), model.batch_options(Order::Shuffled))?;
+pub(super) fn next_step(config: &Config, options: &RunOptions) -> Result<String> {
+    let mut start = Start::new(config, options)?;
     let mut cpu = Cpu::new(Options { threads: options.threads, poison: true, ..Options::default() })?;
-    weights::initialize(&mut cpu, &model.set, config.seed)?;
-    let mut step = 0;
-    if options.resume
-        && let Some(latest) = RunDir::open(&options.out)?.latest()?
-    {
-        weights::load(&mut cpu, &model.set, &latest.checkpoint, &latest.path)?;
-        batches.seek(run::parse_cursor(&latest.checkpoint, &latest.path)?)?;
-        step = latest.checkpoint.step;
-    }
-    if let Some(path) = &options.init {
-        exchange::import(&mut cpu, &model.set, path)?;
-    }
-    let plans = model.training();
-    let per_epoch = (batches.per_epoch() as u64 / plans.len() as u64).max(1);
-    let total = run::total_steps(config, per_epoch);
+    start.write_params(&mut cpu, options, &mut |_| ())?;
     let mut text = String::new();
-    for (index, plan) in plans.iter().enumerate() {
-        let scalars = trainer::scalars(config, [step, total], [index, plans.len()]);
+    for (index, plan) in start.plans.iter().enumerate() {
+        text += &format!("plan {}, step {}\n", plan.name, start.steps.done + 1);
+        let scalars = trainer::scalars(config, start.steps, index, start.plans.len());
         let compiled = cpu.compile(plan)?;
-        text += &format!("plan {}, step {}\n", plan.name, step + 1);
-        for row in cpu.trace(compiled, &batches.next_batch().feeds(plan), &scalars)? {
+        for row in cpu.trace(compiled, &start.batches.next_batch().feeds(plan), &scalars)? {
             text += &format!("{row}\n");
         }
     }

@@ -79,7 +79,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<()> {
     let (config, options) = prepare(&args)?;
     if args.trace {
-        return output::print(&trace::first_step(&config, &options)?);
+        return output::print(&trace::next_step(&config, &options)?);
     }
     let mut progress = Progress::new();
     let mut device = String::new();

@@ -9,6 +9,22 @@ use crate::{Error, Result};
 /// Batches that wait ready: one being used, one ready, one in the making.
 const AHEAD: usize = 1;
 
+/// Anything that batches are trained from, one after the other.
+pub trait BatchSource {
+    /// The next batch.
+    ///
+    /// # Errors
+    /// When it cannot be prepared.
+    fn next_batch(&mut self) -> Result<&Batch>;
+}
+
+/// A single batch that is used again and again.
+impl BatchSource for Batch {
+    fn next_batch(&mut self) -> Result<&Batch> {
+        Ok(self)
+    }
+}
+
 /// Prepares batches in the background. Buffers go round: nothing is allocated after the first few batches.
 pub struct Loader {
     ready: Option<Receiver<(Batch, Cursor)>>,
@@ -36,11 +52,18 @@ impl Loader {
         Ok(Loader { ready: Some(ready), used: Some(used), current: None, cursor, worker: Some(worker) })
     }
 
+    /// Where the batch after the last one handed out begins: what a checkpoint keeps. Batches prepared ahead do not count.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+}
+
+impl BatchSource for Loader {
     /// The next batch; waits where it is not ready yet. The batch before is recycled.
     ///
     /// # Errors
     /// When the thread has died.
-    pub fn next_batch(&mut self) -> Result<&Batch> {
+    fn next_batch(&mut self) -> Result<&Batch> {
         if let (Some(batch), Some(used)) = (self.current.take(), &self.used) {
             // The worker is gone only if it panicked, and then the receive below says so.
             let _ = used.send(batch);
@@ -51,11 +74,6 @@ impl Loader {
         })?;
         self.cursor = cursor;
         Ok(self.current.insert(batch))
-    }
-
-    /// Where the batch after the last one handed out begins: what a checkpoint keeps. Batches prepared ahead do not count.
-    pub fn cursor(&self) -> Cursor {
-        self.cursor
     }
 }
 

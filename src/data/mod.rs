@@ -34,7 +34,7 @@ pub use fetch::{Fetched, OnProgress, Progress, fetch};
 pub use folder::decode_image;
 pub use idx::{read_idx_images, read_idx_labels};
 pub use images::{Images, Levels, Split};
-pub use loader::Loader;
+pub use loader::{BatchSource, Loader};
 pub use open::{data_dir, open};
 pub use reduction::Reduction;
 pub use series::{Pendulum, held_torques};

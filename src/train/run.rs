@@ -1,13 +1,14 @@
 //! The training loop: data, steps, metrics, pictures, checkpoints.
 
-use super::exchange;
+use super::start::Start;
 use super::trainer::Trainer;
 use crate::backend::cpu::{self, Cpu};
 use crate::backend::{self, Backend, StepTime};
 use crate::config::Config;
-use crate::data::{self, Batch, Batches, Cursor, Images, Levels, Loader, Order, Split};
+use crate::data::{self, Batch, BatchSource, Images, Levels, Loader, Split};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
+use crate::optim::schedule::Steps;
 use crate::pictures::grid::{Pictures, grid_png};
 use crate::pictures::sequences;
 use crate::sampling::{Draw, Sampler};
@@ -134,46 +135,23 @@ fn check_labels(model: &Model, images: &Images) -> Result<()> {
 
 /// Trains to the configured step and reports each event. `stop` asks to save and end early.
 pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
-    let model = Model::new(config)?;
-    let images = Arc::new(open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?);
-    let examples = match model.reduction() {
-        Some(_) => model.batch_of(Arc::new(images.sample(SAMPLES, config.seed)))?,
+    let mut start = Start::new(config, options)?;
+    let examples = match start.model.reduction() {
+        Some(_) => start.model.batch_of(Arc::new(start.batches.images().sample(SAMPLES, config.seed)))?,
         None => Batch::default(),
     };
-    let mut batches = Batches::new(images, model.batch_options(Order::Shuffled))?;
-    let plans = model.training().len() as u64;
-    let per_epoch = (batches.per_epoch() as u64 / plans).max(1);
-    let total = total_steps(config, per_epoch);
-    let backend = open_device(&config.device, options)?;
-    let mut trainer = Trainer::new(model, backend, total)?;
-    let dir = if options.resume {
-        let dir = RunDir::open(&options.out)?;
-        if let Some(latest) = dir.latest()? {
-            latest.warnings.into_iter().for_each(|w| on(Event::Warning(w)));
-            trainer.restore(&latest.checkpoint, &latest.path)?;
-            batches.seek(parse_cursor(&latest.checkpoint, &latest.path)?)?;
-        }
-        // A run that has more steps already than are asked for keeps saying how many it has.
-        if trainer.step() < total {
-            dir.write_config(&config.to_toml())?;
-        }
-        dir
-    } else {
-        if let Some(path) = &options.init {
-            exchange::import(&mut *trainer.backend, &trainer.model.set, path)?;
-        }
-        RunDir::create(&options.out, &config.to_toml())?
-    };
-    let run = Run { trainer, dir, loader: Loader::new(batches)?, examples, config, total };
-    run.train(per_epoch, stop, on)
-}
-
-/// The steps that a configuration asks for in total, with this many an epoch.
-pub fn total_steps(config: &Config, per_epoch: u64) -> u64 {
-    match (config.steps, config.epochs) {
-        (Some(steps), _) => u64::from(steps),
-        (None, epochs) => u64::from(epochs.unwrap_or(1)) * per_epoch,
+    let mut backend = open_device(&config.device, options)?;
+    start.write_params(&mut *backend, options, on)?;
+    let Start { model, plans, batches, steps_per_epoch, steps } = start;
+    let trainer = Trainer::with_plans(model, plans, backend, steps)?;
+    let dir =
+        if options.resume { RunDir::open(&options.out)? } else { RunDir::create(&options.out, &config.to_toml())? };
+    // A run that has more steps already than are asked for keeps saying how many it has.
+    if options.resume && steps.done < steps.total {
+        dir.write_config(&config.to_toml())?;
     }
+    let run = Run { trainer, dir, loader: Loader::new(batches)?, examples, sampler: None, config };
+    run.train(steps_per_epoch, stop, on)
 }
 
 fn open_device(name: &str, options: &RunOptions) -> Result<Box<dyn Backend>> {
@@ -186,83 +164,99 @@ fn open_device(name: &str, options: &RunOptions) -> Result<Box<dyn Backend>> {
     Ok(Box::new(Cpu::new(cpu::Options { threads: options.threads, check_finite: true, ..Default::default() })?))
 }
 
-/// The cursor that a checkpoint keeps.
-pub fn parse_cursor(checkpoint: &Checkpoint, path: &Path) -> Result<Cursor> {
-    serde_json::from_str(&checkpoint.data_cursor).map_err(|e| {
-        Error::file(path, format!("its data cursor is damaged ({e})"), "resume from an earlier checkpoint").because(e)
-    })
-}
-
 struct Run<'a> {
     trainer: Trainer,
     dir: RunDir,
     loader: Loader,
     /// Images whose reduced forms samples are drawn for, where the model is given such; as many as there are samples.
     examples: Batch,
+    /// Compiled when the first samples are drawn.
+    sampler: Option<Sampler>,
     config: &'a Config,
-    total: u64,
+}
+
+/// Training steps and the time that they took. Pictures and checkpoints do not count.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    steps: u64,
+    seconds: f64,
+}
+
+impl Pace {
+    fn add_step(&mut self, seconds: f64) {
+        self.steps += 1;
+        self.seconds += seconds;
+    }
+
+    fn images_per_s(self, images_per_step: usize) -> f64 {
+        images_per_step as f64 * self.steps as f64 / self.seconds.max(1e-9)
+    }
 }
 
 impl Run<'_> {
-    fn train(mut self, per_epoch: u64, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
-        let first = self.trainer.step();
+    fn train(mut self, steps_per_epoch: u64, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
+        let Steps { done: first, total } = self.trainer.steps();
         let device = self.trainer.backend.describe();
         on(Event::Start {
             device: format!("{} ({}, {})", device.kind, device.name, device.detail),
             parameters: self.trainer.model.set.weights().map(|w| w.shape.len()).sum(),
             step: first,
-            total: self.total,
-            per_epoch,
+            total,
+            per_epoch: steps_per_epoch,
         });
         let mut metrics = self.dir.metrics_writer(first)?;
-        let before = self.dir.metrics()?.last().map_or(0.0, |row| row.seconds);
-        let images_a_step = (self.config.batch * self.trainer.batches_per_step()) as f64;
-        let mut sampler = None;
-        let (mut busy, mut window, mut saved_at) = (0.0, (0.0, 0_u64), None);
-        while self.trainer.step() < self.total && !stop.load(Ordering::Relaxed) {
+        let earlier_seconds = self.dir.metrics()?.last().map_or(0.0, |row| row.seconds);
+        let images_per_step = self.config.batch * self.trainer.batches_per_step();
+        let mut since_start = Pace::default();
+        let mut since_row = Pace::default();
+        let mut saved_at = first;
+        while self.trainer.steps().done < total && !stop.load(Ordering::Relaxed) {
             let start = Instant::now();
-            let loader = &mut self.loader;
-            self.trainer.advance(|run| run(loader.next_batch()?))?;
-            busy += start.elapsed().as_secs_f64();
-            let step = self.trainer.step();
+            self.trainer.step(&mut self.loader)?;
+            let seconds = start.elapsed().as_secs_f64();
+            since_start.add_step(seconds);
+            since_row.add_step(seconds);
+            let step = self.trainer.steps().done;
             let due = |every: u32| every > 0 && step.is_multiple_of(u64::from(every));
-            if due(self.config.log_every) || step == self.total || step == first + 1 {
-                let steps = step - first - window.1;
-                let images_per_s = images_a_step * steps as f64 / (busy - window.0).max(1e-9);
-                let row = Row { step, seconds: before + busy, images_per_s, losses: self.trainer.losses()? };
-                window = (busy, step - first);
+            if due(self.config.log_every) || step == total || step == first + 1 {
+                let row = Row {
+                    step,
+                    seconds: earlier_seconds + since_start.seconds,
+                    images_per_s: since_row.images_per_s(images_per_step),
+                    losses: self.trainer.losses()?,
+                };
+                since_row = Pace::default();
                 metrics.write(&row)?;
                 on(Event::Step { step, row: Some(&row) });
             } else {
                 on(Event::Step { step, row: None });
             }
-            if self.config.sample_every > 0 && (due(self.config.sample_every) || step == self.total) {
-                let path = self.sample(&mut sampler, step)?;
+            if self.config.sample_every > 0 && (due(self.config.sample_every) || step == total) {
+                let path = self.sample(step)?;
                 on(Event::Sampled(&path));
             }
             if due(self.config.checkpoint_every) {
                 let path = self.save()?;
-                saved_at = Some(step);
+                saved_at = step;
                 on(Event::Saved(&path));
             }
         }
-        let step = self.trainer.step();
+        let step = self.trainer.steps().done;
         // The last step is always saved, and so is the step at which a run is stopped.
-        if saved_at != Some(step) && step > first {
+        if saved_at != step {
             let path = self.save()?;
             on(Event::Saved(&path));
         }
-        let images_per_s = images_a_step * (step - first) as f64 / busy.max(1e-9);
-        let batch = self.loader.next_batch()?;
-        let profile = if step > first { self.trainer.profile(batch)? } else { vec![] };
-        Ok(Summary { step, interrupted: step < self.total, images_per_s, profile })
+        let images_per_s = since_start.images_per_s(images_per_step);
+        let profile = if step > first { self.trainer.profile(self.loader.next_batch()?)? } else { vec![] };
+        Ok(Summary { step, interrupted: step < total, images_per_s, profile })
     }
 
-    fn sample(&mut self, sampler: &mut Option<Sampler>, step: u64) -> Result<PathBuf> {
+    fn sample(&mut self, step: u64) -> Result<PathBuf> {
         let Trainer { model, backend, .. } = &mut self.trainer;
-        let sampler = match sampler {
+        let sampler = match &self.sampler {
             Some(sampler) => sampler,
-            None => sampler.insert(Sampler::new(&mut **backend, model, SAMPLES)?),
+            None => self.sampler.insert(Sampler::new(&mut **backend, model, SAMPLES)?),
         };
         let how = Draw { seed: self.config.seed, reduced: &self.examples.reduced, ..Draw::default() };
         let images = sampler.draw(&mut **backend, SAMPLES, how)?;

@@ -1,67 +1,80 @@
-//! One training run on one device: the plans of a step, replayed.
+//! One training run on one device: the compiled plans of a step, and the steps done.
 
 use super::weights;
 use crate::backend::{self, Backend, Compiled, Scalars, StepTime};
 use crate::config::Config;
-use crate::data::Batch;
+use crate::data::{Batch, BatchSource};
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::optim;
+use crate::optim::schedule::{self, Steps};
 use crate::store::Checkpoint;
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 
-/// A model that learns: its plans compiled, its step counted.
+/// A model on a device, with the plans of a training step compiled.
 pub struct Trainer {
-    /// What learns.
+    /// The model that is trained.
     pub model: Model,
-    /// Where.
+    /// The device, which holds the parameters.
     pub backend: Box<dyn Backend>,
-    plans: Vec<(Plan, Compiled)>,
-    step: u64,
-    total: u64,
+    plans: Vec<TrainingPlan>,
+    steps: Steps,
+}
+
+/// One of the plans that make up a training step.
+struct TrainingPlan {
+    plan: Plan,
+    compiled: Compiled,
 }
 
 impl Trainer {
-    /// Compiles the plans of `model`, whose parameters start under the configuration's seed; `total` steps are planned.
-    pub fn new(model: Model, mut backend: Box<dyn Backend>, total: u64) -> Result<Self> {
+    /// A new run of `total_steps` steps: writes the initial parameters under the configuration's seed and compiles the plans.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn new(model: Model, mut backend: Box<dyn Backend>, total_steps: u64) -> Result<Self> {
         weights::initialize(&mut *backend, &model.set, model.config.seed)?;
-        let mut plans = vec![];
-        for plan in model.training() {
-            let compiled = backend.compile(&plan)?;
-            plans.push((plan, compiled));
-        }
-        Ok(Trainer { model, backend, plans, step: 0, total })
+        let plans = model.training();
+        Trainer::with_plans(model, plans, backend, Steps { done: 0, total: total_steps })
     }
 
-    /// Steps done.
-    pub fn step(&self) -> u64 {
-        self.step
+    /// A run whose parameters are on the device already, with the plans of [`Model::training`].
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn with_plans(model: Model, plans: Vec<Plan>, mut backend: Box<dyn Backend>, steps: Steps) -> Result<Self> {
+        let compile = |plan: Plan| Ok(TrainingPlan { compiled: backend.compile(&plan)?, plan });
+        let plans = plans.into_iter().map(compile).collect::<Result<_>>()?;
+        Ok(Trainer { model, backend, plans, steps })
     }
 
-    /// Batches that one step takes: one a plan.
+    /// Steps done, and steps of the whole run.
+    pub fn steps(&self) -> Steps {
+        self.steps
+    }
+
+    /// Batches that one step takes: one per plan.
     pub fn batches_per_step(&self) -> usize {
         self.plans.len()
     }
 
-    /// The plans of a step.
-    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
-        self.plans.iter().map(|(plan, _)| plan)
-    }
-
-    /// The scalars of the `index`-th plan of the step to come.
-    fn scalars(&self, index: usize) -> Scalars {
-        scalars(&self.model.config, [self.step, self.total], [index, self.plans.len()])
-    }
-
-    /// One step; `next` gives a new batch for each plan.
-    pub fn advance(&mut self, mut next: impl FnMut(&mut dyn FnMut(&Batch) -> Result<()>) -> Result<()>) -> Result<()> {
+    /// Runs one training step. Each plan of the step takes a new batch.
+    ///
+    /// # Errors
+    /// Whatever the source of the batches or the device reports.
+    pub fn step(&mut self, batches: &mut dyn BatchSource) -> Result<()> {
         for index in 0..self.plans.len() {
-            let (scalars, (plan, compiled)) = (self.scalars(index), &self.plans[index]);
-            next(&mut |batch| self.backend.run(*compiled, &batch.feeds(plan), &scalars))?;
+            let scalars = self.scalars(index);
+            let TrainingPlan { plan, compiled } = &self.plans[index];
+            self.backend.run(*compiled, &batches.next_batch()?.feeds(plan), &scalars)?;
         }
-        self.step += 1;
+        self.steps.done += 1;
         Ok(())
+    }
+
+    /// The scalars of plan number `index` of the next step.
+    fn scalars(&self, index: usize) -> Scalars {
+        scalars(&self.model.config, self.steps, index, self.plans.len())
     }
 
     /// The loss terms of the last step, those of its last plan.
@@ -69,7 +82,7 @@ impl Trainer {
     /// # Errors
     /// When one of them is not finite: training has diverged.
     pub fn losses(&mut self) -> Result<Vec<(String, f64)>> {
-        let (plan, compiled) = self.plans.last().expect("a model has a plan");
+        let TrainingPlan { plan, compiled } = self.plans.last().expect("a model has a plan");
         let mut losses = vec![];
         for (i, (name, _)) in plan.outputs.iter().enumerate() {
             let mut value = [0.0];
@@ -80,16 +93,9 @@ impl Trainer {
             None => Ok(losses),
             Some((name, value)) => Err(Error::Failed(format!(
                 "training diverged at step {}: {name} is {value}; lower optimizer.lr or set clip_norm, and resume",
-                self.step
+                self.steps.done
             ))),
         }
-    }
-
-    /// Takes up a run where `checkpoint` left it.
-    pub fn restore(&mut self, checkpoint: &Checkpoint, path: &std::path::Path) -> Result<()> {
-        weights::load(&mut *self.backend, &self.model.set, checkpoint, path)?;
-        self.step = checkpoint.step;
-        Ok(())
     }
 
     /// The run as it stands, for a checkpoint; the caller adds where the data stand.
@@ -97,8 +103,8 @@ impl Trainer {
         Ok(Checkpoint {
             tensors: weights::snapshot(&mut *self.backend, &self.model.set)?,
             config: self.model.config.to_toml(),
-            step: self.step,
-            rng: format!("seed={} replay={}", self.model.config.seed, self.step * self.plans.len() as u64),
+            step: self.steps.done,
+            rng: format!("seed={} replay={}", self.model.config.seed, self.steps.done * self.plans.len() as u64),
             ..Checkpoint::default()
         })
     }
@@ -108,27 +114,25 @@ impl Trainer {
         let mut times = vec![];
         for index in 0..self.plans.len() {
             let scalars = self.scalars(index);
-            let (plan, compiled) = &self.plans[index];
+            let TrainingPlan { plan, compiled } = &self.plans[index];
             times.extend(self.backend.profile(*compiled, &batch.feeds(plan), &scalars)?);
         }
-        self.step += 1;
+        self.steps.done += 1;
         Ok(times)
     }
 }
 
-/// The scalars of a training step: step `step` (from 0) of `total`, and the `index`-th of its `plans` plans.
-pub fn scalars(config: &Config, [step, total]: [u64; 2], [index, plans]: [usize; 2]) -> Scalars {
+/// The scalars of plan number `index` (from 0) of the `plans` plans of the next training step.
+pub fn scalars(config: &Config, steps: Steps, index: usize, plans: usize) -> Scalars {
+    // Every plan of every step has a replay number of its own, so that no two share their random numbers.
+    let replay = steps.done * plans as u64 + index as u64;
     let mut scalars = Scalars::default();
-    // Every plan of every step has a replay number of its own, so that no two share their draws.
-    let replay = step * plans as u64 + index as u64;
     scalars
-        .set(Scalar::LearningRate, optim::learning_rate(config, step, total))
-        .set(Scalar::Step, (step + 1) as f32)
+        .set(Scalar::LearningRate, schedule::learning_rate(config, steps))
+        .set(Scalar::Step, (steps.done + 1) as f32)
         .set(Scalar::CriticStep, (replay + 1) as f32)
+        .set(Scalar::KlWeight, schedule::kl_weight(config, steps))
         .set_u32(Scalar::Seed, config.seed)
         .set_u32(Scalar::Replay, replay as u32);
-    if let Some(warmup) = config.kl_warmup.filter(|w| *w > 0) {
-        scalars.set(Scalar::KlWeight, ((step + 1) as f32 / warmup as f32).min(1.0));
-    }
     scalars
 }

@@ -59,8 +59,8 @@ fn one_step(name: &str, device: Box<dyn Backend>) -> Tensors {
     config.kl_warmup = config.kl_warmup.map(|_| 0);
     config.optimizer.kind = OptimizerKind::Sgd;
     config.optimizer.momentum = 0.9;
-    let (mut trainer, batch) = trainer(&config, device);
-    trainer.advance(|run| run(&batch)).unwrap();
+    let (mut trainer, mut batch) = trainer(&config, device);
+    trainer.step(&mut batch).unwrap();
     weights::snapshot(&mut *trainer.backend, &trainer.model.set).unwrap()
 }
 

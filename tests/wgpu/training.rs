@@ -48,7 +48,7 @@ fn plans_of_every_preset_compile_at_the_batch_that_they_are_trained_with() {
 
 /// The losses of some steps, from weights that are changed by this part of themselves, up or down.
 fn losses(config: &Config, device: Box<dyn Backend>, steps: usize, changed: f32) -> Vec<f64> {
-    let (mut trainer, batch) = trainer(config, device);
+    let (mut trainer, mut batch) = trainer(config, device);
     for spec in trainer.model.set.specs().iter().filter(|_| changed > 0.0) {
         let change = |i: usize| 1.0 + changed * (2.0 * rng::uniform(2, Stream::Test, [4, i as u32]) - 1.0);
         let values: Vec<f32> = spec.initial(config.seed).iter().enumerate().map(|(i, v)| v * change(i)).collect();
@@ -56,7 +56,7 @@ fn losses(config: &Config, device: Box<dyn Backend>, steps: usize, changed: f32)
     }
     let mut all = vec![];
     for _ in 0..steps {
-        trainer.advance(|run| run(&batch)).unwrap();
+        trainer.step(&mut batch).unwrap();
         all.extend(trainer.losses().unwrap().into_iter().map(|(_, loss)| loss));
     }
     all
