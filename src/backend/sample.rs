@@ -141,9 +141,8 @@ fn entry<A: Copy + Default>(
     does.inner = [inner[1], inner[2], inner[3]].map(|e| e as u32);
     does.epilogue = Epilogue::new(&step.epilogue);
     let mut entry = SampleStep::default();
-    let stride = |operand: &Operand, is_shared: bool| match is_shared {
-        true => Ok(0),
-        false => word(operand.meta.shape.len() / images.max(1)),
+    let stride = |operand: &Operand, is_shared: bool| {
+        if is_shared { Ok(0) } else { word(operand.meta.shape.len() / images.max(1)) }
     };
     for (i, operand) in step.inputs.iter().enumerate() {
         (entry.inputs[i], does.input_stride[i]) = (of(operand.buffer), stride(operand, shared.contains(&i))?);

@@ -50,10 +50,12 @@ pub(super) fn run(args: Args) -> Result<()> {
     let latents = eval::encode(&mut *trained.backend, &trained.stored.model, images.clone())?;
     let protocol = protocol(&trained.stored, &images, args.split);
     output::write(&args.out, &tensors(&latents, images.len()).file(&protocol)?)?;
-    let probe = match (args.no_probe, images.labels()) {
-        (true, _) => Err("it was left out".to_string()),
-        (_, None) => Err(format!("{} has no labels", images.name())),
-        _ => probe(&args, &mut trained, &latents)?,
+    let probe = if args.no_probe {
+        Err("it was left out".to_string())
+    } else if images.labels().is_none() {
+        Err(format!("{} has no labels", images.name()))
+    } else {
+        probe(&args, &mut trained, &latents)?
     };
     drop(busy);
     if args.json {

@@ -229,9 +229,10 @@ fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihoo
     }
     let (step, speed, path) = (summary.step, summary.images_per_s, dir.path().display());
     let how = if summary.interrupted { "stopped" } else { "done" };
-    let mut text = match summary.profile.is_empty() && !summary.interrupted {
-        true => format!("nothing to do, the run has {step} steps already\n"),
-        false => format!("{how} at step {step}, {speed:.0} images/s\n"),
+    let mut text = if summary.profile.is_empty() && !summary.interrupted {
+        format!("nothing to do, the run has {step} steps already\n")
+    } else {
+        format!("{how} at step {step}, {speed:.0} images/s\n")
     };
     if let Some(checkpoint) = checkpoint {
         text += &format!("checkpoint: {}\n", checkpoint.display());

@@ -56,9 +56,8 @@ pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Ima
         ));
     }
     let labels: Option<Vec<u8>> = found.iter().map(|(_, entry)| entry.class).collect();
-    let flat = |(image, _): (DynamicImage, &Entry)| match grey {
-        true => image.into_luma8().into_raw(),
-        false => image.into_rgb8().into_raw(),
+    let flat = |(image, _): (DynamicImage, &Entry)| {
+        if grey { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() }
     };
     let pixels = found.into_iter().flat_map(flat).collect();
     let size = [height as usize, width as usize, if grey { 1 } else { 3 }];

@@ -116,9 +116,10 @@ fn read_layout(
             part_of_file(images, layout, if test { Split::Test } else { Split::Train }, split)
         }
         Layout::Cifar => {
-            let files: Vec<PathBuf> = match test {
-                true => vec![located("test_batch.bin")?],
-                false => (1..=5).map(|i| located(&format!("data_batch_{i}.bin"))).collect::<Result<_>>()?,
+            let files: Vec<PathBuf> = if test {
+                vec![located("test_batch.bin")?]
+            } else {
+                (1..=5).map(|i| located(&format!("data_batch_{i}.bin"))).collect::<Result<_>>()?
             };
             let images = read_cifar_files(&files, name)?;
             part_of_file(images, layout, if test { Split::Test } else { Split::Train }, split)

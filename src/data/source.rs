@@ -108,16 +108,16 @@ impl Source {
             }
         }
         // A file that grows while it is read ends where it ended when it was opened.
-        match (filled as u64 <= self.left, self.coding) {
-            (true, _) => self.left -= filled as u64,
-            (false, Coding::Plain) => filled = std::mem::take(&mut self.left) as usize,
-            (false, _) => {
+        if filled as u64 > self.left {
+            if self.coding != Coding::Plain {
                 return Err(self.fault(
                     format!("it unpacks to more than {} MiB", MAX_UNPACKED >> 20),
                     "if that is meant to be, unpack it by hand and name the unpacked file",
                 ));
             }
+            filled = self.left as usize;
         }
+        self.left -= filled as u64;
         Ok(filled)
     }
 

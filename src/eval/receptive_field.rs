@@ -61,18 +61,20 @@ fn panel(support: &Support, output: usize) -> Vec<u8> {
 
 fn colour(support: &Support, output: usize, input: usize, is_blind: bool) -> Rgb {
     let channels = support.input[2];
-    match (support.sees(output, input), input.cmp(&output)) {
-        (true, std::cmp::Ordering::Less) if channels == 3 => SEEN[1 + input % channels],
-        (true, std::cmp::Ordering::Less) => SEEN[0],
-        (true, _) => LEAK,
-        (false, std::cmp::Ordering::Less) => {
-            if is_blind {
-                BLIND
-            } else {
-                UNSEEN
-            }
+    let comes_before = input < output;
+    if support.sees(output, input) {
+        if !comes_before {
+            LEAK
+        } else if channels == 3 {
+            SEEN[1 + input % channels]
+        } else {
+            SEEN[0]
         }
-        (false, std::cmp::Ordering::Equal) => OWN,
-        (false, std::cmp::Ordering::Greater) => LATER,
+    } else if comes_before {
+        if is_blind { BLIND } else { UNSEEN }
+    } else if input == output {
+        OWN
+    } else {
+        LATER
     }
 }

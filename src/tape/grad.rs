@@ -326,9 +326,10 @@ impl Rule<'_> {
     fn diagonal_dw_ss(&self, dz: Var, reverse: bool) -> Var {
         let (t, one_tap) = (self.tape, [1, 0, 0, 0]);
         let above = self.dw_of_window(dz, 1, [1, 0]);
-        let beside = match reverse {
-            false => self.dw_of_window(dz, 1, [0, 1]),
-            true => t.slice(self.dw_of_window(dz, 2, [0, 0]), [0, 1, 0, 0], [0; 4]),
+        let beside = if reverse {
+            t.slice(self.dw_of_window(dz, 2, [0, 0]), [0, 1, 0, 0], [0; 4])
+        } else {
+            self.dw_of_window(dz, 1, [0, 1])
         };
         t.add(t.pad(above, [0; 4], one_tap), t.pad(beside, one_tap, [0; 4]))
     }

@@ -174,16 +174,15 @@ impl Cuda {
             Places { slots: &slots, inputs: &inputs, params: &self.params, scalars: &scalars, scratch: &scratch };
         let mut groups = vec![];
         for (range, lowered) in lowered {
-            let updates = match lowered.updates.is_empty() {
-                true => 0,
-                false => {
-                    let table = updates_words(&lowered.updates, &places);
-                    let memory = Memory::new(table.len())?;
-                    self.stream.write(&memory, &table)?;
-                    let address = memory.address();
-                    tables.push(memory);
-                    address
-                }
+            let updates = if lowered.updates.is_empty() {
+                0
+            } else {
+                let table = updates_words(&lowered.updates, &places);
+                let memory = Memory::new(table.len())?;
+                self.stream.write(&memory, &table)?;
+                let address = memory.address();
+                tables.push(memory);
+                address
             };
             let mut work = if self.options.poison { poison(&plan.steps[range.clone()], &places) } else { vec![] };
             for item in lowered.work {
@@ -345,10 +344,11 @@ impl Backend for Cuda {
         let Some(rows) = compiled.sampling.as_ref().map(Sampling::rows) else {
             return Err(Error::Failed(format!("plan {} was not compiled for sampling", compiled.plan.name)));
         };
-        let poisoned = match self.options.poison {
+        let poisoned = if self.options.poison {
             // SAFETY: the slots live as long as the plan.
-            true => compiled.slots.iter().try_for_each(|s| unsafe { self.stream.poison(s.address(), s.words()) }),
-            false => Ok(()),
+            compiled.slots.iter().try_for_each(|s| unsafe { self.stream.poison(s.address(), s.words()) })
+        } else {
+            Ok(())
         };
         let replayed = poisoned.and_then(|()| self.stream.replay(&compiled.graph));
         self.done("begin to sample", replayed)?;

@@ -148,9 +148,10 @@ impl Nvrtc {
         let log = self.bytes(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog")?;
         let log = String::from_utf8_lossy(&log).trim_end_matches('\0').to_string();
         self.check(code).map_err(|e| format!("{e}\n{log}"))?;
-        let image = match target.is_ptx {
-            true => self.bytes(program, "nvrtcGetPTXSize", "nvrtcGetPTX")?,
-            false => self.bytes(program, "nvrtcGetCUBINSize", "nvrtcGetCUBIN")?,
+        let image = if target.is_ptx {
+            self.bytes(program, "nvrtcGetPTXSize", "nvrtcGetPTX")?
+        } else {
+            self.bytes(program, "nvrtcGetCUBINSize", "nvrtcGetCUBIN")?
         };
         Ok((image, log))
     }
@@ -204,9 +205,10 @@ impl Target {
 /// Where the compiler may lie: where the variable says, by name, in the toolkit's folder.
 fn candidates(driver_major: i32) -> Vec<PathBuf> {
     let majors = if driver_major >= 13 { [13, 12] } else { [12, 13] };
-    let names: Vec<String> = match cfg!(windows) {
-        true => majors.iter().map(|m| format!("nvrtc64_{m}0_0.dll")).collect(),
-        false => majors.iter().map(|m| format!("libnvrtc.so.{m}")).chain(["libnvrtc.so".into()]).collect(),
+    let names: Vec<String> = if cfg!(windows) {
+        majors.iter().map(|m| format!("nvrtc64_{m}0_0.dll")).collect()
+    } else {
+        majors.iter().map(|m| format!("libnvrtc.so.{m}")).chain(["libnvrtc.so".into()]).collect()
     };
     if let Some(place) = std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from) {
         return if place.is_dir() { names.iter().map(|n| place.join(n)).collect() } else { vec![place] };

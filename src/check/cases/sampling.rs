@@ -14,9 +14,10 @@ pub fn random() -> Vec<Case> {
             for by_image in [false, true] {
                 let counter = if by_image { "image" } else { "replay" };
                 let case = Case::new("random", format!("{dist:?} {size} by {counter}"), vec![], move |t, _| {
-                    vec![match by_image {
-                        true => t.random_by_image(dist, Stream::Pixel, size),
-                        false => t.random(dist, Stream::Latent, size),
+                    vec![if by_image {
+                        t.random_by_image(dist, Stream::Pixel, size)
+                    } else {
+                        t.random(dist, Stream::Latent, size)
                     }]
                 });
                 all.push(case.scalars(|s| {

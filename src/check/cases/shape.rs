@@ -18,9 +18,8 @@ pub fn param() -> Vec<Case> {
 pub fn scalar() -> Vec<Case> {
     let one = |scalar: Scalar| {
         let case = Case::new("scalar", format!("{scalar:?}"), vec![], move |t, _| vec![t.scalar(scalar)]);
-        case.scalars(|s| match scalar.is_u32() {
-            true => _ = s.set_u32(scalar, 0xdead_beef),
-            false => _ = s.set(scalar, 0.7),
+        case.scalars(|s| {
+            _ = if scalar.is_u32() { s.set_u32(scalar, 0xdead_beef) } else { s.set(scalar, 0.7) };
         })
     };
     let times = Case::new("scalar", "times x", vec![normal("x", [17, 33])], |t, v| {
