@@ -72,7 +72,16 @@ pub struct ActResult {
     pub sample_images_per_s: f64,
 }
 
-/// Runs the demo on `device` into `out` and returns the page and what each model did. `divide` shortens every training (tests).
+/// A demo that is over.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The HTML page.
+    pub page: PathBuf,
+    /// What each model did.
+    pub results: Vec<ActResult>,
+}
+
+/// Runs the demo on `device` into `out`. `divide` shortens every training (tests).
 pub fn run(
     out: &Path,
     device: &str,
@@ -80,7 +89,7 @@ pub fn run(
     divide: u32,
     stop: &AtomicBool,
     on: &mut dyn FnMut(&'static str, Event),
-) -> Result<(PathBuf, Vec<ActResult>)> {
+) -> Result<Finished> {
     let (mut results, mut sections) = (vec![], vec![]);
     for act in &ACTS {
         let mut config = preset(act.preset)?;
@@ -109,13 +118,14 @@ pub fn run(
         sections.push(section);
     }
     let mut report = Report::new("pixtape demo", "Three families of generative models learn the built-in digits.");
-    report
-        .sections
-        .push(Section { heading: "Side by side".into(), blocks: vec![Block::Table(header(), rows(&results))] });
+    report.sections.push(Section {
+        heading: "Side by side".into(),
+        blocks: vec![Block::Table { head: header(), rows: rows(&results) }],
+    });
     report.sections.extend(sections);
     let page = out.join("report.html");
     std::fs::write(&page, report.to_html()).map_err(|e| Error::io(&page, "write", e))?;
-    Ok((page, results))
+    Ok(Finished { page, results })
 }
 
 /// Removes what an earlier demo left there, and nothing that is not a run.

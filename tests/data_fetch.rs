@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use flate2::{Compression, write::GzEncoder};
-use pixtape::data::{Fetched, Layout, SETS, Served, Set, SetFile, Split, fetch, open};
+use pixtape::data::{Counts, Fetched, Layout, SETS, Served, Set, SetFile, Split, fetch, open};
 use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 
@@ -114,7 +114,7 @@ fn set(files: &[(&'static str, &[u8])], served: Served, mirrors: Vec<&'static st
     Set {
         name: "tiny",
         size: [1, 1, 1],
-        counts: [1, 0, 1],
+        counts: Counts { train: 1, valid: 0, test: 1 },
         classes: 0,
         layout: Layout::Idx,
         mirrors: mirrors.leak(),
@@ -443,6 +443,6 @@ fn every_known_set_can_be_fetched_and_opened() {
         assert_eq!(run(set, dir.path(), &site).unwrap().new.len(), set.files.len());
         assert!(set.missing(dir.path()).is_empty());
         let images = open(set.name, Split::Test, Some(dir.path())).unwrap();
-        assert_eq!((images.len(), [images.height(), images.width(), images.channels()]), (set.counts[2], set.size));
+        assert_eq!((images.len(), [images.height(), images.width(), images.channels()]), (set.counts.test, set.size));
     }
 }

@@ -44,19 +44,19 @@ fn compare(case: &Case, order: Order) -> Result<(), String> {
     let rounding = ROUNDING * (1.0 + projected(&at).abs());
     let flops: u64 = case.problem(Order::Zero, 7, 0).plan(&case.name).steps.iter().map(|s| cost(s).flops).sum();
     let elements = if flops > LARGE { ELEMENTS_OF_LARGE } else { ELEMENTS };
-    for ((name, _), ((_, feed), gradient)) in upper.results.iter().zip(lower.variables.iter().zip(&gradients)) {
-        let centre = given.feeds[*feed].clone();
+    for ((name, _), (variable, gradient)) in upper.results.iter().zip(lower.variables.iter().zip(&gradients)) {
+        let centre = given.feeds[variable.feed].clone();
         let (mut analytic, mut numeric) = (vec![], vec![]);
         for direction in directions(centre.len(), elements) {
             let mut moved = |steps: f64| {
-                at.feeds[*feed] = centre.iter().zip(&direction).map(|(c, d)| c + steps * STEP * d).collect();
+                at.feeds[variable.feed] = centre.iter().zip(&direction).map(|(c, d)| c + steps * STEP * d).collect();
                 projected(&at)
             };
             let difference = 8.0 * (moved(1.0) - moved(-1.0)) - (moved(2.0) - moved(-2.0));
             numeric.push(difference / (12.0 * STEP));
             analytic.push(gradient.iter().zip(&direction).map(|(g, d)| g * d).sum());
         }
-        at.feeds[*feed] = centre;
+        at.feeds[variable.feed] = centre;
         let off: Vec<f64> = analytic.iter().zip(&numeric).map(|(a, n): (&f64, &f64)| a - n).collect();
         let within = norm(&off) <= TOLERANCE * norm(&numeric) + rounding;
         if !within {

@@ -8,6 +8,14 @@ use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use crate::tape::{Tape, Var};
 
+/// A training step of one layer.
+pub(super) struct LayerStep {
+    /// The layer's parameters and the optimiser's state.
+    pub set: ParamSet,
+    /// The step.
+    pub plan: Plan,
+}
+
 /// Images of a batch of any of the layers.
 pub(super) const IMAGES: usize = 64;
 
@@ -15,7 +23,7 @@ pub(super) const IMAGES: usize = 64;
 const SIDE: usize = 28;
 
 /// An LSTM that reads an image pixel by pixel, `x[784, 64, 1] -> y[784, 64, 128]`. One bias, where PyTorch's layer has two.
-pub(super) fn lstm(config: &Config) -> (ParamSet, Plan) {
+pub(super) fn lstm(config: &Config) -> LayerStep {
     let (pixels, hidden) = (784, 128);
     let mut set = ParamSet::new();
     let input = Linear::new(&mut set, "w_ih", 1, 4 * hidden);
@@ -31,27 +39,21 @@ pub(super) fn lstm(config: &Config) -> (ParamSet, Plan) {
 }
 
 /// A Row LSTM, `x[64, 28, 28, 64] -> y[64, 28, 28, 64]`. One bias, where the reference has two.
-pub(super) fn row_lstm(config: &Config) -> (ParamSet, Plan) {
+pub(super) fn row_lstm(config: &Config) -> LayerStep {
     let (channels, mut set) = (64, ParamSet::new());
     let layer = RowLstm::new(&mut set, "row", [channels; 2], 1);
     step("row_lstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
 }
 
 /// A Diagonal BiLSTM, `x[64, 28, 28, 16] -> y[64, 28, 28, 16]`. One bias a direction, where the reference has two.
-pub(super) fn diagonal_bilstm(config: &Config) -> (ParamSet, Plan) {
+pub(super) fn diagonal_bilstm(config: &Config) -> LayerStep {
     let (channels, mut set) = (16, ParamSet::new());
     let layer = DiagonalLstm::new(&mut set, "diagonal", [channels; 2], 1, 2);
     step("diagonal_bilstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
 }
 
 /// One step of a layer on its input `x`; loss mean(y^2).
-fn step(
-    name: &str,
-    mut set: ParamSet,
-    config: &Config,
-    x: Shape,
-    forward: impl FnOnce(&Env, Var) -> Var,
-) -> (ParamSet, Plan) {
+fn step(name: &str, mut set: ParamSet, config: &Config, x: Shape, forward: impl FnOnce(&Env, Var) -> Var) -> LayerStep {
     let weights = set.weights().cloned().collect();
     let learner = Learner::new(&mut set, weights, config, Scalar::Step);
     let t = Tape::new();
@@ -60,5 +62,5 @@ fn step(
     t.output("loss", loss);
     learner.minimize(&env, loss);
     env.commit();
-    (set, Plan::new(name, &t))
+    LayerStep { set, plan: Plan::new(name, &t) }
 }

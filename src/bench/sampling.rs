@@ -12,20 +12,39 @@ use crate::sampling::{Draw, Sampler};
 use crate::tape::cost::Cost;
 use crate::train::weights;
 
-/// What is sampled: a name, a preset, and the side of its images where it is not the preset's own. The time of a model that
-/// draws pixel by pixel has to grow with the area, like that of one forward pass.
-const WORKLOADS: [(&str, &str, Option<usize>); 11] = [
-    ("pixelcnn-mnist", "pixelcnn-mnist", None),
-    ("pixelcnn-cifar", "pixelcnn-cifar", None),
-    ("gated-pixelcnn-mnist", "gated-pixelcnn-mnist", None),
-    ("row-lstm-mnist", "row-lstm-mnist", None),
-    ("diagonal-bilstm-mnist", "diagonal-bilstm-mnist", None),
-    ("vae-mnist", "vae-mnist", None),
-    ("dcgan-cifar", "dcgan-cifar", None),
-    ("pixelcnn-8x8", "pixelcnn-mnist", Some(8)),
-    ("pixelcnn-16x16", "pixelcnn-mnist", Some(16)),
-    ("pixelcnn-32x32", "pixelcnn-mnist", Some(32)),
-    ("pixelcnn-64x64", "pixelcnn-mnist", Some(64)),
+/// What is sampled.
+struct Workload {
+    name: &'static str,
+    preset: &'static str,
+    /// Height and width of the images, where they are not the preset's own.
+    side: Option<usize>,
+}
+
+impl Workload {
+    /// A preset as it is, under its own name.
+    const fn preset(name: &'static str) -> Self {
+        Workload { name, preset: name, side: None }
+    }
+
+    /// A PixelCNN for images of another size. The time of a model that draws pixel by pixel has to grow with the area, like
+    /// that of one forward pass.
+    const fn pixelcnn(name: &'static str, side: usize) -> Self {
+        Workload { name, preset: "pixelcnn-mnist", side: Some(side) }
+    }
+}
+
+const WORKLOADS: [Workload; 11] = [
+    Workload::preset("pixelcnn-mnist"),
+    Workload::preset("pixelcnn-cifar"),
+    Workload::preset("gated-pixelcnn-mnist"),
+    Workload::preset("row-lstm-mnist"),
+    Workload::preset("diagonal-bilstm-mnist"),
+    Workload::preset("vae-mnist"),
+    Workload::preset("dcgan-cifar"),
+    Workload::pixelcnn("pixelcnn-8x8", 8),
+    Workload::pixelcnn("pixelcnn-16x16", 16),
+    Workload::pixelcnn("pixelcnn-32x32", 32),
+    Workload::pixelcnn("pixelcnn-64x64", 64),
 ];
 
 /// Images in a batch.
@@ -33,18 +52,18 @@ const IMAGES: usize = 16;
 
 /// The names of all workloads.
 pub fn names() -> Vec<String> {
-    WORKLOADS.iter().map(|(name, ..)| name.to_string()).collect()
+    WORKLOADS.iter().map(|workload| workload.name.to_string()).collect()
 }
 
 /// The configuration of a workload.
 fn config(name: &str) -> Result<Config> {
-    let (_, known, side) = WORKLOADS
+    let workload = WORKLOADS
         .iter()
-        .find(|(known, ..)| *known == name)
+        .find(|workload| workload.name == name)
         .ok_or_else(|| Error::Usage(format!("there is no sampling benchmark called {name:?}")))?;
-    let mut config = preset(known)?;
-    if side.is_some() {
-        (config.model.height, config.model.width) = (*side, *side);
+    let mut config = preset(workload.preset)?;
+    if workload.side.is_some() {
+        (config.model.height, config.model.width) = (workload.side, workload.side);
     }
     Ok(config)
 }

@@ -1,7 +1,7 @@
 //! Training steps of the reference workloads: forward, backward and optimiser on one batch.
 
 use super::Options;
-use super::layers;
+use super::layers::{self, LayerStep};
 use super::machine::Limits;
 use super::report::Entry;
 use super::timing::{Effort, PeakMemory, measure, stopwatch};
@@ -19,17 +19,25 @@ use crate::train::weights;
 use serde::Serialize;
 use std::collections::HashSet;
 
-/// A training step of a layer, with the optimiser of a configuration.
-type Layer = fn(&Config) -> (ParamSet, Plan);
+/// A layer that is a reference workload by itself.
+struct Layer {
+    name: &'static str,
+    /// Records a training step with the optimiser of a configuration.
+    step: fn(&Config) -> LayerStep,
+    /// What the layer reads.
+    pixels: Pixels,
+}
+
+/// The values of every input of every plan of one step.
+type StepInputs = Vec<Vec<Vec<f32>>>;
 
 /// The presets that are reference workloads.
 const FROM_PRESETS: [&str; 6] =
     ["pixelcnn-mnist", "pixelcnn-cifar", "gated-pixelcnn-mnist", "vae-mnist", "vae-mlp-mnist", "dcgan-cifar"];
-/// The layers that are, and what they read.
-const LAYERS: [(&str, Layer, Pixels); 3] = [
-    ("row-lstm-layer", layers::row_lstm, Pixels::Symmetric),
-    ("diagonal-bilstm-layer", layers::diagonal_bilstm, Pixels::Symmetric),
-    ("lstm-784", layers::lstm, Pixels::Binary),
+const LAYERS: [Layer; 3] = [
+    Layer { name: "row-lstm-layer", step: layers::row_lstm, pixels: Pixels::Symmetric },
+    Layer { name: "diagonal-bilstm-layer", step: layers::diagonal_bilstm, pixels: Pixels::Symmetric },
+    Layer { name: "lstm-784", step: layers::lstm, pixels: Pixels::Binary },
 ];
 const WGAN_GP: &str = "wgan-gp-critic";
 
@@ -41,7 +49,7 @@ const BATCHES: usize = 4;
 
 /// The workloads of this version, in the order in which they are timed.
 pub fn names() -> Vec<String> {
-    let layers = LAYERS.iter().map(|(name, ..)| name);
+    let layers = LAYERS.iter().map(|layer| &layer.name);
     FROM_PRESETS.iter().chain(layers).chain(&[WGAN_GP]).map(|name| name.to_string()).collect()
 }
 
@@ -67,9 +75,9 @@ enum Pixels {
 
 impl Workload {
     fn new(name: &str) -> Result<Workload> {
-        if let Some((_, layer, pixels)) = LAYERS.iter().find(|(known, ..)| *known == name) {
-            let (set, plan) = layer(&preset(FROM_PRESETS[0])?);
-            return Ok(Workload { set, plans: vec![plan], images: layers::IMAGES, pixels: *pixels });
+        if let Some(layer) = LAYERS.iter().find(|layer| layer.name == name) {
+            let LayerStep { set, plan } = (layer.step)(&preset(FROM_PRESETS[0])?);
+            return Ok(Workload { set, plans: vec![plan], images: layers::IMAGES, pixels: layer.pixels });
         }
         if name == WGAN_GP {
             let mut config = preset("dcgan-cifar")?;
@@ -93,8 +101,8 @@ impl Workload {
         Ok(Workload { plans: model.training(), set: model.set, images: config.batch, pixels })
     }
 
-    /// The values of every input of every plan, for each of the batches that take turns.
-    fn batches(&self) -> Vec<Vec<Vec<Vec<f32>>>> {
+    /// The batches that take turns.
+    fn batches(&self) -> Vec<StepInputs> {
         let mut next = 0;
         let mut draw = |len: usize| {
             next += 1;
@@ -115,7 +123,7 @@ struct Running {
     device: Box<dyn Backend>,
     workload: Workload,
     compiled: Vec<Compiled>,
-    batches: Vec<Vec<Vec<Vec<f32>>>>,
+    batches: Vec<StepInputs>,
 }
 
 impl Running {

@@ -188,7 +188,7 @@ fn rest() -> Vec<Case> {
         let param = t.record(op, &[v[0], v[1], v[2], v[3], lr, step]);
         vec![param, t.output_of(param, 1), t.output_of(param, 2)]
     });
-    let adam = adam.stores(&[(0, 0), (2, 1), (3, 2)]).scalars(|s| _ = s.set(Scalar::LearningRate, 1e-3));
+    let adam = adam.store(0, 0).store(1, 2).store(2, 3).scalars(|s| _ = s.set(Scalar::LearningRate, 1e-3));
     let (steps, rows, h) = (784, 64, 128);
     let small = |name, shape: [usize; 2]| drawn(name, shape, Draw::Uniform(-0.08, 0.08));
     let state = || [normal("h0", [rows, h]), normal("c0", [rows, h]), small("w_hh", [h, 4 * h])];

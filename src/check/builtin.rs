@@ -1,7 +1,7 @@
 //! `pixtape check` without a file: the cases built into the binary, and the case table against the CPU.
 
 use super::case::{Case, Order};
-use super::compare::{error_of, within, worst_element};
+use super::compare::{Element, error_of, within, worst_element};
 use super::reference::{self, CaseFile, Report, Row};
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Options};
@@ -84,8 +84,9 @@ fn compare(case: &Case, order: Order, first_param: u32, cpu: &mut Cpu, backend: 
     for ((result, v), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
         let error = error_of(problem.tape.meta(*v).dtype, got, want);
         if !within(error, tol) {
-            let element = worst_element(got, want)
-                .map_or(String::new(), |(at, got, want)| format!(" (element {at} is {got}, on the CPU {want})"));
+            let element = worst_element(got, want).map_or(String::new(), |Element { index, got, want }| {
+                format!(" (element {index} is {got}, on the CPU {want})")
+            });
             return row(Some(error), Some(format!("{result} is off by {error:.1e}, more than {tol:.0e}{element}")));
         }
         worst = error.max(worst);

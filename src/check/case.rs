@@ -65,6 +65,15 @@ pub enum Order {
     Twice,
 }
 
+/// An output that replaces the value of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaseStore {
+    /// Which output.
+    pub output: usize,
+    /// Which input; it is a parameter.
+    pub input: usize,
+}
+
 /// Records the case on a tape, from its inputs to its outputs.
 pub type Record = Box<dyn Fn(&Tape, &[Var]) -> Vec<Var> + Send + Sync>;
 
@@ -86,8 +95,8 @@ pub struct Case {
     pub graded_outputs: usize,
     /// Whether a function with a kink is applied to what the inputs do not show, so that finite differences lie.
     pub kinked: bool,
-    /// (input, output): the output is stored to that parameter when the plan ends.
-    pub stores: Vec<(usize, usize)>,
+    /// Outputs that are stored to parameters when the plan ends.
+    pub stores: Vec<CaseStore>,
     /// Tolerance of the values.
     pub tol: f64,
     /// Tolerance of the gradients, first and second.
@@ -154,9 +163,10 @@ impl Case {
         self
     }
 
-    /// Stores outputs to parameters: (input, output).
-    pub fn stores(self, stores: &[(usize, usize)]) -> Self {
-        Case { stores: stores.to_vec(), ..self }
+    /// Stores output number `output` to the parameter that is input number `input`.
+    pub fn store(mut self, output: usize, input: usize) -> Self {
+        self.stores.push(CaseStore { output, input });
+        self
     }
 
     /// Whether any of the filters is part of the name; no filter lets everything pass.

@@ -27,11 +27,29 @@ pub fn within(error: f64, tolerance: f64) -> bool {
     error <= tolerance
 }
 
-/// Index, got and want of the element that is furthest off, for a message; `None` where there is no element.
-pub fn worst_element(got: &[f64], want: &[f64]) -> Option<(usize, f64, f64)> {
-    let off = |(_, g, w): &(usize, f64, f64)| if (g - w).is_nan() { f64::INFINITY } else { (g - w).abs() };
-    let all = got.iter().zip(want).enumerate().map(|(i, (g, w))| (i, *g, *w));
-    all.max_by(|a, b| off(a).total_cmp(&off(b)))
+/// One element of a value and what it should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Element {
+    /// Its index.
+    pub index: usize,
+    /// What was computed.
+    pub got: f64,
+    /// What it should be.
+    pub want: f64,
+}
+
+impl Element {
+    /// How far it is off; infinitely far where either number is none.
+    fn distance(&self) -> f64 {
+        let distance = (self.got - self.want).abs();
+        if distance.is_nan() { f64::INFINITY } else { distance }
+    }
+}
+
+/// The element that is furthest off, for a message; `None` where there is no element.
+pub fn worst_element(got: &[f64], want: &[f64]) -> Option<Element> {
+    let all = got.iter().zip(want).enumerate().map(|(index, (got, want))| Element { index, got: *got, want: *want });
+    all.max_by(|a, b| a.distance().total_cmp(&b.distance()))
 }
 
 #[cfg(test)]
@@ -48,6 +66,6 @@ mod tests {
         }
         assert!(!within(relative_error(&[f64::INFINITY], &[f64::INFINITY]), 1.0));
         assert_eq!(error_of(DType::U32, &[7.0, 1e9, 3.0], &[7.0, 1e9 + 1.0, 3.0]), 1.0 / 3.0);
-        assert_eq!(worst_element(&[1.0, f64::NAN, 9.0], &[1.0, 1.0, 1.0]).map(|w| w.0), Some(1));
+        assert_eq!(worst_element(&[1.0, f64::NAN, 9.0], &[1.0, 1.0, 1.0]).map(|w| w.index), Some(1));
     }
 }

@@ -17,8 +17,8 @@ pub struct Problem {
     pub results: Vec<(String, Var)>,
     /// What the inputs are fed, in the order of declaration.
     pub feeds: Vec<Values>,
-    /// Inputs with respect to which the next derivative is taken: variable, index of its feed.
-    pub variables: Vec<(Var, usize)>,
+    /// Inputs with respect to which the next derivative is taken.
+    pub variables: Vec<Variable>,
     /// Parameters and their values before the plan runs.
     pub params: Vec<(ParamId, Vec<f32>)>,
     /// Device scalars.
@@ -26,6 +26,15 @@ pub struct Problem {
     /// How many of the leading results can be differentiated.
     graded_results: usize,
     seed: u32,
+}
+
+/// An input with respect to which a derivative is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// The input on the tape.
+    pub v: Var,
+    /// Index of its values among the feeds.
+    pub feed: usize,
 }
 
 impl Case {
@@ -66,16 +75,16 @@ impl Case {
             let dtype = if matches!(values, Values::U32(_)) { DType::U32 } else { DType::F32 };
             let v = tape.input(input.name, Meta { shape: input.shape, dtype });
             if input.graded {
-                variables.push((v, feeds.len()));
+                variables.push(Variable { v, feed: feeds.len() });
             }
             feeds.push(values);
             vars.push(v);
             handles.push(None);
         }
         let outputs = (self.record)(&tape, &vars);
-        for (input, output) in &self.stores {
-            let param = handles[*input].as_ref().expect("only a parameter can be stored");
-            tape.store(param, outputs[*output]);
+        for store in &self.stores {
+            let param = handles[store.input].as_ref().expect("only a parameter can be stored");
+            tape.store(param, outputs[store.output]);
         }
         let graded_results = self.graded_outputs.min(outputs.len());
         let results = outputs.into_iter().enumerate().map(|(i, v)| (format!("out{i}"), v)).collect();
@@ -92,16 +101,15 @@ impl Problem {
         for (name, y) in &self.results[..self.graded_results] {
             let shape = self.tape.shape(*y);
             let dy = self.tape.input(&format!("d {name}"), Meta::f32(shape));
-            projections.push((dy, self.feeds.len()));
+            projections.push(Variable { v: dy, feed: self.feeds.len() });
             self.feeds.push(Draw::Normal.values(self.seed, self.feeds.len() + 1000, shape.len()));
             ys.push((*y, dy));
         }
-        let xs: Vec<Var> = self.variables.iter().map(|(v, _)| *v).collect();
+        let xs: Vec<Var> = self.variables.iter().map(|variable| variable.v).collect();
         let names = self.tape.input_specs();
         let gradients = self.tape.grad_from(&ys, &xs);
-        let named =
-            gradients.into_iter().zip(&self.variables).map(|(g, (_, feed))| (format!("d/d {}", names[*feed].name), g));
-        self.results = named.collect();
+        let name = |variable: &Variable| format!("d/d {}", names[variable.feed].name);
+        self.results = self.variables.iter().map(name).zip(gradients).collect();
         self.graded_results = self.results.len();
         self.variables.extend(projections);
     }

@@ -5,7 +5,7 @@ use super::output;
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Stored};
 use crate::error::{Error, Result};
-use crate::eval::causality::{Support, supports};
+use crate::eval::causality::{Dependency, Support, Supports, supports};
 use crate::eval::receptive_field::{LEGEND, receptive_field_png};
 use crate::models::{Family, Model};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) struct Args {
     set: Vec<String>,
     /// The pixel whose context is drawn: row,column from 0 (default: in the lower half)
     #[arg(long, value_name = "ROW,COLUMN", value_parser = pixel)]
-    pixel: Option<[usize; 2]>,
+    pixel: Option<Pixel>,
     /// Draw the context of this colour of it only, from 0 (default: of all)
     #[arg(long, value_name = "K")]
     colour: Option<usize>,
@@ -40,10 +40,19 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// A place in an image, counted from 0.
+#[derive(Clone, Copy, Debug)]
+struct Pixel {
+    row: usize,
+    column: usize,
+}
+
 /// `3,4` for clap.
-fn pixel(text: &str) -> Result<[usize; 2], String> {
-    let parts: Option<Vec<usize>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
-    parts.and_then(|parts| parts.try_into().ok()).ok_or("it must be a row and a column, like 3,4".to_string())
+fn pixel(text: &str) -> Result<Pixel, String> {
+    let number = |text: &str| text.trim().parse().ok();
+    let parsed =
+        text.split_once(',').and_then(|(row, column)| Some(Pixel { row: number(row)?, column: number(column)? }));
+    parsed.ok_or("it must be a row and a column, like 3,4".to_string())
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
@@ -57,7 +66,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         )));
     };
     let [height, width, colours] = model.image;
-    let [row, column] = args.pixel.unwrap_or([height * 2 / 3, width / 2]);
+    let Pixel { row, column } = args.pixel.unwrap_or(Pixel { row: height * 2 / 3, column: width / 2 });
     if row >= height || column >= width {
         return Err(Error::Usage(format!(
             "--pixel {row},{column} lies outside; the images have {height} rows and {width} columns, counted from 0"
@@ -68,7 +77,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let mut device = args.device.open()?;
     let busy = Busy::new(&format!("examining {} outputs of {title}", net.pixels().dims()));
-    let [by_gradient, by_perturbation] = supports(&mut *device, &model.set, net, &mut |done, of| busy.at(done, of))?;
+    let Supports { by_gradient, by_perturbation } =
+        supports(&mut *device, &model.set, net, &mut |done, of| busy.at(done, of))?;
     drop(busy);
     let differences = by_gradient.differences(&by_perturbation);
     let support = by_gradient.union(&by_perturbation);
@@ -85,7 +95,7 @@ pub(super) fn run(args: Args) -> Result<()> {
             "model": title,
             "outputs": net.pixels().dims(),
             "leaks": leaks.len(),
-            "first_leak": leaks.first().map(|pair| pair.map(|at| name(&support, at))),
+            "first_leak": leaks.first().map(|pair| [name(&support, pair.output), name(&support, pair.input)]),
             "ways_differ": differences.len(),
             "blind_outputs": support.blind_outputs(),
             "pixel": [row, column],
@@ -97,18 +107,22 @@ pub(super) fn run(args: Args) -> Result<()> {
     } else {
         output::print(&text(&args, title, &support, &outputs))?;
     }
-    if let Some([output, input]) = leaks.first().map(|pair| pair.map(|at| name(&support, at))) {
+    if let Some(Dependency { output, input }) = leaks.first() {
         return Err(Error::Failed(format!(
-            "{title} leaks: the output for {output} sees {input}, one of {} such pairs; mask the layer that lets it through",
+            "{title} leaks: the output for {} sees {}, one of {} such pairs; mask the layer that lets it through",
+            name(&support, *output),
+            name(&support, *input),
             leaks.len()
         )));
     }
-    match differences.first().map(|pair| pair.map(|at| name(&support, at))) {
+    match differences.first() {
         None => Ok(()),
-        Some([output, input]) => Err(Error::Failed(format!(
-            "{title}: its gradients and its outputs disagree about {} pairs, the first of them {output} and {input}; the \
-             forward and backward kernels of this device do not belong to one function, run `pixtape check`",
-            differences.len()
+        Some(Dependency { output, input }) => Err(Error::Failed(format!(
+            "{title}: its gradients and its outputs disagree about {} pairs, the first of them {} and {}; the forward and \
+             backward kernels of this device do not belong to one function, run `pixtape check`",
+            differences.len(),
+            name(&support, *output),
+            name(&support, *input)
         ))),
     }
 }

@@ -38,8 +38,12 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// A planner's name, what it achieved, and the seconds that it took.
-type Played = (&'static str, Outcome, f64);
+/// What a planner achieved.
+struct Played {
+    planner: &'static str,
+    outcome: Outcome,
+    seconds: f64,
+}
 
 pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
@@ -53,7 +57,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     let mut played: Vec<Played> = vec![];
     for (name, planner) in planners {
         let start = Instant::now();
-        played.push((name, control::play(&task, planner)?, start.elapsed().as_secs_f64()));
+        let outcome = control::play(&task, planner)?;
+        played.push(Played { planner: name, outcome, seconds: start.elapsed().as_secs_f64() });
     }
     drop(busy);
     if args.json {
@@ -66,11 +71,11 @@ pub(super) fn run(args: Args) -> Result<()> {
             "candidates": task.candidates,
             "steps": STEPS,
             "held": HELD,
-            "planners": played.iter().map(to_json).collect::<Vec<_>>(),
+            "planners": played.iter().map(Played::to_json).collect::<Vec<_>>(),
         }));
     }
     let Task { episodes, horizon, candidates, .. } = task;
-    let rows: Vec<Vec<String>> = played.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = played.iter().map(Played::row).collect();
     output::print(&format!(
         "{episodes} episodes of {STEPS} steps; {candidates} sequences of torques over {horizon} steps tried every {HELD} steps; \
          model: {}\n\n{}",
@@ -79,23 +84,28 @@ pub(super) fn run(args: Args) -> Result<()> {
     ))
 }
 
-fn row((name, outcome, seconds): &Played) -> Vec<String> {
-    let [mean, error] = control::mean_and_error(&outcome.returns);
-    let [upright, _] = control::mean_and_error(&outcome.upright);
-    let texts =
-        [format!("{mean:.0}"), format!("{error:.0}"), format!("{:.0} %", 100.0 * upright), format!("{seconds:.1}")];
-    [vec![(*name).to_string()], texts.to_vec()].concat()
-}
+impl Played {
+    fn row(&self) -> Vec<String> {
+        let mean = control::mean(&self.outcome.returns);
+        let upright = control::mean(&self.outcome.upright).value;
+        vec![
+            self.planner.to_string(),
+            format!("{:.0}", mean.value),
+            format!("{:.0}", mean.error),
+            format!("{:.0} %", 100.0 * upright),
+            format!("{:.1}", self.seconds),
+        ]
+    }
 
-fn to_json((name, outcome, seconds): &Played) -> Value {
-    let [mean, error] = control::mean_and_error(&outcome.returns);
-    let [upright, _] = control::mean_and_error(&outcome.upright);
-    json!({
-        "planner": name,
-        "mean_return": mean,
-        "standard_error": error,
-        "upright": upright,
-        "returns": outcome.returns,
-        "seconds": seconds,
-    })
+    fn to_json(&self) -> Value {
+        let mean = control::mean(&self.outcome.returns);
+        json!({
+            "planner": self.planner,
+            "mean_return": mean.value,
+            "standard_error": mean.error,
+            "upright": control::mean(&self.outcome.upright).value,
+            "returns": self.outcome.returns,
+            "seconds": self.seconds,
+        })
+    }
 }

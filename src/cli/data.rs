@@ -92,9 +92,9 @@ fn list(args: &Common) -> Result<()> {
             json!({
                 "name": set.name,
                 "size": set.size,
-                "train": set.counts[0],
-                "valid": set.counts[1],
-                "test": set.counts[2],
+                "train": set.counts.train,
+                "valid": set.counts.valid,
+                "test": set.counts.test,
                 "classes": set.classes,
                 "missing": set.missing(&dir),
                 "terms": set.terms,
@@ -110,13 +110,15 @@ fn list(args: &Common) -> Result<()> {
             (_, missing) if missing.len() == set.files.len() => format!("absent: pixtape data fetch {}", set.name),
             (_, missing) => format!("incomplete, {} missing: pixtape data fetch {}", missing.join(", "), set.name),
         };
-        let counts = set.counts.map(|n| n.to_string());
-        [
-            vec![set.name.to_string(), format!("{height}x{width}x{channels}")],
-            counts.into(),
-            vec![set.classes.to_string(), state],
+        vec![
+            set.name.to_string(),
+            format!("{height}x{width}x{channels}"),
+            set.counts.train.to_string(),
+            set.counts.valid.to_string(),
+            set.counts.test.to_string(),
+            set.classes.to_string(),
+            state,
         ]
-        .concat()
     };
     let rows: Vec<Vec<String>> = SETS.iter().map(row).collect();
     output::print(&text_table(&["name", "image", "train", "valid", "test", "classes", "where"], &rows))

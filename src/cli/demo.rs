@@ -4,7 +4,7 @@ use super::args::DeviceArgs;
 use super::output;
 use super::progress::Progress;
 use super::train::stop_on_signals;
-use crate::demo;
+use crate::demo::{self, Finished};
 use crate::error::Result;
 use crate::report::text::text_table;
 use serde_json::json;
@@ -31,7 +31,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let stop = stop_on_signals()?;
     let (mut act, mut progress) = ("", Progress::new());
     let device = args.device.name()?;
-    let (page, results) =
+    let Finished { page, results } =
         demo::run(&args.out, device, args.device.threads, args.divide, &stop, &mut |family, event| {
             if act != family {
                 progress.end();

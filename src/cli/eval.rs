@@ -6,7 +6,7 @@ use super::trained::{CheckpointArgs, Stored, Trained};
 use super::{measured, output};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::eval::{self, Evaluation};
+use crate::eval::{self, ElboTerms, Evaluation};
 use crate::likelihood::{Estimate, Likelihood};
 use crate::report::compare::{beside_published, to_text};
 use clap::builder::RangedU64ValueParser;
@@ -101,7 +101,7 @@ fn to_json(stored: &Stored, found: &Evaluation) -> Value {
             }
         }
     }
-    if let Some((reconstruction, kl)) = found.terms {
+    if let Some(ElboTerms { reconstruction, kl }) = found.terms {
         value["reconstruction_nats"] = json!(reconstruction);
         value["kl_nats"] = json!(kl);
     }
@@ -123,7 +123,7 @@ fn text(stored: &Stored, found: &Evaluation) -> String {
         };
         text += &format!("-log p(x) {number}: {}\n", row.protocol);
     }
-    if let Some((reconstruction, kl)) = found.terms {
+    if let Some(ElboTerms { reconstruction, kl }) = found.terms {
         text += &format!("the ELBO's terms: reconstruction {reconstruction:.2} nats, divergence {kl:.2} nats\n");
     }
     text + "\n" + &to_text(&beside_published(&found.likelihoods))

@@ -12,25 +12,35 @@ pub(super) fn is_meant(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
 }
 
-/// Tensors of one file, by name.
+/// The tensors of one file.
 #[derive(Default)]
-pub(super) struct Tensors(Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>);
+pub(super) struct Tensors(Vec<Entry>);
+
+/// One tensor of a file.
+struct Entry {
+    name: &'static str,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Its elements, little endian.
+    bytes: Vec<u8>,
+}
 
 impl Tensors {
     /// Adds floats.
     pub(super) fn f32(&mut self, name: &'static str, shape: Vec<usize>, values: &[f32]) {
-        self.0.push((name, Dtype::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.0.push(Entry { name, dtype: Dtype::F32, shape, bytes });
     }
 
     /// Adds bytes.
     pub(super) fn u8(&mut self, name: &'static str, shape: Vec<usize>, values: Vec<u8>) {
-        self.0.push((name, Dtype::U8, shape, values));
+        self.0.push(Entry { name, dtype: Dtype::U8, shape, bytes: values });
     }
 
     /// Adds whole numbers as 64-bit ones, which is what PyTorch takes for an index. `[values]`
     pub(super) fn index(&mut self, name: &'static str, values: &[u32]) {
         let bytes = values.iter().flat_map(|v| i64::from(*v).to_le_bytes()).collect();
-        self.0.push((name, Dtype::I64, vec![values.len()], bytes));
+        self.0.push(Entry { name, dtype: Dtype::I64, shape: vec![values.len()], bytes });
     }
 
     /// The bytes of the file. The protocol is its only metadata: the order of several would be left to chance.
@@ -38,7 +48,7 @@ impl Tensors {
     /// # Errors
     /// [`Error::Failed`] for what the format cannot hold.
     pub(super) fn file(&self, protocol: &Value) -> Result<Vec<u8>> {
-        let views = self.0.iter().map(|(name, dtype, shape, bytes)| {
+        let views = self.0.iter().map(|Entry { name, dtype, shape, bytes }| {
             (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape says"))
         });
         let metadata = HashMap::from([("protocol".to_string(), protocol.to_string())]);

@@ -5,6 +5,7 @@ use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::data::Pendulum;
 use crate::error::{Error, Result};
 use crate::models::{Family, Model, Sequence};
+use crate::nn::LstmState;
 use crate::shape::Meta;
 use crate::tape::Tape;
 use crate::tape::plan::Plan;
@@ -17,10 +18,10 @@ pub struct Learned<'a> {
     backend: &'a mut dyn Backend,
     returns: Compiled,
     step: Compiled,
-    /// Where the step's plan has its state.
-    state_outputs: [usize; 2],
-    /// What the model remembers of each episode: h and c, `[episodes, d]`.
-    state: [Vec<f32>; 2],
+    /// Which outputs of the step's plan are the state.
+    state_outputs: LstmState<usize>,
+    /// What the model remembers of each episode, `[episodes, d]` each.
+    state: LstmState<Vec<f32>>,
 }
 
 /// The model, if it is one of the pendulum.
@@ -51,7 +52,7 @@ pub fn returns(net: &Sequence, task: &Task) -> Plan {
         let each = t.input(name, Meta::f32([e, len]));
         t.reshape(t.expand(t.reshape(each, [e, 1, len]), [e, k, len]), [e * k, len])
     };
-    let mut state = [start("h", net.units()), start("c", net.units())];
+    let mut state = LstmState { h: start("h", net.units()), c: start("c", net.units()) };
     let mut seen = start("seen", SEEN);
     let torques = t.input("torques", Meta::f32([e * k, task.torques()]));
     let mut total = None;
@@ -77,11 +78,12 @@ impl<'a> Learned<'a> {
     pub fn new(backend: &'a mut dyn Backend, model: &Model, task: &Task) -> Result<Self> {
         let net = pendulum_model(model)?;
         let stepping = net.stepping(task.episodes);
+        let zeros = vec![0.0; task.episodes * net.units()];
         let mut planner = Learned {
             returns: backend.compile(&returns(net, task))?,
             step: backend.compile(&stepping)?,
-            state_outputs: ["h", "c"].map(|name| stepping.output(name)),
-            state: [(); 2].map(|()| vec![0.0; task.episodes * net.units()]),
+            state_outputs: LstmState { h: stepping.output("h"), c: stepping.output("c") },
+            state: LstmState { h: zeros.clone(), c: zeros },
             backend,
         };
         // The state in which the first observation is expected.
@@ -96,7 +98,7 @@ impl Planner for Learned<'_> {
         let seen: Vec<f32> = now.iter().flat_map(|state| state.observe()).map(|byte| f32::from(byte) / 255.0).collect();
         let torque = |i: usize| task.torque(decision, i / tried, i % tried);
         let torques: Vec<f32> = (0..now.len() * tried).map(torque).collect();
-        let feeds = [&self.state[0], &self.state[1], &seen, &torques].map(|values| Feed::F32(values));
+        let feeds = [&self.state.h, &self.state.c, &seen, &torques].map(|values| Feed::F32(values));
         self.backend.run(self.returns, &feeds, &Scalars::default())?;
         let mut returns = vec![0.0; now.len() * task.candidates];
         backend::read(self.backend, self.returns, 0, &mut returns)?;
@@ -107,11 +109,9 @@ impl Planner for Learned<'_> {
     fn observe(&mut self, observations: &[f32]) -> Result<()> {
         let episodes = observations.len() / Pendulum::WIDTH;
         let noise = vec![0.0; episodes * SEEN];
-        let feeds = [observations, &self.state[0], &self.state[1], &noise].map(Feed::F32);
+        let feeds = [observations, &self.state.h, &self.state.c, &noise].map(Feed::F32);
         self.backend.run(self.step, &feeds, &Scalars::default())?;
-        for (state, output) in self.state.iter_mut().zip(self.state_outputs) {
-            backend::read(self.backend, self.step, output, state)?;
-        }
-        Ok(())
+        backend::read(self.backend, self.step, self.state_outputs.h, &mut self.state.h)?;
+        backend::read(self.backend, self.step, self.state_outputs.c, &mut self.state.c)
     }
 }

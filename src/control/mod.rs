@@ -138,12 +138,21 @@ pub struct Outcome {
     pub upright: Vec<f64>,
 }
 
-/// Mean and standard error of the mean.
-pub fn mean_and_error(values: &[f64]) -> [f64; 2] {
+/// A mean and how exactly it is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// Its standard error.
+    pub error: f64,
+}
+
+/// The mean of `values` and its standard error.
+pub fn mean(values: &[f64]) -> Mean {
     let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    [mean, (variance / n).sqrt()]
+    let value = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    Mean { value, error: (variance / n).sqrt() }
 }
 
 /// Plays all episodes of a task at once.
@@ -185,9 +194,8 @@ mod tests {
     #[test]
     fn planning_in_the_equations_swings_the_rod_up_and_random_torques_do_not() {
         let [truth, random] = [play(&task(1, 4), &mut TrueDynamics).unwrap(), play(&task(1, 4), &mut Random).unwrap()];
-        let mean = |values: &[f64]| mean_and_error(values)[0];
-        assert!(mean(&truth.returns) > mean(&random.returns) + 400.0, "{truth:?} {random:?}");
-        assert!(mean(&truth.upright) > 0.5 && mean(&random.upright) < 0.3, "{truth:?} {random:?}");
+        assert!(mean(&truth.returns).value > mean(&random.returns).value + 400.0, "{truth:?} {random:?}");
+        assert!(mean(&truth.upright).value > 0.5 && mean(&random.upright).value < 0.3, "{truth:?} {random:?}");
     }
 
     #[test]
@@ -201,7 +209,7 @@ mod tests {
 
     #[test]
     fn means_have_their_error() {
-        assert_eq!(mean_and_error(&[1.0, 3.0]), [2.0, 1.0]);
-        assert_eq!(mean_and_error(&[5.0]), [5.0, 0.0]);
+        assert_eq!(mean(&[1.0, 3.0]), Mean { value: 2.0, error: 1.0 });
+        assert_eq!(mean(&[5.0]), Mean { value: 5.0, error: 0.0 });
     }
 }

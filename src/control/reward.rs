@@ -3,8 +3,11 @@
 use crate::data::Pendulum;
 use crate::tape::{Tape, Var};
 
-/// Weights of the squared speed and the squared torque.
-const COSTS: [f32; 2] = [0.1, 0.001];
+/// Weight of the squared speed.
+const SPEED_COST: f32 = 0.1;
+
+/// Weight of the squared torque.
+const TORQUE_COST: f32 = 0.001;
 
 /// Terms of the series of the squared angle, which is exact to 0.003 where the rod hangs and far better elsewhere.
 const TERMS: i32 = 10;
@@ -12,7 +15,7 @@ const TERMS: i32 = 10;
 /// `-(angle² + speed²/10 + torque²/1000)` of a step: 0 is the best, -16.3 the worst.
 pub fn reward(pendulum: Pendulum, torque: f32) -> f32 {
     let Pendulum { angle, speed } = pendulum;
-    -(angle * angle + COSTS[0] * speed * speed + COSTS[1] * torque * torque)
+    -(angle * angle + SPEED_COST * speed * speed + TORQUE_COST * torque * torque)
 }
 
 /// The same of observations `seen[m, 3]` and torques `[m, 1]`, all in 0 to 1, `[m, 1]`.
@@ -34,8 +37,8 @@ pub fn record_reward(t: &Tape, seen: Var, torque: Var) -> Var {
         sum = t.mul(w, t.affine(sum, 1.0, f64::from(*coefficient)));
     }
     let symmetric = |v: Var, most: f32| t.square(t.affine(v, 2.0 * f64::from(most), -f64::from(most)));
-    let speed = t.scale(symmetric(t.channels(seen, 2, 3), Pendulum::MAX_SPEED), COSTS[0].into());
-    let torque = t.scale(symmetric(torque, Pendulum::MAX_TORQUE), COSTS[1].into());
+    let speed = t.scale(symmetric(t.channels(seen, 2, 3), Pendulum::MAX_SPEED), SPEED_COST.into());
+    let torque = t.scale(symmetric(torque, Pendulum::MAX_TORQUE), TORQUE_COST.into());
     t.scale(t.add(t.add(sum, speed), torque), -1.0)
 }
 

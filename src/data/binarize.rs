@@ -59,12 +59,12 @@ impl Binarize {
     /// `epoch` and the image's index, and on nothing else.
     pub(super) fn apply(self, images: &Images, index: usize, seed: u32, epoch: u32, out: &mut [u8]) {
         let image = images.image(index);
-        let [part, place] = images.origin(index);
+        let origin = images.origin(index);
         match self {
             _ if images.levels() == Levels::Binary => out.copy_from_slice(image),
             Binarize::None => out.copy_from_slice(image),
             Binarize::Threshold => out.iter_mut().zip(image).for_each(|(bit, &value)| *bit = u8::from(value >= 128)),
-            Binarize::Static => bernoulli(STATIC_SEED.wrapping_add(part), place, image, out),
+            Binarize::Static => bernoulli(STATIC_SEED.wrapping_add(origin.part), origin.index, image, out),
             Binarize::Dynamic => bernoulli(epoch_seed(seed, epoch), index as u32, image, out),
         }
     }
@@ -154,10 +154,10 @@ mod tests {
         assert_eq!(chosen, ramp.sample(2, 5));
         for index in 0..2 {
             Binarize::Static.apply(&chosen, index, 0, 0, &mut out);
-            let [_, place] = chosen.origin(index);
-            assert_eq!(out, bits(Binarize::Static, place as usize, 0, 0));
+            let place = chosen.origin(index).index as usize;
+            assert_eq!(out, bits(Binarize::Static, place, 0, 0));
             Binarize::Static.apply(&ramp.sample(2, 5).slice(index, index + 1), 0, 0, 0, &mut out);
-            assert_eq!(out, bits(Binarize::Static, place as usize, 0, 0));
+            assert_eq!(out, bits(Binarize::Static, place, 0, 0));
         }
         assert_ne!(chosen.origin(0), chosen.origin(1));
     }

@@ -131,8 +131,8 @@ pub(super) fn part_of_hundred(percentile: u32) -> Split {
 fn classes_of(parents: &[PathBuf]) -> Result<BTreeMap<OsString, u8>> {
     let mut names = BTreeSet::new();
     for parent in parents {
-        for path in children(parent)?.1 {
-            if !children(&path)?.0.is_empty() {
+        for path in children(parent)?.folders {
+            if !children(&path)?.files.is_empty() {
                 names.extend(path.file_name().map(OsString::from));
             }
         }
@@ -150,7 +150,7 @@ fn list(folder: &Path, classes: &BTreeMap<OsString, u8>) -> Result<Vec<Entry>> {
         let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
         Entry { path, name, class }
     };
-    let files = children(folder)?.0;
+    let files = children(folder)?.files;
     if !files.is_empty() {
         return Ok(files.into_iter().map(|path| entry(path, None)).collect());
     }
@@ -158,16 +158,24 @@ fn list(folder: &Path, classes: &BTreeMap<OsString, u8>) -> Result<Vec<Entry>> {
     for (name, &class) in classes {
         let path = folder.join(name);
         if path.is_dir() {
-            entries.extend(children(&path)?.0.into_iter().map(|path| entry(path, Some(class))));
+            entries.extend(children(&path)?.files.into_iter().map(|path| entry(path, Some(class))));
         }
     }
     Ok(entries)
 }
 
-/// Image files and folders right in `folder`, each sorted by name; hidden ones do not count.
-fn children(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+/// What lies right in a folder, each sorted by name.
+#[derive(Default)]
+struct Children {
+    /// Image files.
+    files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+/// The image files and folders right in `folder`; hidden ones do not count.
+fn children(folder: &Path) -> Result<Children> {
     let failed = |error: std::io::Error| Error::io(folder, "list", error);
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    let mut found = Children::default();
     for child in std::fs::read_dir(folder).map_err(failed)? {
         let child = child.map_err(failed)?;
         let path = child.path();
@@ -176,14 +184,14 @@ fn children(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         if hidden {
             continue;
         } else if path.is_dir() {
-            folders.push(path);
+            found.folders.push(path);
         } else if ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
-            files.push(path);
+            found.files.push(path);
         }
     }
-    files.sort();
-    folders.sort();
-    Ok((files, folders))
+    found.files.sort();
+    found.folders.sort();
+    Ok(found)
 }
 
 fn decode_file(path: &Path) -> Result<DynamicImage> {

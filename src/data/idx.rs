@@ -9,11 +9,22 @@ const UNSIGNED_BYTE: u8 = 8;
 /// Sides beyond this are no image of a data set but a damaged header.
 const MAX_SIDE: u32 = 4096;
 
-/// Reads images `[n, height, width]` (magic 2051); returns height, width and the values.
+/// The images of an idx file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdxImages {
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Values, `[n, height, width]`.
+    pub pixels: Vec<u8>,
+}
+
+/// Reads images (magic 2051).
 ///
 /// # Errors
 /// A wrong magic number, sizes that are absurd or do not fit the file's length, a damaged file.
-pub fn read_idx_images(source: &mut Source) -> Result<(usize, usize, Vec<u8>)> {
+pub fn read_idx_images(source: &mut Source) -> Result<IdxImages> {
     let [count, height, width] = header(source, "images", 3)?;
     if height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
         return Err(source.corrupt(format!("its header claims images of {height} x {width} pixels")));
@@ -21,7 +32,7 @@ pub fn read_idx_images(source: &mut Source) -> Result<(usize, usize, Vec<u8>)> {
     // Below 2^32 * 2^24, so the product of the claimed sizes cannot overflow.
     let bytes = u64::from(count) * u64::from(height) * u64::from(width);
     let pixels = body(source, bytes, "pixels")?;
-    Ok((height as usize, width as usize, pixels))
+    Ok(IdxImages { height: height as usize, width: width as usize, pixels })
 }
 
 /// Reads labels `[n]` (magic 2049).
@@ -96,7 +107,7 @@ mod tests {
         bytes
     }
 
-    fn images(bytes: Vec<u8>) -> Result<(usize, usize, Vec<u8>)> {
+    fn images(bytes: Vec<u8>) -> Result<IdxImages> {
         read_idx_images(&mut Source::from_bytes(bytes, "x-idx3-ubyte")?)
     }
 
@@ -128,7 +139,8 @@ mod tests {
         fn what_is_written_is_read(count in 1u32..5, height in 1u32..6, width in 1u32..6, seed: u8) {
             let values: Vec<u8> = (0..count * height * width).map(|i| seed.wrapping_add(i as u8)).collect();
             let read = images(idx(2051, &[count, height, width], &values)).unwrap();
-            prop_assert_eq!(read, (height as usize, width as usize, values.clone()));
+            let pixels = values.clone();
+            prop_assert_eq!(read, IdxImages { height: height as usize, width: width as usize, pixels });
             let labels = idx(2049, &[values.len() as u32], &values);
             let read = read_idx_labels(&mut Source::from_bytes(labels, "l").unwrap()).unwrap();
             prop_assert_eq!(read, values);
@@ -137,7 +149,7 @@ mod tests {
         #[test]
         fn anything_else_is_an_error_not_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), valid_magic: bool) {
             let bytes = if valid_magic { [&[0, 0, 8, 3], &bytes[..]].concat() } else { bytes };
-            if let Ok((height, width, pixels)) = images(bytes.clone()) {
+            if let Ok(IdxImages { height, width, pixels }) = images(bytes.clone()) {
                 prop_assert!(pixels.len() + 16 == bytes.len() && pixels.len().is_multiple_of(height * width));
             }
             let _ = read_idx_labels(&mut Source::from_bytes(bytes, "l").unwrap());

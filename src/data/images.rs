@@ -83,6 +83,15 @@ impl FromStr for Split {
     }
 }
 
+/// The place of an image in its publisher's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Part of the data set: 0 for training files, 1 for validation, 2 for testing.
+    pub(super) part: u32,
+    /// Index within that part.
+    pub(super) index: u32,
+}
+
 /// A set of images of one size, channels last, one byte a value, all in memory.
 #[derive(Clone, PartialEq)]
 pub struct Images {
@@ -209,10 +218,11 @@ impl Images {
         self.select(&order)
     }
 
-    /// Where image `index` lies in its publisher's files, `[part, index]`: what a static binarisation counts by, so that
-    /// an image has the same sample in whichever split or choice it appears.
-    pub(super) fn origin(&self, index: usize) -> [u32; 2] {
-        [self.part, self.first + self.places.as_ref().map_or(index as u32, |places| places[index])]
+    /// Where image `index` lies in its publisher's files. A static binarisation draws by this place, so that an image has the
+    /// same sample in whichever split or choice it appears.
+    pub(super) fn origin(&self, index: usize) -> Origin {
+        let index = self.places.as_ref().map_or(index as u32, |places| places[index]);
+        Origin { part: self.part, index: self.first + index }
     }
 
     /// The same images as part `part` of their data set (0 for training files, 1 valid, 2 test).
@@ -225,7 +235,7 @@ impl Images {
     pub(super) fn select(&self, indices: &[usize]) -> Images {
         let pixels = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
         let labels = self.labels.as_ref().map(|labels| indices.iter().map(|&index| labels[index]).collect());
-        let places = Some(indices.iter().map(|&index| self.origin(index)[1]).collect());
+        let places = Some(indices.iter().map(|&index| self.origin(index).index).collect());
         Images { name: self.name.clone(), pixels, labels, first: 0, places, ..*self }
     }
 

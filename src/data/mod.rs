@@ -32,11 +32,11 @@ pub use cifar::read_cifar;
 #[cfg(feature = "cli")]
 pub use fetch::{Fetched, OnProgress, Progress, fetch};
 pub use folder::decode_image;
-pub use idx::{read_idx_images, read_idx_labels};
+pub use idx::{IdxImages, read_idx_images, read_idx_labels};
 pub use images::{Images, Levels, Split};
 pub use loader::{BatchSource, Loader};
 pub use open::{data_dir, open};
 pub use reduction::Reduction;
 pub use series::{Pendulum, held_torques};
-pub use sets::{Drawn, Layout, SETS, Served, Set, SetFile};
+pub use sets::{Counts, Drawn, Layout, SETS, Served, Set, SetFile};
 pub use source::Source;

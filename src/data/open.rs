@@ -8,7 +8,7 @@ use super::amat::read_amat;
 use super::cifar::{self, read_cifar};
 use super::folder::{open_folder, part_of_hundred};
 use super::glyphs::draw_split;
-use super::idx::{read_idx_images, read_idx_labels};
+use super::idx::{IdxImages, read_idx_images, read_idx_labels};
 use super::images::{Images, Levels, Split};
 use super::series;
 use super::sets::{Drawn, Layout, SETS, Set};
@@ -152,7 +152,7 @@ fn part_of_file(images: Images, layout: Layout, file_split: Split, split: Split)
 }
 
 fn read_idx(path: &Path, labels: Option<&Path>, name: &str) -> Result<Images> {
-    let (height, width, pixels) = read_idx_images(&mut Source::open(path)?)?;
+    let IdxImages { height, width, pixels } = read_idx_images(&mut Source::open(path)?)?;
     let labels =
         labels.map(|path| read_idx_labels(&mut Source::open(path)?).map(|labels| (path, labels))).transpose()?;
     let count = pixels.len() / (height * width);

@@ -11,8 +11,8 @@ pub struct Set {
     pub name: &'static str,
     /// `[height, width, channels]` of an image.
     pub size: [usize; 3],
-    /// Images for training, validation and test; 0 where the files have no such part.
-    pub counts: [usize; 3],
+    /// Images of each part.
+    pub counts: Counts,
     /// Classes; 0 without labels.
     pub classes: usize,
     /// How its files are laid out.
@@ -43,6 +43,17 @@ impl Set {
         let folder = data_dir.join(self.name);
         self.files.iter().map(|file| file.name).filter(|name| find(&folder, name).is_none()).collect()
     }
+}
+
+/// Images of each part of a data set; 0 where its files have no such part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// For training.
+    pub train: usize,
+    /// For validation.
+    pub valid: usize,
+    /// For testing.
+    pub test: usize,
 }
 
 /// How the publishers' servers hold the files of a set.
@@ -94,7 +105,7 @@ pub const SETS: [Set; 7] = [
     Set {
         name: "mnist",
         size: [28, 28, 1],
-        counts: [60_000, 0, 10_000],
+        counts: Counts { train: 60_000, valid: 0, test: 10_000 },
         classes: 10,
         layout: Layout::Idx,
         mirrors: &[
@@ -130,7 +141,7 @@ pub const SETS: [Set; 7] = [
     Set {
         name: "fashion-mnist",
         size: [28, 28, 1],
-        counts: [60_000, 0, 10_000],
+        counts: Counts { train: 60_000, valid: 0, test: 10_000 },
         classes: 10,
         layout: Layout::Idx,
         mirrors: &[
@@ -165,7 +176,7 @@ pub const SETS: [Set; 7] = [
     Set {
         name: "cifar-10",
         size: [32, 32, 3],
-        counts: [50_000, 0, 10_000],
+        counts: Counts { train: 50_000, valid: 0, test: 10_000 },
         classes: 10,
         layout: Layout::Cifar,
         mirrors: &["https://www.cs.toronto.edu/~kriz/"],
@@ -207,7 +218,7 @@ pub const SETS: [Set; 7] = [
     Set {
         name: "binarized-mnist",
         size: [28, 28, 1],
-        counts: [50_000, 10_000, 10_000],
+        counts: Counts { train: 50_000, valid: 10_000, test: 10_000 },
         classes: 0,
         layout: Layout::Amat,
         mirrors: &["http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"],
@@ -234,7 +245,7 @@ pub const SETS: [Set; 7] = [
     Set {
         name: "glyphs",
         size: [28, 28, 1],
-        counts: [10_000, 1_000, 2_000],
+        counts: Counts { train: 10_000, valid: 1_000, test: 2_000 },
         classes: 10,
         layout: Layout::Drawn(Drawn::Glyphs),
         mirrors: &[],
@@ -245,7 +256,7 @@ pub const SETS: [Set; 7] = [
     Set {
         name: "oscillator",
         size: [100, 1, 1],
-        counts: [8_000, 1_000, 1_000],
+        counts: Counts { train: 8_000, valid: 1_000, test: 1_000 },
         classes: 0,
         layout: Layout::Drawn(Drawn::Oscillator),
         mirrors: &[],
@@ -256,7 +267,7 @@ pub const SETS: [Set; 7] = [
     Set {
         name: "pendulum",
         size: [100, 4, 1],
-        counts: [8_000, 1_000, 1_000],
+        counts: Counts { train: 8_000, valid: 1_000, test: 1_000 },
         classes: 0,
         layout: Layout::Drawn(Drawn::Pendulum),
         mirrors: &[],

@@ -58,8 +58,25 @@ pub struct Support {
     seen: Vec<bool>,
 }
 
+/// An output that sees an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// Number of the output.
+    pub output: usize,
+    /// Number of the input.
+    pub input: usize,
+}
+
 /// Told how many of all outputs or inputs have been examined.
 pub type Progress<'a> = dyn FnMut(usize, usize) + 'a;
+
+/// The support of one network, found in both ways. A sound device gives the same one twice.
+pub struct Supports {
+    /// By the gradient of each output.
+    pub by_gradient: Support,
+    /// By a change of each input.
+    pub by_perturbation: Support,
+}
 
 /// The exact support of an autoregressive model, found in both ways.
 ///
@@ -70,7 +87,7 @@ pub fn supports(
     set: &ParamSet,
     net: &Autoregressive,
     progress: &mut Progress,
-) -> Result<[Support; 2]> {
+) -> Result<Supports> {
     let pixels = net.pixels();
     let network = |env: &Env, x: Var| {
         let conditions: Conditions = net.conditions(env.t, env.t.shape(x).dims()[0]);
@@ -79,10 +96,10 @@ pub fn supports(
     let zero = if pixels.levels == 2 { 0.0 } else { 0.5 };
     let subject = Subject { set, input: pixels.size, outputs: pixels.colours(), zero, network: &network };
     // A gradient costs about twice a forward pass, of which the other way takes two.
-    Ok([
-        subject.by_gradient(backend, &mut |done, of| progress(done, 2 * of))?,
-        subject.by_perturbation(backend, &mut |done, of| progress(of + done, 2 * of))?,
-    ])
+    Ok(Supports {
+        by_gradient: subject.by_gradient(backend, &mut |done, of| progress(done, 2 * of))?,
+        by_perturbation: subject.by_perturbation(backend, &mut |done, of| progress(of + done, 2 * of))?,
+    })
 }
 
 impl Subject<'_> {
@@ -133,16 +150,20 @@ impl Subject<'_> {
         let (mut support, k) = (self.nothing(), t.shape(y).last() / self.outputs);
         let (mut x, mut y) = (vec![0.0; BATCH * h * w * c], vec![0.0; t.shape(y).len()]);
         let total = h * w * c;
+        struct Start {
+            bias: f32,
+            level: f32,
+        }
         // From rest, then from where everything is above zero.
-        let from = [(0.0, self.zero), (CONSTANT, self.zero + 0.25)];
-        for (round, (constant, level)) in from.into_iter().enumerate() {
-            self.write_weights(backend, constant)?;
+        let starts = [Start { bias: 0.0, level: self.zero }, Start { bias: CONSTANT, level: self.zero + 0.25 }];
+        for (round, Start { bias, level }) in starts.iter().enumerate() {
+            self.write_weights(backend, *bias)?;
             let running = Running::new(backend, Plan::new("causality.perturbation", &t))?;
-            x.fill(level);
+            x.fill(*level);
             running.replay(backend, &[("x", &x)], &mut y)?;
             let unchanged = y[..h * w * self.outputs * k].to_vec();
             for first in (0..total).step_by(BATCH) {
-                x.fill(level);
+                x.fill(*level);
                 for (i, input) in (first..total).take(BATCH).enumerate() {
                     x[i * total + input] = LOUD;
                 }
@@ -154,7 +175,7 @@ impl Subject<'_> {
                         }
                     }
                 }
-                progress(round * total + (first + BATCH).min(total), from.len() * total);
+                progress(round * total + (first + BATCH).min(total), starts.len() * total);
             }
         }
         Ok(support)
@@ -238,18 +259,18 @@ impl Support {
         (pixel * channels..(pixel + 1) * channels).any(|input| self.sees(output, input))
     }
 
-    /// Pairs of output and input, where the output sees what an autoregressive model must not: its own dimension, or a
-    /// later one.
-    pub fn leaks(&self) -> Vec<[usize; 2]> {
-        let pairs = (0..self.seen.len() / self.inputs()).flat_map(|o| (o..self.inputs()).map(move |i| [o, i]));
-        pairs.filter(|[o, i]| self.sees(*o, *i)).collect()
+    /// Where an output sees what an autoregressive model must not: its own dimension, or a later one.
+    pub fn leaks(&self) -> Vec<Dependency> {
+        let later = |output: usize| (output..self.inputs()).map(move |input| Dependency { output, input });
+        let pairs = (0..self.seen.len() / self.inputs()).flat_map(later);
+        pairs.filter(|pair| self.sees(pair.output, pair.input)).collect()
     }
 
-    /// Pairs of output and input that are all that the two supports differ in.
-    pub fn differences(&self, other: &Support) -> Vec<[usize; 2]> {
+    /// What one of two supports holds and the other does not.
+    pub fn differences(&self, other: &Support) -> Vec<Dependency> {
         let inputs = self.inputs();
         let differ = self.seen.iter().zip(&other.seen).enumerate().filter(|(_, (a, b))| a != b);
-        differ.map(|(at, _)| [at / inputs, at % inputs]).collect()
+        differ.map(|(at, _)| Dependency { output: at / inputs, input: at % inputs }).collect()
     }
 
     /// What either of two supports holds.

@@ -58,23 +58,24 @@ pub fn futures(
     let plan = net.likelihood(BATCH);
     let compiled = backend.compile(&plan)?;
     let mut nll = vec![0.0; BATCH * steps];
-    let (mut sequences, mut sums, mut baseline) = (0, [0.0; 2], 0.0);
+    let mut sums = Futures { sequences: 0, future: 0.0, prefix: 0.0, baseline: 0.0 };
     for batch in one_pass(batches(model, held_out)?) {
         backend.run(compiled, &[Feed::F32(&batch.pixels)], &Scalars::default())?;
         backend::read(backend, compiled, plan.output("steps"), &mut nll)?;
         let items = nll.chunks(steps).zip(batch.pixels.chunks(steps * observations.width));
         for (nll, sequence) in items.take(batch.len()) {
             let (prefix, future) = nll.split_at(given);
-            for (sum, part) in sums.iter_mut().zip([prefix, future]) {
-                *sum += part.iter().map(|v| f64::from(*v)).sum::<f64>();
-            }
-            baseline += memoryless.nll(sequence, given);
+            let sum = |part: &[f32]| part.iter().map(|v| f64::from(*v)).sum::<f64>();
+            sums.prefix += sum(prefix);
+            sums.future += sum(future);
+            sums.baseline += memoryless.nll(sequence, given);
         }
-        sequences += batch.len();
+        sums.sequences += batch.len();
     }
-    let mean = |sum: f64, steps: usize| sum / (sequences * steps) as f64;
+    let mean = |sum: f64, steps: usize| sum / (sums.sequences * steps) as f64;
     let left = steps - given;
-    Ok(Futures { sequences, future: mean(sums[1], left), prefix: mean(sums[0], given), baseline: mean(baseline, left) })
+    let (future, prefix) = (mean(sums.future, left), mean(sums.prefix, given));
+    Ok(Futures { future, prefix, baseline: mean(sums.baseline, left), ..sums })
 }
 
 fn batches(model: &Model, images: Arc<Images>) -> Result<Batches> {
@@ -86,29 +87,44 @@ fn batches(model: &Model, images: Arc<Images>) -> Result<Batches> {
 /// A distribution for each place of a sequence.
 struct Memoryless {
     observations: Observations,
-    /// Mean and variance of each place `[t, w]`.
-    places: Vec<[f64; 2]>,
+    /// `[t, w]`
+    places: Vec<Moments>,
+}
+
+/// The distribution of one value: normal, or Bernoulli with this mean, whose variance is not used.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: f64,
+    variance: f64,
+}
+
+/// Sums over the values that a distribution is fitted to.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    values: f64,
+    squares: f64,
 }
 
 impl Memoryless {
     fn fit(observations: Observations, batches: Batches) -> Self {
         let len = observations.steps * observations.width;
-        let (mut sums, mut n) = (vec![[0.0; 2]; len], 0.0);
+        let (mut sums, mut n) = (vec![Sums::default(); len], 0.0);
         for batch in one_pass(batches) {
             for sequence in batch.pixels.chunks(len).take(batch.len()) {
                 for (sum, value) in sums.iter_mut().zip(sequence) {
                     let value = f64::from(*value);
-                    *sum = [sum[0] + value, sum[1] + value * value];
+                    sum.values += value;
+                    sum.squares += value * value;
                 }
                 n += 1.0;
             }
         }
-        let place = |[sum, squares]: [f64; 2]| match observations.distribution {
+        let place = |sums: Sums| match observations.distribution {
             // One success and one failure more than were seen: no value is impossible.
-            Distribution::Bernoulli => [(sum + 1.0) / (n + 2.0), 0.0],
+            Distribution::Bernoulli => Moments { mean: (sums.values + 1.0) / (n + 2.0), variance: 0.0 },
             Distribution::Normal => {
-                let (mean, least) = (sum / n, LEAST_LOGVAR.exp());
-                [mean, (squares / n - mean * mean).max(least)]
+                let (mean, least) = (sums.values / n, LEAST_LOGVAR.exp());
+                Moments { mean, variance: (sums.squares / n - mean * mean).max(least) }
             }
         };
         Memoryless { observations, places: sums.into_iter().map(place).collect() }
@@ -121,7 +137,7 @@ impl Memoryless {
         let rows = sequence.chunks(width).zip(self.places.chunks(width)).skip(given);
         let pairs = rows.flat_map(|(row, places)| row[..predicted].iter().zip(places));
         pairs
-            .map(|(value, [mean, variance])| match distribution {
+            .map(|(value, Moments { mean, variance })| match distribution {
                 Distribution::Bernoulli => -(if *value > 0.5 { *mean } else { 1.0 - mean }).ln(),
                 Distribution::Normal => 0.5 * ((TAU * variance).ln() + (f64::from(*value) - mean).powi(2) / variance),
             })

@@ -21,8 +21,17 @@ const DIMS: usize = 784;
 pub struct Evaluation {
     /// One number for an exact model, two (ELBO and IWAE-k) for a latent one.
     pub likelihoods: Vec<Likelihood>,
-    /// Latent models: nats of the reconstruction and of the divergence, which add up to the negative ELBO.
-    pub terms: Option<(f64, f64)>,
+    /// The terms of the ELBO of a latent model.
+    pub terms: Option<ElboTerms>,
+}
+
+/// The two terms that add up to the negative ELBO, in nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ElboTerms {
+    /// -E_q[log p(x | z)]
+    pub reconstruction: f64,
+    /// KL(q(z | x) || p(z))
+    pub kl: f64,
 }
 
 /// Whether a model has a density, or a bound on it, that can be measured.
@@ -90,7 +99,8 @@ pub fn evaluate(
             let bound = bounds(backend, net.importance_weights(BATCH), batches, iwae_k.max(1), model.config.seed)?;
             let elbo = bound.reconstruction + bound.kl;
             let likelihoods = vec![row(Estimate::Elbo, elbo), row(Estimate::Iwae(iwae_k.max(1)), bound.iwae)];
-            Ok(Evaluation { likelihoods, terms: Some((bound.reconstruction, bound.kl)) })
+            let terms = ElboTerms { reconstruction: bound.reconstruction, kl: bound.kl };
+            Ok(Evaluation { likelihoods, terms: Some(terms) })
         }
         _ => Err(Error::Failed(format!("{} has no likelihood; look at its samples instead", model.config.name()))),
     }

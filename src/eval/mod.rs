@@ -10,5 +10,5 @@ pub mod receptive_field;
 
 pub use futures::{Futures, futures, sequence_of};
 pub use latents::{Latents, check_encoder, encode, interpolate, reconstruct};
-pub use likelihood::{Evaluation, evaluate, has_likelihood};
+pub use likelihood::{ElboTerms, Evaluation, evaluate, has_likelihood};
 pub use probe::{Probe, linear_probe};

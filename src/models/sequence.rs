@@ -10,7 +10,7 @@
 use super::required;
 use crate::config::{Config, Distribution};
 use crate::error::Result;
-use crate::nn::{Env, Linear, Lstm, Mode, ParamSet};
+use crate::nn::{Env, Linear, Lstm, LstmState, Mode, ParamSet};
 use crate::optim::Learner;
 use crate::rng::Stream;
 use crate::shape::Meta;
@@ -172,12 +172,13 @@ impl Sequence {
         Prediction::Normal { mean, logvar: t.affine(above, 1.0, LEAST_LOGVAR) }
     }
 
-    /// One step: reads the observation `x[n, w]` and gives the distribution of the next one;
-    /// `[h, c][n, d] -> [h', c'][n, d]`. The first observation follows one of zeros and a state of zeros.
+    /// One step: reads the observation `x[n, w]` and gives the distribution of the next one, with the next
+    /// state; both parts of a state are `[n, d]`. The first observation follows one of zeros and a state of
+    /// zeros.
     #[track_caller]
-    pub fn step(&self, env: &Env, x: Var, state: [Var; 2]) -> (Prediction, [Var; 2]) {
+    pub fn step(&self, env: &Env, x: Var, state: LstmState<Var>) -> (Prediction, LstmState<Var>) {
         let next = env.t.scope("lstm", || self.lstm.step(env, centred(env.t, x), state));
-        (env.t.scope("head", || self.predict(env, x, next[0])), next)
+        (env.t.scope("head", || self.predict(env, x, next.h)), next)
     }
 
     /// `x[n, t, w, 1] -> -log p` of each predicted value given the observations before it, `[n * t, p]`.
@@ -239,7 +240,7 @@ impl Sequence {
         let input = |name: &str, len: usize| t.input(name, Meta::f32([batch, len]));
         let (x, h, c) = (input("x", self.observations.width), input("h", self.units()), input("c", self.units()));
         let noise = input("noise", self.observations.predicted());
-        let (prediction, [h, c]) = self.step(&env, x, [h, c]);
+        let (prediction, LstmState { h, c }) = self.step(&env, x, LstmState { h, c });
         t.output("draw", prediction.draw(&t, noise, t.scalar(Scalar::Temperature)));
         t.output("mean", prediction.mean(&t));
         t.output("h", h);

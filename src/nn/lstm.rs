@@ -16,6 +16,15 @@ pub struct Lstm {
     pub units: usize,
 }
 
+/// The state of an LSTM between two steps. `T` is a value on a tape, the output of a plan, or the numbers themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LstmState<T> {
+    /// What the LSTM puts out.
+    pub h: T,
+    /// What its cells hold.
+    pub c: T,
+}
+
 impl Lstm {
     /// Declares `<path>.weight_ih`, `<path>.weight_hh` and `<path>.bias` with PyTorch's default initial
     /// values.
@@ -43,12 +52,13 @@ impl Lstm {
         t.reshape(t.row_lstm(t.reshape(z, [n, steps, 1, 4 * d]), w_ss), [n, steps, d])
     }
 
-    /// One step: `x[n, i], [h, c][n, d] -> [h', c'][n, d]`.
+    /// One step: `x[n, i]` and the state before it, `[n, d]` each, to the state behind it.
     #[track_caller]
-    pub fn step(&self, env: &Env, x: Var, [h, c]: [Var; 2]) -> [Var; 2] {
+    pub fn step(&self, env: &Env, x: Var, state: LstmState<Var>) -> LstmState<Var> {
         let t = env.t;
-        let recurrent = t.matmul(h, env.get(&self.w_hh), false, false);
-        t.lstm_cell(t.add(recurrent, self.input_part(env, x)), c)
+        let recurrent = t.matmul(state.h, env.get(&self.w_hh), false, false);
+        let [h, c] = t.lstm_cell(t.add(recurrent, self.input_part(env, x)), state.c);
+        LstmState { h, c }
     }
 
     /// `x[m, i] -> x w_ih + bias`, `[m, 4d]`

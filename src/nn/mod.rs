@@ -11,6 +11,6 @@ pub mod recurrent;
 
 pub use env::{Env, Mode};
 pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};
-pub use lstm::Lstm;
+pub use lstm::{Lstm, LstmState};
 pub use params::{Init, Layout, ParamSet, ParamSpec};
 pub use recurrent::{DiagonalLstm, RowLstm};

@@ -60,7 +60,8 @@ pub fn grid_png(pictures: Pictures, columns: Option<usize>) -> Result<Vec<u8>> {
     let count = pictures.len();
     let columns = columns.unwrap_or_else(|| (count as f64).sqrt().ceil() as usize).clamp(1, count.max(1));
     let xs = (0..columns).map(|column| column * (pictures.width + SEPARATOR)).collect();
-    let cells = (0..count).map(|index| (index / columns, index % columns, pictures, index)).collect();
+    let cells =
+        (0..count).map(|index| Cell { row: index / columns, column: index % columns, pictures, index }).collect();
     encode(Layout { xs, rows: count.div_ceil(columns), cells }, pictures)
 }
 
@@ -89,8 +90,9 @@ pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
     let xs = (0..groups * series.len()).map(|i| i / series.len() * group_width + i % series.len() * step).collect();
     let mut cells = Vec::new();
     for index in 0..count {
-        for (column, pictures) in series.iter().enumerate() {
-            cells.push((index % rows, index / rows * series.len() + column, *pictures, index));
+        for (nth, pictures) in series.iter().enumerate() {
+            let column = index / rows * series.len() + nth;
+            cells.push(Cell { row: index % rows, column, pictures: *pictures, index });
         }
     }
     encode(Layout { xs, rows, cells }, *first)
@@ -102,8 +104,16 @@ struct Layout<'a> {
     xs: Vec<usize>,
     /// Number of rows.
     rows: usize,
-    /// Row, column, and which picture of which series stands there.
-    cells: Vec<(usize, usize, Pictures<'a>, usize)>,
+    cells: Vec<Cell<'a>>,
+}
+
+/// One place of the grid, and the picture that is shown there.
+struct Cell<'a> {
+    row: usize,
+    column: usize,
+    pictures: Pictures<'a>,
+    /// Which of the pictures.
+    index: usize,
 }
 
 fn encode(layout: Layout, one: Pictures) -> Result<Vec<u8>> {
@@ -119,10 +129,10 @@ fn encode(layout: Layout, one: Pictures) -> Result<Vec<u8>> {
         return Err(Error::Failed(format!("a grid of {width}x{height} pixels is too large; ask for fewer pictures")));
     };
     // One series may be grey and another RGB.
-    let colour = layout.cells.iter().any(|(_, _, pictures, _)| pictures.channels == 3);
+    let colour = layout.cells.iter().any(|cell| cell.pictures.channels == 3);
     let channels = if colour { 3 } else { 1 };
     let mut canvas = vec![BACKGROUND; width * height * channels];
-    for &(row, column, pictures, index) in &layout.cells {
+    for &Cell { row, column, pictures, index } in &layout.cells {
         let left = stretch(layout.xs[column], column, one.width);
         let top = row * (one.height * scale + SEPARATOR);
         let size = one.height * one.width * pictures.channels;

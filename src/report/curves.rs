@@ -176,7 +176,7 @@ fn running_mean(points: &[(f64, f64)], width: f64) -> Vec<(f64, f64)> {
     for order in both_ways {
         let (mut sum, mut weight) = (0.0, 0.0);
         for index in order {
-            let y = points[index].1;
+            let (_, y) = points[index];
             if y.is_finite() {
                 sums[index] += sum * keep + y / 2.0;
                 weights[index] += weight * keep + 0.5;
@@ -197,10 +197,11 @@ fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let mut kept = Vec::with_capacity(MAX_POINTS);
     for part in points.chunks(stretch) {
         let drawn = || part.iter().filter(|(_, y)| y.is_finite());
-        let by_y = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let by_y = |(_, a): &&(f64, f64), (_, b): &&(f64, f64)| a.total_cmp(b);
         match (drawn().min_by(by_y), drawn().max_by(by_y)) {
-            (Some(low), Some(high)) if low.0 <= high.0 => kept.extend([*low, *high]),
-            (Some(low), Some(high)) => kept.extend([*high, *low]),
+            (Some(low @ (low_x, _)), Some(high @ (high_x, _))) => {
+                kept.extend(if low_x <= high_x { [*low, *high] } else { [*high, *low] });
+            }
             _ => kept.push(part[0]),
         }
     }

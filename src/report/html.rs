@@ -46,10 +46,20 @@ pub enum Block {
     Chart(Chart),
     /// Pictures with captions.
     Pictures(Vec<Picture>),
-    /// A table: names of the columns, and rows. Columns of numbers are set to the right.
-    Table(Vec<String>, Vec<Vec<String>>),
-    /// Text as it is, folded away behind a summary.
-    Code(String, String),
+    /// A table. Columns of numbers are set to the right.
+    Table {
+        /// Names of the columns.
+        head: Vec<String>,
+        /// The cells, row by row.
+        rows: Vec<Vec<String>>,
+    },
+    /// Text as it is, folded away.
+    Code {
+        /// What is shown while it is folded away.
+        summary: String,
+        /// The text.
+        text: String,
+    },
     /// Time per operation, largest first.
     OpTimes(Vec<OpTime>),
     /// Likelihoods, a table a protocol.
@@ -163,13 +173,13 @@ impl Block {
                 }
                 *html += "</div>\n";
             }
-            Block::Table(head, rows) => {
+            Block::Table { head, rows } => {
                 let cells = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
                 let numeric: Vec<bool> = (0..head.len()).map(|column| is_numeric(rows, column)).collect();
                 let rows: Vec<Row> = rows.iter().map(|row| Row { cells: cells(row), ours: false }).collect();
                 write_table(html, head, &numeric, &rows);
             }
-            Block::Code(summary, text) => {
+            Block::Code { summary, text } => {
                 let (summary, text) = (escape(summary), escape(text));
                 *html += &format!("<details>\n<summary>{summary}</summary>\n<pre>{text}</pre>\n</details>\n");
             }
@@ -298,8 +308,8 @@ mod tests {
             .block(Block::Facts(vec![(text(), text())]))
             .block(Block::Chart(chart))
             .block(Block::Pictures(vec![Picture { caption: text(), png: b"PNG".to_vec(), large: true }]))
-            .block(Block::Table(vec![text()], vec![vec![text()]]))
-            .block(Block::Code(text(), text()))
+            .block(Block::Table { head: vec![text()], rows: vec![vec![text()]] })
+            .block(Block::Code { summary: text(), text: text() })
             .block(Block::OpTimes(vec![OpTime { name: text(), calls: 1, ms: 2.0, flops: 3e9 }]))
             .block(Block::Likelihoods(beside_published(&[likelihood])));
         let report = Report::new(EVIL, EVIL).fact(EVIL, EVIL);

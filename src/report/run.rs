@@ -48,8 +48,7 @@ impl RunReport<'_> {
         if !self.op_times.is_empty() {
             report.sections.push(Section { heading: "Time per operation".to_string(), blocks: self.op_blocks() });
         }
-        let code = Block::Code("config.toml, which runs this training again".to_string(), text);
-        report.sections.push(Section { heading: "Configuration".to_string(), blocks: vec![code] });
+        report.sections.push(Section { heading: "Configuration".to_string(), blocks: vec![config_block(text)] });
         report.sections.retain(|section| !section.blocks.is_empty());
         Ok(report)
     }
@@ -70,7 +69,7 @@ impl RunReport<'_> {
         blocks.extend(titled("Training", charts(&rows)));
         blocks.extend(titled("Likelihood", self.likelihood_blocks()));
         blocks.extend(titled("Time per operation", self.op_blocks()));
-        blocks.push(Block::Code("config.toml, which runs this training again".to_string(), text));
+        blocks.push(config_block(text));
         Ok(Section { heading: heading.to_string(), blocks })
     }
 
@@ -121,6 +120,10 @@ impl RunReport<'_> {
     fn op_blocks(&self) -> Vec<Block> {
         if self.op_times.is_empty() { vec![] } else { vec![Block::OpTimes(self.op_times.clone())] }
     }
+}
+
+fn config_block(text: String) -> Block {
+    Block::Code { summary: "config.toml, which runs this training again".to_string(), text }
 }
 
 fn subtitle(config: &Config) -> String {

@@ -150,7 +150,7 @@ impl Sampler {
                 Way::Windows(_) | Way::Naive(_) => {
                     values.fill(0.0);
                     let part = images as f64 / self.batch as f64;
-                    self.by_position(backend, &mut values, [0, first], how, &|drawn| progress(part * drawn))?;
+                    self.by_position(backend, &mut values, 0, first, how, &|drawn| progress(part * drawn))?;
                 }
             }
             out.extend(values[..images * len].chunks(len).flat_map(|image| self.bytes(image)));
@@ -176,7 +176,7 @@ impl Sampler {
         for (i, part) in images.chunks_mut(self.batch * len).enumerate() {
             values[..part.len()].copy_from_slice(part);
             let share = part.len() as f64 / values.len() as f64;
-            self.by_position(backend, &mut values, [from, i * self.batch], how, &|drawn| progress(share * drawn))?;
+            self.by_position(backend, &mut values, from, i * self.batch, how, &|drawn| progress(share * drawn))?;
             part.copy_from_slice(&values[..part.len()]);
         }
         Ok(())
@@ -187,7 +187,8 @@ impl Sampler {
         &self,
         backend: &mut dyn Backend,
         values: &mut [f32],
-        [from, first]: [usize; 2],
+        from: usize,
+        first: usize,
         how: Draw,
         progress: &Drawn,
     ) -> Result<()> {

@@ -6,6 +6,7 @@ use crate::backend::{self, Backend, Compiled, Feed};
 use crate::data::held_torques;
 use crate::error::Result;
 use crate::models::{Observations, Sequence};
+use crate::nn::LstmState;
 use crate::tape::cost::{self, Cost};
 
 /// Sequences that are drawn together at most.
@@ -36,8 +37,10 @@ pub fn draw_futures(
 pub struct Simulator {
     step: Compiled,
     noise: Compiled,
-    /// The outputs of the step's plan: the draw and the two states.
-    outputs: [usize; 3],
+    /// The draw among the outputs of the step's plan.
+    draw_output: usize,
+    /// The state among the outputs of the step's plan.
+    state_outputs: LstmState<usize>,
     observations: Observations,
     units: usize,
     batch: usize,
@@ -55,7 +58,8 @@ impl Simulator {
         let observations = net.observations();
         let steps = observations.steps as u64;
         Ok(Simulator {
-            outputs: ["draw", "h", "c"].map(|name| plan.output(name)),
+            draw_output: plan.output("draw"),
+            state_outputs: LstmState { h: plan.output("h"), c: plan.output("c") },
             step: backend.compile(&plan)?,
             noise: backend.compile(&net.noise(batch))?,
             observations,
@@ -122,16 +126,16 @@ impl Simulator {
         let mut noise = vec![0.0; n * steps * predicted];
         backend.run(self.noise, &[], &scalars)?;
         backend::read(backend, self.noise, 0, &mut noise)?;
-        let [draw, h_out, c_out] = self.outputs;
-        let (mut x, mut h, mut c) = (vec![0.0; n * width], vec![0.0; n * self.units], vec![0.0; n * self.units]);
+        let mut x = vec![0.0; n * width];
+        let mut state = LstmState { h: vec![0.0; n * self.units], c: vec![0.0; n * self.units] };
         let (mut noise_now, mut draws) = (vec![0.0; n * predicted], vec![0.0; n * predicted]);
         for step in 0..steps {
             let now = noise.chunks(steps * predicted).map(|all| &all[step * predicted..][..predicted]);
             noise_now.chunks_mut(predicted).zip(now).for_each(|(to, from)| to.copy_from_slice(from));
-            backend.run(self.step, &[&x, &h, &c, &noise_now].map(|v| Feed::F32(v)), &scalars)?;
-            backend::read(backend, self.step, h_out, &mut h)?;
-            backend::read(backend, self.step, c_out, &mut c)?;
-            backend::read(backend, self.step, draw, &mut draws)?;
+            backend.run(self.step, &[&x, &state.h, &state.c, &noise_now].map(|v| Feed::F32(v)), &scalars)?;
+            backend::read(backend, self.step, self.state_outputs.h, &mut state.h)?;
+            backend::read(backend, self.step, self.state_outputs.c, &mut state.c)?;
+            backend::read(backend, self.step, self.draw_output, &mut draws)?;
             for ((sequence, x), draw) in
                 sequences.chunks_mut(steps * width).zip(x.chunks_mut(width)).zip(draws.chunks(predicted))
             {

@@ -3,7 +3,7 @@
 use super::{models, network};
 use pixtape::backend::{self, Backend};
 use pixtape::config::NetworkKind;
-use pixtape::eval::causality::{Subject, Support, supports};
+use pixtape::eval::causality::{Dependency, Subject, Support, Supports, supports};
 use pixtape::models::Model;
 use pixtape::nn::{Conv, Env, ParamSet};
 use pixtape::tape::Var;
@@ -17,11 +17,11 @@ fn device() -> Box<dyn Backend> {
 /// The support of a model, which both ways of finding it must agree on.
 fn support_of(model: &Model) -> Support {
     let mut last = (0, 0);
-    let [by_gradient, by_perturbation] =
+    let Supports { by_gradient, by_perturbation } =
         supports(&mut *device(), &model.set, network(model), &mut |done, of| last = (done, of)).unwrap();
     let name = model.config.name();
     assert_eq!(last.0, last.1, "{name}: progress ends when everything is done");
-    assert_eq!(by_gradient.differences(&by_perturbation), Vec::<[usize; 2]>::new(), "{name}: the two ways differ");
+    assert_eq!(by_gradient.differences(&by_perturbation), vec![], "{name}: the two ways differ");
     by_gradient
 }
 
@@ -54,7 +54,7 @@ fn no_autoregressive_model_leaks_and_colours_see_those_before_them() {
     for (size, levels) in [([7, 6, 1], 2), ([6, 5, 3], 4), ([1, 9, 1], 2), ([8, 1, 3], 3)] {
         for model in models(size, levels) {
             let (name, support) = (model.config.name(), support_of(&model));
-            assert_eq!(support.leaks(), Vec::<[usize; 2]>::new(), "{name} {size:?}");
+            assert_eq!(support.leaks(), vec![], "{name} {size:?}");
             assert!(colours_are_exact(name, &support), "{name} {size:?}: colours");
             // A context of some size: the last output sees more than its neighbours.
             let last = size[0] * size[1] - 1;
@@ -223,7 +223,7 @@ fn every_mask_opens_exactly_the_taps_and_colours_that_it_should() {
 
 /// Both supports of a network in three colours whose first layer is masked by `first` and whose gated unit splits the
 /// channels of a layer with so many blocks.
-fn leaky(first: Mask, blocks: usize, second: Mask) -> [Vec<[usize; 2]>; 2] {
+fn leaky(first: Mask, blocks: usize, second: Mask) -> [Vec<Dependency>; 2] {
     let mut set = ParamSet::new();
     let masked = |mask, blocks| ConvAttrs { blocks, ..ConvAttrs::masked(mask, 3, 3) };
     let layers = [
@@ -237,12 +237,19 @@ fn leaky(first: Mask, blocks: usize, second: Mask) -> [Vec<[usize; 2]>; 2] {
         .map(|support| support.unwrap().leaks())
 }
 
+fn pair(output: usize, input: usize) -> Dependency {
+    Dependency { output, input }
+}
+
 #[test]
 fn a_network_that_leaks_is_caught_both_ways() {
     assert!(leaky(Mask::A, 2, Mask::B).iter().all(Vec::is_empty), "a right network");
     // The first layer must not see the dimension that it predicts.
     let [gradient, perturbation] = leaky(Mask::B, 2, Mask::B);
-    assert!(gradient == perturbation && gradient.contains(&[0, 0]) && !gradient.contains(&[0, 1]), "{gradient:?}");
+    assert!(
+        gradient == perturbation && gradient.contains(&pair(0, 0)) && !gradient.contains(&pair(0, 1)),
+        "{gradient:?}"
+    );
     // Without blocks the gates of the first colour are computed from the last one.
     let [gradient, perturbation] = leaky(Mask::A, 1, Mask::B);
     assert!(gradient == perturbation && !gradient.is_empty(), "blocks");
@@ -253,5 +260,5 @@ fn a_network_that_leaks_is_caught_both_ways() {
     let network = |env: &Env, x: Var| open.forward(env, env.t.relu(first.forward(env, x)));
     let subject = Subject { set: &set, input: [4, 4, 1], outputs: 1, zero: 0.0, network: &network };
     let leaks = subject.by_perturbation(&mut *device(), &mut |_, _| ()).unwrap().leaks();
-    assert!(leaks.contains(&[5, 5]) && leaks.contains(&[5, 6]), "{leaks:?}");
+    assert!(leaks.contains(&pair(5, 5)) && leaks.contains(&pair(5, 6)), "{leaks:?}");
 }

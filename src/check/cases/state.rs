@@ -6,9 +6,11 @@ use crate::tape::op::{Op, Scalar};
 
 const SIZES: [usize; 5] = [1, 3, 33, 130, 10_007];
 
-/// The case on inputs, and with `stores` on parameters that it replaces in place.
-fn both(make: impl Fn(&str, fn(CaseInput) -> CaseInput) -> Case, stores: &[(usize, usize)]) -> [Case; 2] {
-    [make("", |input| input.constant()), make(" in place", |input| input.param()).stores(stores)]
+/// The case on inputs, and on parameters that it replaces in place: `stored_to` has the number of the input for each output.
+fn both(make: impl Fn(&str, fn(CaseInput) -> CaseInput) -> Case, stored_to: &[usize]) -> [Case; 2] {
+    let in_place = make(" in place", |input| input.param());
+    let in_place = stored_to.iter().enumerate().fold(in_place, |case, (output, input)| case.store(output, *input));
+    [make("", |input| input.constant()), in_place]
 }
 
 pub fn adam() -> Vec<Case> {
@@ -30,7 +32,7 @@ pub fn adam() -> Vec<Case> {
             });
             case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.02).set(Scalar::Step, step))
         };
-        all.extend(both(make, &[(0, 0), (2, 1), (3, 2)]));
+        all.extend(both(make, &[0, 2, 3]));
     }
     all
 }
@@ -48,7 +50,7 @@ pub fn rmsprop() -> Vec<Case> {
             case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.01))
         }
     };
-    SIZES.into_iter().flat_map(|size| both(make(size), &[(0, 0), (2, 1)])).collect()
+    SIZES.into_iter().flat_map(|size| both(make(size), &[0, 2])).collect()
 }
 
 pub fn sgd() -> Vec<Case> {
@@ -64,7 +66,7 @@ pub fn sgd() -> Vec<Case> {
             case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.01))
         }
     };
-    SIZES.into_iter().flat_map(|size| both(make(size), &[(0, 0), (2, 1)])).collect()
+    SIZES.into_iter().flat_map(|size| both(make(size), &[0, 2])).collect()
 }
 
 pub fn ema() -> Vec<Case> {
@@ -75,7 +77,7 @@ pub fn ema() -> Vec<Case> {
     let in_place = |size: usize| {
         let inputs = vec![normal("average", [size]).param(), normal("value", [size])];
         let case = Case::new("ema", format!("[{size}] in place"), inputs, |t, v| vec![t.ema(v[0], v[1], 0.99)]);
-        case.stores(&[(0, 0)])
+        case.store(0, 0)
     };
     SIZES.into_iter().flat_map(|size| [fed(size), in_place(size)]).collect()
 }
@@ -91,5 +93,5 @@ pub fn store() -> Vec<Case> {
             let new = t.mul(v[0], v[1]);
             vec![new, t.sub(new, v[0])]
         });
-    vec![computed.stores(&[(0, 0)]), fed.stores(&[(0, 0)]), late.stores(&[(0, 0)])]
+    vec![computed.store(0, 0), fed.store(0, 0), late.store(0, 0)]
 }

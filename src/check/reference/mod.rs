@@ -13,6 +13,7 @@ mod recorder;
 pub use file::{Case, CaseFile, Tensor};
 pub use ops::OPS;
 
+use self::compared::Compared;
 use super::compare::within;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -119,12 +120,13 @@ pub fn check(case: &Case, backend: &mut dyn Backend) -> Row {
     match ops::record(case).and_then(|recorded| recorded.run(backend)) {
         Err(why) => row(None, case.tol, Some(why)),
         Ok(results) => {
-            let errors = results.iter().map(|r| (r, r.error(), if r.is_gradient { case.grad_tol } else { case.tol }));
-            let severity = |error: f64, tol: f64| if error.is_nan() { f64::INFINITY } else { error / tol };
-            let worst = errors.max_by(|a, b| severity(a.1, a.2).total_cmp(&severity(b.1, b.2)));
-            let Some((result, error, tol)) = worst else {
+            let tolerance = |r: &Compared| if r.is_gradient { case.grad_tol } else { case.tol };
+            let severity = |r: &Compared| if r.error().is_nan() { f64::INFINITY } else { r.error() / tolerance(r) };
+            let worst = results.iter().max_by(|a, b| severity(a).total_cmp(&severity(b)));
+            let Some(result) = worst else {
                 return row(None, case.tol, Some("it has no output to compare".to_string()));
             };
+            let (error, tol) = (result.error(), tolerance(result));
             let why = format!("{} is off by {error:.1e}, more than {tol:.0e}", result.name);
             row(Some(error), tol, (!within(error, tol)).then_some(why))
         }

@@ -43,7 +43,7 @@ pub const OPS: [&str; TABLE.len()] = {
     let mut words = [""; TABLE.len()];
     let mut i = 0;
     while i < words.len() {
-        words[i] = TABLE[i].0;
+        (words[i], _) = TABLE[i];
         i += 1;
     }
     words
@@ -133,21 +133,28 @@ fn matmul(r: &mut Recorder) -> Result<(), String> {
     r.output("y", y, Layout::Same)
 }
 
+/// The weights of an LSTM on the tape; `bias` is the sum of both that PyTorch has.
+struct LstmWeights {
+    w_ih: Var,
+    w_hh: Var,
+    bias: Var,
+}
+
 /// Both biases of the gates and both weights, whose letters are g = 4h.
-fn lstm_weights(r: &mut Recorder) -> Result<[Var; 3], String> {
+fn lstm_weights(r: &mut Recorder) -> Result<LstmWeights, String> {
     let w_ih = r.input("w_ih", "gi", Layout::Linear)?;
     let w_hh = r.input("w_hh", "gh", Layout::Linear)?;
     let (b_ih, b_hh) = (r.input("b_ih", "g", Layout::Same)?, r.input("b_hh", "g", Layout::Same)?);
     if r.extent('g') != 4 * r.extent('h') {
         return Err(format!("its weights have {} gates for {} units, not four a unit", r.extent('g'), r.extent('h')));
     }
-    Ok([w_ih, w_hh, r.tape.add(b_ih, b_hh)])
+    Ok(LstmWeights { w_ih, w_hh, bias: r.tape.add(b_ih, b_hh) })
 }
 
 fn lstm_cell(r: &mut Recorder) -> Result<(), String> {
     let x = r.input("x", "ni", Layout::Same)?;
     let (h, c) = (r.input("h", "nh", Layout::Same)?, r.input("c", "nh", Layout::Same)?);
-    let [w_ih, w_hh, bias] = lstm_weights(r)?;
+    let LstmWeights { w_ih, w_hh, bias } = lstm_weights(r)?;
     let t = &r.tape;
     let z = t.add(t.matmul(x, w_ih, false, false), t.matmul(h, w_hh, false, false));
     let [h_next, c_next] = t.lstm_cell(t.add_bias(z, bias), c);
@@ -158,7 +165,7 @@ fn lstm_cell(r: &mut Recorder) -> Result<(), String> {
 fn lstm(r: &mut Recorder) -> Result<(), String> {
     let x = r.input("x", "tni", Layout::Same)?;
     let (h0, c0) = (r.input("h0", "nh", Layout::Same)?, r.input("c0", "nh", Layout::Same)?);
-    let [w_ih, w_hh, bias] = lstm_weights(r)?;
+    let LstmWeights { w_ih, w_hh, bias } = lstm_weights(r)?;
     let [steps, n, inputs, h] = ['t', 'n', 'i', 'h'].map(|letter| r.extent(letter));
     if steps == 0 {
         return Err("its sequence has no step".to_string());
@@ -173,15 +180,29 @@ fn lstm(r: &mut Recorder) -> Result<(), String> {
     r.output("c_n", c_n, Layout::Same)
 }
 
-/// Names of the weights of a scan over images: input to state, state to state, bias.
-type ScanNames = [&'static str; 3];
+/// The weights of a scan over images as the file names them. Gates have the letter g = 4d.
+struct Scan {
+    /// Input to state, `[4d, c, 1, k]`: its name and the letters of its shape.
+    w_is: &'static str,
+    w_is_shape: &'static str,
+    /// State to state: its name and the letters of its shape.
+    w_ss: &'static str,
+    w_ss_shape: &'static str,
+    /// `[4d]`
+    bias: &'static str,
+}
 
-/// The weights of one scan: input to state `[4d, c, 1, k]`, state to state, bias, whose letters are g = 4d. Gives the gates
-/// of every pixel that come from its input, and the recurrent weights.
-fn scan_gates(r: &mut Recorder, x: Var, names: ScanNames, [w_is, w_ss]: [&str; 2]) -> Result<[Var; 2], String> {
-    let w_is = r.input(names[0], w_is, Layout::Conv)?;
-    let w_ss = r.input(names[1], w_ss, Layout::Conv)?;
-    let bias = r.input(names[2], "g", Layout::Same)?;
+/// A scan on the tape, before it runs.
+struct ScanInputs {
+    /// The gates of every pixel that come from its input.
+    z: Var,
+    w_ss: Var,
+}
+
+fn scan_inputs(r: &mut Recorder, x: Var, scan: Scan) -> Result<ScanInputs, String> {
+    let w_is = r.input(scan.w_is, scan.w_is_shape, Layout::Conv)?;
+    let w_ss = r.input(scan.w_ss, scan.w_ss_shape, Layout::Conv)?;
+    let bias = r.input(scan.bias, "g", Layout::Same)?;
     if r.extent('g') != 4 * r.extent('d') {
         return Err(format!("its weights have {} gates for {} units, not four a unit", r.extent('g'), r.extent('d')));
     }
@@ -195,34 +216,40 @@ fn scan_gates(r: &mut Recorder, x: Var, names: ScanNames, [w_is, w_ss]: [&str; 2
     let blocks = if attrs.mask == Mask::None { 1 } else { 4 };
     let attrs = ConvAttrs { blocks, ..attrs };
     attrs.geometry(r.tape.shape(x), r.tape.shape(w_is))?;
-    Ok([r.tape.add_bias(r.tape.conv(x, w_is, attrs), bias), w_ss])
+    Ok(ScanInputs { z: r.tape.add_bias(r.tape.conv(x, w_is, attrs), bias), w_ss })
 }
 
 fn row_lstm(r: &mut Recorder) -> Result<(), String> {
     let x = r.input("x", "nchw", Layout::Image)?;
-    let [z, w_ss] = scan_gates(r, x, ["w_is", "w_ss", "b"], ["gc1i", "gd1k"])?;
+    let scan = Scan { w_is: "w_is", w_is_shape: "gc1i", w_ss: "w_ss", w_ss_shape: "gd1k", bias: "b" };
+    let ScanInputs { z, w_ss } = scan_inputs(r, x, scan)?;
     let y = r.tape.row_lstm(z, w_ss);
     r.output("y", y, Layout::Image)
 }
 
-/// One direction of a Diagonal LSTM.
-fn diagonal(r: &mut Recorder, x: Var, names: ScanNames, reverse: bool) -> Result<Var, String> {
-    let [z, w_ss] = scan_gates(r, x, names, ["gc11", "gd21"])?;
-    Ok(r.tape.diagonal_lstm(z, w_ss, reverse))
+impl Scan {
+    /// One direction of a Diagonal LSTM.
+    fn diagonal(w_is: &'static str, w_ss: &'static str, bias: &'static str) -> Self {
+        Scan { w_is, w_is_shape: "gc11", w_ss, w_ss_shape: "gd21", bias }
+    }
 }
 
 fn diagonal_lstm(r: &mut Recorder) -> Result<(), String> {
     let x = r.input("x", "nchw", Layout::Image)?;
-    let y = diagonal(r, x, ["w_is", "w_ss", "b"], false)?;
+    let ScanInputs { z, w_ss } = scan_inputs(r, x, Scan::diagonal("w_is", "w_ss", "b"))?;
+    let y = r.tape.diagonal_lstm(z, w_ss, false);
     r.output("y", y, Layout::Image)
 }
 
 /// The scan from the right is moved down by a row, or a pixel would see those to its right.
 fn diagonal_bilstm(r: &mut Recorder) -> Result<(), String> {
     let x = r.input("x", "nchw", Layout::Image)?;
-    let left = diagonal(r, x, ["l_w_is", "l_w_ss", "l_b"], false)?;
-    let right = diagonal(r, x, ["r_w_is", "r_w_ss", "r_b"], true)?;
-    let y = r.tape.add(left, r.tape.shift_down(right));
+    let left = scan_inputs(r, x, Scan::diagonal("l_w_is", "l_w_ss", "l_b"))?;
+    let right = scan_inputs(r, x, Scan::diagonal("r_w_is", "r_w_ss", "r_b"))?;
+    let t = &r.tape;
+    let from_left = t.diagonal_lstm(left.z, left.w_ss, false);
+    let from_right = t.diagonal_lstm(right.z, right.w_ss, true);
+    let y = t.add(from_left, t.shift_down(from_right));
     r.output("y", y, Layout::Image)
 }
 

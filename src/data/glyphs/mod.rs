@@ -7,6 +7,8 @@
 mod pen;
 mod skeletons;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use self::pen::Point;
@@ -21,24 +23,21 @@ pub(super) const SIDE: usize = 28;
 /// The seed of the set; part of what "glyphs" means.
 const SEED: u32 = 20_26;
 
-/// Glyphs `first..first + count` of the endless sequence that a split takes.
-fn range(split: Split) -> (u32, u32) {
+/// The glyphs of the endless sequence that a split takes.
+fn range(split: Split) -> Range<u32> {
     match split {
-        Split::Train | Split::Fit => (0, 10_000),
-        Split::Valid => (10_000, 1_000),
-        Split::Test => (11_000, 2_000),
+        Split::Train | Split::Fit => 0..10_000,
+        Split::Valid => 10_000..11_000,
+        Split::Test => 11_000..13_000,
     }
 }
 
 /// Draws all images of a split.
 pub(super) fn draw_split(split: Split) -> Result<Images> {
-    let (first, count) = range(split);
-    let mut pixels = vec![0; count as usize * SIDE * SIDE];
-    pixels
-        .par_chunks_exact_mut(SIDE * SIDE)
-        .zip(first..first + count)
-        .for_each(|(image, index)| draw(SEED, index, image));
-    let labels = (first..first + count).map(label).collect();
+    let indices = range(split);
+    let mut pixels = vec![0; indices.len() * SIDE * SIDE];
+    pixels.par_chunks_exact_mut(SIDE * SIDE).zip(indices.clone()).for_each(|(image, index)| draw(SEED, index, image));
+    let labels = indices.map(label).collect();
     Images::new("glyphs", [SIDE, SIDE, 1], pixels, Some(labels), Levels::Grey256)
 }
 
@@ -66,7 +65,7 @@ fn draw(seed: u32, index: u32, image: &mut [u8]) {
         pen::Nib { radius: 0.8 + 0.28 * normal(draws).abs() + draws.uniform(0.0, 0.4), edge: draws.uniform(0.9, 1.3) };
     let mut ink = [0.0; SIDE * SIDE];
     for line in &lines {
-        let pressure = [normal(draws) * 0.12, normal(draws) * 0.12];
+        let pressure = pen::Pressure { slope: normal(draws) * 0.12, bow: normal(draws) * 0.12 };
         pen::ink(line, nib, pressure, &mut ink);
     }
     image.iter_mut().zip(ink).for_each(|(value, ink)| *value = (ink * 255.0 + 0.5) as u8);
@@ -95,9 +94,12 @@ fn shaken(stroke: &[Point], bend: &Bend, draws: &mut Draws) -> Vec<Vec<Point>> {
 
 /// A random affine map with a slight quadratic warp.
 struct Bend {
-    turn: [f32; 2],
+    /// Cosine and sine of the angle by which the glyph is turned.
+    cosine: f32,
+    sine: f32,
     slant: f32,
     stretch: f32,
+    /// Coefficients of x², xy and y²: three for the change of x, three for the change of y.
     warp: [f32; 6],
 }
 
@@ -106,11 +108,11 @@ impl Bend {
         // Half the angle's tangent gives its cosine and sine without either function; 0.07 is 8 degrees.
         let half = (0.035 * normal(draws)).clamp(-0.09, 0.09);
         let norm = 1.0 + half * half;
-        let turn = [(1.0 - half * half) / norm, 2.0 * half / norm];
+        let (cosine, sine) = ((1.0 - half * half) / norm, 2.0 * half / norm);
         let slant = 0.12 + 0.2 * normal(draws);
         let stretch = (1.0 + 0.17 * normal(draws)).clamp(0.62, 1.45);
         let warp = std::array::from_fn(|_| 0.07 * normal(draws));
-        Bend { turn, slant, stretch, warp }
+        Bend { cosine, sine, slant, stretch, warp }
     }
 
     fn apply(&self, point: Point) -> Point {
@@ -118,8 +120,7 @@ impl Bend {
         let [a, b, c, d, e, f] = self.warp;
         let warped = [x + a * x * x + b * x * y + c * y * y, y + d * x * x + e * x * y + f * y * y];
         let [x, y] = [warped[0] * self.stretch - self.slant * warped[1], warped[1]];
-        let [cosine, sine] = self.turn;
-        [cosine * x - sine * y, sine * x + cosine * y]
+        [self.cosine * x - self.sine * y, self.sine * x + self.cosine * y]
     }
 }
 

@@ -41,13 +41,21 @@ pub(super) struct Nib {
     pub(super) edge: f32,
 }
 
-/// Inks a line: each pixel keeps the most of what any point of the line gives it, 0 to 1. `pressure` changes the radius along the line,
-/// by its first entry from one end to the other and by its second from the ends to the middle.
-pub(super) fn ink(line: &[Point], nib: Nib, pressure: [f32; 2], ink: &mut [f32; SIDE * SIDE]) {
+/// How the radius changes along a line, as a part of it.
+#[derive(Clone, Copy)]
+pub(super) struct Pressure {
+    /// From one end to the other.
+    pub(super) slope: f32,
+    /// From the ends to the middle.
+    pub(super) bow: f32,
+}
+
+/// Inks a line: each pixel keeps the most of what any point of the line gives it, 0 to 1.
+pub(super) fn ink(line: &[Point], nib: Nib, pressure: Pressure, ink: &mut [f32; SIDE * SIDE]) {
     let segments = line.len().saturating_sub(1).max(1) as f32;
     for (at, ends) in line.windows(2).enumerate() {
         let along = (2.0 * at as f32 + 1.0) / segments - 1.0;
-        let factor = 1.0 + pressure[0] * along + pressure[1] * (0.5 - along * along);
+        let factor = 1.0 + pressure.slope * along + pressure.bow * (0.5 - along * along);
         segment(ends[0], ends[1], Nib { radius: nib.radius * factor.clamp(0.5, 1.5), ..nib }, ink);
     }
 }

@@ -9,6 +9,8 @@ mod pendulum;
 
 pub use pendulum::{Pendulum, held_torques};
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::images::{Images, Levels, Split};
@@ -20,12 +22,12 @@ const STEPS: usize = 100;
 /// The seed of both sets; part of what their names mean.
 const SEED: u32 = 20_26;
 
-/// Series `first..first + count` of the endless sequence that a split takes.
-fn range(split: Split) -> (u32, u32) {
+/// The series of the endless sequence that a split takes.
+fn range(split: Split) -> Range<u32> {
     match split {
-        Split::Train | Split::Fit => (0, 8_000),
-        Split::Valid => (8_000, 1_000),
-        Split::Test => (9_000, 1_000),
+        Split::Train | Split::Fit => 0..8_000,
+        Split::Valid => 8_000..9_000,
+        Split::Test => 9_000..10_000,
     }
 }
 
@@ -40,12 +42,9 @@ pub(super) fn pendulums(split: Split) -> Result<Images> {
 }
 
 fn draw(name: &str, width: usize, split: Split, draw: fn(u32, &mut [u8])) -> Result<Images> {
-    let (first, count) = range(split);
-    let mut values = vec![0; count as usize * STEPS * width];
-    values
-        .par_chunks_exact_mut(STEPS * width)
-        .zip(first..first + count)
-        .for_each(|(series, index)| draw(index, series));
+    let indices = range(split);
+    let mut values = vec![0; indices.len() * STEPS * width];
+    values.par_chunks_exact_mut(STEPS * width).zip(indices).for_each(|(series, index)| draw(index, series));
     Images::new(name, [STEPS, width, 1], values, None, Levels::Grey256)
 }
 

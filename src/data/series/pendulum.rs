@@ -61,11 +61,6 @@ impl Pendulum {
         [self.cos(), self.sin(), self.speed / Self::MAX_SPEED].map(|value| to_byte(0.5 * (value + 1.0)))
     }
 
-    /// A torque as a value in 0 to 1, the last one of an observation.
-    pub fn torque_to_unit(torque: f32) -> f32 {
-        0.5 * (torque / Self::MAX_TORQUE + 1.0)
-    }
-
     /// The torque that a value in 0 to 1 stands for.
     pub fn torque_of_unit(unit: f32) -> f32 {
         Self::MAX_TORQUE * (2.0 * unit - 1.0)
