@@ -141,7 +141,7 @@ fn cifar_is_read_plain_gz_and_xz() {
     let file = dir.path().join("cifar-10/data_batch_3.bin");
     let path = file.to_str().unwrap();
     assert_eq!(open(path, Split::Fit, None).unwrap().labels().unwrap(), [3; 9]);
-    assert_has(&error(path, Split::Test, dir.path()), &["holds training images, and the split test is asked for"]);
+    assert_has(&error(path, Split::Test, dir.path()), &["holds training images, but the split test was requested"]);
     write(&file, &batch(3)[..3000]);
     assert_has(&error("cifar-10", Split::Train, dir.path()), &["data_batch_3.bin: it ends 3000 bytes into record 0"]);
 }
@@ -261,7 +261,7 @@ fn one_colour_image_makes_the_folder_rgb_and_jpeg_is_read() {
 fn folders_that_are_no_data_set_are_errors() {
     let dir = tempdir().unwrap();
     let message = || open_dir(dir.path(), Split::Train).unwrap_err().to_string();
-    assert_has(&message(), &["there is no png, jpg, jpeg image in it"]);
+    assert_has(&message(), &["it contains no png, jpg, jpeg image"]);
     png(dir.path().join("train/a.png"), 6, 5, 0);
     png(dir.path().join("train/b.png"), 6, 6, 0);
     assert_has(&message(), &["different sizes: a.png is 5 x 6, b.png is 6 x 6", "one size"]);

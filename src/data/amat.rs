@@ -1,15 +1,20 @@
-//! amat, the format of the fixed binarisation of MNIST: text, one square image a line, `0` and `1` with blanks between.
+//! amat, the text format of the fixed binarisation of MNIST: one square image per line, written as `0`
+//! and `1` separated by blanks.
+//!
+//! The reader accepts spaces, tabs and carriage returns between values, and skips empty lines. Anything
+//! else is an error that names the line.
 
 use super::source::Source;
 use crate::Result;
 
-/// The longest line, in values: an image of 256 x 256.
+/// The longest line that is accepted, in values: an image of 256 x 256.
 const MAX_LINE: usize = 256 * 256;
 
-/// Reads images; returns their side and the values 0 and 1, `[n, side, side]`.
+/// Reads all images. Returns the side of an image and the values 0 and 1, `[n, side, side]`.
 ///
 /// # Errors
-/// Anything but `0`, `1`, blanks and line ends, lines of different lengths, a length that is no square, a damaged file.
+/// If the text contains anything but `0`, `1`, blanks and line ends, if lines differ in length, if a
+/// length is not a square, or if the file is damaged.
 pub fn read_amat(source: &mut Source) -> Result<(usize, Vec<u8>)> {
     let mut parser = Parser::default();
     let mut buffer = vec![0; 1 << 16];
@@ -28,8 +33,8 @@ pub fn read_amat(source: &mut Source) -> Result<(usize, Vec<u8>)> {
     let side = line_length.isqrt();
     if side * side != line_length {
         return Err(source.fault(
-            format!("its lines have {line_length} values, which is no square image"),
-            "write one square image a line, 784 values for 28 x 28",
+            format!("its lines have {line_length} values, which is not a square image"),
+            "write one square image per line, 784 values for 28 x 28",
         ));
     }
     pixels.shrink_to_fit();
@@ -39,15 +44,15 @@ pub fn read_amat(source: &mut Source) -> Result<(usize, Vec<u8>)> {
 #[derive(Default)]
 struct Parser {
     pixels: Vec<u8>,
-    /// Values of the first line, and so of every line.
+    /// Values in the first line. Every other line must have as many.
     line_length: usize,
-    /// Finished lines, empty ones too.
+    /// Lines read so far, including empty ones.
     lines: usize,
     /// Values in the line being read.
     values: usize,
     /// Bytes read in the line being read.
     column: usize,
-    /// Whether the byte before was a value: two in a row have no blank between them.
+    /// Whether the previous byte was a value. Two values need a blank between them.
     after_value: bool,
 }
 
@@ -59,12 +64,12 @@ enum Fault {
 
 impl Fault {
     fn into_error(self, source: &Source) -> crate::Error {
-        let remedy = "it is no binary .amat file, or damaged; fetch or copy it again";
+        let remedy = "it is not a binary .amat file, or it is damaged; fetch or copy it again";
         match self {
             Fault::Letter { line, column, byte } => {
                 let found = char::from(byte).escape_default();
                 source.fault(
-                    format!("line {line}, column {column} has `{found}` where a lone 0 or 1 should stand"),
+                    format!("line {line}, column {column} has `{found}` where a single 0 or 1 is expected"),
                     remedy,
                 )
             }
@@ -97,7 +102,7 @@ impl Parser {
         Ok(())
     }
 
-    /// A line of blanks alone holds no image.
+    /// Ends the current line. A line that holds only blanks is not an image.
     fn end_line(&mut self) -> Result<(), Fault> {
         self.lines += 1;
         let values = std::mem::take(&mut self.values);
@@ -137,10 +142,10 @@ mod tests {
     #[test]
     fn bad_text_is_named_with_its_place() {
         assert!(message("0 1 1 0\n0 1 x 0\n").contains("b.amat: line 2, column 5 has `x` where"));
-        assert!(message("0 1 10\n").contains("line 1, column 6 has `0` where a lone 0 or 1"));
+        assert!(message("0 1 10\n").contains("line 1, column 6 has `0` where a single 0 or 1"));
         assert!(message("0 1 2 0").contains("`2`"));
         assert!(message("0 1 1 0\n0 1 1\n").contains("line 2 has 3 values, the lines before have 4"));
-        assert!(message("0 1 1\n").contains("3 values, which is no square"));
+        assert!(message("0 1 1\n").contains("3 values, which is not a square"));
         assert!(message("").contains("no images"));
         assert!(message("\n \n").contains("no images"));
         assert!(message(&"0 ".repeat(MAX_LINE + 1)).contains("more than 65536 values"));

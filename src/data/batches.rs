@@ -1,4 +1,8 @@
-//! Batches: an endless sequence that depends only on the seed, and can be taken up again at any place.
+//! Batches of images as an endless sequence. The sequence depends only on the images, the options and the
+//! seed, and can be resumed at any position.
+//!
+//! [`Batches`] is the sequence, [`BatchOptions`] its settings, [`Batch`] one element of it, and
+//! [`Cursor`] a position in it.
 
 use std::sync::Arc;
 
@@ -13,16 +17,17 @@ use crate::tape::plan::Plan;
 use crate::tape::{InputRole, InputSpec};
 use crate::{Error, Result};
 
-/// In which order an epoch visits the images, and what becomes of its last, incomplete batch.
+/// The order in which an epoch visits the images, and what happens to its last, incomplete batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// For training: a new permutation each epoch; the images that do not fill a batch are left out of the epoch.
+    /// For training: a new permutation in every epoch. Images that do not fill a batch are left out of
+    /// the epoch.
     Shuffled,
-    /// For evaluation: as in the file; the last batch of an epoch may be smaller.
+    /// For evaluation: the order of the file. The last batch of an epoch may be smaller.
     InOrder,
 }
 
-/// The numbers that levels become.
+/// The range of numbers that pixel levels are mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
     /// 0 to 1.
@@ -31,47 +36,49 @@ pub enum Range {
     Symmetric,
 }
 
-/// What batches shall be like.
+/// Settings of a sequence of batches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchOptions {
-    /// Images a batch, at least 1.
+    /// Images per batch, at least 1.
     pub batch: usize,
-    /// Seed of order and dynamic binarisation.
+    /// Seed of the order and of dynamic binarisation.
     pub seed: u32,
-    /// Order of the images.
+    /// The order of the images.
     pub order: Order,
-    /// Binarisation.
+    /// How the images are binarised.
     pub binarize: Binarize,
     /// Range of [`Batch::pixels`].
     pub range: Range,
-    /// Pads every image with level 0 to this height and width, the image in the middle (MNIST to 32 x 32 for a GAN).
+    /// Pads every image to this height and width. The image is centred and the padding is level 0 (MNIST
+    /// is padded to 32 x 32 for a GAN).
     pub pad_to: Option<usize>,
-    /// Makes a reduced image of each one as well, for a model that gives back what is lost.
+    /// Also computes a reduced version of each image, for a model that is conditioned on it.
     pub reduction: Option<Reduction>,
 }
 
 impl BatchOptions {
-    /// Shuffled batches of `batch` images in 0 to 1, neither binarised nor padded.
+    /// Shuffled batches of `batch` images with values in 0 to 1, neither binarised nor padded.
     pub fn new(batch: usize, seed: u32) -> BatchOptions {
         let (order, range) = (Order::Shuffled, Range::Unit);
         BatchOptions { batch, seed, order, binarize: Binarize::None, range, pad_to: None, reduction: None }
     }
 }
 
-/// One batch. Its vectors are reused from batch to batch.
+/// One batch. Its vectors are reused for later batches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The epoch it belongs to, from 0.
+    /// The epoch that the batch belongs to, counted from 0.
     pub epoch: u32,
     /// Index of each image in its [`Images`], `[n]`.
     pub indices: Vec<u32>,
-    /// Values in the chosen range, `[n, height, width, channels]`.
+    /// Pixel values in the chosen range, `[n, height, width, channels]`.
     pub pixels: Vec<f32>,
     /// The same pixels as integer levels (0 to 255, or 0 and 1); `pixels` is computed from them.
     pub levels: Vec<u32>,
-    /// Labels, `[n]`; empty where the set has none.
+    /// Labels, `[n]`. Empty if the data set has none.
     pub labels: Vec<u32>,
-    /// Reduced images in 0 to 1, `[n, height', width', channels']`; empty where none are asked for.
+    /// Reduced images with values in 0 to 1, `[n, height', width', channels']`. Empty if none are
+    /// requested.
     pub reduced: Vec<f32>,
 }
 
@@ -88,13 +95,14 @@ impl Batch {
         self.indices.len()
     }
 
-    /// True before the first batch was written into it.
+    /// Whether it holds no image, as before it is first written.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }
 }
 
-/// Values for the inputs that are fed from a batch of images, by their role. What no input asks for is not looked at.
+/// The values for the inputs that are fed from a batch of images, by their role. Values that no input needs
+/// are ignored.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchFeeds<'a> {
     /// For [`InputRole::Images`].
@@ -106,7 +114,10 @@ pub struct BatchFeeds<'a> {
 }
 
 impl<'a> BatchFeeds<'a> {
-    /// The values in the order of a plan's inputs. Panics for an input without a role.
+    /// The values in the order of a plan's inputs.
+    ///
+    /// # Panics
+    /// If an input has no role.
     pub fn in_order(&self, inputs: &[InputSpec]) -> Vec<Feed<'a>> {
         let feed = |input: &InputSpec| match input.role {
             Some(InputRole::Images) => Feed::F32(self.images),
@@ -118,12 +129,12 @@ impl<'a> BatchFeeds<'a> {
     }
 }
 
-/// A place in the sequence of batches; a checkpoint keeps it.
+/// A position in the sequence of batches. Checkpoints store it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Epoch, from 0.
+    /// The epoch, counted from 0.
     pub epoch: u32,
-    /// Images of this epoch that were dealt out already.
+    /// How many images of this epoch the earlier batches have taken.
     pub position: u32,
 }
 
@@ -135,7 +146,8 @@ pub struct Batches {
     size: [usize; 2],
     values: [f32; 256],
     cursor: Cursor,
-    /// The order of `ordered`'s epoch; filled when a batch of that epoch is first asked for.
+    /// The order of the images in epoch `ordered`. It is computed when a batch of that epoch is first
+    /// requested.
     order: Vec<u32>,
     ordered: Option<u32>,
     scratch: Vec<u8>,
@@ -145,8 +157,8 @@ impl Batches {
     /// The sequence from its beginning.
     ///
     /// # Errors
-    /// A batch of 0 images, a shuffled batch larger than the set, a padded size below the images' own, dynamic
-    /// binarisation of a binary set.
+    /// If a batch has 0 images, if a shuffled batch is larger than the data set, if the padded size is
+    /// smaller than the images, or if a binary data set is to be binarised dynamically.
     pub fn new(images: Arc<Images>, options: BatchOptions) -> Result<Batches> {
         if options.batch == 0 {
             return Err(Error::Usage("a batch of 0 images trains nothing; choose a batch of at least 1".into()));
@@ -183,17 +195,17 @@ impl Batches {
         Ok(Batches { images, options, levels, size, values, cursor, order, ordered, scratch })
     }
 
-    /// The images dealt out.
+    /// The images that the batches are made of.
     pub fn images(&self) -> &Arc<Images> {
         &self.images
     }
 
-    /// What the batches are like.
+    /// The settings of the sequence.
     pub fn options(&self) -> &BatchOptions {
         &self.options
     }
 
-    /// What [`Batch::levels`] mean: binary after binarisation.
+    /// What [`Batch::levels`] means: binary after binarisation.
     pub fn levels(&self) -> Levels {
         self.levels
     }
@@ -203,7 +215,7 @@ impl Batches {
         [self.size[0], self.size[1], self.images.channels()]
     }
 
-    /// Batches an epoch.
+    /// Batches per epoch.
     pub fn per_epoch(&self) -> usize {
         match self.options.order {
             Order::Shuffled => self.images.len() / self.options.batch,
@@ -211,16 +223,16 @@ impl Batches {
         }
     }
 
-    /// Where the next batch begins.
+    /// The position of the next batch.
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
 
-    /// Goes on from `cursor`, as [`Batches::cursor`] gave it: the batches that follow are the same bits as if the
-    /// sequence had never been interrupted.
+    /// Continues at `cursor`, which [`Batches::cursor`] returned. The following batches have the same
+    /// bits as in a sequence that was never interrupted.
     ///
     /// # Errors
-    /// When no batch of this sequence begins there: another set or another batch size.
+    /// If no batch of this sequence begins at `cursor`: it belongs to another data set or batch size.
     pub fn seek(&mut self, cursor: Cursor) -> Result<()> {
         let position = cursor.position as usize;
         let batch = self.options.batch;
@@ -247,7 +259,7 @@ impl Batches {
             batch.labels.extend(batch.indices.iter().map(|&index| u32::from(labels[index as usize])));
         }
         let size: usize = self.size().iter().product();
-        // What padding leaves untouched must be level 0, whatever the recycled batch held before.
+        // The padding must be level 0, whatever the reused batch held before.
         batch.levels.clear();
         batch.levels.resize(batch.indices.len() * size, 0);
         for (levels, &index) in batch.levels.chunks_exact_mut(size).zip(&batch.indices) {
@@ -273,14 +285,14 @@ impl Batches {
         self.advance(end);
     }
 
-    /// The next batch in memory of its own.
+    /// Returns the next batch in newly allocated memory.
     pub fn next_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
         self.next_into(&mut batch);
         batch
     }
 
-    /// Moves the cursor behind image `end`, or to the next epoch where no batch begins there.
+    /// Moves the cursor past image `end`, or to the next epoch if no further batch begins in this one.
     fn advance(&mut self, end: usize) {
         if end / self.options.batch >= self.per_epoch() || end == self.images.len() {
             self.cursor = Cursor { epoch: self.cursor.epoch + 1, position: 0 };
@@ -289,8 +301,9 @@ impl Batches {
         }
     }
 
-    /// Makes `order` the order of the cursor's epoch. A permutation is the order of one 64-bit random key an image:
-    /// unbiased, and each epoch's is found without walking through those before.
+    /// Fills `order` with the order of the cursor's epoch. A permutation sorts the images by one random
+    /// 64-bit key per image: that is unbiased, and the permutation of an epoch can be computed without
+    /// those of the epochs before it.
     fn order_epoch(&mut self) {
         let epoch = self.cursor.epoch;
         let known = self.ordered == Some(epoch) || (self.options.order == Order::InOrder && self.ordered.is_some());
@@ -309,7 +322,7 @@ impl Batches {
     }
 }
 
-/// Copies one image into the middle of a padded one.
+/// Copies one image into the middle of a padded one of this height and width.
 fn place(image: &[u8], images: &Images, size: [usize; 2], out: &mut [u32]) {
     let (height, width, channels) = (images.height(), images.width(), images.channels());
     let (top, left) = ((size[0] - height) / 2, (size[1] - width) / 2);

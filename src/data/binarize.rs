@@ -1,4 +1,5 @@
-//! Grey values to zeros and ones: fixed, anew each epoch, or by threshold.
+//! Binarisation: turns grey values into zeros and ones, by one fixed sample, by a new sample in every
+//! epoch, or by a threshold.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,27 +8,29 @@ use super::images::{Images, Levels};
 use crate::rng::{Stream, words};
 use crate::{Error, Result};
 
-/// The seed of [`Binarize::Static`]; part of what "static binarisation" means, so it never changes.
+/// The seed of [`Binarize::Static`]. It is part of the definition of "static binarisation" and never
+/// changes.
 const STATIC_SEED: u32 = 0x5b1a_27e5;
 
-/// How grey values become zeros and ones. Likelihoods under different binarisations are not comparable.
+/// How grey values are turned into zeros and ones. Likelihoods under different binarisations are not
+/// comparable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Binarize {
-    /// Not at all: the values of the file.
+    /// No binarisation: the values of the file.
     #[default]
     None,
-    /// One fixed sample: that of the file where it is binary (binarized-mnist), else one Bernoulli sample of every
-    /// value with probability value / 255, the same whatever the seed.
+    /// One fixed sample, the same for every seed. If the file is binary already (binarized-mnist), its
+    /// values are used; otherwise every value is a Bernoulli sample with probability value / 255.
     Static,
-    /// A Bernoulli sample with probability value / 255, anew each epoch.
+    /// A Bernoulli sample with probability value / 255, drawn again in every epoch.
     Dynamic,
-    /// 1 where the value is at least 128.
+    /// 1 if the value is at least 128, else 0.
     Threshold,
 }
 
 impl Binarize {
-    /// All of them, in the order in which they are listed.
+    /// All binarisations, in the order in which they are listed.
     pub const ALL: [Binarize; 4] = [Binarize::None, Binarize::Static, Binarize::Dynamic, Binarize::Threshold];
 
     /// The name on the command line and in reports.
@@ -40,10 +43,10 @@ impl Binarize {
         }
     }
 
-    /// What the values mean afterwards.
+    /// What the values mean after binarisation.
     ///
     /// # Errors
-    /// When a binary set is to be binarised anew: its grey values are gone.
+    /// If a binary data set is to be binarised dynamically: it has no grey values to sample from.
     pub fn levels(self, images: &Images) -> Result<Levels> {
         match (self, images.levels()) {
             (Binarize::Dynamic, Levels::Binary) => Err(Error::Usage(format!(
@@ -55,8 +58,8 @@ impl Binarize {
         }
     }
 
-    /// Writes the levels of image `index` into `out`, `[height, width, channels]`. Dynamic samples depend on `seed`,
-    /// `epoch` and the image's index, and on nothing else.
+    /// Writes the levels of image `index` to `out`, `[height, width, channels]`. A dynamic sample depends
+    /// only on `seed`, `epoch` and the index of the image.
     pub(super) fn apply(self, images: &Images, index: usize, seed: u32, epoch: u32, out: &mut [u8]) {
         let image = images.image(index);
         let origin = images.origin(index);
@@ -70,17 +73,19 @@ impl Binarize {
     }
 }
 
-/// A counter has room for image and pixel; the epoch goes into the key, through a block of its own.
+/// The seed of the dynamic samples of one epoch. The counter of the generator only has room for image and
+/// pixel, so the epoch is mixed into the key.
 fn epoch_seed(seed: u32, epoch: u32) -> u32 {
     words(seed, Stream::Binarize, [epoch, u32::MAX])[0]
 }
 
-/// `out` = 1 with probability value / 255, two pixels a block of random words; exact at both ends.
+/// Sets each element of `out` to 1 with probability value / 255. Each block of random words serves two
+/// pixels. The values 0 and 255 are exact.
 fn bernoulli(seed: u32, image_index: u32, image: &[u8], out: &mut [u8]) {
     for (pair, (bits, values)) in out.chunks_mut(2).zip(image.chunks(2)).enumerate() {
         let draw = words(seed, Stream::Binarize, [image_index, pair as u32]);
         for ((bit, &value), word) in bits.iter_mut().zip(values).zip(draw) {
-            // word / 2^32 < value / 255, in whole numbers.
+            // The integer form of word / 2^32 < value / 255.
             *bit = u8::from(u64::from(word) * 255 < u64::from(value) << 32);
         }
     }

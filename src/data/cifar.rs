@@ -1,4 +1,5 @@
-//! The binary version of CIFAR-10: records of a label byte and three planes of 32 x 32 bytes, red, green, blue; no header.
+//! The binary version of CIFAR-10. A file is a sequence of records without a header. A record is a label
+//! byte followed by three planes of 32 x 32 bytes: red, green and blue.
 
 use super::source::Source;
 use crate::Result;
@@ -8,13 +9,15 @@ pub(super) const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 const RECORD: usize = 1 + 3 * PLANE;
 
-/// More records than in all of CIFAR-10: the end of a compressed file that never ends.
+/// An upper limit on the number of records, above all of CIFAR-10. It stops a compressed file that never
+/// ends.
 const MAX_RECORDS: usize = 100_000;
 
-/// Reads records into `[n, 32, 32, 3]` values, channels last, and `[n]` labels 0 to 9.
+/// Reads all records into values `[n, 32, 32, 3]`, channels last, and labels `[n]` from 0 to 9.
 ///
 /// # Errors
-/// A length that is no whole number of records, a label above 9, more than 100,000 records, a damaged file.
+/// If the length is not a whole number of records, if a label is above 9, if there are more than 100,000
+/// records, or if the file is damaged.
 pub fn read_cifar(source: &mut Source) -> Result<(Vec<u8>, Vec<u8>)> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     let mut record = [0; RECORD];
@@ -35,7 +38,7 @@ pub fn read_cifar(source: &mut Source) -> Result<(Vec<u8>, Vec<u8>)> {
             let number = labels.len();
             return Err(source.fault(
                 format!("record {number} has the label {label}, but CIFAR-10 has the classes 0 to 9"),
-                "it is no CIFAR-10 binary file, or damaged; fetch or copy it again",
+                "it is not a CIFAR-10 binary file, or it is damaged; fetch or copy it again",
             ));
         }
         if labels.len() == MAX_RECORDS {

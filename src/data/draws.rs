@@ -1,8 +1,8 @@
-//! Numbered random draws: what a built-in data set makes one of its items of.
+//! Random numbers for the built-in data sets: a counter-based sequence for each item.
 
 use crate::rng::{Stream, unit, words};
 
-/// Draws that depend on a seed, a stream and an item's index; each is another one.
+/// A sequence of random numbers that depends only on the seed, the stream and the index of the item.
 pub(super) struct Draws {
     seed: u32,
     stream: Stream,
@@ -15,13 +15,13 @@ impl Draws {
         Draws { seed, stream, index, next: 0 }
     }
 
-    /// Two random words.
+    /// The next two random words.
     pub(super) fn words(&mut self) -> [u32; 2] {
         self.next += 1;
         words(self.seed, self.stream, [self.index, self.next - 1])
     }
 
-    /// Uniform in `low..high`.
+    /// The next number, uniform in `low..high`.
     pub(super) fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * unit(self.words()[0])
     }

@@ -1,6 +1,7 @@
-//! A folder of PNG and JPEG files of one size, in the order of their names.
+//! A folder of PNG and JPEG files of one size, read in the order of their names.
 //!
-//! Where all images lie in sub-folders, each sub-folder is a class; sub-folders `train`, `valid` and `test` are splits.
+//! If all images are in sub-folders, each sub-folder is a class. Sub-folders named `train`, `valid` and
+//! `test` are splits. A folder without such sub-folders is divided by a fixed hash of the file names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,18 +14,18 @@ use rayon::prelude::*;
 use super::images::{Images, Levels, Split};
 use crate::{Error, Result};
 
-/// Sides beyond this are no training image.
+/// The largest height and width that are accepted.
 const MAX_SIDE: u32 = 4096;
 
-/// The most memory that decoding one file may take.
+/// The memory limit for decoding one file, in bytes.
 const MAX_DECODING: u64 = 256 << 20;
 
-/// The most bytes that one file may have.
+/// The largest file that is accepted, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 
 const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// One file: its path, the part of it that names it within the set, its class.
+/// One image file: its path, its name relative to the data set, and its class.
 struct Entry {
     path: PathBuf,
     name: String,
@@ -34,7 +35,8 @@ struct Entry {
 /// Reads the images of a split.
 ///
 /// # Errors
-/// No images, a file that cannot be decoded, two sizes, more than 256 classes, an empty split.
+/// If there are no images, if a file cannot be decoded, if images differ in size, if there are more than
+/// 256 classes, or if the split is empty.
 pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Images> {
     let (entries, part) = entries_of(folder, split)?;
     let found: Vec<(DynamicImage, &Entry)> =
@@ -64,7 +66,7 @@ pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Ima
     Ok(Images::new(name, size, pixels, labels, Levels::Grey256)?.with_part(part))
 }
 
-/// The entries of `split`, never none, and the number of the part that they were read from.
+/// The files of `split` (at least one), and the number of the part that they belong to.
 fn entries_of(folder: &Path, split: Split) -> Result<(Vec<Entry>, u32)> {
     let wanted = if split == Split::Fit { Split::Train } else { split };
     let sub_folder = |split: Split| folder.join(split.name());
@@ -81,14 +83,14 @@ fn entries_of(folder: &Path, split: Split) -> Result<(Vec<Entry>, u32)> {
         let reason = format!("it has a sub-folder `{}` but none for the split {wanted}", parts[0]);
         return Err(Error::file(folder, reason, format!("add a sub-folder `{wanted}`")));
     };
-    // The same class has the same label in every part, also where a part lacks some class.
+    // A class has the same label in every part, even if a part has no image of some class.
     let parents = if whole { vec![source.clone()] } else { parts.iter().map(|&part| sub_folder(part)).collect() };
     let mut entries = list(&source, &classes_of(&parents)?)?;
     if entries.is_empty() {
         return Err(Error::file(
             &source,
-            format!("there is no {} image in it", ENDINGS.join(", ")),
-            "name a folder of images, or of sub-folders of images, one a class",
+            format!("it contains no {} image", ENDINGS.join(", ")),
+            "give a folder of images, or of sub-folders of images with one sub-folder per class",
         ));
     }
     let count = entries.len();
@@ -104,21 +106,23 @@ fn entries_of(folder: &Path, split: Split) -> Result<(Vec<Entry>, u32)> {
             "sort them into sub-folders train, valid and test",
         ));
     }
-    // The parts of one folder that is cut by name count as one, as do train and its validation images.
+    // All splits that come from one folder count as one part: those divided by name, and the validation
+    // images taken from `train`.
     Ok((entries, part as u32))
 }
 
-/// 90 % of the names are for training, 5 % for validation, 5 % for testing; the same name always for the same.
+/// Assigns a split to a file by its name alone: 90 % of the names to training, 5 % to validation and 5 %
+/// to test.
 fn part_by_name(name: &str) -> Split {
     let fnv = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    // FNV's low bits alone are not even enough for a percentage.
+    // The low bits of FNV are not uniform enough for percentages, so the hash is mixed once more.
     let [word, _] = crate::rng::threefry2x32([0, 0], [fnv as u32, (fnv >> 32) as u32]);
     part_of_hundred(word % 100)
 }
 
-/// The split of a percentile, and of a position in a file without splits.
+/// The split that a percentile from 0 to 99 belongs to. Also used for images in a file without splits.
 pub(super) fn part_of_hundred(percentile: u32) -> Split {
     match percentile {
         0..90 => Split::Train,
@@ -127,7 +131,8 @@ pub(super) fn part_of_hundred(percentile: u32) -> Split {
     }
 }
 
-/// The sub-folders of `parents` that hold images, sorted, are the classes 0, 1, ...
+/// Numbers the classes: the names of the sub-folders of `parents` that contain images, sorted, become 0,
+/// 1, and so on.
 fn classes_of(parents: &[PathBuf]) -> Result<BTreeMap<OsString, u8>> {
     let mut names = BTreeSet::new();
     for parent in parents {
@@ -144,7 +149,8 @@ fn classes_of(parents: &[PathBuf]) -> Result<BTreeMap<OsString, u8>> {
     Ok(names.into_iter().zip(0..=255).collect())
 }
 
-/// All images right in `folder`, else all in its sub-folders, one a class; sorted by name.
+/// The images directly in `folder`. If there are none, the images in its sub-folders, with one class per
+/// sub-folder, sorted by name.
 fn list(folder: &Path, classes: &BTreeMap<OsString, u8>) -> Result<Vec<Entry>> {
     let entry = |path: PathBuf, class: Option<u8>| {
         let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
@@ -164,7 +170,7 @@ fn list(folder: &Path, classes: &BTreeMap<OsString, u8>) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// What lies right in a folder, each sorted by name.
+/// The direct contents of a folder, each list sorted by name.
 #[derive(Default)]
 struct Children {
     /// Image files.
@@ -172,7 +178,7 @@ struct Children {
     folders: Vec<PathBuf>,
 }
 
-/// The image files and folders right in `folder`; hidden ones do not count.
+/// Lists the image files and folders directly in `folder`. Hidden ones are skipped.
 fn children(folder: &Path) -> Result<Children> {
     let failed = |error: std::io::Error| Error::io(folder, "list", error);
     let mut found = Children::default();
@@ -203,10 +209,10 @@ fn decode_file(path: &Path) -> Result<DynamicImage> {
     decode_image(&std::fs::read(path).map_err(failed)?, path)
 }
 
-/// Decodes one PNG or JPEG, of at most 4096 x 4096 pixels; `path` appears in errors.
+/// Decodes one PNG or JPEG image of at most 4096 x 4096 pixels. `path` is only used in error messages.
 ///
 /// # Errors
-/// Another format, a damaged file, an image that is too large.
+/// If the image has another format, is damaged or is too large.
 pub fn decode_image(bytes: &[u8], path: &Path) -> Result<DynamicImage> {
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));

@@ -1,12 +1,13 @@
-//! idx, the format of MNIST: two zero bytes, a type, the number of dimensions, a big-endian u32 a dimension, the values.
+//! idx, the format of MNIST. A file has two zero bytes, a type byte, the number of dimensions, a
+//! big-endian u32 per dimension, and then the values.
 
 use super::source::Source;
 use crate::Result;
 
-/// The type byte of unsigned bytes, the only one that images use.
+/// The type byte of unsigned bytes. Images use no other type.
 const UNSIGNED_BYTE: u8 = 8;
 
-/// Sides beyond this are no image of a data set but a damaged header.
+/// A larger height or width means that the header is damaged.
 const MAX_SIDE: u32 = 4096;
 
 /// The images of an idx file.
@@ -20,31 +21,32 @@ pub struct IdxImages {
     pub pixels: Vec<u8>,
 }
 
-/// Reads images (magic 2051).
+/// Reads images (magic number 2051).
 ///
 /// # Errors
-/// A wrong magic number, sizes that are absurd or do not fit the file's length, a damaged file.
+/// If the magic number is wrong, if the sizes are implausible or do not fit the length of the file, or if
+/// the file is damaged.
 pub fn read_idx_images(source: &mut Source) -> Result<IdxImages> {
     let [count, height, width] = header(source, "images", 3)?;
     if height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
         return Err(source.corrupt(format!("its header claims images of {height} x {width} pixels")));
     }
-    // Below 2^32 * 2^24, so the product of the claimed sizes cannot overflow.
+    // Below 2^32 * 2^24, so the product of the sizes cannot overflow.
     let bytes = u64::from(count) * u64::from(height) * u64::from(width);
     let pixels = body(source, bytes, "pixels")?;
     Ok(IdxImages { height: height as usize, width: width as usize, pixels })
 }
 
-/// Reads labels `[n]` (magic 2049).
+/// Reads labels `[n]` (magic number 2049).
 ///
 /// # Errors
-/// As [`read_idx_images`].
+/// As for [`read_idx_images`].
 pub fn read_idx_labels(source: &mut Source) -> Result<Vec<u8>> {
     let [count] = header(source, "labels", 1)?;
     body(source, u64::from(count), "labels")
 }
 
-/// Checks the magic number of a file with `N` dimensions and reads them.
+/// Checks the magic number of a file with `N` dimensions and reads their sizes.
 fn header<const N: usize>(source: &mut Source, what: &str, dims: u8) -> Result<[u32; N]> {
     let mut magic = [0; 4];
     let have = source.fill(&mut magic)?;
@@ -70,7 +72,7 @@ fn header<const N: usize>(source: &mut Source, what: &str, dims: u8) -> Result<[
                     u32::from_be_bytes(magic),
                     u32::from_be_bytes([0, 0, UNSIGNED_BYTE, dims])
                 ),
-                "it is another kind of file, or damaged; fetch or copy it again",
+                "it is another kind of file, or it is damaged; fetch or copy it again",
             ));
         }
     }

@@ -1,4 +1,7 @@
-//! Images in memory, as bytes, with their labels.
+//! Images in memory as bytes, with their labels, and the splits of a data set.
+//!
+//! [`Levels`] says what a byte means, [`Split`] which part of a data set is requested, and [`Images`]
+//! holds the data.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,8 +33,8 @@ impl Levels {
     }
 }
 
-/// Which part of a data set. A likelihood is reported with data set, split and binarisation, so what each part
-/// holds is fixed:
+/// A part of a data set. Likelihoods are reported with data set, split and binarisation, so the contents
+/// of each split are fixed:
 ///
 /// | set | `Train` | `Fit` | `Valid` | `Test` |
 /// |---|---|---|---|---|
@@ -40,10 +43,11 @@ impl Levels {
 /// | binarized-mnist, glyphs, oscillator, pendulum | as published | `Train` | as published | as published |
 /// | folder or file without parts | 90 % by a fixed hash | `Train` | 5 % | 5 % |
 ///
-/// `Train` and `Valid` of the first two rows overlap: to choose a model by `Valid`, train on `Fit`.
+/// `Train` and `Valid` of the first two rows overlap. To select a model by its score on `Valid`, train it
+/// on `Fit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// Everything the publisher meant for training.
+    /// Everything that the publisher intended for training.
     Train,
     /// `Train` without the images of `Valid`.
     Fit,
@@ -83,16 +87,16 @@ impl FromStr for Split {
     }
 }
 
-/// The place of an image in its publisher's files.
+/// The position of an image in its publisher's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    /// Part of the data set: 0 for training files, 1 for validation, 2 for testing.
+    /// The part of the data set: 0 for the training files, 1 for validation, 2 for test.
     pub(super) part: u32,
-    /// Index within that part.
+    /// The index within that part.
     pub(super) index: u32,
 }
 
-/// A set of images of one size, channels last, one byte a value, all in memory.
+/// Images of one size in memory: channels last, one byte per value.
 #[derive(Clone, PartialEq)]
 pub struct Images {
     name: String,
@@ -102,16 +106,18 @@ pub struct Images {
     levels: Levels,
     part: u32,
     first: u32,
-    /// Where each image lay among those that it was chosen from; none where they still lie in a row.
+    /// The original index of each image, if the images were selected from a larger set; `None` if they
+    /// are contiguous.
     places: Option<Vec<u32>>,
 }
 
 impl Images {
-    /// Images from their parts: `size` is `[height, width, channels]`, `pixels` lies as `[n, height, width, channels]`,
-    /// `labels`, if any, has one entry an image.
+    /// Makes a set of images. `size` is `[height, width, channels]`, `pixels` is `[n, height, width,
+    /// channels]`, and `labels` has one entry per image.
     ///
     /// # Errors
-    /// When there is no image, the lengths do not fit each other, or a value lies above the levels.
+    /// If there is no image, if the lengths do not fit each other, or if a value is above the largest
+    /// level.
     pub fn new(
         name: impl Into<String>,
         size: [usize; 3],
@@ -124,7 +130,7 @@ impl Images {
         if one == 0 || pixels.is_empty() || !pixels.len().is_multiple_of(one) {
             let [height, width, channels] = size;
             return Err(Error::Failed(format!(
-                "{name}: {} bytes are no whole number of {height} x {width} x {channels} images; check the data set",
+                "{name}: {} bytes are not a whole number of {height} x {width} x {channels} images; check the data set",
                 pixels.len()
             )));
         }
@@ -143,7 +149,7 @@ impl Images {
         Ok(Images { name, size, pixels, labels, levels, part: 0, first: 0, places: None })
     }
 
-    /// Name of the data set: a known name, or the last part of the path it came from.
+    /// The name of the data set: a known name, or the last component of the path that it came from.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -163,17 +169,17 @@ impl Images {
         self.size[2]
     }
 
-    /// Values of one image: height x width x channels, the dimensions of "bits per dimension".
+    /// Values per image: height x width x channels. These are the dimensions of "bits per dimension".
     pub fn dims(&self) -> usize {
         self.size.iter().product()
     }
 
-    /// Number of images, never 0.
+    /// Number of images, at least 1.
     pub fn len(&self) -> usize {
         self.pixels.len() / self.dims()
     }
 
-    /// Never true: an empty set is an error where it is read.
+    /// Always false: an empty set is refused when it is read.
     pub fn is_empty(&self) -> bool {
         self.pixels.is_empty()
     }
@@ -188,18 +194,18 @@ impl Images {
         &self.pixels[index * self.dims()..(index + 1) * self.dims()]
     }
 
-    /// One label an image, where the set has labels.
+    /// One label per image, if the data set has labels.
     pub fn labels(&self) -> Option<&[u8]> {
         self.labels.as_deref()
     }
 
-    /// Number of classes: the largest label plus one, 0 without labels.
+    /// Number of classes: the largest label plus one, or 0 without labels.
     pub fn classes(&self) -> usize {
         let largest = self.labels.iter().flatten().max();
         largest.map_or(0, |&label| usize::from(label) + 1)
     }
 
-    /// What a value means.
+    /// What the values mean.
     pub fn levels(&self) -> Levels {
         self.levels
     }
@@ -209,8 +215,8 @@ impl Images {
         self.pixels.iter().map(|&value| u64::from(value)).sum::<u64>() as f64 / self.pixels.len() as f64
     }
 
-    /// The first `n` of these in an order that depends on `seed` alone, all of them where there are no more. Files in
-    /// the order of their labels make the first few images a poor sample of the set.
+    /// A random selection of `n` images that depends only on `seed`; all images if there are no more than
+    /// `n`. The first images of a file would be a poor sample if it is sorted by label.
     pub fn sample(&self, n: usize, seed: u32) -> Images {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_cached_key(|&index| (words(seed, Stream::Shuffle, [u32::MAX, index as u32]), index));
@@ -218,14 +224,15 @@ impl Images {
         self.select(&order)
     }
 
-    /// Where image `index` lies in its publisher's files. A static binarisation draws by this place, so that an image has the
-    /// same sample in whichever split or choice it appears.
+    /// The original position of image `index`. The static binarisation uses it, so that an image has the
+    /// same binary version in every split and selection.
     pub(super) fn origin(&self, index: usize) -> Origin {
         let index = self.places.as_ref().map_or(index as u32, |places| places[index]);
         Origin { part: self.part, index: self.first + index }
     }
 
-    /// The same images as part `part` of their data set (0 for training files, 1 valid, 2 test).
+    /// Marks the images as part `part` of their data set (0 for the training files, 1 for validation, 2
+    /// for test).
     pub(super) fn with_part(mut self, part: u32) -> Images {
         self.part = part;
         self

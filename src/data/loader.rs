@@ -1,4 +1,4 @@
-//! The same batches as [`Batches`] deals out, prepared ahead in a thread of their own.
+//! Prepares the batches of a [`Batches`] sequence ahead of time in a background thread.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -6,26 +6,28 @@ use std::thread::JoinHandle;
 use super::batches::{Batch, Batches, Cursor};
 use crate::{Error, Result};
 
-/// Batches that wait ready: one being used, one ready, one in the making.
+/// How many prepared batches may wait. In total there are three buffers: one in use, one ready, and one
+/// being written.
 const AHEAD: usize = 1;
 
-/// Anything that batches are trained from, one after the other.
+/// A source of training batches.
 pub trait BatchSource {
     /// The next batch.
     ///
     /// # Errors
-    /// When it cannot be prepared.
+    /// If it cannot be prepared.
     fn next_batch(&mut self) -> Result<&Batch>;
 }
 
-/// A single batch that is used again and again.
+/// One batch that is returned again and again.
 impl BatchSource for Batch {
     fn next_batch(&mut self) -> Result<&Batch> {
         Ok(self)
     }
 }
 
-/// Prepares batches in the background. Buffers go round: nothing is allocated after the first few batches.
+/// A background thread that prepares batches. The buffers are recycled, so nothing is allocated after the
+/// first few batches.
 pub struct Loader {
     ready: Option<Receiver<(Batch, Cursor)>>,
     used: Option<Sender<Batch>>,
@@ -35,10 +37,10 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts preparing `batches` from where its cursor stands.
+    /// Starts to prepare the batches from the current position of `batches`.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// If the system cannot start a thread.
     pub fn new(batches: Batches) -> Result<Loader> {
         let cursor = batches.cursor();
         let (ready_sender, ready) = sync_channel(AHEAD);
@@ -52,20 +54,21 @@ impl Loader {
         Ok(Loader { ready: Some(ready), used: Some(used), current: None, cursor, worker: Some(worker) })
     }
 
-    /// Where the batch after the last one handed out begins: what a checkpoint keeps. Batches prepared ahead do not count.
+    /// The position of the batch after the last one that was returned. Checkpoints store it. Batches that
+    /// were only prepared do not count.
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
 }
 
 impl BatchSource for Loader {
-    /// The next batch; waits where it is not ready yet. The batch before is recycled.
+    /// The next batch. Waits until it is ready. The previous batch is recycled.
     ///
     /// # Errors
-    /// When the thread has died.
+    /// If the thread has died.
     fn next_batch(&mut self) -> Result<&Batch> {
         if let (Some(batch), Some(used)) = (self.current.take(), &self.used) {
-            // The worker is gone only if it panicked, and then the receive below says so.
+            // If the worker has panicked, this fails and the `recv` below reports it.
             let _ = used.send(batch);
         }
         let received = self.ready.as_ref().and_then(|ready| ready.recv().ok());
@@ -77,7 +80,7 @@ impl BatchSource for Loader {
     }
 }
 
-/// The thread: fills recycled batches until nobody wants them any more.
+/// The background thread: fills recycled batches until the receiver is dropped.
 fn prepare(mut batches: Batches, ready: &SyncSender<(Batch, Cursor)>, used: &Receiver<Batch>) {
     loop {
         let mut batch = used.try_recv().unwrap_or_default();
@@ -94,7 +97,7 @@ impl Drop for Loader {
         self.ready = None;
         self.used = None;
         if let Some(worker) = self.worker.take() {
-            // A panic of the worker was reported by next_batch or concerns nobody any more.
+            // A panic of the worker was reported by `next_batch`, or no longer matters.
             let _ = worker.join();
         }
     }

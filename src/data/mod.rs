@@ -1,11 +1,12 @@
-//! Image data sets: the parsers of every format, binarisation, batches, and fetching from the publishers.
+//! Data sets: parsers for every format, binarisation, batches, and downloads from the publishers.
 //!
-//! [`open`] turns a name (`mnist`, `glyphs`, ...) or a path into [`Images`], all of them in memory as bytes (a time series is
-//! an image too: a row is an observation);
-//! [`Batches`] deals them out in an order that depends on nothing but the seed and the epoch, and [`Loader`]
-//! prepares the same batches in a thread of its own. Read `images`, `open`, `batches` in this order; a format
-//! has a file each (`idx`, `cifar`, `amat`, `folder`), and all of them read through `source`, which decompresses
-//! and never trusts a header.
+//! [`open`] turns a name (`mnist`, `glyphs`, ...) or a path into [`Images`], which are held in memory as
+//! bytes. A time series is an image, too: each row is one observation. [`Batches`] turns images into
+//! batches in an order that depends only on the seed and the epoch. [`Loader`] prepares the same batches
+//! in a background thread.
+//!
+//! Read `images`, `open` and `batches` in this order. Each format has its own file (`idx`, `cifar`,
+//! `amat`, `folder`). All of them read through `source`, which decompresses files and trusts no header.
 
 mod amat;
 mod batches;

@@ -1,4 +1,4 @@
-//! From a name or a path to images.
+//! Opens a data set by its name or path.
 
 use std::path::{Path, PathBuf};
 
@@ -15,18 +15,21 @@ use super::sets::{Drawn, Layout, SETS, Set};
 use super::source::{Source, find};
 use crate::{Error, Result};
 
-/// The folder that data sets lie in: `chosen` (`--data-dir`), else the environment's `PIXTAPE_DATA`, else `data`.
+/// The folder of the known data sets: `chosen` (`--data-dir`), or else the environment variable
+/// `PIXTAPE_DATA`, or else `data`.
 pub fn data_dir(chosen: Option<&Path>) -> PathBuf {
     let environment = || std::env::var_os("PIXTAPE_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
     chosen.map(Path::to_path_buf).or_else(environment).unwrap_or_else(|| PathBuf::from("data"))
 }
 
-/// Opens a data set: a known name (`mnist`, `fashion-mnist`, `cifar-10`, `binarized-mnist`, `glyphs`, `oscillator`, `pendulum`)
-/// looked up in [`data_dir`], or the path of a folder of images, of a folder with the files of MNIST or CIFAR-10, or of one idx, amat
-/// or CIFAR-10 file. See [`Split`] for what each split holds.
+/// Opens a data set: either a known name (`mnist`, `fashion-mnist`, `cifar-10`, `binarized-mnist`,
+/// `glyphs`, `oscillator`, `pendulum`), whose files are in [`data_dir`], or a path. A path is a folder of
+/// images, a folder with the files of MNIST or CIFAR-10, or one idx, amat or CIFAR-10 file. [`Split`]
+/// describes the contents of each split.
 ///
 /// # Errors
-/// An unknown name ([`Error::Usage`]), a missing or damaged file, a split that the set does not have.
+/// If the name is unknown ([`Error::Usage`]), if a file is missing or damaged, or if the data set does
+/// not have the split.
 pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
     if let Some(set) = Set::named(name_or_path) {
         return open_set(set, split, &self::data_dir(data_dir));
@@ -36,7 +39,7 @@ pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result
     if path.is_dir() {
         match layout_of(path) {
             Some(layout) => read_layout(layout, path, &name, split, &|file| {
-                Error::file(path, format!("{file} is missing beside its other files"), "copy it there")
+                Error::file(path, format!("its file {file} is missing"), "copy it there")
             }),
             None => open_folder(path, &name, split),
         }
@@ -51,7 +54,7 @@ pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result
         });
         let nearest = nearest.map_or(String::new(), |set| format!(", did you mean `{}`?", set.name));
         Err(Error::Usage(format!(
-            "there is no data set `{name_or_path}`{nearest} Known are {}; a folder of images or a file is named by its path",
+            "there is no data set `{name_or_path}`{nearest} The known ones are {}; give a folder of images or a file by its path",
             names()
         )))
     }
@@ -61,7 +64,7 @@ fn names() -> String {
     SETS.iter().map(|set| set.name).collect::<Vec<_>>().join(", ")
 }
 
-/// Every training file of these layouts ends with the validation images: one in so many.
+/// The validation images are the last of the training images: one part in this many.
 fn valid_fraction(layout: Layout) -> usize {
     if layout == Layout::Cifar { 10 } else { 6 }
 }
@@ -71,8 +74,11 @@ fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
     let missing = |file: &str| {
         Error::file(
             &folder,
-            format!("the data set {} is not there: {file} is missing", set.name),
-            format!("run `pixtape data fetch {}`, or say with --data-dir or PIXTAPE_DATA where it lies", set.name),
+            format!("the data set {} was not found: {file} is missing", set.name),
+            format!(
+                "run `pixtape data fetch {}`, or set --data-dir or PIXTAPE_DATA to the folder that contains it",
+                set.name
+            ),
         )
     };
     let images = read_layout(set.layout, &folder, set.name, split, &missing)?;
@@ -84,7 +90,7 @@ fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
     Ok(images)
 }
 
-/// The layout whose file names are found in `folder`.
+/// The layout of `folder`, recognised by the names of its files.
 fn layout_of(folder: &Path) -> Option<Layout> {
     let has = |name: &str| find(folder, name).is_some();
     if has("train-images-idx3-ubyte") || has("t10k-images-idx3-ubyte") {
@@ -135,7 +141,7 @@ fn read_layout(
     }
 }
 
-/// What `split` holds of a file whose images are all of `file_split`.
+/// The images of `split` in a file whose images all belong to `file_split`.
 fn part_of_file(images: Images, layout: Layout, file_split: Split, split: Split) -> Result<Images> {
     let count = images.len();
     let valid = count / valid_fraction(layout);
@@ -165,7 +171,7 @@ fn read_idx(path: &Path, labels: Option<&Path>, name: &str) -> Result<Images> {
     Images::new(name, [height, width, 1], pixels, labels.map(|(_, labels)| labels), Levels::Grey256)
 }
 
-/// Unpacking is what takes time, so the files are read at once.
+/// Reads the files in parallel, because unpacking takes most of the time.
 fn read_cifar_files(paths: &[PathBuf], name: &str) -> Result<Images> {
     let parts: Vec<_> = paths.par_iter().map(|path| read_cifar(&mut Source::open(path)?)).collect::<Result<_>>()?;
     let (pixels, labels): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
@@ -177,13 +183,18 @@ fn read_amat_file(path: &Path, name: &str) -> Result<Images> {
     Images::new(name, [side, side, 1], pixels, None, Levels::Binary)
 }
 
-/// One file by its path. Its name says its format, and, where it has one of the usual words in it, its split.
+/// Opens a single file. Its name determines its format and, if it contains a word such as `train` or
+/// `test`, its split.
 fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
     let lower = name.to_lowercase();
     let bare = lower.strip_suffix(".gz").or(lower.strip_suffix(".xz")).unwrap_or(&lower);
     let has = |word: &str| bare.contains(word);
     let (layout, images) = if has("idx1") {
-        return Err(Error::file(path, "it holds labels", "name the file of the images; labels beside it are found"));
+        return Err(Error::file(
+            path,
+            "it holds labels",
+            "give the file of the images; the labels next to it are found",
+        ));
     } else if has("idx") {
         (Layout::Idx, read_idx(path, labels_beside(path, name).as_deref(), name)?)
     } else if bare.ends_with(".amat") {
@@ -193,8 +204,8 @@ fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
     } else {
         return Err(Error::file(
             path,
-            "its name does not say which format it has",
-            "name an idx file (...idx3-ubyte), a .amat file or a CIFAR-10 .bin file, each also with .gz or .xz, or a folder of images",
+            "its name does not show its format",
+            "give an idx file (...idx3-ubyte), a .amat file or a CIFAR-10 .bin file, each also with .gz or .xz, or a folder of images",
         ));
     };
     let file_split = if has("train") || has("data_batch") {
@@ -207,24 +218,25 @@ fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
         return part_by_position(images, split);
     };
     if file_split != Split::Train && file_split != split {
-        let reason = format!("by its name it holds {file_split} images, and the split {split} is asked for");
-        return Err(Error::file(path, reason, "name the file of that split, or the folder of all"));
+        let reason = format!("its name says that it holds {file_split} images, but the split {split} was requested");
+        return Err(Error::file(path, reason, "give the file of that split, or the folder of all files"));
     }
     if file_split == Split::Train && split == Split::Test {
-        let reason = "by its name it holds training images, and the split test is asked for";
-        return Err(Error::file(path, reason, "name the file of that split, or the folder of all"));
+        let reason = "its name says that it holds training images, but the split test was requested";
+        return Err(Error::file(path, reason, "give the file of that split, or the folder of all files"));
     }
     part_of_file(images, layout, file_split, split)
 }
 
-/// The labels that belong to an idx file of images, by the publishers' naming.
+/// The label file that belongs to an idx file of images, by the naming of the publishers.
 fn labels_beside(path: &Path, name: &str) -> Option<PathBuf> {
     let labels = name.replace("images", "labels").replace("idx3", "idx1");
     let bare = labels.strip_suffix(".gz").or(labels.strip_suffix(".xz")).unwrap_or(&labels);
     if labels == name { None } else { find(path.parent()?, bare) }
 }
 
-/// 90, 5 and 5 % of a file that does not say its split, by a fixed hash of the image's position.
+/// Divides a file without splits: 90 % of the images for training, 5 % for validation and 5 % for test,
+/// by a fixed hash of their positions.
 fn part_by_position(images: Images, split: Split) -> Result<Images> {
     let wanted = if split == Split::Fit { Split::Train } else { split };
     let part = |index: usize| part_of_hundred(crate::rng::threefry2x32([0, 0], [index as u32, 0])[0] % 100);

@@ -1,22 +1,23 @@
-//! What an image loses before a model gives it back: its colour, or its detail.
+//! Reductions: what is removed from an image before a model restores it, either its colour or its detail.
 
-/// Pixels of a side that become one in [`Reduction::Small`].
+/// [`Reduction::Small`] reduces this many pixels of a side to one.
 const FACTOR: usize = 4;
 
-/// Rec. 601 weights of red, green and blue in thousandths.
+/// The weights of red, green and blue in Rec. 601, in thousandths.
 const LUMA: [u32; 3] = [299, 587, 114];
 
-/// How a reduced image is made of a whole one.
+/// How a reduced image is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// One channel: the luma of red, green and blue (Rec. 601), the mean of other channels.
+    /// One channel: the luma of red, green and blue (Rec. 601), or the mean of other channels.
     Grey,
-    /// A quarter of the height and width: the mean of each 4x4 block, cut off at the lower and right border.
+    /// A quarter of the height and width: the mean of each block of 4 x 4 pixels. Blocks are cut off at
+    /// the lower and right border.
     Small,
 }
 
 impl Reduction {
-    /// Height, width and channels of what an image of this size becomes.
+    /// Height, width and channels of the reduced version of an image of this size.
     pub fn size(self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
         match self {
             Reduction::Grey => [height, width, 1],
@@ -24,10 +25,11 @@ impl Reduction {
         }
     }
 
-    /// The reduced image of `[height, width, channels]` levels up to `top`, as bytes from 0 to 255.
+    /// The reduced version of an image `[height, width, channels]` of levels from 0 to `top`, as bytes
+    /// from 0 to 255.
     pub fn apply(self, image: &[u32], size: [usize; 3], top: u32) -> Vec<u8> {
         let [height, width, channels] = size;
-        // Nearest whole number of a mean, on the scale of a byte.
+        // The mean on the scale of a byte, rounded to the nearest integer.
         let byte =
             |sum: u64, weight: u64| ((2 * 255 * sum + weight * u64::from(top)) / (2 * weight * u64::from(top))) as u8;
         match self {
@@ -61,7 +63,7 @@ impl Reduction {
         }
     }
 
-    /// The reduced image at the size of the whole one, for pictures: every pixel of it as often as it stands for one.
+    /// The reduced image enlarged to the size of the original, for pictures: every pixel is repeated.
     pub fn enlarged(self, reduced: &[u8], size: [usize; 3]) -> Vec<u8> {
         let [height, width, _] = size;
         let [small_height, small_width, channels] = self.size(size);
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_quarter_is_the_mean_of_blocks_cut_off_at_the_border() {
-        // 5x6, one channel: blocks of 4x4, 4x2, 1x4 and 1x2 pixels.
+        // One channel of 5 x 6 pixels has blocks of 4x4, 4x2, 1x4 and 1x2 pixels.
         let image: Vec<u32> = (0..30).map(|i| if i / 6 < 4 { i % 6 } else { 100 }).collect();
         assert_eq!(Reduction::Small.size([5, 6, 1]), [2, 2, 1]);
         assert_eq!(Reduction::Small.apply(&image, [5, 6, 1], 255), [2, 5, 100, 100]);

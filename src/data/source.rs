@@ -1,7 +1,7 @@
-//! Where a parser's bytes come from: a file, plain or compressed, read as a stream that is never trusted.
+//! The input of the parsers: a file, plain or compressed, read as a stream that is not trusted.
 //!
-//! Memory grows with the bytes that really arrive, so a header alone can make nobody allocate; what is decompressed is
-//! capped, so a bomb ends in an error.
+//! Memory grows with the bytes that actually arrive, so a false header cannot cause a large allocation.
+//! The size of decompressed data is limited, so a decompression bomb ends in an error.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
@@ -13,13 +13,14 @@ use liblzma::stream::{CONCATENATED, Stream};
 
 use crate::{Error, Result};
 
-/// The most that a compressed file may hold. A larger set has to be unpacked first: then the file's length is its own cap.
+/// The largest unpacked size of a compressed file in bytes. A larger file must be unpacked first; then
+/// its length is the limit.
 pub(super) const MAX_UNPACKED: u64 = 1 << 30;
 
-/// The most memory an xz header may ask for; `xz -9` asks for 65 MiB.
+/// The memory limit for an xz decoder in bytes. `xz -9` needs 65 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
-/// Bytes added to a buffer at a time.
+/// The buffer grows by this many bytes at a time.
 const CHUNK: usize = 1 << 20;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -29,34 +30,34 @@ enum Coding {
     Xz,
 }
 
-/// A stream of unpacked bytes with the path that its errors name.
+/// A stream of unpacked bytes, with the path that its errors name.
 pub struct Source {
     reader: Box<dyn Read + Send>,
     path: PathBuf,
     coding: Coding,
-    /// Bytes that may still come: the rest of a plain file, or of the cap.
+    /// Bytes that may still be read: the rest of a plain file, or of the limit for a compressed one.
     left: u64,
 }
 
 impl Source {
-    /// Opens a file; its first bytes say how it is compressed, whatever its name says.
+    /// Opens a file. Its first bytes determine how it is compressed; its name does not matter.
     ///
     /// # Errors
-    /// When it cannot be opened or read.
+    /// If it cannot be opened or read.
     pub fn open(path: impl AsRef<Path>) -> Result<Source> {
         let path = path.as_ref();
         let failed = |error: io::Error| Error::io(path, "read", error);
         let meta = std::fs::metadata(path).map_err(failed)?;
         if !meta.is_file() {
-            return Err(Error::file(path, "it is no regular file", "name a file"));
+            return Err(Error::file(path, "it is not a regular file", "give a file"));
         }
         Source::new(File::open(path).map_err(failed)?, path, meta.len()).map_err(failed)
     }
 
-    /// The same over bytes in memory; `path` appears in errors.
+    /// A source over bytes in memory. `path` is only used in error messages.
     ///
     /// # Errors
-    /// When the decoder cannot be made.
+    /// If the decoder cannot be created.
     pub fn from_bytes(bytes: Vec<u8>, path: impl AsRef<Path>) -> Result<Source> {
         let (path, length) = (path.as_ref(), bytes.len() as u64);
         Source::new(Cursor::new(bytes), path, length).map_err(|error| Error::io(path, "read", error))
@@ -91,12 +92,13 @@ impl Source {
         Error::file(&self.path, reason, remedy)
     }
 
-    /// The error that the file's content is not what it should be, where only another copy can help.
+    /// An error about damaged contents, for which only another copy of the file helps.
     pub(super) fn corrupt(&self, reason: impl Into<String>) -> Error {
         self.fault(reason, "fetch or copy it again")
     }
 
-    /// Fills `buffer` as far as the stream reaches; returns how far.
+    /// Fills `buffer` as far as possible. Returns the number of bytes, which is smaller only at the end
+    /// of the stream.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -107,12 +109,12 @@ impl Source {
                 Err(error) => return Err(self.unreadable(error)),
             }
         }
-        // A file that grows while it is read ends where it ended when it was opened.
+        // If a plain file grows while it is read, it is cut at its original length.
         if filled as u64 > self.left {
             if self.coding != Coding::Plain {
                 return Err(self.fault(
                     format!("it unpacks to more than {} MiB", MAX_UNPACKED >> 20),
-                    "if that is meant to be, unpack it by hand and name the unpacked file",
+                    "if that is intended, unpack it by hand and give the unpacked file",
                 ));
             }
             filled = self.left as usize;
@@ -121,7 +123,7 @@ impl Source {
         Ok(filled)
     }
 
-    /// Exactly `count` bytes, the length that a header claims; `what` names them in the error.
+    /// Reads exactly `count` bytes, the length that a header claims. `what` names them in the error.
     pub(super) fn take(&mut self, count: u64, what: &str) -> Result<Vec<u8>> {
         if count > self.left {
             let have = self.left;
@@ -133,7 +135,7 @@ impl Source {
                     format!(
                         "its header claims {count} bytes of {what}, more than the {have} a compressed file may hold"
                     ),
-                    "if that is meant to be, unpack it by hand and name the unpacked file",
+                    "if that is intended, unpack it by hand and give the unpacked file",
                 ),
             });
         }
@@ -151,7 +153,7 @@ impl Source {
         Ok(bytes)
     }
 
-    /// Nothing may follow. Reading on to the end also makes the decoder verify its checksum.
+    /// Checks that nothing follows. Reading to the end also makes the decoder verify its checksum.
     pub(super) fn finish(&mut self) -> Result<()> {
         match self.fill(&mut [0])? {
             0 => Ok(()),
@@ -176,7 +178,7 @@ impl Source {
     }
 }
 
-/// The file `name` in `folder`, or else the same with a compression's ending.
+/// The file `name` in `folder`, or the same file with the extension of a compression.
 pub(super) fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     let candidates = ["", ".gz", ".xz"].map(|ending| folder.join(format!("{name}{ending}")));
     candidates.into_iter().find(|path| path.is_file())
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn flipped_bits_in_compressed_data_are_found() {
         let bytes = noise(300);
-        // Behind the header's name, time and flags.
+        // Skips the header's name, time and flags.
         for (packed, from) in [(gz(&bytes), 10), (xz(&bytes), 0)] {
             for at in from..packed.len() {
                 let mut broken = packed.clone();
@@ -267,7 +269,7 @@ mod tests {
         source.left = 1 << 20;
         let mut buffer = vec![0; 3 << 20];
         let text = source.fill(&mut buffer).unwrap_err().to_string();
-        assert!(text.contains("bomb.gz: it unpacks to more than 1024 MiB; if that is meant"), "{text}");
+        assert!(text.contains("bomb.gz: it unpacks to more than 1024 MiB; if that is intended"), "{text}");
     }
 
     #[test]

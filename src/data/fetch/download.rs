@@ -1,4 +1,5 @@
-//! One file over HTTP into a `.partial` beside its place, taken up where the last attempt was cut off.
+//! Downloads one file over HTTP to a `.partial` file next to its destination. An interrupted download is
+//! resumed by an HTTP range request.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,28 +11,28 @@ use ureq::{Agent, Body};
 
 use crate::{Error, Result};
 
-/// Attempts that bring nothing new before an address is given up.
+/// An address is given up after this many attempts in a row that bring no new bytes.
 const ATTEMPTS: u32 = 3;
 
-/// What a download tells whoever shows its progress.
+/// The progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// The file's name.
     pub file: &'a str,
-    /// Bytes that are there, those of earlier attempts included.
+    /// Bytes downloaded so far, including those of earlier attempts.
     pub done: u64,
-    /// Bytes of the whole file, where the server says.
+    /// Bytes of the whole file, if the server reports them.
     pub total: Option<u64>,
 }
 
-/// Called with every [`Progress`].
+/// Callback that receives every [`Progress`].
 pub type OnProgress<'a> = &'a mut dyn FnMut(Progress<'_>);
 
-/// Why an address gave no file.
+/// Why a download from one address failed.
 pub(super) enum Failure {
-    /// The address is of no use; another one may be. What it said.
+    /// The address does not have the file; another one may. Holds the reason.
     Address(String),
-    /// No address can help: the folder cannot be written to.
+    /// A local problem that no other address can solve: the folder cannot be written to.
     Local(Error),
 }
 
@@ -41,7 +42,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// An open `.partial`, locked against a second fetch of the same file.
+/// An open `.partial` file, locked so that no second process downloads the same file.
 pub(super) struct Partial {
     path: PathBuf,
     file: File,
@@ -49,7 +50,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens the `.partial` of `target`, keeping what an earlier attempt left in it.
+    /// Opens the `.partial` file of `target` and keeps what an earlier attempt left in it.
     pub(super) fn open(target: &Path) -> Result<Partial> {
         let mut path = target.to_path_buf().into_os_string();
         path.push(".partial");
@@ -71,9 +72,9 @@ impl Partial {
         self.length
     }
 
-    /// Throws away what is there.
+    /// Discards what has been downloaded.
     pub(super) fn clear(&mut self) -> Result<()> {
-        // Opened for appending, so the next write goes to the new end.
+        // The file is opened for appending, so the next write goes to the new end.
         self.file.set_len(0).map_err(|error| self.failed(error))?;
         self.length = 0;
         Ok(())
@@ -85,7 +86,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Puts the finished file in its place, in one step.
+    /// Moves the finished file to its destination in one step.
     pub(super) fn finish(self, target: &Path) -> Result<()> {
         self.file.sync_all().map_err(|error| self.failed(error))?;
         std::fs::rename(&self.path, target).map_err(|error| Error::io(target, "write", error))
@@ -100,7 +101,7 @@ impl Partial {
     }
 }
 
-/// The client: no endless waiting for a server that has stopped sending.
+/// The HTTP client. Its timeouts end a connection to a server that has stopped sending.
 pub(super) fn client() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -112,7 +113,7 @@ pub(super) fn client() -> Agent {
         .into()
 }
 
-/// Downloads `url` to the end of `partial`. More than `limit` bytes are refused.
+/// Downloads `url` and appends it to `partial`. Refuses more than `limit` bytes.
 pub(super) fn download(
     client: &Agent,
     url: &str,
@@ -131,14 +132,14 @@ pub(super) fn download(
         if fruitless == ATTEMPTS {
             return Err(Failure::Address(said));
         }
-        // Half a second, one second: enough for a server that asks for patience.
+        // Waits half a second, then one second, for servers that ask for a pause.
         std::thread::sleep(Duration::from_millis(500) * fruitless);
     }
 }
 
 enum Outcome {
     Complete,
-    /// Worth another attempt; what went wrong.
+    /// The attempt failed but another one may succeed. Holds the reason.
     Cut(String),
 }
 
@@ -155,24 +156,24 @@ fn attempt(
     }
     let mut response = match request.call() {
         Ok(response) => response,
-        Err(ureq::Error::BadUri(said)) => return Err(Failure::Address(format!("it is no address ({said})"))),
+        Err(ureq::Error::BadUri(said)) => return Err(Failure::Address(format!("it is not a valid address ({said})"))),
         Err(ureq::Error::HostNotFound) => return Err(Failure::Address("its host was not found".into())),
         Err(error) => return Ok(Outcome::Cut(error.to_string())),
     };
     match response.status() {
-        // A server that ignores the range sends everything from the start.
+        // A server that ignores the range sends the whole file.
         StatusCode::OK => partial.clear()?,
         StatusCode::PARTIAL_CONTENT if range_start(&response) == Some(partial.length) => {}
         StatusCode::PARTIAL_CONTENT => {
             partial.clear()?;
-            return Ok(Outcome::Cut("it sends another range than was asked for".into()));
+            return Ok(Outcome::Cut("the server sent another range than the one requested".into()));
         }
-        // Nothing is left to send: the checksum decides whether that is true.
+        // Nothing is left to send. The checksum decides whether that is true.
         StatusCode::RANGE_NOT_SATISFIABLE if partial.length > 0 => return Ok(Outcome::Complete),
         status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            return Ok(Outcome::Cut(format!("it answers {status}")));
+            return Ok(Outcome::Cut(format!("the server answered {status}")));
         }
-        status => return Err(Failure::Address(format!("it answers {status}"))),
+        status => return Err(Failure::Address(format!("the server answered {status}"))),
     }
     let total = response.body().content_length().map(|rest| partial.length + rest);
     let name = url.rsplit('/').next().unwrap_or(url);
@@ -187,7 +188,9 @@ fn attempt(
             Ok(0) => return Ok(Outcome::Complete),
             Ok(count) if partial.length + count as u64 > limit => {
                 partial.clear()?;
-                return Err(Failure::Address(format!("it sends more than the {limit} bytes that the file can have")));
+                return Err(Failure::Address(format!(
+                    "the server sent more than the {limit} bytes that the file can have"
+                )));
             }
             Ok(count) => partial.append(&buffer[..count])?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -198,7 +201,7 @@ fn attempt(
     }
 }
 
-/// Where the range of a 206 answer begins: `Content-Range: bytes 100-199/200`.
+/// The first byte of a 206 response, from `Content-Range: bytes 100-199/200`.
 fn range_start(response: &Response<Body>) -> Option<u64> {
     let range = response.headers().get("content-range")?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()

@@ -1,4 +1,8 @@
-//! `pixtape data fetch`: the publishers' files, resumed where a download was cut, and checked before they take their place.
+//! `pixtape data fetch`: downloads the publishers' files of a data set.
+//!
+//! `download` fetches one file and resumes it after an interruption. This file chooses the server,
+//! verifies the SHA-256 checksum of the unpacked bytes, and moves a file to its destination only after it
+//! is verified.
 
 mod download;
 
@@ -15,21 +19,23 @@ use super::sets::{Served, Set, SetFile};
 use super::source::{Source, find};
 use crate::{Error, Result};
 
-/// Where [`fetch`] put the files of a set, or found them.
+/// The files of a data set after [`fetch`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// Files that were downloaded.
     pub new: Vec<PathBuf>,
-    /// Files that lay there already, with the right checksum.
+    /// Files that were present already, with the right checksum.
     pub present: Vec<PathBuf>,
 }
 
-/// Downloads the files of `set` that are missing into its folder in `data_dir`. `base_url` stands in for the publishers'
-/// servers: files are asked for as `base_url/SET/FILE`, FILE being the name that the publisher serves.
+/// Downloads the missing files of `set` to its folder in `data_dir`. If `base_url` is given, it replaces
+/// the publishers' servers: a file is requested as `base_url/SET/FILE`, where FILE is the name that the
+/// publisher serves.
 ///
 /// # Errors
-/// A file that lies there with a wrong checksum (it is left alone), a folder that cannot be written to, no server with
-/// the right file. What was downloaded before the error stays for the next call.
+/// If an existing file has a wrong checksum (it is not changed), if the folder cannot be written to, or
+/// if no server has the right file. Files that were downloaded before the error are kept for the next
+/// call.
 pub fn fetch(set: &Set, data_dir: &Path, base_url: Option<&str>, progress: OnProgress<'_>) -> Result<Fetched> {
     let folder = data_dir.join(set.name);
     let mut fetched = Fetched::default();
@@ -71,7 +77,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Fetches one file, served under the name `served`.
+    /// Fetches one file, which the server stores under the name `served`.
     fn file(&mut self, file: &SetFile, served: &str) -> Result<PathBuf> {
         let target = self.folder.join(served);
         let partial = self.verified(served, file.bytes, |path| fault(path, file))?;
@@ -79,7 +85,7 @@ impl Job<'_> {
         Ok(target)
     }
 
-    /// Fetches an archive and takes the missing files out of it.
+    /// Fetches an archive and extracts the missing files from it.
     fn archive(&mut self, served: &str, missing: &[&SetFile]) -> Result<Vec<PathBuf>> {
         let folder = self.folder.clone();
         let bytes = missing.iter().map(|file| file.bytes).sum();
@@ -92,7 +98,7 @@ impl Job<'_> {
         Ok(unpacked)
     }
 
-    /// Downloads `served` from the first server whose file `check` finds no fault with.
+    /// Downloads `served` from the first server whose file passes `check`.
     fn verified(
         &mut self,
         served: &str,
@@ -101,7 +107,7 @@ impl Job<'_> {
     ) -> Result<Partial> {
         let target = self.folder.join(served);
         let mut partial = Partial::open(&target)?;
-        // No compression makes a file longer by more than this.
+        // A compressed file is longer than the unpacked one by at most this much.
         let limit = unpacked + unpacked / 100 + (1 << 20);
         let mut said = Vec::new();
         for server in &self.servers {
@@ -115,7 +121,8 @@ impl Job<'_> {
                         None => return Ok(partial),
                         Some(fault) => {
                             partial.clear()?;
-                            // The beginning may have been of another file: once more, from the start.
+                            // An earlier attempt may have left the beginning of another file. Try once
+                            // more from the start.
                             if resumed {
                                 continue;
                             }
@@ -132,12 +139,13 @@ impl Job<'_> {
         Err(Error::file(
             &target,
             format!("no server had it ({})", said.join("; ")),
-            "check the network and run the command again, it goes on where it stopped, or copy the file there by hand",
+            "check the network and run the command again (it resumes where it stopped), or copy the file there by hand",
         ))
     }
 }
 
-/// What is wrong with the file at `path`, if anything: its unpacked length or checksum, or that it cannot be unpacked.
+/// Returns what is wrong with the file at `path`, if anything: its unpacked length, its checksum, or that
+/// it cannot be unpacked.
 fn fault(path: &Path, file: &SetFile) -> Result<Option<String>> {
     let mut source = Source::open(path)?;
     let mut sum = Sum::default();
@@ -176,8 +184,9 @@ impl Sum {
     }
 }
 
-/// Takes `wanted` out of a gzipped tar archive into `folder`, each checked before it takes its place. Only the names
-/// asked for are written, whatever else the archive holds. Returns what is wrong with the archive, if anything.
+/// Extracts the files `wanted` from a gzipped tar archive to `folder`. Each file is verified before it is
+/// moved to its destination. Other entries of the archive are never written. Returns what is wrong with
+/// the archive, if anything.
 fn unpack(archive: &Path, folder: &Path, wanted: &[&SetFile], unpacked: &mut Vec<PathBuf>) -> Result<Option<String>> {
     let file = std::fs::File::open(archive).map_err(|error| Error::io(archive, "read", error))?;
     let mut tar = tar::Archive::new(GzDecoder::new(file));

@@ -1,8 +1,10 @@
-//! The built-in data set: digits drawn by a random hand, 28 x 28 grey, ink of about 20 x 20 in the middle, as in MNIST.
+//! The built-in data set `glyphs`: random handwritten digits as grey images of 28 x 28 pixels. As in
+//! MNIST, the ink fills about 20 x 20 pixels in the middle.
 //!
-//! A glyph is a skeleton of strokes (`skeletons`), bent and slanted at random, then inked (`pen`). Image `index` is a pure
-//! function of a seed and its index. Nothing but additions, products, quotients and square roots is used, which IEEE 754
-//! defines to the last bit, so the set is the same bytes on every machine.
+//! A glyph starts as strokes of control points (`skeletons`), which are bent and slanted at random and
+//! then drawn with a round pen (`pen`). Image `index` depends only on the seed and the index. The code
+//! uses nothing but additions, products, quotients and square roots, which IEEE 754 defines to the last
+//! bit, so the set has the same bytes on every machine.
 
 mod pen;
 mod skeletons;
@@ -20,10 +22,10 @@ use crate::rng::{Stream, unit};
 /// Height and width of a glyph in pixels.
 pub(super) const SIDE: usize = 28;
 
-/// The seed of the set; part of what "glyphs" means.
+/// The seed of the data set. It is part of the definition of `glyphs` and never changes.
 const SEED: u32 = 20_26;
 
-/// The glyphs of the endless sequence that a split takes.
+/// The indices of the glyphs of a split.
 fn range(split: Split) -> Range<u32> {
     match split {
         Split::Train | Split::Fit => 0..10_000,
@@ -41,12 +43,13 @@ pub(super) fn draw_split(split: Split) -> Result<Images> {
     Images::new("glyphs", [SIDE, SIDE, 1], pixels, Some(labels), Levels::Grey256)
 }
 
-/// The digit that glyph `index` shows: all ten equally often.
+/// The digit of glyph `index`. All ten digits are equally frequent.
 fn label(index: u32) -> u8 {
     (index % 10) as u8
 }
 
-/// Nearly normal, standard deviation 1, never beyond 3.5: the sum of four uniform draws.
+/// An approximately normal number with standard deviation 1 and a magnitude below 3.5: the sum of four
+/// uniform numbers.
 fn normal(draws: &mut Draws) -> f32 {
     let sum: f32 = [draws.words(), draws.words()].as_flattened().iter().map(|&word| unit(word) - 0.5).sum();
     sum * 1.732_050_8
@@ -71,8 +74,8 @@ fn draw(seed: u32, index: u32, image: &mut [u8]) {
     image.iter_mut().zip(ink).for_each(|(value, ink)| *value = (ink * 255.0 + 0.5) as u8);
 }
 
-/// The control points of a stroke in one random hand: shaken a little (its ends more), then bent. A doubled point is a
-/// corner and parts the stroke into pieces that join there.
+/// The control points of a stroke after random displacement (larger at its ends) and bending. A point
+/// that occurs twice in a row is a corner: it splits the stroke into pieces that meet there.
 fn shaken(stroke: &[Point], bend: &Bend, draws: &mut Draws) -> Vec<Vec<Point>> {
     let mut pieces: Vec<Vec<Point>> = vec![Vec::new()];
     let mut before = None;
@@ -92,7 +95,7 @@ fn shaken(stroke: &[Point], bend: &Bend, draws: &mut Draws) -> Vec<Vec<Point>> {
     pieces
 }
 
-/// A random affine map with a slight quadratic warp.
+/// A random affine map with a small quadratic distortion.
 struct Bend {
     /// Cosine and sine of the angle by which the glyph is turned.
     cosine: f32,
@@ -105,7 +108,8 @@ struct Bend {
 
 impl Bend {
     fn new(draws: &mut Draws) -> Bend {
-        // Half the angle's tangent gives its cosine and sine without either function; 0.07 is 8 degrees.
+        // The cosine and sine of an angle follow from the tangent of half of it, without a trigonometric
+        // function. A tangent of 0.07 means an angle of 8 degrees.
         let half = (0.035 * normal(draws)).clamp(-0.09, 0.09);
         let norm = 1.0 + half * half;
         let (cosine, sine) = ((1.0 - half * half) / norm, 2.0 * half / norm);
@@ -124,8 +128,8 @@ impl Bend {
     }
 }
 
-/// Scales the lines so that the larger side of their box is about 18 pixels (the nib adds about 2) and moves their centre
-/// of mass to the middle of the image, both as MNIST's makers did.
+/// Scales the lines so that the longer side of their bounding box is about 18 pixels (the pen adds about
+/// 2), and moves their centre of mass to the middle of the image. MNIST was made in the same way.
 fn fit(lines: &mut [Vec<Point>], draws: &mut Draws) {
     let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
     let (mut mass, mut centre) = (0.0, [0.0; 2]);
@@ -144,7 +148,8 @@ fn fit(lines: &mut [Vec<Point>], draws: &mut Draws) {
     let scale = draws.uniform(16.8, 18.4) / (high[0] - low[0]).max(high[1] - low[1]);
     let shift: Point = std::array::from_fn(|axis| {
         let middle = SIDE as f32 / 2.0 + draws.uniform(-0.6, 0.6);
-        // A top-heavy 7 would hang over the rim: the nib needs 3 pixels on each side.
+        // Without this limit a 7, which is top-heavy, would leave the image: the pen needs 3 pixels on
+        // each side.
         let room = [3.0 - scale * low[axis], SIDE as f32 - 3.0 - scale * high[axis]];
         (middle - scale * centre[axis] / mass).clamp(room[0], room[1])
     });
@@ -202,7 +207,8 @@ mod tests {
         assert!((19.0..21.0).contains(&mean), "mean larger side {mean}");
     }
 
-    /// Digits must be recognisable, yet not so alike that a mean image knows them all. MNIST scores 0.82 here.
+    /// Digits must be recognisable, but must not be so similar that their mean images classify all of
+    /// them. MNIST scores 0.82 here.
     #[test]
     fn the_nearest_mean_image_names_most_digits_but_not_all() {
         let (train, test) = (draw_split(Split::Train).unwrap(), draw_split(Split::Test).unwrap());

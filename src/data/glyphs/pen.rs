@@ -1,20 +1,21 @@
-//! From control points to ink: splines, and lines of a soft round nib.
+//! Draws strokes: splines through control points, then lines drawn with a soft round pen.
 
 use super::SIDE;
 
-/// `[x, y]`, y downwards.
+/// `[x, y]`, with y pointing down.
 pub(super) type Point = [f32; 2];
 
-/// Straight pieces that a span between two control points becomes.
+/// Number of straight segments per span between two control points.
 const PARTS: usize = 8;
 
-/// The Catmull-Rom spline through the points of each piece, as one line; pieces join at the corner they share.
+/// The Catmull-Rom spline through the points of each piece, as one polyline. Consecutive pieces meet at
+/// the corner that they share.
 pub(super) fn spline(pieces: &[Vec<Point>]) -> Vec<Point> {
     let mut line: Vec<Point> = Vec::new();
     for piece in pieces {
         line.extend(piece.first().filter(|_| line.is_empty()));
         for span in 0..piece.len().saturating_sub(1) {
-            // The ends have no neighbour beyond and stand in for it themselves.
+            // The first and the last point stand in for their missing neighbours.
             let at = |offset: usize| piece[(span + offset).saturating_sub(1).min(piece.len() - 1)];
             let points = [at(0), at(1), at(2), at(3)];
             line.extend((1..=PARTS).map(|part| catmull_rom(points, part as f32 / PARTS as f32)));
@@ -23,7 +24,8 @@ pub(super) fn spline(pieces: &[Vec<Point>]) -> Vec<Point> {
     line
 }
 
-/// The curve from `p[1]` (t = 0) to `p[2]` (t = 1), its tangents parallel to the chords of the neighbours.
+/// The point at `t` of the curve from `p[1]` (t = 0) to `p[2]` (t = 1). At both ends the tangent is
+/// parallel to the line between the neighbouring points.
 fn catmull_rom(p: [Point; 4], t: f32) -> Point {
     std::array::from_fn(|axis| {
         let [a, b, c, d] = p.map(|point| point[axis]);
@@ -34,23 +36,23 @@ fn catmull_rom(p: [Point; 4], t: f32) -> Point {
     })
 }
 
-/// A round pen: its radius, and the width over which the ink fades at its edge, in pixels.
+/// A round pen: its radius, and the width of the soft edge, in pixels.
 #[derive(Clone, Copy)]
 pub(super) struct Nib {
     pub(super) radius: f32,
     pub(super) edge: f32,
 }
 
-/// How the radius changes along a line, as a part of it.
+/// The relative change of the radius along a line.
 #[derive(Clone, Copy)]
 pub(super) struct Pressure {
-    /// From one end to the other.
+    /// The change from one end to the other.
     pub(super) slope: f32,
-    /// From the ends to the middle.
+    /// The change from the ends to the middle.
     pub(super) bow: f32,
 }
 
-/// Inks a line: each pixel keeps the most of what any point of the line gives it, 0 to 1.
+/// Draws a line. Each pixel becomes the maximum of its old value and the ink of the line, from 0 to 1.
 pub(super) fn ink(line: &[Point], nib: Nib, pressure: Pressure, ink: &mut [f32; SIDE * SIDE]) {
     let segments = line.len().saturating_sub(1).max(1) as f32;
     for (at, ends) in line.windows(2).enumerate() {

@@ -1,9 +1,9 @@
-//! The strokes of each digit in several styles, in a unit square with y downwards. A stroke is a smooth curve through its
-//! points; a point written twice is a corner.
+//! The strokes of each digit in several styles, in a unit square with y pointing down. A stroke is a
+//! smooth curve through its points. A point that occurs twice in a row is a corner.
 
 use super::pen::Point;
 
-/// A digit in one style: its strokes.
+/// The strokes of a digit in one style.
 pub(super) type Style = &'static [&'static [Point]];
 
 /// The styles of `digit` 0 to 9.

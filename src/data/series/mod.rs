@@ -1,8 +1,10 @@
-//! The built-in time series: an oscillator and a pendulum, as images of one colour whose rows are observations.
+//! The built-in time series: an oscillator and a pendulum, as images with one channel whose rows are
+//! observations.
 //!
-//! Series `index` is a pure function of the set's seed and its index. Values are bytes, so a density of them is one of values that
-//! were rounded to 1/255. Sines, logarithms and normal draws are the crate's own, whose operations IEEE 754 defines to the
-//! last bit, so the sets are the same bytes on every machine.
+//! Series `index` depends only on the seed of the data set and the index. Values are bytes, so a density
+//! of them refers to values that were rounded to multiples of 1/255. Sines, logarithms and normal numbers
+//! come from this crate and use only operations that IEEE 754 defines to the last bit, so the sets have
+//! the same bytes on every machine.
 
 mod oscillator;
 mod pendulum;
@@ -16,13 +18,13 @@ use rayon::prelude::*;
 use super::images::{Images, Levels, Split};
 use crate::Result;
 
-/// Observations in a series.
+/// Observations per series.
 const STEPS: usize = 100;
 
-/// The seed of both sets; part of what their names mean.
+/// The seed of both data sets. It is part of their definition and never changes.
 const SEED: u32 = 20_26;
 
-/// The series of the endless sequence that a split takes.
+/// The indices of the series of a split.
 fn range(split: Split) -> Range<u32> {
     match split {
         Split::Train | Split::Fit => 0..8_000,
@@ -31,12 +33,12 @@ fn range(split: Split) -> Range<u32> {
     }
 }
 
-/// The oscillations of a split, `[n, 100, 1, 1]`.
+/// The oscillators of a split, `[n, 100, 1, 1]`.
 pub(super) fn oscillators(split: Split) -> Result<Images> {
     draw("oscillator", 1, split, oscillator::draw)
 }
 
-/// The pendulums of a split, `[n, 100, 4, 1]`: cosine, sine and speed, then the torque.
+/// The pendulums of a split, `[n, 100, 4, 1]`: cosine, sine and speed, followed by the torque.
 pub(super) fn pendulums(split: Split) -> Result<Images> {
     draw("pendulum", Pendulum::WIDTH, split, pendulum::draw)
 }
@@ -48,7 +50,7 @@ fn draw(name: &str, width: usize, split: Split, draw: fn(u32, &mut [u8])) -> Res
     Images::new(name, [STEPS, width, 1], values, None, Levels::Grey256)
 }
 
-/// A value in 0 to 1 as the nearest byte; what lies outside is clipped.
+/// A value in 0 to 1, rounded to the nearest byte. Values outside are clipped.
 fn to_byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
 }

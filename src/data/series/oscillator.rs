@@ -1,19 +1,19 @@
-//! A damped oscillation around the middle with noise on every observation; each series has a frequency, phase, amplitude, damping
-//! and noise of its own.
+//! A damped oscillation around 0.5 with noise on every observation. Each series has its own frequency,
+//! phase, amplitude, damping and noise.
 
 use super::{SEED, STEPS, to_byte};
 use crate::data::draws::Draws;
 use crate::math::{cos_turns, normal};
 use crate::rng::Stream;
 
-/// Draws series `index` into `series`, [`STEPS`] values.
+/// Writes series `index` to `series`, [`STEPS`] values.
 pub(super) fn draw(index: u32, series: &mut [u8]) {
     let mut draws = Draws::new(SEED, Stream::Series, index);
-    // Steps of a whole swing.
+    // The period in steps.
     let period = draws.uniform(8.0, 40.0);
     let phase = draws.uniform(0.0, 1.0);
     let mut amplitude = draws.uniform(0.15, 0.45);
-    // Share of the amplitude that a step keeps.
+    // The factor by which the amplitude shrinks per step.
     let kept = draws.uniform(0.97, 1.0);
     let noise = draws.uniform(0.005, 0.04);
     for (step, value) in series.iter_mut().enumerate().take(STEPS) {

@@ -1,5 +1,6 @@
-//! A pendulum driven by a torque at its hinge: the swing-up task of Doya, "Reinforcement learning in continuous time and space",
-//! Neural Computation 2000, section 4.1, with the rod and the numbers of OpenAI Gym's `Pendulum`.
+//! A pendulum driven by a torque at its hinge: the swing-up task of Doya, "Reinforcement learning in
+//! continuous time and space", Neural Computation 2000, section 4.1, with the rod and the constants of
+//! OpenAI Gym's `Pendulum`.
 
 use std::f32::consts::TAU;
 
@@ -8,31 +9,31 @@ use crate::data::draws::Draws;
 use crate::math::cos_turns;
 use crate::rng::Stream;
 
-/// Steps between which a torque changes: the longest time that one is held in the data.
+/// The largest number of steps for which a torque is held in the data.
 const LONGEST_HELD: u32 = 8;
 
 /// A uniform rod of mass 1 kg and length 1 m that hangs from a hinge; g = 10 m/s².
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pendulum {
-    /// Radians from upright, in -pi to pi.
+    /// The angle from upright in radians, from -pi to pi.
     pub angle: f32,
-    /// Radians a second.
+    /// The angular velocity in radians per second.
     pub speed: f32,
 }
 
 impl Pendulum {
-    /// Seconds of a step.
+    /// Seconds per step.
     pub const DT: f32 = 0.05;
-    /// The largest torque, in newton metres: too little to lift the rod without swinging.
+    /// The largest torque in newton metres. It is too small to lift the rod without swinging.
     pub const MAX_TORQUE: f32 = 2.0;
-    /// The largest speed, in radians a second.
+    /// The largest angular velocity in radians per second.
     pub const MAX_SPEED: f32 = 8.0;
-    /// Values of an observation, the torque included.
+    /// Values per observation, including the torque.
     pub const WIDTH: usize = 4;
     const GRAVITY: f32 = 10.0;
 
-    /// A step under a torque: `speed' = speed + (3/2 g sin(angle) + 3 torque) dt`, `angle' = angle + speed' dt`. Torque and
-    /// speed are clipped.
+    /// Advances by one step under a torque: `speed' = speed + (3/2 g sin(angle) + 3 torque) dt`, `angle'
+    /// = angle + speed' dt`. Torque and speed are clipped to their limits.
     pub fn step(self, torque: f32) -> Pendulum {
         let torque = torque.clamp(-Self::MAX_TORQUE, Self::MAX_TORQUE);
         let pull = 1.5 * Self::GRAVITY * self.sin() + 3.0 * torque;
@@ -41,12 +42,12 @@ impl Pendulum {
         Pendulum { angle: angle - TAU * (angle / TAU).round(), speed }
     }
 
-    /// Cosine of the angle: 1 is upright.
+    /// The cosine of the angle: 1 is upright.
     pub fn cos(self) -> f32 {
         cos_turns(self.angle / TAU)
     }
 
-    /// Sine of the angle.
+    /// The sine of the angle.
     pub fn sin(self) -> f32 {
         cos_turns(self.angle / TAU - 0.25)
     }
@@ -56,18 +57,20 @@ impl Pendulum {
         self.speed * self.speed / 6.0 + 0.5 * Self::GRAVITY * self.cos()
     }
 
-    /// What its sensors say, as bytes: cosine, sine and speed, each from its least value (0) to its largest (255).
+    /// The observation as bytes: cosine, sine and speed, each scaled from its minimum (0) to its maximum
+    /// (255).
     pub fn observe(self) -> [u8; 3] {
         [self.cos(), self.sin(), self.speed / Self::MAX_SPEED].map(|value| to_byte(0.5 * (value + 1.0)))
     }
 
-    /// The torque that a value in 0 to 1 stands for.
+    /// The torque in newton metres that a value in 0 to 1 represents.
     pub fn torque_of_unit(unit: f32) -> f32 {
         Self::MAX_TORQUE * (2.0 * unit - 1.0)
     }
 }
 
-/// Torques for `steps` steps as values in 0 to 1, each held for 1 to 8 steps: those of the data's kind, by seed and index.
+/// Torques for `steps` steps as values in 0 to 1, each held for 1 to 8 steps. They are distributed like
+/// those in the data and depend on the seed and the index.
 pub fn held_torques(seed: u32, index: u32, steps: usize) -> Vec<f32> {
     held(&mut Draws::new(seed, Stream::Series, index), steps).into_iter().map(|byte| f32::from(byte) / 255.0).collect()
 }
@@ -83,7 +86,8 @@ fn held(draws: &mut Draws, steps: usize) -> Vec<u8> {
     torques
 }
 
-/// Draws series `index` into `series`: observations of a pendulum that starts anywhere, and the torques that it is under.
+/// Writes series `index` to `series`: the observations of a pendulum with a random start, and the torques
+/// that drive it.
 pub(super) fn draw(index: u32, series: &mut [u8]) {
     let mut draws = Draws::new(SEED, Stream::Series, index);
     let angle = draws.uniform(-0.5 * TAU, 0.5 * TAU);
@@ -110,13 +114,13 @@ mod tests {
             let next = pendulum.step(0.0);
             // A symplectic step keeps the energy within a band of the order of dt.
             assert!((next.energy() - start).abs() < 0.05, "step {step}: {} not {start}", next.energy());
-            // Through the lowest point from the left.
+            // The rod passes the lowest point from the left.
             if pendulum.sin() > 0.0 && next.sin() <= 0.0 {
                 crossings.push(step as f32 * Pendulum::DT);
             }
             pendulum = next;
         }
-        // Small swings of a rod: 2 pi sqrt(2 l / (3 g)).
+        // The period of small oscillations of a rod: 2 pi sqrt(2 l / (3 g)).
         let period = (crossings[crossings.len() - 1] - crossings[0]) / (crossings.len() - 1) as f32;
         assert!((period - TAU * (2.0_f32 / 30.0).sqrt()).abs() < 0.02, "{period} s");
     }
@@ -147,7 +151,7 @@ mod tests {
             let value = |i: usize| 2.0 * f32::from(rows[i]) / 255.0 - 1.0;
             let pendulum = Pendulum { angle: value(1).atan2(value(0)), speed: 8.0 * value(2) };
             let next = pendulum.step(2.0 * value(3)).observe();
-            // Up to what rounding to bytes hides.
+            // The rounding to bytes allows a difference of 2.
             let off = (0..3).map(|i| next[i].abs_diff(rows[Pendulum::WIDTH + i])).max();
             assert!(off <= Some(2), "{next:?} after {rows:?}");
         }
