@@ -1,4 +1,8 @@
-//! Trying torques in a trained sequence model: every candidate of every episode at once, the whole horizon in one plan.
+//! A planner that tries torques in a trained sequence model. One plan simulates every candidate of every
+//! episode over the whole horizon.
+//!
+//! [`returns`] records that plan. [`Learned`] replays it at every decision, and follows the real pendulum
+//! with the model's one-step plan.
 
 use super::{HELD, Planner, Task, best, record_reward};
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
@@ -10,28 +14,29 @@ use crate::shape::Meta;
 use crate::tape::Tape;
 use crate::tape::plan::Plan;
 
-/// Values of an observation that the model predicts.
+/// Values of an observation that the model predicts: all but the torque.
 const SEEN: usize = Pendulum::WIDTH - 1;
 
-/// A planner that knows the pendulum only by what a model has learned of it, and its state only by what was observed.
+/// A planner that knows the dynamics only from a trained model, and the state only from the observations
+/// so far.
 pub struct Learned<'a> {
     backend: &'a mut dyn Backend,
     returns: Compiled,
     step: Compiled,
-    /// Which outputs of the step's plan are the state.
+    /// Indices of the state among the outputs of the one-step plan.
     state_outputs: LstmState<usize>,
-    /// What the model remembers of each episode, `[episodes, d]` each.
+    /// The state of the model in each episode, `[episodes, d]` each.
     state: LstmState<Vec<f32>>,
 }
 
-/// The model, if it is one of the pendulum.
+/// The sequence network of a model that was trained on the pendulum.
 ///
 /// # Errors
-/// For another model, naming a preset that fits.
+/// If it is another model. The message names the preset to use.
 pub fn pendulum_model(model: &Model) -> Result<&Sequence> {
     let refused = || {
         Error::Failed(format!(
-            "{} has not learned how torques move a pendulum; give a checkpoint of lstm-pendulum",
+            "{} was not trained on a pendulum with torques; give a checkpoint of lstm-pendulum",
             model.config.name()
         ))
     };
@@ -41,13 +46,14 @@ pub fn pendulum_model(model: &Model) -> Result<&Sequence> {
     if fits { Ok(net) } else { Err(refused()) }
 }
 
-/// The plan `h[e, d], c[e, d], seen[e, 3], torques[e * k, b] -> returns[e * k]` of e episodes and k candidates of b torques: the sum of
-/// the rewards of `horizon` steps, in which what the model expects is what happens.
+/// Records the plan `h[e, d], c[e, d], seen[e, 3], torques[e * k, b] -> returns[e * k]` for e episodes
+/// and k candidates of b torques: the sum of the rewards over `horizon` steps. In each step the mean that
+/// the model predicts becomes the next observation.
 pub fn returns(net: &Sequence, task: &Task) -> Plan {
     let t = Tape::new();
     let env = net.env(&t);
     let (e, k) = (task.episodes, task.candidates);
-    // The same start for all candidates of an episode.
+    // All candidates of an episode have the same start.
     let start = |name: &str, len: usize| {
         let each = t.input(name, Meta::f32([e, len]));
         t.reshape(t.expand(t.reshape(each, [e, 1, len]), [e, k, len]), [e * k, len])
@@ -71,10 +77,10 @@ pub fn returns(net: &Sequence, task: &Task) -> Plan {
 }
 
 impl<'a> Learned<'a> {
-    /// Compiles the plans for a task; the model's weights are on the device.
+    /// Compiles the plans for a task. The weights of the model must be on the device already.
     ///
     /// # Errors
-    /// For a model that is none of the pendulum, and whatever the device reports.
+    /// If the model was not trained on the pendulum, and whatever the device reports.
     pub fn new(backend: &'a mut dyn Backend, model: &Model, task: &Task) -> Result<Self> {
         let net = pendulum_model(model)?;
         let stepping = net.stepping(task.episodes);
@@ -86,7 +92,7 @@ impl<'a> Learned<'a> {
             state: LstmState { h: zeros.clone(), c: zeros },
             backend,
         };
-        // The state in which the first observation is expected.
+        // Advances the state from zeros, so that the model predicts the first observation.
         planner.observe(&vec![0.0; task.episodes * Pendulum::WIDTH])?;
         Ok(planner)
     }

@@ -1,8 +1,12 @@
-//! Planning in a simulation: a pendulum is swung up by trying random torques in a model of it and taking the best ones.
+//! Planning by simulation: swings up a pendulum by trying random torques in a model of it.
 //!
-//! Random shooting: at every decision a number of torque sequences is drawn, each torque held for some steps; the one with the
-//! highest return over the horizon wins, its first torque is applied, and the next decision starts anew. Where the sequences are
-//! tried is what planners differ in: in a trained sequence model ([`Learned`]) or in the equations themselves ([`TrueDynamics`]).
+//! The method is random shooting. At every decision a number of torque sequences is drawn, in which each
+//! torque is held for some steps. The sequence with the highest return over the horizon wins, and its
+//! first torque is applied. The next decision starts again. Planners differ in where they simulate: in a
+//! trained sequence model ([`Learned`]) or in the equations of motion ([`TrueDynamics`]). [`Random`] does
+//! not plan.
+//!
+//! Read [`Task`], [`Planner`] and [`play`] first.
 
 mod learned;
 mod reward;
@@ -16,33 +20,34 @@ use crate::rng::{self, Stream};
 use rayon::prelude::*;
 use std::f32::consts::PI;
 
-/// Steps of an episode: 10 seconds.
+/// Steps per episode: 10 seconds.
 pub const STEPS: usize = 200;
 
-/// Steps that a torque is held for.
+/// Steps for which a torque is held.
 pub const HELD: usize = 5;
 
-/// Steps at the end of an episode in which it counts whether the rod stands.
+/// Steps at the end of an episode that count for [`Outcome::upright`].
 const LAST: usize = 50;
 
-/// The least cosine of a rod that stands: 18 degrees.
+/// The rod counts as upright if the cosine of its angle is above this, which is 18 degrees.
 const STANDS: f32 = 0.95;
 
-/// What is to be done, and how hard planners try.
+/// The task, and how much effort planners spend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Episodes; each starts with the rod hanging nearly still.
+    /// Number of episodes. Each starts with the rod hanging down, nearly at rest.
     pub episodes: usize,
-    /// Seed of the starts and of the torques that are tried. Episode i depends on it and on i alone.
+    /// Seed of the start states and of the torques that are tried. Episode i depends only on the seed and
+    /// on i.
     pub seed: u32,
-    /// Steps that planners look ahead.
+    /// How many steps planners look ahead.
     pub horizon: usize,
-    /// Torque sequences that planners try at every decision.
+    /// How many torque sequences planners try at every decision.
     pub candidates: usize,
 }
 
 impl Task {
-    /// Torques of a sequence that is tried.
+    /// Torques per sequence that is tried.
     pub fn torques(&self) -> usize {
         self.horizon.div_ceil(HELD)
     }
@@ -53,7 +58,8 @@ impl Task {
         Pendulum { angle: PI + 0.2 * angle, speed: 0.2 * speed }
     }
 
-    /// A torque that is tried, as a value in 0 to 1: number `index` of all that are drawn at a decision of an episode.
+    /// A random torque as a value in 0 to 1: number `index` of those that are drawn at a decision of an
+    /// episode.
     fn torque(&self, decision: usize, episode: usize, index: usize) -> f32 {
         let word =
             rng::words(self.seed, Stream::Control, [(decision * MOST_EPISODES + episode) as u32, index as u32])[0];
@@ -61,25 +67,26 @@ impl Task {
     }
 }
 
-/// Episodes that random numbers are set apart for.
+/// The largest number of episodes: each has its own range of random numbers.
 pub const MOST_EPISODES: usize = 1 << 16;
 
-/// What chooses torques.
+/// Chooses the torques of all episodes.
 pub trait Planner {
-    /// The next torque of each episode as a value in 0 to 1, for the `decision`-th time.
+    /// Returns the next torque of each episode as a value in 0 to 1. This is decision number `decision`.
     ///
     /// # Errors
     /// Whatever a device reports.
     fn choose(&mut self, task: &Task, decision: usize, now: &[Pendulum]) -> Result<Vec<f32>>;
 
-    /// Is told after every step what was seen before it and the torque that was applied, `[episodes, 4]` in 0 to 1.
+    /// Receives, after every step, the observation before it and the torque that was applied, `[episodes,
+    /// 4]` in 0 to 1.
     ///
     /// # Errors
     /// Whatever a device reports.
     fn observe(&mut self, observations: &[f32]) -> Result<()>;
 }
 
-/// Takes the first torque that it draws.
+/// Applies the first torque that it draws, without planning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Random;
 
@@ -93,7 +100,7 @@ impl Planner for Random {
     }
 }
 
-/// Tries torques in the equations, from the state that the pendulum is really in.
+/// Tries torques in the equations of motion, from the true state of the pendulum.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrueDynamics;
 
@@ -123,22 +130,23 @@ impl Planner for TrueDynamics {
     }
 }
 
-/// The index of the highest return; the first of several.
+/// The index of the highest return. If several are equal, the first.
 fn best(returns: &[f32]) -> usize {
     let highest = |best: usize, i: usize| if returns[i] > returns[best] { i } else { best };
     (0..returns.len()).fold(0, highest)
 }
 
-/// What a planner achieved.
+/// The result of a planner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Sum of the rewards of each episode, see [`reward`].
+    /// The sum of the rewards of each episode, see [`reward`].
     pub returns: Vec<f64>,
-    /// Share of the last 50 steps of each episode in which the rod stood, within 18 degrees.
+    /// The fraction of the last 50 steps of each episode in which the rod was within 18 degrees of
+    /// upright.
     pub upright: Vec<f64>,
 }
 
-/// A mean and how exactly it is known.
+/// A mean and its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mean {
     /// The mean.
@@ -155,7 +163,7 @@ pub fn mean(values: &[f64]) -> Mean {
     Mean { value, error: (variance / n).sqrt() }
 }
 
-/// Plays all episodes of a task at once.
+/// Runs all episodes of a task at once.
 ///
 /// # Errors
 /// Whatever the planner reports.

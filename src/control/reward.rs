@@ -1,4 +1,4 @@
-//! What swinging up is worth: the reward of OpenAI Gym's `Pendulum`, as a number and on the tape.
+//! The reward of a step, from OpenAI Gym's `Pendulum`: as a number, and recorded on the tape.
 
 use crate::data::Pendulum;
 use crate::tape::{Tape, Var};
@@ -9,19 +9,21 @@ const SPEED_COST: f32 = 0.1;
 /// Weight of the squared torque.
 const TORQUE_COST: f32 = 0.001;
 
-/// Terms of the series of the squared angle, which is exact to 0.003 where the rod hangs and far better elsewhere.
+/// Number of terms in the series of the squared angle. Its error is 0.003 if the rod hangs down, and far
+/// smaller elsewhere.
 const TERMS: i32 = 10;
 
-/// `-(angle² + speed²/10 + torque²/1000)` of a step: 0 is the best, -16.3 the worst.
+/// The reward of a step, `-(angle² + speed²/10 + torque²/1000)`: at best 0, at worst -16.3.
 pub fn reward(pendulum: Pendulum, torque: f32) -> f32 {
     let Pendulum { angle, speed } = pendulum;
     -(angle * angle + SPEED_COST * speed * speed + TORQUE_COST * torque * torque)
 }
 
-/// The same of observations `seen[m, 3]` and torques `[m, 1]`, all in 0 to 1, `[m, 1]`.
+/// Records the reward `[m, 1]` of observations `seen[m, 3]` and torques `[m, 1]`, all in 0 to 1.
 ///
-/// The angle is known by its cosine alone, of which `seen` has (1 + cos)/2 = cos²(angle/2). With w = 1 - cos(angle/2), which is
-/// at most 1, angle² = 4 arccos²(1 - w) = 8 sum over n of (2 w)^n / (n² binomial(2 n, n)).
+/// Only the cosine of the angle is known; the first value of `seen` is (1 + cos)/2 = cos²(angle/2). With
+/// w = 1 - cos(angle/2), which is at most 1, angle² = 4 arccos²(1 - w) = 8 sum over n of (2 w)^n / (n²
+/// binomial(2 n, n)).
 #[track_caller]
 pub fn record_reward(t: &Tape, seen: Var, torque: Var) -> Var {
     let w = t.affine(t.sqrt(t.channels(seen, 0, 1)), -1.0, 1.0);
