@@ -1,19 +1,23 @@
-//! What every output of a network sees of its input: the exact support of its Jacobian, found by running the kernels.
+//! The exact support of a network's Jacobian: which inputs each output depends on, measured by running
+//! the kernels.
 //!
-//! Two ways, so that forward and backward kernels are both held to it:
+//! There are two methods, so that both forward and backward kernels are tested:
 //!
-//! - **by gradient**: the gradient of one output at a time with respect to the whole input;
-//! - **by perturbation**: one input at a time is changed, and every output that changes sees it.
+//! - **by gradient**: computes the gradient of one output at a time with respect to the whole input;
+//! - **by perturbation**: changes one input at a time, and marks every output that changes.
 //!
-//! With the weights of a model at hand neither is exact: terms cancel, a relu that is off hides what is behind it, a small
-//! change is lost in rounding. So the parameters are replaced. All weights of products are positive, and so is what they are
-//! applied to; every activation in use (relu, tanh, sigmoid, the gated unit, an LSTM cell) strictly increases there. Then each
-//! path from an input to an output adds a positive term and nothing can take it away: a gradient is zero where there is no path,
-//! and nowhere else. A perturbation starts from an input that the first layer reads as zero, without biases: every output is
-//! exactly 0 then, and whatever is not 0 after a change has seen it, however little arrives. Only a gate whose other factor is
-//! at rest hides a change, so every input is changed a second time where everything is above zero. What remains is underflow:
-//! weights of about half of one over their number keep every layer's values in range. The support belongs to the
-//! architecture; it is the same for all weights in general position.
+//! With the weights of a trained model neither is exact: terms cancel, an inactive relu hides its input,
+//! and a small change is lost in rounding. Therefore the parameters are replaced. All weights of products
+//! are positive, and so are their inputs. Every activation in use (relu, tanh, sigmoid, the gated unit,
+//! an LSTM cell) is strictly increasing there. Then each path from an input to an output adds a positive
+//! term, and no term can cancel it: a gradient is zero exactly where there is no path.
+//!
+//! A perturbation starts from an input that the first layer reads as zero, without biases. Every output
+//! is then exactly 0, and each output that is not 0 after a change depends on that input, however small
+//! the effect is. Only a gate whose other factor is zero hides a change, so every input is changed a
+//! second time from a state in which everything is positive. Underflow is avoided by weights of about
+//! half of one over the number of terms, which keep the values of every layer in range. The support is a
+//! property of the architecture: it is the same for all weights in general position.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::error::Result;
@@ -24,41 +28,43 @@ use crate::shape::{DType, Meta};
 use crate::tape::plan::Plan;
 use crate::tape::{Tape, Var};
 
-/// Outputs or inputs that are examined together, one an image of a batch.
+/// Number of outputs or inputs that are examined together, one per image of a batch.
 const BATCH: usize = 16;
 
-/// What biases are, where everything is to lie above zero.
+/// The value of the biases in the runs in which everything is to be positive.
 const CONSTANT: f32 = 0.1;
 
-/// Raises gradients and changes far above the smallest float.
+/// The size of gradients and changes, far above the smallest float.
 const LOUD: f32 = 1e6;
 
-/// A network from images to outputs at each of their pixels.
+/// A network that maps images to outputs at each of their pixels.
 pub struct Subject<'a> {
     /// Its parameters.
     pub set: &'a ParamSet,
     /// Height, width and channels of its input.
     pub input: [usize; 3],
-    /// Outputs a pixel: equal groups of the channels that it ends with, each examined as a whole.
+    /// Outputs per pixel: equal groups of the last layer's channels. Each group is examined as a whole.
     pub outputs: usize,
-    /// The input that its first layer reads as zero.
+    /// The input value that its first layer reads as zero.
     pub zero: f32,
-    /// Records it: `x[n, h, w, c] -> y[n, h, w, outputs * k]`. It may declare further inputs, which are fed zeros.
+    /// Records the network: `x[n, h, w, c] -> y[n, h, w, outputs * k]`. It may declare further inputs,
+    /// which are fed zeros.
     pub network: &'a dyn Fn(&Env, Var) -> Var,
 }
 
-/// Which inputs each output sees. Inputs and outputs are numbered by pixel in raster order, then by channel.
+/// Which inputs each output depends on ("sees"). Inputs and outputs are numbered by pixel in raster
+/// order, then by channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Support {
     /// Height, width and channels of the input.
     pub input: [usize; 3],
-    /// Outputs a pixel.
+    /// Outputs per pixel.
     pub outputs: usize,
     /// `[output][input]`
     seen: Vec<bool>,
 }
 
-/// An output that sees an input.
+/// An output that depends on an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dependency {
     /// Number of the output.
@@ -67,18 +73,18 @@ pub struct Dependency {
     pub input: usize,
 }
 
-/// Told how many of all outputs or inputs have been examined.
+/// Progress callback: receives how many outputs or inputs have been examined, and how many there are.
 pub type Progress<'a> = dyn FnMut(usize, usize) + 'a;
 
-/// The support of one network, found in both ways. A sound device gives the same one twice.
+/// The support of one network, measured by both methods. If the kernels are right, both are equal.
 pub struct Supports {
-    /// By the gradient of each output.
+    /// Measured by the gradient of each output.
     pub by_gradient: Support,
-    /// By a change of each input.
+    /// Measured by a change of each input.
     pub by_perturbation: Support,
 }
 
-/// The exact support of an autoregressive model, found in both ways.
+/// Measures the exact support of an autoregressive model by both methods.
 ///
 /// # Errors
 /// Whatever the device reports.
@@ -95,7 +101,8 @@ pub fn supports(
     };
     let zero = if pixels.levels == 2 { 0.0 } else { 0.5 };
     let subject = Subject { set, input: pixels.size, outputs: pixels.colours(), zero, network: &network };
-    // A gradient costs about twice a forward pass, of which the other way takes two.
+    // Both methods take about the same time: a gradient costs about two forward passes, and the other
+    // method needs two forward passes per input.
     Ok(Supports {
         by_gradient: subject.by_gradient(backend, &mut |done, of| progress(done, 2 * of))?,
         by_perturbation: subject.by_perturbation(backend, &mut |done, of| progress(of + done, 2 * of))?,
@@ -103,7 +110,7 @@ pub fn supports(
 }
 
 impl Subject<'_> {
-    /// The support of the Jacobian, by the gradient of each output.
+    /// Measures the support by the gradient of each output.
     ///
     /// # Errors
     /// Whatever the device reports.
@@ -117,7 +124,8 @@ impl Subject<'_> {
         let dy = t.input("dy", Meta::f32(t.shape(y)));
         t.output("dx", t.grad_from(&[(y, dy)], &[x])[0]);
         let running = Running::new(backend, Plan::new("causality.gradient", &t))?;
-        // In the middle of its range an input is above zero to the first layer, however that reads it.
+        // Inputs above the middle of their range are positive to the first layer, whether it reads them
+        // in 0 to 1 or in -1 to 1.
         let x: Vec<f32> = (0..BATCH * h * w * c).map(|i| 0.75 + 0.25 * draw(0, i)).collect();
         let (mut support, k) = (self.nothing(), t.shape(y).last() / self.outputs);
         let (mut cotangent, mut dx) = (vec![0.0; t.shape(y).len()], vec![0.0; x.len()]);
@@ -136,7 +144,7 @@ impl Subject<'_> {
         Ok(support)
     }
 
-    /// The support of the Jacobian, by changing each input.
+    /// Measures the support by a change of each input.
     ///
     /// # Errors
     /// Whatever the device reports.
@@ -154,7 +162,7 @@ impl Subject<'_> {
             bias: f32,
             level: f32,
         }
-        // From rest, then from where everything is above zero.
+        // First from zero everywhere, then from a state in which everything is positive.
         let starts = [Start { bias: 0.0, level: self.zero }, Start { bias: CONSTANT, level: self.zero + 0.25 }];
         for (round, Start { bias, level }) in starts.iter().enumerate() {
             self.write_weights(backend, *bias)?;
@@ -181,8 +189,8 @@ impl Subject<'_> {
         Ok(support)
     }
 
-    /// Positive weights, half of one over the number of terms of a sum, so that no gate saturates; every constant that is
-    /// added is `constant`.
+    /// Writes positive weights of about half of one over the number of terms of a sum, so that no gate
+    /// saturates, and sets every additive constant to `constant`.
     fn write_weights(&self, backend: &mut dyn Backend, constant: f32) -> Result<()> {
         self.set.specs().iter().enumerate().try_for_each(|(i, spec)| {
             let shape = spec.param.shape;
@@ -205,7 +213,7 @@ fn draw(what: u32, element: usize) -> f32 {
     rng::uniform(0, Stream::Test, [what, element as u32])
 }
 
-/// A compiled plan with zeros for the inputs that nobody names.
+/// A compiled plan, with zeros for the inputs that are not named.
 struct Running {
     plan: Plan,
     compiled: Compiled,
@@ -218,7 +226,7 @@ impl Running {
         Ok(Running { compiled: backend.compile(&plan)?, plan, zeros: vec![0; most] })
     }
 
-    /// Replays the plan on the values of the named inputs and reads its only output.
+    /// Replays the plan on the named inputs and reads its only output.
     fn replay(&self, backend: &mut dyn Backend, values: &[(&str, &[f32])], out: &mut [f32]) -> Result<()> {
         let feeds: Vec<Feed> = self
             .plan
@@ -259,28 +267,29 @@ impl Support {
         (pixel * channels..(pixel + 1) * channels).any(|input| self.sees(output, input))
     }
 
-    /// Where an output sees what an autoregressive model must not: its own dimension, or a later one.
+    /// The dependencies that an autoregressive model must not have: an output on its own dimension or on
+    /// a later one.
     pub fn leaks(&self) -> Vec<Dependency> {
         let later = |output: usize| (output..self.inputs()).map(move |input| Dependency { output, input });
         let pairs = (0..self.seen.len() / self.inputs()).flat_map(later);
         pairs.filter(|pair| self.sees(pair.output, pair.input)).collect()
     }
 
-    /// What one of two supports holds and the other does not.
+    /// The dependencies that exactly one of two supports has.
     pub fn differences(&self, other: &Support) -> Vec<Dependency> {
         let inputs = self.inputs();
         let differ = self.seen.iter().zip(&other.seen).enumerate().filter(|(_, (a, b))| a != b);
         differ.map(|(at, _)| Dependency { output: at / inputs, input: at % inputs }).collect()
     }
 
-    /// What either of two supports holds.
+    /// The dependencies that at least one of two supports has.
     pub fn union(mut self, other: &Support) -> Support {
         self.seen.iter_mut().zip(&other.seen).for_each(|(a, b)| *a |= b);
         self
     }
 
-    /// The blind spot of an output: pixels before its own that it does not see, although they lie within the rows and columns
-    /// that its context spans.
+    /// The blind spot of an output: earlier pixels that it does not see, although they are within the
+    /// rows and columns that its context spans.
     pub fn blind_spot(&self, output: usize) -> Vec<usize> {
         let [_, width, _] = self.input;
         let own = output / self.outputs;
@@ -293,7 +302,7 @@ impl Support {
         (0..own).filter(within).filter(|pixel| !self.sees_pixel(output, *pixel)).collect()
     }
 
-    /// How many outputs have a blind spot.
+    /// The number of outputs that have a blind spot.
     pub fn blind_outputs(&self) -> usize {
         (0..self.seen.len() / self.inputs()).filter(|output| !self.blind_spot(*output).is_empty()).count()
     }

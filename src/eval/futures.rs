@@ -1,4 +1,5 @@
-//! How well the future of sequences is foreseen, beside what could be said of it without the past.
+//! Measures how well a model predicts the continuation of sequences, compared with a baseline that
+//! ignores the past.
 
 use super::likelihood::{BATCH, one_pass};
 use crate::backend::{self, Backend, Feed, Scalars};
@@ -9,24 +10,24 @@ use crate::models::{Family, LEAST_LOGVAR, Model, Observations, Sequence};
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
-/// Mean negative log-likelihoods of a step, in nats.
+/// Mean negative log-likelihoods per step, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Futures {
-    /// Sequences that they are means of.
+    /// Number of sequences that were measured.
     pub sequences: usize,
-    /// Of the steps at or behind the prefix, each given all before it.
+    /// The steps from the end of the prefix on, each given all earlier ones.
     pub future: f64,
-    /// Of the steps of the prefix, likewise; NaN for an empty one.
+    /// The steps of the prefix, each given all earlier ones. NaN if the prefix is empty.
     pub prefix: f64,
-    /// Of the same future by a distribution of each value that knows no other value: a normal or a Bernoulli distribution for
-    /// each place, fitted to the training set.
+    /// The baseline for the steps after the prefix: each value has an independent normal or Bernoulli
+    /// distribution for its position, fitted to the training set.
     pub baseline: f64,
 }
 
-/// The sequence model of a checkpoint.
+/// The sequence network of a model.
 ///
 /// # Errors
-/// For a model of another family, naming presets of this family.
+/// If the model belongs to another family. The message names presets of this family.
 pub fn sequence_of(model: &Model) -> Result<&Sequence> {
     match &model.family {
         Family::Sequence(net) => Ok(net),
@@ -37,10 +38,10 @@ pub fn sequence_of(model: &Model) -> Result<&Sequence> {
     }
 }
 
-/// Measures the likelihood of what follows the first `given` steps of `held_out` sequences.
+/// Measures the likelihood of the steps after the first `given` of `held_out` sequences.
 ///
 /// # Errors
-/// For a model of another family, and where no step is left to foresee.
+/// If the model belongs to another family, or if no step is left to predict.
 pub fn futures(
     backend: &mut dyn Backend,
     model: &Model,
@@ -52,7 +53,9 @@ pub fn futures(
     let observations = net.observations();
     let Observations { steps, .. } = observations;
     if given >= steps {
-        return Err(Error::Usage(format!("a prefix of {given} steps leaves no future; give fewer than {steps}")));
+        return Err(Error::Usage(format!(
+            "a prefix of {given} steps leaves nothing to predict; give fewer than {steps}"
+        )));
     }
     let memoryless = Memoryless::fit(observations, batches(model, training)?);
     let plan = net.likelihood(BATCH);
@@ -84,14 +87,15 @@ fn batches(model: &Model, images: Arc<Images>) -> Result<Batches> {
     Batches::new(images, options)
 }
 
-/// A distribution for each place of a sequence.
+/// The baseline: an independent distribution for each position of a sequence.
 struct Memoryless {
     observations: Observations,
     /// `[t, w]`
     places: Vec<Moments>,
 }
 
-/// The distribution of one value: normal, or Bernoulli with this mean, whose variance is not used.
+/// The distribution of one value: normal, or a Bernoulli distribution with this mean, for which the
+/// variance is not used.
 #[derive(Clone, Copy)]
 struct Moments {
     mean: f64,
@@ -120,7 +124,8 @@ impl Memoryless {
             }
         }
         let place = |sums: Sums| match observations.distribution {
-            // One success and one failure more than were seen: no value is impossible.
+            // One more success and one more failure than were observed, so that no value is
+            // impossible.
             Distribution::Bernoulli => Moments { mean: (sums.values + 1.0) / (n + 2.0), variance: 0.0 },
             Distribution::Normal => {
                 let (mean, least) = (sums.values / n, LEAST_LOGVAR.exp());
@@ -130,7 +135,8 @@ impl Memoryless {
         Memoryless { observations, places: sums.into_iter().map(place).collect() }
     }
 
-    /// Nats of the predicted values of a sequence `[t, w]` from step `given` on.
+    /// The negative log-likelihood, in nats, of the predicted values of a sequence `[t, w]` from step
+    /// `given` on.
     fn nll(&self, sequence: &[f32], given: usize) -> f64 {
         let Observations { width, distribution, .. } = self.observations;
         let predicted = self.observations.predicted();

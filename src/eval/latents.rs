@@ -1,4 +1,4 @@
-//! Between images and latent vectors: encoding, reconstruction, interpolation.
+//! Encoding, reconstruction and interpolation with an autoencoder.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::data::{Batches, Images, Order};
@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 const BATCH: usize = 100;
 
-/// Latent vectors of a set of images.
+/// The latent vectors of a set of images.
 #[derive(Clone, Debug)]
 pub struct Latents {
-    /// Dimensions of a vector.
+    /// Dimensions per vector.
     pub dims: usize,
     /// Means `[n, dims]`.
     pub mu: Vec<f32>,
-    /// Log variances `[n, dims]`; empty for a plain autoencoder.
+    /// Log variances `[n, dims]`. Empty for a plain autoencoder.
     pub logvar: Vec<f32>,
-    /// Labels `[n]`; empty where the set has none.
+    /// Labels `[n]`. Empty if the data set has none.
     pub labels: Vec<u32>,
 }
 
@@ -32,10 +32,10 @@ fn latent_of(model: &Model) -> Result<&Latent> {
     }
 }
 
-/// Whether the model encodes images.
+/// Checks that the model has an encoder.
 ///
 /// # Errors
-/// A sentence that names models which do.
+/// If it has none. The message names presets that have one.
 pub fn check_encoder(model: &Model) -> Result<()> {
     latent_of(model).map(|_| ())
 }
@@ -43,7 +43,7 @@ pub fn check_encoder(model: &Model) -> Result<()> {
 /// Encodes every image.
 ///
 /// # Errors
-/// For a model without an encoder.
+/// If the model has no encoder.
 pub fn encode(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> Result<Latents> {
     let net = latent_of(model)?;
     let plan = net.encoding(BATCH);
@@ -69,21 +69,23 @@ pub fn encode(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> 
     Ok(latents)
 }
 
-/// All images as the model sees them, and what it makes of their means: both as bytes.
+/// Returns two sets of images as bytes: the images as the model reads them, and their reconstructions
+/// from the latent means.
 ///
 /// # Errors
-/// For a model without an encoder.
+/// If the model has no encoder.
 pub fn reconstruct(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> Result<[Vec<u8>; 2]> {
     let shown = model.batch_of(images.clone())?;
     let latents = encode(backend, model, images)?;
     Ok([to_bytes(model, &shown.pixels), decode(backend, model, &latents.mu)?])
 }
 
-/// Rows of `steps` images on the way from one image to the next, a row for each pair of images, as bytes. The first and
-/// the last picture of a row are reconstructions; in between the latent vectors lie on a straight line.
+/// Interpolates between pairs of images: returns one row of `steps` images per pair, as bytes. The first
+/// and the last image of a row are reconstructions. The latent vectors of a row are evenly spaced on a
+/// straight line.
 ///
 /// # Errors
-/// For a model without an encoder.
+/// If the model has no encoder.
 pub fn interpolate(backend: &mut dyn Backend, model: &Model, images: Arc<Images>, steps: usize) -> Result<Vec<u8>> {
     let latents = encode(backend, model, images)?;
     let d = latents.dims;
@@ -98,7 +100,7 @@ pub fn interpolate(backend: &mut dyn Backend, model: &Model, images: Arc<Images>
     decode(backend, model, &z)
 }
 
-/// The decoder's means at latent vectors `[n, dims]`, as bytes.
+/// Decodes latent vectors `[n, dims]` to images, as bytes.
 fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>> {
     let net = latent_of(model)?;
     let compiled: Compiled = backend.compile(&net.decoding(BATCH))?;
@@ -114,7 +116,7 @@ fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// Numbers in 0 to 1 as bytes.
+/// Converts values in 0 to 1 to bytes.
 fn to_bytes(model: &Model, values: &[f32]) -> Vec<u8> {
     let len: usize = model.image.iter().product();
     values.chunks(len).flat_map(|image| crop_to_bytes(image, model.image, model.image, [0.0, 1.0])).collect()

@@ -1,4 +1,4 @@
-//! Exact likelihoods, the evidence lower bound, and the importance-weighted bound.
+//! Likelihoods on a data set: exact ones, the evidence lower bound, and the importance-weighted bound.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::config::Distribution;
@@ -10,18 +10,19 @@ use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use std::sync::Arc;
 
-/// Images of [`DIMS`] dimensions that are evaluated together.
+/// Images with [`DIMS`] dimensions per batch.
 pub(super) const BATCH: usize = 100;
 
-/// Larger images are evaluated in smaller batches, so that their feature maps need no more memory.
+/// Larger images are evaluated in smaller batches, so that their feature maps take no more memory than
+/// those of this many dimensions.
 const DIMS: usize = 784;
 
-/// What was measured on a split.
+/// The measurement on one split.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    /// One number for an exact model, two (ELBO and IWAE-k) for a latent one.
+    /// One number for an exact model, two (ELBO and IWAE-k) for a latent model.
     pub likelihoods: Vec<Likelihood>,
-    /// The terms of the ELBO of a latent model.
+    /// The terms of the ELBO, for a latent model.
     pub terms: Option<ElboTerms>,
 }
 
@@ -43,11 +44,11 @@ pub fn has_likelihood(model: &Model) -> bool {
     }
 }
 
-/// Measures `model` on `images`, which are a split of its data set; latent models draw `iwae_k` latents an image. `name`
-/// says where the weights come from.
+/// Measures `model` on `images`, which are a split of its data set. Latent models draw `iwae_k` latent
+/// vectors per image. `name` says where the weights come from.
 ///
 /// # Errors
-/// For a model without a density, or images that do not fit it.
+/// If the model has no density, or if the images do not fit it.
 pub fn evaluate(
     backend: &mut dyn Backend,
     model: &Model,
@@ -64,7 +65,7 @@ pub fn evaluate(
     let protocol = |estimate| Protocol {
         dataset: images.name().to_string(),
         split,
-        // A set that comes in zeros and ones is one fixed sample, whatever the configuration says.
+        // A data set that is already binary is one fixed sample, whatever the configuration says.
         binarisation: if images.levels() == Levels::Binary { Binarize::Static } else { model.config.binarize },
         estimate,
         dims: if let Family::Sequence(net) = &model.family { net.observations().dims() } else { images.dims() },
@@ -106,7 +107,7 @@ pub fn evaluate(
     }
 }
 
-/// The batches of one pass, filled up to full size; the last may hold fewer images.
+/// The batches of one pass, padded to full size. The last one may hold fewer images.
 pub(super) fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
     let (dims, full): (usize, usize) = (batches.size().iter().product(), batches.options().batch);
     (0..batches.per_epoch()).map(move |_| {
@@ -121,7 +122,7 @@ pub(super) fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
     })
 }
 
-/// Mean negative log-likelihood in nats.
+/// The mean negative log-likelihood in nats.
 fn exact(backend: &mut dyn Backend, plan: Plan, batches: Batches) -> Result<f64> {
     let compiled = backend.compile(&plan)?;
     let (mut total, mut images, mut nll) = (0.0, 0, vec![0.0; batches.options().batch]);
@@ -152,7 +153,7 @@ fn bounds(backend: &mut dyn Backend, plan: Plan, batches: Batches, k: u32, seed:
         let n = batch.len();
         let mut log_weights = vec![Vec::with_capacity(k as usize); n];
         for draw in 0..k as usize {
-            // Every draw of every image has a number of its own.
+            // Every draw of every image has its own random numbers.
             scalars.set_u32(Scalar::FirstImage, (draw * total + images) as u32);
             backend.run(compiled, &[Feed::F32(&batch.pixels)], &scalars)?;
             let read = |backend: &mut dyn Backend, name| read_batch(backend, compiled, plan.output(name), n);
@@ -177,7 +178,7 @@ fn read_batch(backend: &mut dyn Backend, plan: Compiled, output: usize, n: usize
     Ok(values[..n].iter().map(|v| f64::from(*v)).collect())
 }
 
-/// log(mean(exp(w))), computed around the largest w.
+/// log(mean(exp(w))), computed relative to the largest w to avoid overflow.
 fn log_mean_exp(w: &[f64]) -> f64 {
     let top = w.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     top + (w.iter().map(|v| (v - top).exp()).sum::<f64>() / w.len() as f64).ln()

@@ -1,5 +1,6 @@
-//! How good a model is: likelihoods with their protocol, and what a linear classifier reads from its latents. And whether
-//! an autoregressive one sees what it may, and nothing else.
+//! Measurements of a trained model: likelihoods with their protocol ([`evaluate`]), predictions of
+//! sequences ([`futures`]), latent vectors and a linear probe of them ([`encode`], [`linear_probe`]), and
+//! the dependencies of an autoregressive model ([`causality`]).
 
 pub mod causality;
 mod futures;

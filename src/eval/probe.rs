@@ -1,4 +1,4 @@
-//! A linear probe: how well softmax regression reads the labels from latent vectors.
+//! A linear probe: softmax regression from latent vectors to labels.
 
 use super::Latents;
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
@@ -16,26 +16,26 @@ const BATCH: usize = 500;
 const EPOCHS: usize = 20;
 const RATE: f32 = 1e-2;
 
-/// What a probe found.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probe {
-    /// Share of training images that are classified rightly.
+    /// Fraction of the training images that are classified correctly.
     pub train_accuracy: f64,
-    /// Share of held-out images.
+    /// Fraction of the test images that are classified correctly.
     pub test_accuracy: f64,
-    /// Classes that the labels tell apart.
+    /// Number of classes.
     pub classes: usize,
 }
 
-/// Trains softmax regression on standardised means of `train` and measures it on `test`: Adam at 1e-2, falling linearly
-/// to 0 over 20 epochs of batches of 500.
+/// Trains softmax regression on the standardised means of `train` and measures it on `test`. The
+/// optimiser is Adam at 1e-2, which decreases linearly to 0 over 20 epochs of batches of 500.
 ///
 /// # Errors
-/// Where there are no labels, or too few images.
+/// If there are no labels, or too few images.
 pub fn linear_probe(device: &str, threads: usize, train: &Latents, test: &Latents, seed: u32) -> Result<Probe> {
     if train.labels.is_empty() || test.labels.is_empty() {
         return Err(Error::Failed(
-            "the data set has no labels to probe for; encode a set that has them, like mnist".into(),
+            "the data set has no labels to probe for; encode one that has labels, like mnist".into(),
         ));
     }
     if train.labels.len() < BATCH {
@@ -107,7 +107,7 @@ fn accuracy(device: &mut dyn Backend, score: Compiled, x: &[f32], labels: &[u32]
     Ok(right as f64 / labels.len() as f64)
 }
 
-/// Mean and inverse deviation of each dimension.
+/// Mean and inverse standard deviation of each dimension.
 struct Standard {
     mean: Vec<f32>,
     inverse: Vec<f32>,
@@ -119,7 +119,7 @@ impl Standard {
         let column = |j: usize| latents.mu.iter().skip(j).step_by(d).map(|v| f64::from(*v));
         let mean: Vec<f64> = (0..d).map(|j| column(j).sum::<f64>() / n).collect();
         let var = (0..d).map(|j| column(j).map(|v| (v - mean[j]).powi(2)).sum::<f64>() / n);
-        // A collapsed dimension says nothing; it must not be blown up.
+        // A collapsed dimension carries no information and must not be amplified.
         let inverse = var.map(|v| (1.0 / (v + 1e-6).sqrt()) as f32).collect();
         Standard { mean: mean.iter().map(|m| *m as f32).collect(), inverse }
     }

@@ -1,10 +1,12 @@
-//! What an output of an autoregressive model sees, as a picture: a cell a pixel, a stripe of it a colour.
+//! Draws the receptive field of an output of an autoregressive model: one cell per pixel, with one
+//! vertical stripe per channel.
 
 use super::causality::Support;
 use crate::error::Result;
 use crate::pictures::grid::{Pictures, grid_png};
 
-/// Width and height of a cell in pixels of the picture, its border included; what three stripes divide, and one.
+/// Width and height of a cell in pixels, including its border. The inside is divisible by three, for
+/// three stripes.
 const CELL: usize = 13;
 
 /// Width of the border.
@@ -12,29 +14,30 @@ const BORDER: usize = 1;
 
 type Rgb = [u8; 3];
 
-/// Stripes that are seen: grey, or by colour.
+/// Seen inputs: grey for one channel, or one colour per channel.
 const SEEN: [Rgb; 4] = [[225, 225, 225], [235, 90, 80], [95, 205, 95], [90, 130, 245]];
-/// Before the output, but not seen.
+/// Earlier inputs that are not seen.
 const UNSEEN: Rgb = [105, 105, 105];
-/// The same within the rows and columns of the context: the blind spot.
+/// Inputs in the blind spot: not seen, but within the rows and columns of the context.
 const BLIND: Rgb = [255, 150, 0];
-/// The output's own dimension.
+/// The dimension of the output itself.
 const OWN: Rgb = [255, 225, 0];
-/// Behind the output.
+/// Later inputs.
 const LATER: Rgb = [30, 30, 30];
-/// Seen, although it is the output's own dimension or behind it.
+/// Leaks: inputs that are seen although they are the output itself or later.
 const LEAK: Rgb = [255, 0, 255];
 const LINE: Rgb = [0, 0, 0];
 
-/// The colours of the picture in words, for a caption.
-pub const LEGEND: &str = "light or coloured: seen; grey: before it, not seen; orange: blind spot; yellow: the output itself; \
-    dark: behind it; magenta: a leak";
+/// The meaning of the colours, for a caption.
+pub const LEGEND: &str = "light or coloured: seen; grey: earlier but not seen; orange: blind spot; yellow: the output itself; \
+    dark: later; magenta: a leak";
 
-/// A PNG file with a picture for each of `outputs`, side by side: a cell for each pixel of the input, with a vertical stripe
-/// for each of its channels. Inputs and outputs must have equally many channels.
+/// Draws a PNG file with one picture per output of `outputs`, next to each other. A picture has one cell
+/// per pixel of the input, with one vertical stripe per channel. Inputs and outputs must have the same
+/// number of channels.
 ///
 /// # Errors
-/// Where the picture would be too large for a PNG file.
+/// If the picture would be too large for a PNG file.
 pub fn receptive_field_png(support: &Support, outputs: &[usize]) -> Result<Vec<u8>> {
     let [height, width, _] = support.input;
     let size = [height * CELL + BORDER, width * CELL + BORDER, 3];
