@@ -112,7 +112,7 @@ fn three_families_share_a_page() {
     }
     let html = report.fact("Device", "CPU, 2 threads, AVX-512").fact("Training time", "5 min 18 s").to_html();
     assert_eq!(html.matches("<section").count(), 3);
-    assert_eq!(html.matches("Numbers of different tables").count(), 2);
+    assert_eq!(html.matches("Numbers in different tables").count(), 2);
     // Where to look at the page, for whoever changes its style.
     if let Some(path) = std::env::var_os("PIXTAPE_TEST_REPORT") {
         std::fs::write(path, html).unwrap();

@@ -1,16 +1,17 @@
-//! Our likelihoods and the published ones: which of them may be ranked, as tables and as JSON.
+//! Rankings of measured and published likelihoods, as text and as JSON. Only numbers with equal protocols
+//! are ranked together.
 
 use crate::data::{Binarize, Split};
 use crate::likelihood::{Estimate, Likelihood, Protocol, Source};
 use crate::report::text::text_table;
 
-/// The published numbers on binarized MNIST (nats) and CIFAR-10 (bits a dimension), on the test sets.
+/// Published results on the test sets of binarized MNIST (in nats) and CIFAR-10 (in bits per dimension).
 pub fn published() -> Vec<Likelihood> {
     const PIXEL_RNN: &str = "van den Oord et al. 2016a";
     const PIXEL_VAE: &str = "Gulrajani et al. 2016";
     const IWAE: &str = "Burda et al. 2016";
     use Estimate::{Elbo, Exact, Iwae};
-    // Burda et al. train with k samples and evaluate all of their models with 5000.
+    // Burda et al. train with k samples and evaluate all models with 5000.
     let mnist = [
         ("PixelCNN", 81.30, Exact, PIXEL_RNN),
         ("Row LSTM", 80.54, Exact, PIXEL_RNN),
@@ -56,16 +57,17 @@ pub fn published() -> Vec<Likelihood> {
     rows
 }
 
-/// Numbers of one protocol, best first.
+/// Likelihoods of one protocol, best first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
-    /// The protocol of all of them.
+    /// Their common protocol.
     pub protocol: Protocol,
-    /// The numbers, ascending; what is not finite comes last.
+    /// The likelihoods in ascending order; values that are not finite come last.
     pub rows: Vec<Likelihood>,
 }
 
-/// Groups numbers by protocol, in the order in which the protocols first appear, and ranks each group by itself.
+/// Groups likelihoods by protocol, in the order in which the protocols first appear, and sorts each
+/// group.
 pub fn rank(rows: impl IntoIterator<Item = Likelihood>) -> Vec<Ranking> {
     let mut rankings: Vec<Ranking> = Vec::new();
     for row in rows {
@@ -75,21 +77,23 @@ pub fn rank(rows: impl IntoIterator<Item = Likelihood>) -> Vec<Ranking> {
         }
     }
     for ranking in &mut rankings {
-        // A NaN may be negative, which total order would put first.
+        // A NaN can be negative, and `total_cmp` would put it first.
         let key = |row: &Likelihood| if row.nats.is_finite() { row.nats } else { f64::INFINITY };
         ranking.rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
     }
     rankings
 }
 
-/// Our numbers ranked together with the published ones on the same data sets: where a protocol of ours is a published
-/// one they share a ranking, and rankings of other protocols on that data set follow.
+/// Ranks measured likelihoods together with the published ones on the same data sets. If a measured
+/// protocol equals a published one, they share a ranking. Rankings of other protocols on that data set
+/// follow.
 pub fn beside_published(ours: &[Likelihood]) -> Vec<Ranking> {
     let of_interest = |row: &Likelihood| ours.iter().any(|our| our.protocol.dataset == row.protocol.dataset);
     rank(ours.iter().cloned().chain(published().into_iter().filter(of_interest)))
 }
 
-/// Rankings as text for the terminal, with a sentence where there are several.
+/// Formats rankings as text for the terminal. If there are several, a sentence says that they cannot be
+/// compared.
 pub fn to_text(rankings: &[Ranking]) -> String {
     let mut text = String::new();
     for ranking in rankings {
@@ -106,13 +110,13 @@ pub fn to_text(rankings: &[Ranking]) -> String {
         text.push('\n');
     }
     if rankings.len() > 1 {
-        text += "Numbers of different tables were measured differently and cannot be ranked.\n";
+        text += "Numbers in different tables were measured differently and cannot be ranked.\n";
     }
     text
 }
 
-/// Rankings as JSON: an array of `{protocol: {...}, unit, rows: [{model, value, nats, ours, source}]}`. A number that
-/// is not finite is null.
+/// Rankings as JSON: an array of `{protocol: {...}, unit, rows: [{model, value, nats, ours, source}]}`. A
+/// number that is not finite is null.
 pub fn to_json(rankings: &[Ranking]) -> serde_json::Value {
     let row = |row: &Likelihood| {
         serde_json::json!({

@@ -1,33 +1,38 @@
-//! Line charts as SVG: losses and speeds over training.
+//! Line charts as SVG, for losses and speeds over training.
+//!
+//! [`Chart::to_svg`] smooths and thins the series, chooses the ticks of both axes, and draws with the
+//! `plotters` library.
 
 use crate::report::text::printable;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::prelude::*;
 use std::ops::Range;
 
-/// Width and height of a chart in its own units. It is drawn large and shown smaller, because the library rounds
-/// positions to whole units, which would show as jagged lines.
+/// Width and height of a chart in its own units. A chart is drawn large and shown smaller, because the
+/// library rounds positions to whole units, which would make lines look jagged.
 const SIZE: (u32, u32) = (1600, 660);
 
-/// Height of letters in the chart's units; a chart shown 800 pixels wide has letters of 13 pixels.
+/// Font size in the units of the chart. In a chart that is shown 800 pixels wide, letters are 13 pixels
+/// high.
 const LETTERS: f64 = 26.0;
 
 /// The library divides font sizes by this for SVG.
 const FONT_FACTOR: f64 = 1.24;
 
-/// Points a series is drawn with at most; beyond that nobody sees them.
+/// The largest number of points that are drawn per series. More would not be visible.
 const MAX_POINTS: usize = 800;
 
-/// Values beyond this are treated as not finite: their differences could overflow.
+/// Larger values are treated as not finite, because their differences could overflow.
 const HUGE: f64 = 1e30;
 
-/// Text and axes. The page's style sheet replaces this very colour by that of its light or dark theme.
+/// The colour of text and axes. The style sheet of the page replaces exactly this colour by that of its
+/// light or dark theme.
 const INK: RGBColor = RGBColor(0x6B, 0x72, 0x80);
 
-/// Grid lines; replaced likewise.
+/// The colour of grid lines, which the style sheet replaces, too.
 const GRID: RGBColor = RGBColor(0xE2, 0xE5, 0xEA);
 
-/// Colours of the series, readable on white and on near black.
+/// Colours of the series, which are readable on white and on nearly black backgrounds.
 const PALETTE: [RGBColor; 8] = [
     RGBColor(0x3B, 0x82, 0xF6),
     RGBColor(0xF0, 0x8C, 0x2E),
@@ -39,36 +44,36 @@ const PALETTE: [RGBColor; 8] = [
     RGBColor(0x9A, 0x8A, 0x2C),
 ];
 
-/// A named line.
+/// A named series of points.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
-    /// Its points by ascending x. A y that is not finite leaves a gap.
+    /// Its points `(x, y)` in ascending order of x. A y that is not finite leaves a gap.
     pub points: Vec<(f64, f64)>,
 }
 
 /// A line chart.
 #[derive(Clone, Debug, Default)]
 pub struct Chart {
-    /// What stands above it.
+    /// The title above the chart.
     pub title: String,
-    /// What x is, with its unit.
+    /// The label of the x axis, with its unit.
     pub x_label: String,
-    /// What y is, with its unit.
+    /// The label of the y axis, with its unit.
     pub y_label: String,
-    /// Whether y is logarithmic; values that are not positive are left out then.
+    /// Whether the y axis is logarithmic. Values that are not positive are left out then.
     pub log_y: bool,
-    /// Width of the running mean that is drawn over the pale raw values, as a part of the series; 0 draws the raw
-    /// values only.
+    /// Width of the running mean as a fraction of the series. The mean is drawn over the raw values,
+    /// which are pale. If it is 0, only the raw values are drawn.
     pub smoothing: f64,
-    /// Whether the y axis starts at 0 (linear axes of values that are not negative).
+    /// Whether the y axis starts at 0. Only for linear axes with values that are not negative.
     pub from_zero: bool,
     /// The lines.
     pub series: Vec<Series>,
 }
 
-/// What is drawn of a series, in the coordinates of the chart.
+/// The drawn parts of a series, in the coordinates of the chart.
 struct Line {
     raw: Vec<Vec<(f64, f64)>>,
     smooth: Vec<Vec<(f64, f64)>>,
@@ -76,7 +81,7 @@ struct Line {
 }
 
 impl Chart {
-    /// The chart as an SVG element.
+    /// Draws the chart as an SVG element.
     pub fn to_svg(&self) -> String {
         let lines: Vec<Line> = self.series.iter().map(|series| self.line(series)).collect();
         let points = || lines.iter().flat_map(|line| line.raw.iter().flatten().copied());
@@ -88,7 +93,8 @@ impl Chart {
         svg
     }
 
-    /// Maps a series to what is drawn: finite pieces, raw and smoothed, thinned out.
+    /// Converts a series to its drawn parts: contiguous pieces of finite values, raw and smoothed,
+    /// thinned out.
     fn line(&self, series: &Series) -> Line {
         let finite = series.points.iter().filter(|(x, _)| x.abs() < HUGE);
         let raw: Vec<(f64, f64)> = finite
@@ -133,7 +139,7 @@ impl Chart {
             .y_label_formatter(&|y| y_axis.label(*y))
             .draw()?;
         let smoothed = self.smoothing > 0.0;
-        // All raw lines first, so that no pale line covers a mean.
+        // All raw lines are drawn first, so that no pale line covers a mean.
         for (index, line) in lines.iter().enumerate() {
             let style = if smoothed {
                 PALETTE[index % PALETTE.len()].mix(0.35).stroke_width(2)
@@ -149,7 +155,7 @@ impl Chart {
             for piece in line.smooth.iter().filter(|piece| smoothed && piece.len() > 1) {
                 chart.draw_series(LineSeries::new(piece.iter().copied(), colour.stroke_width(5)))?;
             }
-            // A piece of one point would be no line at all.
+            // A piece of one point would not be visible as a line.
             let single = line.raw.iter().filter(|piece| piece.len() == 1).flatten();
             chart.draw_series(single.map(|point| Circle::new(*point, 6, colour.filled())))?;
         }
@@ -160,15 +166,16 @@ impl Chart {
             let colour = PALETTE[index % PALETTE.len()];
             legend.draw(&Rectangle::new([(x, 24), (x + 36, 32)], colour.filled()))?;
             legend.draw(&Text::new(name.clone(), (x + 50, 16), text.clone()))?;
-            // The library has no font to measure with here; letters are about 0.56 of their height wide.
+            // The SVG backend cannot measure text. Letters are about 0.56 times as wide as they are high.
             x += 50 + (name.chars().count() as f64 * LETTERS * 0.56) as i32 + 50;
         }
         root.present()
     }
 }
 
-/// Means of each value's surroundings, weights falling off exponentially on both sides over `width` of the series. A
-/// mean of the past alone would lag behind a steep curve. Gaps stay gaps.
+/// Weighted means of the neighbourhood of each value, with weights that decrease exponentially on both
+/// sides over `width` of the series. A mean over past values alone would lag behind a steep curve. Gaps
+/// stay gaps.
 fn running_mean(points: &[(f64, f64)], width: f64) -> Vec<(f64, f64)> {
     let keep = 1.0 - 1.0 / (1.0 + width.max(0.0) * points.len() as f64);
     let (mut sums, mut weights) = (vec![0.0; points.len()], vec![0.0; points.len()]);
@@ -188,7 +195,8 @@ fn running_mean(points: &[(f64, f64)], width: f64) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(|(index, (x, y))| (*x, mean(index, *y))).collect()
 }
 
-/// At most [`MAX_POINTS`] points that keep the lowest and the highest of every stretch; a stretch of gaps stays one.
+/// Reduces a series to at most [`MAX_POINTS`] points: the lowest and the highest of every interval. An
+/// interval without finite values stays a gap.
 fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     if points.len() <= MAX_POINTS {
         return points;
@@ -208,29 +216,30 @@ fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     kept
 }
 
-/// The runs of points between gaps.
+/// The contiguous runs of points between gaps.
 fn pieces(points: Vec<(f64, f64)>) -> Vec<Vec<(f64, f64)>> {
     let runs = points.split(|(_, y)| !y.is_finite());
     runs.filter(|run| !run.is_empty()).map(<[_]>::to_vec).collect()
 }
 
-/// The range of an axis and the values that are written at it. The library would choose the values itself, but knows
-/// too few round ones for logarithmic axes.
+/// The range of an axis and its ticks. The library could choose the ticks itself, but it knows too few
+/// round numbers for logarithmic axes.
 #[derive(Clone)]
 struct Axis {
     low: f64,
     high: f64,
     ticks: Vec<f64>,
-    /// Distance of two ticks; 0 where a logarithmic axis has powers of ten.
+    /// The distance between two ticks; 0 if a logarithmic axis has powers of ten as ticks.
     step: f64,
     log: bool,
 }
 
 impl Axis {
-    /// An axis over these values (their decimal logarithms, for a logarithmic one) with about `count` ticks.
+    /// An axis over these values with about `count` ticks. For a logarithmic axis the values are decimal
+    /// logarithms.
     fn over(values: impl Iterator<Item = f64>, log: bool, count: usize) -> Axis {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-        // No value at all, or all the same, still gives a range.
+        // The range must not be empty, even if there is no value or if all values are equal.
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
         let least = (low.abs().max(high.abs()) * 1e-3).max(if low == 0.0 && high == 0.0 { 1.0 } else { 1e-30 });
         let (low, high) = if high - low < least { (low - least, high + least) } else { (low, high) };
@@ -249,7 +258,7 @@ impl Axis {
         let inside = |tick: &f64| (low..=high).contains(tick);
         let mut step = 0.0;
         let mut ticks: Vec<f64> = if high - low < 1.0 {
-            // Less than a decade: the round numbers of a linear axis.
+            // Less than a decade: use the round numbers of a linear axis.
             let (least, most) = (10f64.powf(low), 10f64.powf(high));
             step = nice_step((most - least) / count as f64);
             let multiples = (least / step).ceil() as i64..=(most / step).floor() as i64;
@@ -269,7 +278,7 @@ impl Axis {
 
     fn label(&self, value: f64) -> String {
         let number = |value: f64| if self.log { 10f64.powf(value) } else { value };
-        // One notation for the whole axis.
+        // All labels of an axis use the same notation.
         let magnitude = number(self.low).abs().max(number(self.high).abs());
         let value = number(value);
         if value == 0.0 || self.step == 0.0 || !(1e-3..1e7).contains(&magnitude) {
@@ -301,14 +310,14 @@ impl Ranged for Axis {
     }
 }
 
-/// The nearest of 1, 2, 5 and 10 times a power of ten that is not below `rough`.
+/// The smallest number that is at least `rough` and is 1, 2 or 5 times a power of ten.
 fn nice_step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= rough * (1.0 - 1e-9));
     factor.unwrap_or(10.0) * power
 }
 
-/// A number with about three significant digits: `98.8`, `1234`, `1e-9`.
+/// Formats a number with about three significant digits: `98.8`, `1234`, `1e-9`.
 pub fn short(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 {
@@ -325,7 +334,7 @@ pub fn short(value: f64) -> String {
     trimmed(&format!("{value:.decimals$}")).to_string()
 }
 
-/// Decimals without zeros at their end.
+/// Removes trailing zeros after the decimal point.
 fn trimmed(number: &str) -> &str {
     if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
 }
@@ -404,7 +413,7 @@ mod tests {
         assert!(
             running_mean(&[(0.0, 8.0), (1.0, f64::NAN), (2.0, 8.0)], 0.5).iter().all(|(_, y)| *y == 8.0 || y.is_nan())
         );
-        // It does smooth: alternating values come out near their middle.
+        // Alternating values are smoothed to about their mean.
         let noise: Vec<(f64, f64)> = (0..1000).map(|i| (i as f64, f64::from(i % 2))).collect();
         assert!(running_mean(&noise, 0.02)[100..900].iter().all(|(_, y)| (y - 0.5).abs() < 0.05));
         assert_eq!(running_mean(&noise, 0.0), noise);

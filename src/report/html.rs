@@ -1,14 +1,17 @@
-//! One self-contained HTML page: style, curves and pictures are inside it, nothing is fetched, no script runs.
+//! One self-contained HTML page. Style sheet, curves and pictures are embedded; the page loads nothing
+//! and runs no script.
+//!
+//! A [`Report`] has [`Section`]s, which have [`Block`]s. All texts are escaped when the page is written.
 
 use crate::likelihood::Likelihood;
 use crate::report::compare::Ranking;
 use crate::report::curves::{Chart, short};
 use crate::report::text::{is_numeric, printable};
 
-/// The style sheet of the page, light and dark.
+/// The style sheet of the page, with a light and a dark theme.
 const STYLE: &str = include_str!("style.css");
 
-/// Characters of base64, RFC 4648.
+/// The alphabet of base64, RFC 4648.
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// A page.
@@ -18,9 +21,9 @@ pub struct Report {
     pub title: String,
     /// A sentence below the title.
     pub subtitle: String,
-    /// The most important facts, name and value.
+    /// The most important facts: name and value.
     pub summary: Vec<(String, String)>,
-    /// What follows.
+    /// The sections below the summary.
     pub sections: Vec<Section>,
 }
 
@@ -29,64 +32,64 @@ pub struct Report {
 pub struct Section {
     /// Its heading.
     pub heading: String,
-    /// What it holds.
+    /// Its contents.
     pub blocks: Vec<Block>,
 }
 
-/// A piece of a section.
+/// An element of a section.
 #[derive(Clone, Debug)]
 pub enum Block {
     /// A smaller heading.
     Heading(String),
     /// A paragraph.
     Text(String),
-    /// Names and values, as cards.
+    /// Names and values, shown as cards.
     Facts(Vec<(String, String)>),
     /// A line chart.
     Chart(Chart),
     /// Pictures with captions.
     Pictures(Vec<Picture>),
-    /// A table. Columns of numbers are set to the right.
+    /// A table. Columns of numbers are aligned to the right.
     Table {
         /// Names of the columns.
         head: Vec<String>,
         /// The cells, row by row.
         rows: Vec<Vec<String>>,
     },
-    /// Text as it is, folded away.
+    /// Preformatted text, folded by default.
     Code {
-        /// What is shown while it is folded away.
+        /// The line that is shown while it is folded.
         summary: String,
         /// The text.
         text: String,
     },
     /// Time per operation, largest first.
     OpTimes(Vec<OpTime>),
-    /// Likelihoods, a table a protocol.
+    /// Likelihoods, with one table per protocol.
     Likelihoods(Vec<Ranking>),
 }
 
 /// A picture with its caption.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    /// What stands below it.
+    /// The text below the picture.
     pub caption: String,
     /// The bytes of a PNG file.
     pub png: Vec<u8>,
-    /// Whether it takes twice the width of the others.
+    /// Whether it is shown at twice the width of the others.
     pub large: bool,
 }
 
 /// Time spent in one kind of operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpTime {
-    /// Its name, with its shape where that matters.
+    /// Its name.
     pub name: String,
     /// How often it ran.
     pub calls: u64,
-    /// Milliseconds of all calls together.
+    /// Total milliseconds of all calls.
     pub ms: f64,
-    /// Floating-point operations of all calls together; 0 where it does none.
+    /// Total floating-point operations of all calls; 0 if there are none.
     pub flops: f64,
 }
 
@@ -108,7 +111,7 @@ impl Report {
         self
     }
 
-    /// The page as HTML. All texts are escaped.
+    /// Formats the page as HTML. All texts are escaped.
     pub fn to_html(&self) -> String {
         let mut html = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -189,7 +192,7 @@ impl Block {
     }
 }
 
-/// A row of a table, its cells already HTML.
+/// A row of a table. Its cells are HTML already.
 struct Row {
     cells: Vec<String>,
     ours: bool,
@@ -254,11 +257,11 @@ fn write_likelihoods(html: &mut String, rankings: &[Ranking]) {
         write_table(html, &head, &[false, true, false], &ranking.rows.iter().map(row).collect::<Vec<_>>());
     }
     if rankings.len() > 1 {
-        *html += "<p>Numbers of different tables were measured differently and cannot be ranked.</p>\n";
+        *html += "<p>Numbers in different tables were measured differently and cannot be ranked.</p>\n";
     }
 }
 
-/// Text for use in HTML, also inside a quoted attribute.
+/// Escapes text for use in HTML, including quoted attributes.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in printable(text).chars() {

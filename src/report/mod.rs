@@ -1,4 +1,8 @@
-//! What people look at: curves as SVG, tables, and one self-contained `report.html`.
+//! Reports for people: charts as SVG, tables, and one self-contained `report.html`.
+//!
+//! [`mod@compare`] ranks likelihoods, [`text`] formats tables for the terminal, [`curves`] draws charts,
+//! [`op_times`] sums times by operation, [`html`] writes a page, and [`run`] makes the page of a training
+//! run.
 
 pub mod compare;
 pub mod curves;

@@ -1,10 +1,10 @@
-//! From the times of single kernels to a table by kind of operation.
+//! Sums the times of single kernels by operation.
 
 use crate::backend::StepTime;
 use crate::report::html::OpTime;
 use std::collections::BTreeMap;
 
-/// Adds up a profile by operation, longest first.
+/// Sums a profile by operation. The operation with the longest time comes first.
 pub fn by_operation(profile: &[StepTime]) -> Vec<OpTime> {
     let mut sums: BTreeMap<&str, OpTime> = BTreeMap::new();
     for step in profile {

@@ -1,4 +1,4 @@
-//! The report of a training run, from what its folder holds.
+//! The report of a training run, made from its run folder.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -10,32 +10,33 @@ use crate::store::Row;
 use crate::store::RunDir;
 use std::path::PathBuf;
 
-/// Pictures of samples that a report shows at most: the last one large, the others spread over training.
+/// The largest number of sample pictures in a report: the last one large, the others evenly spaced over
+/// training.
 const MAX_PICTURES: usize = 9;
 
-/// Width of the running means of the curves, as a part of the training.
+/// Width of the running means of the curves, as a fraction of the training.
 const SMOOTHING: f64 = 0.015;
 
-/// A run and what its folder does not say.
+/// A run, with the facts that its folder does not contain.
 #[derive(Clone, Debug)]
 pub struct RunReport<'a> {
     /// The run folder.
     pub run: &'a RunDir,
-    /// The device it ran on, in words.
+    /// The device, in words.
     pub device: String,
-    /// Further facts for the summary: parameters, floating-point operations a step.
+    /// Further facts for the summary, such as the number of parameters.
     pub facts: Vec<(String, String)>,
-    /// Time per operation; none measured leaves the table out.
+    /// Time per operation. If it is empty, the table is left out.
     pub op_times: Vec<OpTime>,
-    /// Likelihoods measured; none leaves the tables out.
+    /// Measured likelihoods. If there are none, the tables are left out.
     pub likelihoods: Vec<Likelihood>,
 }
 
 impl RunReport<'_> {
-    /// The page of this run alone.
+    /// The page of this run.
     ///
     /// # Errors
-    /// [`Error::File`] where a file of the run folder cannot be read.
+    /// [`Error::File`] if a file of the run folder cannot be read.
     pub fn page(&self) -> Result<Report> {
         let (text, config, rows) = self.read()?;
         let mut report = Report::new(config.name(), subtitle(&config));
@@ -56,7 +57,7 @@ impl RunReport<'_> {
     /// This run as one section of a page with several runs.
     ///
     /// # Errors
-    /// [`Error::File`] where a file of the run folder cannot be read.
+    /// [`Error::File`] if a file of the run folder cannot be read.
     pub fn section(&self, heading: &str) -> Result<Section> {
         let (text, config, rows) = self.read()?;
         let mut blocks = vec![Block::Text(format!("{}: {}", config.name(), subtitle(&config)))];
@@ -84,11 +85,11 @@ impl RunReport<'_> {
         if let Some(last) = rows.last() {
             facts.push(("Steps".to_string(), last.step.to_string()));
             facts.push(("Training time".to_string(), duration(last.seconds)));
-            // The first rows hold the start of the device and the loading of data.
+            // The median, because the first rows include the start of the device and the loading of data.
             let mut speeds: Vec<f64> = rows.iter().map(|row| row.images_per_s).filter(|s| s.is_finite()).collect();
             speeds.sort_by(f64::total_cmp);
             if let Some(median) = speeds.get(speeds.len() / 2) {
-                facts.push(("Images a second".to_string(), short(*median)));
+                facts.push(("Images per second".to_string(), short(*median)));
             }
             facts.extend(last.losses.iter().map(|(name, value)| (format!("Last {name}"), short(*value))));
         }
@@ -104,7 +105,7 @@ impl RunReport<'_> {
             let png = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
             pictures.push(Picture { caption: format!("step {step}"), png, large: false });
         }
-        // The newest first and large, then from the beginning on.
+        // The newest comes first and is large. The others follow in the order of training.
         if let Some(mut newest) = pictures.pop() {
             newest.large = true;
             pictures.insert(0, newest);
@@ -140,12 +141,12 @@ fn subtitle(config: &Config) -> String {
     format!("{}{binarised}, batches of {}, {kind} at {}", config.data, config.batch, optimizer.lr)
 }
 
-/// The curves of all loss terms, and of the speed.
+/// Charts of all loss terms, and of the speed.
 fn charts(rows: &[Row]) -> Vec<Block> {
     if rows.is_empty() {
         return vec![];
     }
-    // Terms in the order of their first appearance.
+    // Loss terms in the order of their first appearance.
     let mut losses: Vec<Series> = Vec::new();
     for row in rows {
         for (name, value) in &row.losses {
@@ -175,16 +176,16 @@ fn charts(rows: &[Row]) -> Vec<Block> {
     charts.push(Chart {
         title: "Speed".to_string(),
         x_label: "training step".to_string(),
-        y_label: "images a second".to_string(),
+        y_label: "images per second".to_string(),
         log_y: false,
         smoothing: SMOOTHING,
         from_zero: true,
-        series: vec![Series { name: "images a second".to_string(), points }],
+        series: vec![Series { name: "images per second".to_string(), points }],
     });
     charts.into_iter().map(Block::Chart).collect()
 }
 
-/// At most [`MAX_PICTURES`] of the samples, evenly spread, with the first and the last.
+/// At most [`MAX_PICTURES`] samples, evenly spaced, including the first and the last.
 fn spread(samples: Vec<(u64, PathBuf)>) -> Vec<(u64, PathBuf)> {
     let count = samples.len();
     if count <= MAX_PICTURES {
@@ -193,7 +194,7 @@ fn spread(samples: Vec<(u64, PathBuf)>) -> Vec<(u64, PathBuf)> {
     (0..MAX_PICTURES).map(|i| samples[i * (count - 1) / (MAX_PICTURES - 1)].clone()).collect()
 }
 
-/// A time in words: `42.5 s`, `12 min 30 s`, `3 h 5 min`.
+/// Formats a duration: `42.5 s`, `12 min 30 s`, `3 h 5 min`.
 fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "unknown".to_string();

@@ -1,7 +1,7 @@
 //! Tables as plain text for the terminal.
 
-/// A table with aligned columns: texts to the left, columns of numbers to the right, two spaces between. `rows` may be
-/// shorter than `head`.
+/// Formats a table with two spaces between its columns. Text is aligned to the left, columns of numbers
+/// to the right. `rows` may be shorter than `head`.
 pub fn text_table(head: &[&str], rows: &[Vec<String>]) -> String {
     let cell = |row: &'_ [String], column: usize| row.get(column).cloned().unwrap_or_default();
     let widths: Vec<usize> = (0..head.len())
@@ -26,7 +26,7 @@ pub fn text_table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Whether every value of a column starts like a number (empty ones aside), and there is one.
+/// Whether a column has values, and all of them that are not empty start like a number.
 pub(crate) fn is_numeric(rows: &[Vec<String>], column: usize) -> bool {
     let mut values = rows.iter().filter_map(|row| row.get(column)).filter(|value| !value.is_empty()).peekable();
     let number = |value: &String| {
@@ -36,7 +36,7 @@ pub(crate) fn is_numeric(rows: &[Vec<String>], column: usize) -> bool {
     values.peek().is_some() && values.all(number)
 }
 
-/// The text with a replacement for control characters, which neither HTML nor SVG may hold in any form.
+/// Replaces control characters, which neither HTML nor SVG allows in any form.
 pub(crate) fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().map(shown).collect()
