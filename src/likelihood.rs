@@ -1,31 +1,33 @@
-//! A likelihood and how it was measured.
+//! A likelihood and how it was measured. [`Protocol`] describes the measurement, [`Estimate`] the kind of
+//! number, and [`Likelihood`] is a number with its protocol.
 
 use crate::data::{Binarize, Reduction, Split};
 use std::fmt;
 
-/// What kind of number a likelihood is.
+/// The kind of a likelihood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Estimate {
-    /// The negative log-likelihood itself.
+    /// The exact negative log-likelihood.
     Exact,
-    /// The negative log-likelihood given something of the image.
+    /// The exact negative log-likelihood, given some information about the image.
     ExactGiven(Condition),
-    /// The negative evidence lower bound, which is at least that.
+    /// The negative evidence lower bound. It is at least the negative log-likelihood.
     Elbo,
-    /// The importance-weighted bound with this many samples.
+    /// The importance-weighted bound with this number of samples.
     Iwae(u32),
-    /// The negative logarithm of a density itself, of values in 0 to 1: it may be below 0, and depends on that scale.
+    /// The exact negative log density of values in 0 to 1. It can be below 0, and it depends on the scale
+    /// of the values.
     Density,
 }
 
 impl Estimate {
-    /// Whether it is no bound.
+    /// Whether it is exact, not a bound.
     pub fn is_exact(self) -> bool {
         matches!(self, Estimate::Exact | Estimate::ExactGiven(_) | Estimate::Density)
     }
 }
 
-/// What a conditional likelihood knows of an image beforehand.
+/// What a conditional likelihood is given about an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// Its class.
@@ -35,11 +37,11 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// All of them.
+    /// All conditions.
     pub const ALL: [Condition; 3] =
         [Condition::Class, Condition::Reduced(Reduction::Grey), Condition::Reduced(Reduction::Small)];
 
-    /// In words, as in "exact given its class".
+    /// The condition in words, as in "exact given its class".
     pub fn name(self) -> &'static str {
         match self {
             Condition::Class => "its class",
@@ -66,30 +68,31 @@ impl fmt::Display for Estimate {
 pub struct Protocol {
     /// The data set's name.
     pub dataset: String,
-    /// The split it was measured on.
+    /// The split on which it was measured.
     pub split: Split,
-    /// How grey values became zeros and ones.
+    /// How grey values were binarised.
     pub binarisation: Binarize,
-    /// What kind of number it is.
+    /// The kind of the number.
     pub estimate: Estimate,
-    /// Dimensions of an image.
+    /// Dimensions per image.
     pub dims: usize,
-    /// Images it is the mean of: a part of a split is another test.
+    /// Number of images of the mean. A part of a split is a different test.
     pub images: usize,
 }
 
 impl Protocol {
-    /// Whether such numbers are given in nats an image (binary images, densities) or in bits a dimension.
+    /// Whether such numbers are given in nats per image (binary images, densities) or in bits per
+    /// dimension.
     fn in_nats(&self) -> bool {
         self.binarisation != Binarize::None || self.estimate == Estimate::Density
     }
 
-    /// The unit that such numbers are given in.
+    /// The unit of such numbers.
     pub fn unit(&self) -> &'static str {
         if self.in_nats() { "nats" } else { "bits/dim" }
     }
 
-    /// A number of nats an image in [`Protocol::unit`].
+    /// Converts nats per image to [`Protocol::unit`].
     pub fn in_unit(&self, nats: f64) -> f64 {
         if self.in_nats() { nats } else { nats / (self.dims as f64 * std::f64::consts::LN_2) }
     }
@@ -106,12 +109,12 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Where a number comes from.
+/// The source of a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A paper.
     Published(&'static str),
-    /// A run or checkpoint of ours.
+    /// A run or checkpoint of this program.
     Run(String),
 }
 
@@ -120,7 +123,7 @@ pub enum Source {
 pub struct Likelihood {
     /// The model's name.
     pub model: String,
-    /// Nats an image; lower is better.
+    /// Nats per image; lower is better.
     pub nats: f64,
     /// How it was measured.
     pub protocol: Protocol,
@@ -129,7 +132,8 @@ pub struct Likelihood {
 }
 
 impl Likelihood {
-    /// The number in the protocol's unit, with two decimals and the sign of a bound: `<= 87.41`.
+    /// The number in the unit of its protocol with two decimals, and with the sign of a bound: `<=
+    /// 87.41`.
     pub fn value(&self) -> String {
         if !self.nats.is_finite() {
             return "not finite".to_string();
@@ -138,12 +142,12 @@ impl Likelihood {
         format!("{bound}{:.2}", self.protocol.in_unit(self.nats))
     }
 
-    /// Whether it is a number of ours.
+    /// Whether it was measured by this program.
     pub fn is_ours(&self) -> bool {
         matches!(self.source, Source::Run(_))
     }
 
-    /// Where it comes from, in words.
+    /// The source in words.
     pub fn origin(&self) -> &str {
         match &self.source {
             Source::Published(paper) => paper,

@@ -1,4 +1,4 @@
-//! Grids of pictures as PNG files: samples, and pictures before and after something was done to them.
+//! Grids of pictures as PNG files: samples, and pictures before and after an operation.
 
 use crate::error::{Error, Result};
 use image::codecs::png::PngEncoder;
@@ -10,13 +10,13 @@ const SEPARATOR: usize = 2;
 /// Pixels between two groups of columns.
 const GAP: usize = 12;
 
-/// Rows of a before-and-after grid before a further group of columns is begun.
+/// The largest number of rows of a before-and-after grid. More rows are split into groups of columns.
 const GROUP_ROWS: usize = 8;
 
-/// The width, in pixels, that small pictures are enlarged to at most.
+/// Small pictures are enlarged until the grid has about this width in pixels.
 const TARGET_WIDTH: usize = 720;
 
-/// The grey between the pictures: visible beside black and beside white.
+/// The grey level between the pictures, which is visible next to black and next to white.
 const BACKGROUND: u8 = 96;
 
 /// Pictures of one size: `[n, height, width, channels]` bytes, grey (1 channel) or RGB (3 channels).
@@ -29,33 +29,41 @@ pub struct Pictures<'a> {
 }
 
 impl<'a> Pictures<'a> {
-    /// Pictures from their bytes and `[height, width, channels]`. Panics where the bytes are no whole number of
-    /// pictures, a size is 0, or the channels are not 1 or 3.
+    /// Pictures from their bytes and their size `[height, width, channels]`.
+    ///
+    /// # Panics
+    /// If the bytes are not a whole number of pictures, if a size is 0, or if there are not 1 or 3
+    /// channels.
     #[track_caller]
     pub fn new(pixels: &'a [u8], [height, width, channels]: [usize; 3]) -> Self {
         assert!(channels == 1 || channels == 3, "pictures have 1 or 3 channels, not {channels}");
         let size = height * width * channels;
         assert!(size > 0, "pictures of {height}x{width} have no pixels");
-        assert_eq!(pixels.len() % size, 0, "{} bytes are no whole number of {height}x{width} pictures", pixels.len());
+        assert_eq!(
+            pixels.len() % size,
+            0,
+            "{} bytes are not a whole number of {height}x{width} pictures",
+            pixels.len()
+        );
         Pictures { pixels, height, width, channels }
     }
 
-    /// How many there are.
+    /// Number of pictures.
     pub fn len(&self) -> usize {
         self.pixels.len() / (self.height * self.width * self.channels)
     }
 
-    /// Whether there is none.
+    /// Whether there are no pictures.
     pub fn is_empty(&self) -> bool {
         self.pixels.is_empty()
     }
 }
 
-/// A PNG file of all pictures, row by row in `columns` columns, or as near to a square as possible for None. Small
-/// pictures are enlarged by a whole factor.
+/// Draws all pictures row by row as a PNG file. If `columns` is `None`, the grid is nearly square. Small
+/// pictures are enlarged by an integer factor.
 ///
 /// # Errors
-/// [`Error::Failed`] where there is no picture, or the grid is too large for a PNG file.
+/// [`Error::Failed`] if there is no picture, or if the grid is too large for a PNG file.
 pub fn grid_png(pictures: Pictures, columns: Option<usize>) -> Result<Vec<u8>> {
     let count = pictures.len();
     let columns = columns.unwrap_or_else(|| (count as f64).sqrt().ceil() as usize).clamp(1, count.max(1));
@@ -65,14 +73,14 @@ pub fn grid_png(pictures: Pictures, columns: Option<usize>) -> Result<Vec<u8>> {
     encode(Layout { xs, rows: count.div_ceil(columns), cells }, pictures)
 }
 
-/// A PNG file in which row `i` shows picture `i` of every series: original, masked, completed. Many rows are broken
-/// into groups that stand side by side.
+/// Draws a PNG file in which row `i` shows picture `i` of every series, for example original, masked and
+/// completed. Many rows are split into groups next to each other.
 ///
 /// # Errors
-/// [`Error::Failed`] where there is no picture, or the grid is too large for a PNG file.
+/// [`Error::Failed`] if there is no picture, or if the grid is too large for a PNG file.
 ///
 /// # Panics
-/// Where the series differ in number or size.
+/// If the series differ in the number or size of their pictures.
 #[track_caller]
 pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
     let Some(first) = series.first() else {
@@ -84,7 +92,7 @@ pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
     }
     let (count, step) = (first.len(), first.width + SEPARATOR);
     let groups = count.div_ceil(GROUP_ROWS);
-    // Groups of equal height look better than one that is nearly empty.
+    // Groups of equal height look better than a last group that is nearly empty.
     let rows = if groups == 0 { 0 } else { count.div_ceil(groups) };
     let group_width = series.len() * step - SEPARATOR + GAP;
     let xs = (0..groups * series.len()).map(|i| i / series.len() * group_width + i % series.len() * step).collect();
@@ -98,21 +106,21 @@ pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
     encode(Layout { xs, rows, cells }, *first)
 }
 
-/// Where everything stands, before enlarging.
+/// The positions of all pictures before enlarging.
 struct Layout<'a> {
-    /// Left edge of every column, in pixels of the pictures.
+    /// The left edge of every column, in pixels of the original pictures.
     xs: Vec<usize>,
     /// Number of rows.
     rows: usize,
     cells: Vec<Cell<'a>>,
 }
 
-/// One place of the grid, and the picture that is shown there.
+/// A position in the grid, and the picture that is shown there.
 struct Cell<'a> {
     row: usize,
     column: usize,
     pictures: Pictures<'a>,
-    /// Which of the pictures.
+    /// Index of the picture.
     index: usize,
 }
 
@@ -121,14 +129,14 @@ fn encode(layout: Layout, one: Pictures) -> Result<Vec<u8>> {
         return Err(Error::Failed("there is no picture to show; ask for at least one".to_string()));
     };
     let scale = (TARGET_WIDTH / (last + one.width)).clamp(1, 8);
-    // Separators keep their width whatever the scale.
+    // Separators keep their width at every scale.
     let stretch = |position: usize, index: usize, size: usize| index * size * scale + (position - index * size);
     let width = stretch(*last, layout.xs.len() - 1, one.width) + one.width * scale;
     let height = layout.rows * (one.height * scale + SEPARATOR) - SEPARATOR;
     let (Ok(png_width), Ok(png_height)) = (u32::try_from(width), u32::try_from(height)) else {
         return Err(Error::Failed(format!("a grid of {width}x{height} pixels is too large; ask for fewer pictures")));
     };
-    // One series may be grey and another RGB.
+    // One series may be grey and another one RGB.
     let colour = layout.cells.iter().any(|cell| cell.pictures.channels == 3);
     let channels = if colour { 3 } else { 1 };
     let mut canvas = vec![BACKGROUND; width * height * channels];
@@ -166,7 +174,7 @@ mod tests {
 
     #[test]
     fn pictures_stand_row_by_row_enlarged_and_separated() {
-        // Five 100x200 pictures in 2 columns: 402 wide, so no enlargement fits twice.
+        // Five pictures of 100 x 200 pixels in two columns are 402 pixels wide, too wide to be enlarged.
         let pixels: Vec<u8> = (0..5).flat_map(|i| vec![i * 10; 100 * 200]).collect();
         let grid = decode(&grid_png(Pictures::new(&pixels, [100, 200, 1]), Some(2)).unwrap()).into_luma8();
         assert_eq!(grid.dimensions(), (402, 304));
@@ -208,7 +216,8 @@ mod tests {
         let after: Vec<u8> = (100..109).flat_map(|i| [i, 0, 0]).collect();
         let series = [Pictures::new(&before, [1, 1, 1]), Pictures::new(&after, [1, 1, 3])];
         let grid = decode(&before_after_png(&series).unwrap()).into_rgb8();
-        // Two groups of five rows; a group is two pictures of 8 pixels and a separator, then the gap.
+        // There are two groups of five rows. A group is two pictures of 8 pixels and a separator,
+        // followed by the gap.
         assert_eq!(grid.dimensions(), (2 * 18 + 12, 5 * 10 - 2));
         let at = |x, y| grid.get_pixel(x, y).0;
         assert_eq!((at(0, 0), at(10, 0)), ([0, 0, 0], [100, 0, 0]));
@@ -225,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no whole number")]
+    #[should_panic(expected = "not a whole number")]
     fn torn_pictures_are_a_mistake_of_the_caller() {
         Pictures::new(&[0; 5], [2, 2, 1]);
     }

@@ -1,4 +1,5 @@
-//! Pictures of what models make: grids of images and curves over time, as PNG files.
+//! Pictures of images and sequences as PNG files: [`grid`] puts images next to each other, [`sequences`]
+//! draws time series as curves.
 
 pub mod grid;
 pub mod sequences;

@@ -1,4 +1,4 @@
-//! Time series as pictures: curves over time, values from 0 at the lower edge to 1 at the upper.
+//! Draws time series as curves over time. Values range from 0 at the lower edge to 1 at the upper edge.
 
 use super::grid::{Pictures, grid_png};
 use crate::config::Distribution;
@@ -8,32 +8,32 @@ use crate::models::{Family, Model, Observations};
 /// Height, width and channels of a panel.
 const PANEL: [usize; 3] = [120, 320, 3];
 
-/// Pixels between a curve's extremes and the edge.
+/// Pixels between the edge and the extremes of a curve.
 const MARGIN: f32 = 6.0;
 
 const WHITE: u8 = 255;
 
-/// Lines that divide a panel.
+/// The colour of lines that divide a panel.
 const GREY: [u8; 3] = [0xC8, 0xCC, 0xD2];
 
-/// What was given, or a sequence as it is.
+/// The colour of the given part, or of a sequence as it is.
 const INK: [u8; 3] = [0x1F, 0x24, 0x2E];
 
-/// What was drawn.
+/// The colour of sampled continuations.
 const DRAWN: [u8; 3] = [0x3B, 0x82, 0xF6];
 
-/// What really followed.
+/// The colour of the true continuation.
 const TRUE: [u8; 3] = [0xF0, 0x6A, 0x1E];
 
-/// Colours of the values of one sequence.
+/// The colours of the values of one sequence.
 const PALETTE: [[u8; 3]; 4] = [[0x3B, 0x82, 0xF6], TRUE, [0x2F, 0xA8, 0x66], [0xB9, 0xBE, 0xC8]];
 
-/// A line over time.
+/// A curve over time.
 #[derive(Clone, Debug)]
 struct Curve {
     /// The step of its first value.
     from: usize,
-    /// Values in 0 to 1, a step each.
+    /// Values in 0 to 1, one per step.
     values: Vec<f32>,
     /// Red, green and blue.
     colour: [u8; 3],
@@ -41,7 +41,8 @@ struct Curve {
     radius: f32,
 }
 
-/// One panel of `steps` steps, RGB bytes; later curves lie over earlier ones. `mark` is a step that is marked by a line.
+/// Draws one panel of `steps` steps as RGB bytes. Later curves cover earlier ones. `mark` is a step that
+/// is marked by a vertical line.
 fn panel(curves: &[Curve], steps: usize, mark: Option<usize>) -> Vec<u8> {
     let [height, width, channels] = PANEL;
     let mut canvas = vec![WHITE; height * width * channels];
@@ -61,7 +62,7 @@ fn panel(curves: &[Curve], steps: usize, mark: Option<usize>) -> Vec<u8> {
     canvas
 }
 
-/// Blends a straight line into the canvas; its edge is one pixel wide.
+/// Blends a straight line into the canvas. Its edge is one pixel wide.
 fn segment(canvas: &mut [u8], [from, to]: [[f32; 2]; 2], radius: f32, colour: [u8; 3]) {
     let reach = radius + 0.5;
     let span = |axis: usize, size: usize| {
@@ -84,7 +85,8 @@ fn segment(canvas: &mut [u8], [from, to]: [[f32; 2]; 2], radius: f32, colour: [u
     }
 }
 
-/// A panel for each sequence `[steps, width, 1]` of bytes, a curve for each of its values; with the size of a panel.
+/// Draws a panel for each sequence `[steps, width, 1]` of bytes, with one curve per value. Also returns
+/// the size of a panel.
 pub fn panels(bytes: &[u8], [steps, width, _]: [usize; 3]) -> (Vec<u8>, [usize; 3]) {
     let curve = |sequence: &[u8], value: usize| Curve {
         from: 0,
@@ -92,14 +94,15 @@ pub fn panels(bytes: &[u8], [steps, width, _]: [usize; 3]) -> (Vec<u8>, [usize; 
         colour: if width == 1 { INK } else { PALETTE[value % PALETTE.len()] },
         radius: 1.0,
     };
-    // The first value of an observation lies over the others.
+    // The first value of an observation is drawn last, over the others.
     let curves = |sequence: &[u8]| (0..width).rev().map(|value| curve(sequence, value)).collect::<Vec<_>>();
     (bytes.chunks(steps * width).flat_map(|sequence| panel(&curves(sequence), steps, None)).collect(), PANEL)
 }
 
-/// Futures of sequences as a PNG file: a panel for each sequence and each of its predicted values, single values in two
-/// columns. `truth` are the sequences `[n, t, w]`, of which the model was given the first `given` steps; `drawn` are all futures
-/// of the first sequence, then all of the second, and so on.
+/// Draws continuations of sequences as a PNG file, with one panel per sequence and predicted value. If there
+/// is one value per step, the panels are in two columns. `truth` are the sequences `[n, t, w]`, of which the
+/// model was given the first `given` steps. `drawn` has all continuations of the first sequence, then all of
+/// the second, and so on.
 ///
 /// # Errors
 /// If there is no sequence, or the picture is too large.
@@ -116,7 +119,7 @@ pub fn futures_png(observations: Observations, truth: &[f32], drawn: &[f32], giv
                 colour,
                 radius,
             };
-            // From the last step that was given, so that the lines meet.
+            // The curves start at the last step that was given, so that they meet.
             let start = given.saturating_sub(1);
             let mut curves: Vec<Curve> =
                 drawn.chunks(len).map(|future| curve(future, start, steps, DRAWN, 0.4)).collect();
@@ -129,8 +132,8 @@ pub fn futures_png(observations: Observations, truth: &[f32], drawn: &[f32], giv
     grid_png(Pictures::new(&panels, PANEL), Some(columns))
 }
 
-/// The images of a model `[n, height, width, channels]` with the size to show them in: sequences of normal values as curves, all
-/// others as they are.
+/// The images `[n, height, width, channels]` of a model, with the size in which they are shown: sequences
+/// of normal values become curves, all other images stay as they are.
 pub fn as_pictures(model: &Model, images: Vec<u8>) -> (Vec<u8>, [usize; 3]) {
     match &model.family {
         Family::Sequence(net) if net.observations().distribution == Distribution::Normal => {
