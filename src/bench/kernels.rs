@@ -1,4 +1,8 @@
-//! Single kernels: those that the PyTorch reference times, under its names, and the hot sizes of the case table.
+//! Benchmarks of single kernels: those that the PyTorch reference times, under the same names, and the
+//! hot sizes of the case table.
+//!
+//! `select` resolves names, `time` measures one kernel, and the rest of the file records the kernels
+//! of the reference.
 
 use super::Options;
 use super::machine::Limits;
@@ -15,13 +19,15 @@ use crate::tape::op::{Dist, Op, Unary};
 use crate::tape::record::ConvAttrs;
 use crate::tape::{Tape, Var};
 
-/// Copies of a kernel's operands take turns until they fill so many bytes, so that no run finds them in a cache.
+/// A run uses one of several copies of the operands in turn. There are enough copies to fill this many
+/// bytes, so that no run finds its operands in a cache.
 const ROTATED_BYTES: u64 = 128 << 20;
 
-/// Copies at most: the operands of a small kernel stay in the caches, as they do where it is used.
+/// The largest number of copies. The operands of a small kernel stay in the caches, as they do in a real
+/// network.
 const MAX_COPIES: u64 = 16;
 
-/// The names of all kernels that a filter is part of; of all kernels without a filter.
+/// The names of all kernels that contain one of the filters, or of all kernels if there is no filter.
 pub(super) fn select(filters: &[String]) -> Result<Vec<String>> {
     let all = cases();
     if let Some(unknown) = filters.iter().find(|f| !all.iter().any(|case| case.name.contains(f.as_str()))) {
@@ -35,7 +41,8 @@ pub(super) fn select(filters: &[String]) -> Result<Vec<String>> {
 pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Entry> {
     let case = cases().into_iter().find(|case| case.name == name);
     let mut case = case.ok_or_else(|| Error::Usage(format!("there is no kernel called {name:?}")))?;
-    // As parameters the operands lie on the device; as inputs each run would copy them, and leave them in a cache.
+    // Parameters are already on the device. Inputs would be copied to it in each run, which would also
+    // leave them in a cache.
     let is_float = |input: &CaseInput| !matches!(input.draw, Draw::Index(_));
     case.inputs = case.inputs.into_iter().map(|i| if is_float(&i) { i.param() } else { i }).collect();
     let mut device = backend::open(&options.device, options.threads)?;
@@ -57,7 +64,8 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     Ok(Entry { peak_bytes, ..Entry::new(name, "kernel", shape, &times, cost, limits) })
 }
 
-/// Proves that what was timed has computed: every result is finite, and not all of it is zero.
+/// Checks that the kernel has computed something: every result is finite, and not all of its elements are
+/// zero.
 fn validate(name: &str, prepared: &Prepared, device: &mut dyn Backend) -> Result<()> {
     for (result, (label, _)) in prepared.problem.read(prepared.compiled, device)?.iter().zip(&prepared.problem.results)
     {
@@ -72,14 +80,14 @@ fn validate(name: &str, prepared: &Prepared, device: &mut dyn Backend) -> Result
     Ok(())
 }
 
-/// Everything that can be timed.
+/// All kernels that can be timed.
 fn cases() -> Vec<Case> {
     let mut all = reference();
     all.extend(bench::cases());
     all
 }
 
-/// A kernel of the reference under its name there, and its direction.
+/// A kernel of the reference under its name there, followed by its direction.
 fn kernel(
     name: &str,
     direction: &str,
@@ -89,14 +97,14 @@ fn kernel(
     Case { name: format!("{name}/{direction}"), ..Case::new("kernel", name, inputs, record) }
 }
 
-/// What `bench_torch.py` times, split into its directions.
+/// The kernels that `bench_torch.py` times, split into their directions.
 fn reference() -> Vec<Case> {
     let geometry = |x: [usize; 4], kernel: usize, cout: usize, attrs: ConvAttrs| {
         attrs.geometry(x.into(), [kernel, kernel, x[3], cout].into()).unwrap_or_else(|why| panic!("{why}"))
     };
     let dense = geometry([64, 28, 28, 64], 3, 64, ConvAttrs::new(1, 1));
     let masked = geometry([16, 32, 32, 128], 3, 128, ConvAttrs::masked(Mask::B, 3, 1));
-    // The transposed convolution from 8x8x128 to 16x16x64 is the gradient of this one.
+    // The transposed convolution from 8x8x128 to 16x16x64 is the gradient of this convolution.
     let transposed = geometry([64, 16, 16, 64], 4, 128, ConvAttrs::new(2, 1));
     let pointwise = geometry([64, 28, 28, 64], 1, 64, ConvAttrs::new(1, 0));
     let mut all = vec![];
@@ -121,8 +129,8 @@ fn reference() -> Vec<Case> {
     all
 }
 
-/// A convolution with its bias, the gradient of its input, and that of its weight and bias. `ops` are those of the first
-/// two: a transposed convolution has them the other way round.
+/// A convolution with a bias, the gradient of its input, and the gradient of its weight and bias. `ops`
+/// are the ops of the first two. A transposed convolution has them in the opposite order.
 fn convolution(name: &str, g: ConvGeom, ops: [fn(ConvGeom) -> Op; 2]) -> [Case; 3] {
     let forward = ops[0](g);
     let (x, y) = if matches!(forward, Op::Conv(_)) { (g.x_shape(), g.y_shape()) } else { (g.y_shape(), g.x_shape()) };
@@ -140,8 +148,8 @@ fn convolution(name: &str, g: ConvGeom, ops: [fn(ConvGeom) -> Op; 2]) -> [Case; 
     ]
 }
 
-/// A square product, and the gradients of its factors; as a linear layer with a bias and PyTorch's `[out, in]` weight
-/// order turned to ours.
+/// A square matrix product and the gradients of its factors. With `bias` it is a linear layer, whose
+/// weight PyTorch stores as `[out, in]` and this crate as `[in, out]`.
 fn matmul(name: &str, n: usize, bias: bool) -> Vec<Case> {
     let pair = |a, b| vec![normal(a, [n, n]), normal(b, [n, n])];
     let forward = if bias {
@@ -161,7 +169,7 @@ fn matmul(name: &str, n: usize, bias: bool) -> Vec<Case> {
     ]
 }
 
-/// One LSTM cell with its products: 64 rows, 512 units, gates from input and state.
+/// One LSTM cell with its matrix products: 64 rows, 512 units, gates from input and state.
 fn lstm_cell() -> [Case; 2] {
     let (n, h) = (64, 512);
     let small = |name, shape: [usize; 2]| drawn(name, shape, Draw::Uniform(-0.04, 0.04));
@@ -183,7 +191,8 @@ fn lstm_cell() -> [Case; 2] {
     ]
 }
 
-/// A reparameterised draw and the KL term, with noise drawn in the same plan: in one step, and in the three that it stands for.
+/// A reparameterised sample and the KL term, with noise that is drawn in the same plan: once as a single
+/// op, and once as the three ops that it replaces.
 fn reparameterized() -> Vec<Case> {
     const SIZE: [usize; 2] = [128, 32];
     let fused = |t: &Tape, v: &[Var]| t.gaussian_sample(v[0], v[1], Stream::Latent);
@@ -199,7 +208,8 @@ fn reparameterized() -> Vec<Case> {
         let inputs = || vec![normal("mu", SIZE), normal("logvar", SIZE)];
         [
             kernel(name, "fwd", inputs(), move |t, v| vec![loss(t, v)]),
-            // The loss is an output as well: otherwise the terms that only it needs are dropped.
+            // The loss is an output too. Otherwise terms that only the loss needs would be removed from
+            // the plan.
             kernel(name, "fwd+bwd", inputs(), move |t, v| {
                 let loss = loss(t, v);
                 [vec![loss], t.grad(loss, v)].concat()

@@ -1,4 +1,5 @@
-//! Training steps of single layers, which no preset has.
+//! Training steps of single layers that no preset consists of: an LSTM over pixels, a Row LSTM and a
+//! Diagonal BiLSTM.
 
 use crate::config::Config;
 use crate::nn::{DiagonalLstm, Env, Init, Layout, Linear, Mode, ParamSet, RowLstm};
@@ -10,19 +11,20 @@ use crate::tape::{Tape, Var};
 
 /// A training step of one layer.
 pub(super) struct LayerStep {
-    /// The layer's parameters and the optimiser's state.
+    /// The parameters of the layer and the state of its optimiser.
     pub set: ParamSet,
-    /// The step.
+    /// The training step.
     pub plan: Plan,
 }
 
-/// Images of a batch of any of the layers.
+/// Images per batch, for all layers.
 pub(super) const IMAGES: usize = 64;
 
-/// Extents of the images that the scans read.
+/// Height and width of the images that the scans read.
 const SIDE: usize = 28;
 
-/// An LSTM that reads an image pixel by pixel, `x[784, 64, 1] -> y[784, 64, 128]`. One bias, where PyTorch's layer has two.
+/// An LSTM that reads an image pixel by pixel, `x[784, 64, 1] -> y[784, 64, 128]`. It has one bias;
+/// PyTorch's layer has two.
 pub(super) fn lstm(config: &Config) -> LayerStep {
     let (pixels, hidden) = (784, 128);
     let mut set = ParamSet::new();
@@ -38,21 +40,22 @@ pub(super) fn lstm(config: &Config) -> LayerStep {
     })
 }
 
-/// A Row LSTM, `x[64, 28, 28, 64] -> y[64, 28, 28, 64]`. One bias, where the reference has two.
+/// A Row LSTM, `x[64, 28, 28, 64] -> y[64, 28, 28, 64]`. It has one bias; the reference has two.
 pub(super) fn row_lstm(config: &Config) -> LayerStep {
     let (channels, mut set) = (64, ParamSet::new());
     let layer = RowLstm::new(&mut set, "row", [channels; 2], 1);
     step("row_lstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
 }
 
-/// A Diagonal BiLSTM, `x[64, 28, 28, 16] -> y[64, 28, 28, 16]`. One bias a direction, where the reference has two.
+/// A Diagonal BiLSTM, `x[64, 28, 28, 16] -> y[64, 28, 28, 16]`. It has one bias per direction; the
+/// reference has two.
 pub(super) fn diagonal_bilstm(config: &Config) -> LayerStep {
     let (channels, mut set) = (16, ParamSet::new());
     let layer = DiagonalLstm::new(&mut set, "diagonal", [channels; 2], 1, 2);
     step("diagonal_bilstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
 }
 
-/// One step of a layer on its input `x`; loss mean(y^2).
+/// Records one training step of a layer with input `x` and loss mean(y^2).
 fn step(name: &str, mut set: ParamSet, config: &Config, x: Shape, forward: impl FnOnce(&Env, Var) -> Var) -> LayerStep {
     let weights = set.weights().cloned().collect();
     let learner = Learner::new(&mut set, weights, config, Scalar::Step);

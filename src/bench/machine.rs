@@ -1,5 +1,6 @@
-//! What the machine could do at best, measured in the same command as everything that is held against it: the processor here,
-//! a card by [`Backend::peaks`](crate::backend::Backend::peaks).
+//! The limits of the machine: peak arithmetic and memory bandwidth, measured by the same command as the
+//! benchmarks that are compared with them. This file measures the processor; a graphics card is measured
+//! by [`Backend::peaks`](crate::backend::Backend::peaks).
 
 use crate::backend::cpu::product::{Isa, peak_gflops};
 use crate::tape::cost::Cost;
@@ -7,38 +8,41 @@ use serde::Serialize;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Floats in each array of the triad: three of them are four times the 32 MiB of a large shared cache.
+/// Floats per array of the triad. The three arrays together are more than four times as large as a shared
+/// cache of 32 MiB.
 const TRIAD_LEN: usize = 12 << 20;
 
-/// The machine's limits at a number of threads.
+/// The limits of the machine at a number of threads.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
-    /// f32 multiply-adds on registers, in GFLOP/s.
+    /// Peak arithmetic in GFLOP/s: f32 multiply-adds on registers.
     pub peak_gflops: f64,
-    /// `a = b + s * c` on arrays larger than the caches, every array counted once, in GB/s.
+    /// Memory bandwidth in GB/s: `a = b + s * c` on arrays larger than the caches, counting every array
+    /// once.
     pub peak_gbs: f64,
 }
 
 impl Limits {
-    /// Measures both, about a second in all.
+    /// Measures both limits. Takes about a second.
     pub fn measure(threads: usize) -> Limits {
         Limits { peak_gflops: peak_gflops(Isa::detect(), threads), peak_gbs: triad_gbs(threads) }
     }
 
-    /// The shortest time in which the machine could do what costs this: the longer of its arithmetic at peak and its
-    /// bytes at the memory's bandwidth. In milliseconds. What stays in a cache can be faster.
+    /// The shortest time in milliseconds in which the machine could do work of this cost: the longer of
+    /// its arithmetic at peak and its bytes at the memory bandwidth. Work on data in a cache can be
+    /// faster.
     pub fn floor_ms(&self, cost: Cost) -> f64 {
         (cost.flops as f64 / self.peak_gflops).max(cost.bytes as f64 / self.peak_gbs) / 1e6
     }
 }
 
-/// The bandwidth of the memory: the best of several sweeps on `threads` threads at once.
+/// The memory bandwidth: the best of several sweeps on `threads` threads at once.
 fn triad_gbs(threads: usize) -> f64 {
     let threads = threads.max(1);
     let part = TRIAD_LEN.div_ceil(threads);
     let (mut a, b, c) = (vec![0f32; TRIAD_LEN], vec![1f32; TRIAD_LEN], vec![2f32; TRIAD_LEN]);
     let mut best = f64::INFINITY;
-    // The first sweep maps the pages of `a`.
+    // The first sweep also maps the pages of `a`.
     for _ in 0..8 {
         let start = Instant::now();
         std::thread::scope(|scope| {

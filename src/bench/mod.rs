@@ -1,7 +1,8 @@
-//! Benchmarks: kernels, training steps and sampling, timed the same way and held against the machine's own limits.
+//! Benchmarks of kernels, training steps and sampling. All are timed in the same way and compared with
+//! the limits of the machine.
 //!
-//! Read on in this order: [`timing`] says how a time is taken, [`machine`] what the machine could do at best,
-//! [`steps`], [`kernels`] and [`sampling`] what is timed, [`report`] what is written down.
+//! Read in this order: [`timing`] defines how a time is taken, and [`machine`] measures the limits.
+//! [`steps`], [`kernels`] and [`sampling`] define what is timed. [`report`] writes the results.
 
 pub mod kernels;
 mod layers;
@@ -15,33 +16,34 @@ use crate::error::{Error, Result};
 use machine::Limits;
 use report::{Entry, Report};
 
-/// What is timed.
+/// The kind of workload that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Single kernels at the sizes of the workloads.
     Kernels,
-    /// Whole training steps: forward, backward, optimiser.
+    /// Whole training steps: forward pass, backward pass and optimiser.
     Steps,
-    /// Drawing images from a model.
+    /// Sampling of images from a model.
     Sampling,
 }
 
-/// Where and what to time.
+/// What to time, and on which device.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The device, as [`backend::open`](crate::backend::open) takes it.
     pub device: String,
-    /// Worker threads; 0 takes every core.
+    /// Worker threads; 0 uses every core.
     pub threads: usize,
-    /// Which of the kind: exact names of workloads, parts of the names of kernels. Empty takes all.
+    /// Names of workloads, or parts of the names of kernels. If it is empty, everything of the kind is
+    /// timed.
     pub names: Vec<String>,
 }
 
-/// Times everything that `options` names; `on` sees each result as soon as it is there.
+/// Times everything that `options` names. `on` receives each result as soon as it is known.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that does not exist, before anything is timed; whatever the device reports; a result
-/// that is not finite.
+/// [`Error::Usage`] if a name does not exist, before anything is timed. Also whatever the device reports,
+/// and a result that is not finite.
 pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<Report> {
     let names = match kind {
         Kind::Kernels => kernels::select(&options.names)?,
@@ -66,7 +68,7 @@ pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<
     Ok(Report::new(&info, limits, results))
 }
 
-/// The names asked for, all where none is.
+/// The requested names, or all names if none is requested.
 fn select(known: &[String], asked: &[String]) -> Result<Vec<String>> {
     if let Some(unknown) = asked.iter().find(|name| !known.contains(name)) {
         return Err(Error::Usage(format!(

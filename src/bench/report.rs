@@ -1,4 +1,4 @@
-//! The benchmark file (JSON) and its table; ratios to another one.
+//! The results of a benchmark as a JSON file and as a table, and the comparison with another such file.
 
 use super::machine::Limits;
 use super::timing::Times;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
-/// The machine as a benchmark file names it.
+/// The machine, as a benchmark file describes it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// The device's name.
     pub name: String,
     /// Instruction set, driver, features.
     pub detail: String,
-    /// What it could do at best, measured in the same command.
+    /// Its limits, measured by the same command.
     #[serde(flatten)]
     pub limits: Limits,
 }
@@ -25,11 +25,11 @@ pub struct Machine {
 /// One benchmark file: everything that one command timed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// `cpu`.
+    /// The kind of device, such as `cpu`.
     pub device: String,
-    /// Of the operands of products: `f32`.
+    /// The precision of the operands of products: `f32`.
     pub precision: String,
     /// Worker threads.
     pub threads: usize,
@@ -44,34 +44,35 @@ pub struct Entry {
     pub name: String,
     /// `kernel`, `step` or `sampling`.
     pub kind: &'static str,
-    /// What it was timed on.
+    /// The shapes of its inputs.
     pub shape: String,
-    /// The middle time of all runs.
+    /// The median time of all runs.
     pub median_ms: f64,
-    /// The shortest.
+    /// The shortest time.
     pub min_ms: f64,
-    /// The longest.
+    /// The longest time.
     pub max_ms: f64,
-    /// How many runs counted.
+    /// Number of runs that counted.
     pub runs: usize,
-    /// Arithmetic of one run (closed taps of masks not counted).
+    /// Floating-point operations of one run, without closed taps of masks.
     pub flops: u64,
     /// Bytes of one run if every kernel reads and writes each operand once.
     pub bytes: u64,
-    /// `flops` in the median time.
+    /// `flops` divided by the median time.
     pub gflops: f64,
-    /// `bytes` in the median time.
+    /// `bytes` divided by the median time.
     pub gbs: f64,
-    /// The machine's floor for one run over the median time: 1 is as fast as can be, more means that a cache helped.
+    /// The lower bound of the machine for one run, divided by the median time. 1 is as fast as possible;
+    /// a larger number means that a cache helped.
     pub limit_fraction: f64,
-    /// Images a second, where images are worked on.
+    /// Images per second, if the workload processes images.
     pub images_per_s: Option<f64>,
-    /// The most memory held meanwhile: resident memory of the process, else buffers of the device.
+    /// Peak memory: the resident memory of the process on the CPU, or the buffers of another device.
     pub peak_bytes: u64,
 }
 
 impl Entry {
-    /// Works out the rates.
+    /// Computes the rates from the times.
     pub(super) fn new(
         name: &str,
         kind: &'static str,
@@ -99,12 +100,12 @@ impl Entry {
         }
     }
 
-    /// Says that one run works on so many images.
+    /// Sets the number of images that one run processes.
     pub(super) fn images(self, images: usize) -> Self {
         Entry { images_per_s: Some(images as f64 * 1e3 / self.median_ms), ..self }
     }
 
-    /// The cells of the table.
+    /// The cells of its row in the table.
     fn row(&self) -> Vec<String> {
         let ms = |v: f64| format!("{v:.3}");
         let mut row = vec![self.name.clone(), ms(self.median_ms), ms(self.min_ms), ms(self.max_ms)];
@@ -139,7 +140,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// An earlier benchmark file, or one of another framework: what is compared of it.
+/// The parts of an earlier benchmark file, or of one from another framework, that are compared.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Reference {
     results: Vec<ReferenceEntry>,
@@ -157,19 +158,20 @@ impl Reference {
     /// Reads a benchmark file.
     ///
     /// # Errors
-    /// When the file cannot be read or is no benchmark file.
+    /// If the file cannot be read or is not a benchmark file.
     pub fn load(path: &Path) -> Result<Reference> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
         let remedy = "give a file that pixtape bench --json has written";
         let reference: Reference = serde_json::from_str(&text)
-            .map_err(|e| Error::file(path, format!("it is no benchmark file ({e})"), remedy).because(e))?;
+            .map_err(|e| Error::file(path, format!("it is not a benchmark file ({e})"), remedy).because(e))?;
         match reference.results.iter().find(|r| !(r.median_ms.is_finite() && r.median_ms > 0.0)) {
             Some(r) => Err(Error::file(path, format!("its result {:?} took {} ms", r.name, r.median_ms), remedy)),
             None => Ok(reference),
         }
     }
 
-    /// What each result of `report` took, over what it took here; results that the reference lacks are left out.
+    /// Divides each result of `report` by the same result of the reference. Results that the reference
+    /// does not have are left out.
     pub fn compare(&self, report: &Report) -> Vec<Ratio> {
         let ratio = |entry: &Entry| {
             let same = |r: &&ReferenceEntry| r.name == entry.name && r.kind.as_deref().is_none_or(|k| k == entry.kind);
@@ -187,22 +189,22 @@ impl Reference {
     }
 }
 
-/// One result beside the same in a [`Reference`].
+/// One result compared with the same result of a [`Reference`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ratio {
     /// Name of the workload or kernel.
     pub name: String,
-    /// The reference's median.
+    /// The median time of the reference.
     pub theirs_ms: f64,
-    /// Ours.
+    /// Our median time.
     pub ours_ms: f64,
-    /// Ours over theirs: below 1 we are faster.
+    /// Our time divided by theirs. Below 1 we are faster.
     pub time: f64,
-    /// Our peak memory over theirs, where both are known.
+    /// Our peak memory divided by theirs, if both are known.
     pub memory: Option<f64>,
 }
 
-/// The table of ratios.
+/// Formats the ratios as a table.
 pub fn ratio_table(ratios: &[Ratio]) -> String {
     let row = |r: &Ratio| {
         let mut row = vec![r.name.clone(), format!("{:.3}", r.theirs_ms), format!("{:.3}", r.ours_ms)];

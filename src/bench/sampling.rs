@@ -1,4 +1,5 @@
-//! Drawing images from models with their initial weights: the time does not depend on what they have learned.
+//! Benchmarks of sampling. The models have their initial weights, because the time does not depend on
+//! what they have learned.
 
 use super::Options;
 use super::machine::Limits;
@@ -12,22 +13,22 @@ use crate::sampling::{Draw, Sampler};
 use crate::tape::cost::Cost;
 use crate::train::weights;
 
-/// What is sampled.
+/// A model that is sampled.
 struct Workload {
     name: &'static str,
     preset: &'static str,
-    /// Height and width of the images, where they are not the preset's own.
+    /// Height and width of the images, if they differ from the preset's.
     side: Option<usize>,
 }
 
 impl Workload {
-    /// A preset as it is, under its own name.
+    /// An unchanged preset under its own name.
     const fn preset(name: &'static str) -> Self {
         Workload { name, preset: name, side: None }
     }
 
-    /// A PixelCNN for images of another size. The time of a model that draws pixel by pixel has to grow with the area, like
-    /// that of one forward pass.
+    /// A PixelCNN for images of another size. The time of a model that draws pixel by pixel should grow
+    /// with the area, like that of one forward pass.
     const fn pixelcnn(name: &'static str, side: usize) -> Self {
         Workload { name, preset: "pixelcnn-mnist", side: Some(side) }
     }
@@ -47,7 +48,7 @@ const WORKLOADS: [Workload; 11] = [
     Workload::pixelcnn("pixelcnn-64x64", 64),
 ];
 
-/// Images in a batch.
+/// Images per batch.
 const IMAGES: usize = 16;
 
 /// The names of all workloads.
@@ -89,7 +90,7 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let Cost { flops, bytes } = sampler.cost();
     let [h, w, c] = model.image;
     let entry = Entry::new(name, "sampling", format!("[{IMAGES}x{h}x{w}x{c}]"), &times, Cost { flops, bytes }, limits);
-    // The memory of a card is not that of the process.
+    // Memory of a graphics card does not count as memory of the process.
     let on_host = peak.bytes().filter(|_| device.describe().kind == "cpu");
     let peak_bytes = on_host.unwrap_or(device.memory_bytes() as u64);
     Ok(Entry { peak_bytes, ..entry.images(IMAGES) })

@@ -1,4 +1,8 @@
-//! Training steps of the reference workloads: forward, backward and optimiser on one batch.
+//! Benchmarks of training steps of the reference workloads: forward pass, backward pass and optimiser on
+//! one batch.
+//!
+//! A `Workload` has the plans of a step and random inputs, a `Running` one is compiled on a device.
+//! `time` measures whole steps, [`profile`] each launch of a step.
 
 use super::Options;
 use super::layers::{self, LayerStep};
@@ -41,10 +45,10 @@ const LAYERS: [Layer; 3] = [
 ];
 const WGAN_GP: &str = "wgan-gp-critic";
 
-/// Replays of a step that is profiled.
+/// Number of replays when a step is profiled.
 const PROFILED: usize = 20;
 
-/// How many batches take turns, so that no run finds its images in a cache.
+/// Number of batches that are used in turn, so that no run finds its images in a cache.
 const BATCHES: usize = 4;
 
 /// The workloads of this version, in the order in which they are timed.
@@ -53,19 +57,19 @@ pub fn names() -> Vec<String> {
     FROM_PRESETS.iter().chain(layers).chain(&[WGAN_GP]).map(|name| name.to_string()).collect()
 }
 
-/// Plans that make up a step, and the parameters that they share.
+/// The plans of a step, and the parameters that they share.
 struct Workload {
     set: ParamSet,
     plans: Vec<Plan>,
     images: usize,
-    /// What its inputs are filled with.
+    /// The kind of values that its inputs are filled with.
     pixels: Pixels,
 }
 
-/// Pixels to fill inputs with.
+/// The kind of values that inputs are filled with.
 #[derive(Clone, Copy)]
 enum Pixels {
-    /// 1 in three of ten places, else 0.
+    /// 1 with probability 0.3, else 0.
     Binary,
     /// Uniform in [0, 1).
     Unit,
@@ -101,7 +105,7 @@ impl Workload {
         Ok(Workload { plans: model.training(), set: model.set, images: config.batch, pixels })
     }
 
-    /// The batches that take turns.
+    /// The batches that are used in turn.
     fn batches(&self) -> Vec<StepInputs> {
         let mut next = 0;
         let mut draw = |len: usize| {
@@ -118,7 +122,7 @@ impl Workload {
     }
 }
 
-/// A workload on a device, ready for its steps.
+/// A workload that is compiled on a device.
 struct Running {
     device: Box<dyn Backend>,
     workload: Workload,
@@ -135,7 +139,7 @@ impl Running {
         Ok(Running { batches: workload.batches(), device, workload, compiled })
     }
 
-    /// Lets `act` replay each plan of step number `step`.
+    /// Calls `act` for each plan of step number `step`.
     fn step(
         &mut self,
         step: usize,
@@ -179,29 +183,29 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     validate(name, &workload, &mut *device, loss)?;
     let cost: Cost = workload.plans.iter().map(total).sum();
     let shape = workload.plans[0].inputs.iter().map(|i| i.meta.shape.to_string()).collect::<Vec<_>>().join(" ");
-    // The memory of a card is not that of the process.
+    // Memory of a graphics card does not count as memory of the process.
     let on_host = peak.bytes().filter(|_| device.describe().kind == "cpu");
     let peak_bytes = on_host.unwrap_or(device.memory_bytes() as u64);
     Ok(Entry { peak_bytes, ..Entry::new(name, "step", shape, &times, cost, limits).images(workload.images) })
 }
 
-/// One launch of a step: its shortest time in several replays.
+/// One launch of a step, with its shortest time in several replays.
 #[derive(Clone, Debug, Serialize)]
 pub struct Launch {
-    /// Layer; `'` where it is part of a gradient.
+    /// The layer; `'` marks a part of a gradient.
     pub scope: String,
-    /// Op with attributes and epilogue.
+    /// The op with its attributes and epilogue.
     pub label: String,
     /// Milliseconds.
     pub ms: f64,
-    /// The machine's floor for it in milliseconds.
+    /// The lower bound of the machine in milliseconds.
     pub floor_ms: f64,
 }
 
-/// Where the time of one step goes, in the order in which it runs.
+/// Measures each launch of one step, in the order in which they run.
 ///
 /// # Errors
-/// [`Error::Usage`] for an unknown workload; whatever the device reports.
+/// [`Error::Usage`] for an unknown workload, and whatever the device reports.
 pub fn profile(name: &str, options: &Options) -> Result<Vec<Launch>> {
     super::select(&names(), &[name.to_string()])?;
     let mut running = Running::new(name, options)?;
@@ -225,7 +229,8 @@ pub fn profile(name: &str, options: &Options) -> Result<Vec<Launch>> {
     Ok(launches.into_iter().flatten().collect())
 }
 
-/// The launches as a table, those last that take no time worth a line.
+/// Formats the launches as a table. Launches that take less than 0.2 % of the time are summed in one
+/// line.
 pub fn profile_table(launches: &[Launch]) -> String {
     let total: f64 = launches.iter().map(|l| l.ms).sum();
     let row = |scope: &str, label: &str, ms: f64, floor: f64| {
@@ -235,16 +240,16 @@ pub fn profile_table(launches: &[Launch]) -> String {
     let (large, small): (Vec<&Launch>, Vec<&Launch>) = launches.iter().partition(|l| l.ms >= total / 500.0);
     let mut rows: Vec<Vec<String>> = large.iter().map(|l| row(&l.scope, &l.label, l.ms, l.floor_ms)).collect();
     let sum = |all: &[&Launch]| all.iter().fold((0.0, 0.0), |(ms, floor), l| (ms + l.ms, floor + l.floor_ms));
-    for (what, all) in [("small ones", &small), ("all", &launches.iter().collect())] {
+    for (what, all) in [("short launches", &small), ("all", &launches.iter().collect())] {
         let (ms, floor) = sum(all);
         rows.push(row(what, &format!("{} launches", all.len()), ms, floor));
     }
     text_table(&["layer", "launch", "ms", "%", "floor ms"], &rows)
 }
 
-/// Proves that what was timed has trained: the loss is finite, every parameter that the step writes too, and every weight
-/// matrix or kernel has moved. A bias may stand still: WGAN's loss is a difference of two means of the critic, in which its
-/// last bias cancels.
+/// Checks that the timed steps have trained: the loss and all written parameters are finite, and every
+/// weight matrix and kernel has changed. A bias may stay the same: the loss of WGAN is a difference of
+/// two means of the critic, in which its last bias cancels.
 fn validate(name: &str, workload: &Workload, device: &mut dyn Backend, loss: f32) -> Result<()> {
     let fail =
         |what: String| Err(Error::Failed(format!("{name}: {what} after the timed steps; its times mean nothing")));
@@ -274,8 +279,9 @@ mod tests {
 
     #[test]
     fn every_workload_records_a_step_of_the_size_that_was_agreed() {
-        // Useful GFLOP a step of the reference page; ours differ by elementwise work and by skipped padding. For the
-        // diagonal layer the page has 2.82, with the empty places of a skewed copy, of which there is none here.
+        // GFLOP per step on the reference page. Ours differ by elementwise operations and by skipped
+        // padding. For the diagonal layer the page has 2.82, which includes the empty positions of a
+        // skewed copy; this crate needs no such copy.
         let agreed = [
             ("pixelcnn-mnist", 20.9),
             ("pixelcnn-cifar", 84.3),

@@ -1,67 +1,69 @@
-//! How a time is taken: a warm-up, many runs, median, extremes; and the most memory that a process held meanwhile.
+//! How a time is taken: warm-up runs, then many timed runs, of which median and extremes are reported.
+//! Also measures the peak memory of the process.
 
 use crate::error::Result;
 use std::time::Instant;
 
-/// How long something is timed.
+/// How long a workload is timed.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Runs before the first one that counts, at least.
+    /// The least number of warm-up runs.
     pub warm_runs: usize,
-    /// Seconds before the first one that counts, at least.
+    /// The least duration of the warm-up in seconds.
     pub warm_seconds: f64,
-    /// Runs that count, at least.
+    /// The least number of runs that count.
     pub min_runs: usize,
-    /// Runs that count, at most.
+    /// The largest number of runs that count.
     pub max_runs: usize,
-    /// Seconds of runs that count, at least (unless `max_runs` comes first).
+    /// The least total time of the runs that count, in seconds, unless `max_runs` is reached first.
     pub seconds: f64,
 }
 
 impl Effort {
-    /// A training step: what the PyTorch reference spends on one.
+    /// For a training step: the same as in the PyTorch reference.
     pub const STEP: Effort = Effort { warm_runs: 3, warm_seconds: 0.5, min_runs: 9, max_runs: 400, seconds: 2.0 };
-    /// A kernel.
+    /// For a kernel.
     pub const KERNEL: Effort = Effort { warm_runs: 3, warm_seconds: 0.1, min_runs: 9, max_runs: 2000, seconds: 0.5 };
-    /// A batch of images.
+    /// For a batch of images.
     pub const SAMPLING: Effort = Effort { warm_runs: 1, warm_seconds: 0.1, min_runs: 3, max_runs: 400, seconds: 1.0 };
 }
 
-/// The times of all runs that counted, in milliseconds, ascending.
+/// The times of all runs that count, in milliseconds, in ascending order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times(Vec<f64>);
 
 impl Times {
-    /// From times in any order; at least one.
+    /// Sorts times, of which there is at least one.
     pub fn new(mut ms: Vec<f64>) -> Times {
         assert!(!ms.is_empty(), "something must have been timed");
         ms.sort_by(f64::total_cmp);
         Times(ms)
     }
 
-    /// The middle one; the mean of the two middle ones of an even number.
+    /// The median. For an even number of times, the mean of the two in the middle.
     pub fn median(&self) -> f64 {
         let half = self.0.len() / 2;
         if self.0.len() % 2 == 1 { self.0[half] } else { (self.0[half - 1] + self.0[half]) / 2.0 }
     }
 
-    /// The shortest.
+    /// The shortest time.
     pub fn min(&self) -> f64 {
         self.0[0]
     }
 
-    /// The longest.
+    /// The longest time.
     pub fn max(&self) -> f64 {
         self.0[self.0.len() - 1]
     }
 
-    /// How many runs.
+    /// Number of runs.
     pub fn runs(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Calls `run` with 0, 1, 2 .. as often as `effort` asks; it returns the milliseconds that count.
+/// Calls `run` with 0, 1, 2, ... as often as `effort` requires. `run` returns the milliseconds that
+/// count.
 pub fn measure(effort: Effort, mut run: impl FnMut(usize) -> Result<f64>) -> Result<Times> {
     let mut index = 0;
     let start = Instant::now();
@@ -79,27 +81,27 @@ pub fn measure(effort: Effort, mut run: impl FnMut(usize) -> Result<f64>) -> Res
     Ok(Times::new(times))
 }
 
-/// Milliseconds that `body` takes.
+/// Measures how many milliseconds `body` takes.
 pub fn stopwatch(body: impl FnOnce() -> Result<()>) -> Result<f64> {
     let start = Instant::now();
     body()?;
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
-/// The most resident memory that this process has held since [`PeakMemory::watch`].
+/// The peak resident memory of this process since [`PeakMemory::watch`].
 #[derive(Clone, Copy, Debug)]
 pub struct PeakMemory;
 
 impl PeakMemory {
-    /// Forgets earlier peaks where the kernel lets us (Linux: 5 to `clear_refs` resets `VmHWM`). Where it does not, the
-    /// peak is that of the whole process, as it is for a process that times one thing only.
+    /// Resets the peak if the system allows it (on Linux, writing 5 to `clear_refs` resets `VmHWM`).
+    /// Otherwise the peak is that of the whole life of the process.
     pub fn watch() -> PeakMemory {
-        // A refusal leaves the peak of the whole process, which is what is then reported.
+        // If this fails, the peak of the whole process is reported.
         drop(std::fs::write("/proc/self/clear_refs", "5"));
         PeakMemory
     }
 
-    /// Bytes; `None` where the system does not say.
+    /// The peak in bytes; `None` if the system does not report it.
     pub fn bytes(self) -> Option<u64> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
