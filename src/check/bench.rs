@@ -1,4 +1,5 @@
-//! The hot sizes of the reference workloads, in the form of the case table: what `pixtape bench kernels` times.
+//! The hot sizes of the reference workloads as cases, in the form of the case table. `pixtape bench
+//! kernels` times them.
 
 use super::case::{Case, Order, drawn, normal};
 use super::draw::Draw;
@@ -11,15 +12,15 @@ use crate::tape::op::{Op, Scalar, Unary};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
 
-/// A bench case on a device, ready to be replayed.
+/// A case that is compiled on a device.
 pub struct Prepared {
-    /// What to feed and what to read.
+    /// Its inputs and outputs.
     pub problem: Problem,
     /// The lowered plan.
     pub plan: Plan,
     /// The plan on the device.
     pub compiled: Compiled,
-    /// Floor of all steps of the plan.
+    /// The minimal cost of all steps of the plan.
     pub cost: Cost,
 }
 
@@ -39,7 +40,7 @@ pub fn prepare(case: &Case, first_param: u32, backend: &mut dyn Backend) -> Resu
     Ok(Prepared { problem, plan, compiled, cost: total })
 }
 
-/// All bench cases.
+/// All cases.
 pub fn cases() -> Vec<Case> {
     let mut all = vec![];
     all.extend(pixelcnn());
@@ -56,7 +57,8 @@ fn geometry(x: [usize; 4], kernel: usize, cout: usize, attrs: ConvAttrs) -> Conv
     attrs.geometry(x.into(), weight.into()).unwrap_or_else(|why| panic!("a case of the table: {why}"))
 }
 
-/// The three directions of a convolution; the first layer of a network has no use for the gradient of its input.
+/// The three directions of a convolution. The first layer of a network does not need the gradient of its
+/// input.
 fn triple(workload: &str, g: ConvGeom, first_layer: bool) -> Vec<Case> {
     let of = |op: &'static str, make: fn(ConvGeom) -> Op, a, b| {
         let record = move |t: &crate::tape::Tape, v: &[crate::tape::Var]| vec![t.record(make(g), &[v[0], v[1]])];
@@ -93,7 +95,7 @@ fn pixelcnn() -> Vec<Case> {
     all
 }
 
-/// The critic's convolutions; the generator's transposed ones are their `conv_dx`.
+/// The convolutions of the critic. The transposed convolutions of the generator are their `conv_dx`.
 fn dcgan() -> Vec<Case> {
     let name = "dcgan-cifar";
     let mut all = triple(name, geometry([64, 32, 32, 3], 4, 64, ConvAttrs::new(2, 1)), false);

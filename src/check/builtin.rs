@@ -1,4 +1,5 @@
-//! `pixtape check` without a file: the cases built into the binary, and the case table against the CPU.
+//! `pixtape check` without a file: runs the cases that are built into the binary, and compares other
+//! devices with the CPU on the case table.
 
 use super::case::{Case, Order};
 use super::compare::{Element, error_of, within, worst_element};
@@ -8,10 +9,10 @@ use crate::backend::cpu::{Cpu, Options};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// Reference cases of every op, by `tests/reference/make_cases.py`.
+/// Reference cases of every op, written by `tests/reference/make_cases.py`.
 const BYTES: &[u8] = include_bytes!("builtin.safetensors");
 
-/// The cases built into the binary.
+/// The cases that are built into the binary.
 ///
 /// # Errors
 /// None, unless the binary is damaged.
@@ -19,11 +20,12 @@ pub fn builtin_cases() -> Result<CaseFile> {
     CaseFile::parse(Path::new("the built-in cases"), BYTES)
 }
 
-/// Runs the built-in cases, whose expected values are those of PyTorch in f64; on any other device than the CPU also every
-/// case of the table, values and gradients, against the CPU. `only` chooses among the ops of both (all if it is empty).
+/// Runs the built-in cases, whose expected values were computed by PyTorch in f64. On any device other
+/// than the CPU it also runs every case of the table, with values and gradients, and compares with the
+/// CPU. `only` selects ops; if it is empty, all are run.
 ///
 /// # Errors
-/// [`Error::Usage`] where no case has such an op; whatever opening the CPU reports.
+/// [`Error::Usage`] if no case has such an op, and errors of opening the CPU.
 pub fn run_builtin(only: &[String], backend: &mut dyn Backend) -> Result<Report> {
     let mut report = Report::new(backend);
     let chosen = |op: &str| only.is_empty() || only.iter().any(|o| o == op);
@@ -42,10 +44,11 @@ pub fn run_builtin(only: &[String], backend: &mut dyn Backend) -> Result<Report>
     Ok(report)
 }
 
-/// Runs cases of the table on a device and on the CPU, and compares values, gradients and second gradients.
+/// Runs cases of the table on a device and on the CPU, and compares values, gradients and second
+/// gradients.
 ///
 /// # Errors
-/// Whatever opening the CPU reports; what the devices report of a case is its row.
+/// Errors of opening the CPU. Errors of a single case become its row.
 pub fn against_cpu(cases: &[&Case], backend: &mut dyn Backend) -> Result<Vec<Row>> {
     let mut cpu = Cpu::new(Options::default())?;
     let mut params = 0;

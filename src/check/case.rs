@@ -1,4 +1,5 @@
-//! A case: an op recorded from drawn inputs, how often it can be differentiated, and how exact it must be.
+//! A case of the table: an op recorded from random inputs, how often it can be differentiated, and its
+//! tolerances.
 
 use super::draw::Draw;
 use crate::backend::Scalars;
@@ -6,10 +7,10 @@ use crate::shape::Shape;
 use crate::tape::{Tape, Var};
 use std::fmt;
 
-/// Largest relative error (Euclidean norm) of a value in f32.
+/// The largest relative error of a value in f32, in the Euclidean norm.
 pub const VALUE_TOLERANCE: f64 = 1e-5;
 
-/// The same for a gradient.
+/// The largest relative error of a gradient in f32, in the Euclidean norm.
 pub const GRADIENT_TOLERANCE: f64 = 1e-4;
 
 /// An input of a case.
@@ -21,24 +22,25 @@ pub struct CaseInput {
     pub shape: Shape,
     /// How it is drawn.
     pub draw: Draw,
-    /// Whether gradients with respect to it are taken, where the op has any.
+    /// Whether gradients with respect to it are checked, if the op has gradients.
     pub graded: bool,
-    /// Whether it is a parameter of the plan rather than fed, so that it can be stored.
+    /// Whether it is a parameter of the plan instead of an input that is fed. Only parameters can be
+    /// stored to.
     pub param: bool,
 }
 
 impl CaseInput {
-    /// An input that is drawn like this.
+    /// An input that is drawn as `draw` says.
     pub fn new(name: &'static str, shape: impl Into<Shape>, draw: Draw) -> Self {
         CaseInput { name, shape: shape.into(), draw, graded: !matches!(draw, Draw::Index(_)), param: false }
     }
 
-    /// No gradient with respect to it.
+    /// The same input without a gradient.
     pub fn constant(self) -> Self {
         CaseInput { graded: false, ..self }
     }
 
-    /// A parameter of the plan.
+    /// The same input as a parameter of the plan.
     pub fn param(self) -> Self {
         CaseInput { graded: false, param: true, ..self }
     }
@@ -49,7 +51,7 @@ pub fn normal(name: &'static str, shape: impl Into<Shape>) -> CaseInput {
     CaseInput::new(name, shape, Draw::Normal)
 }
 
-/// An input that is drawn otherwise.
+/// An input with another distribution.
 pub fn drawn(name: &'static str, shape: impl Into<Shape>, draw: Draw) -> CaseInput {
     CaseInput::new(name, shape, draw)
 }
@@ -59,41 +61,42 @@ pub fn drawn(name: &'static str, shape: impl Into<Shape>, draw: Draw) -> CaseInp
 pub enum Order {
     /// Not at all.
     Zero,
-    /// Once: its gradient has no gradient.
+    /// Once: its gradient cannot be differentiated.
     Once,
     /// Twice.
     Twice,
 }
 
-/// An output that replaces the value of a parameter.
+/// An output that is stored to a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaseStore {
-    /// Which output.
+    /// Index of the output.
     pub output: usize,
-    /// Which input; it is a parameter.
+    /// Index of the input, which is a parameter.
     pub input: usize,
 }
 
-/// Records the case on a tape, from its inputs to its outputs.
+/// Records a case on a tape, from its inputs to its outputs.
 pub type Record = Box<dyn Fn(&Tape, &[Var]) -> Vec<Var> + Send + Sync>;
 
-/// One line of the table.
+/// One case of the table.
 pub struct Case {
-    /// Root word of the op.
+    /// The op, without attributes.
     pub op: &'static str,
-    /// `op/what is special`: unique, and what a filter is matched against.
+    /// A unique name `op/details`. Filters are compared with it.
     pub name: String,
     /// Inputs, in the order in which `record` takes them.
     pub inputs: Vec<CaseInput>,
-    /// What is computed.
+    /// Records the computation.
     pub record: Record,
     /// Device scalars.
     pub scalars: Scalars,
     /// How often it can be differentiated.
     pub order: Order,
-    /// How many of the leading outputs have a gradient; the others are by-products.
+    /// How many of the first outputs have a gradient. The others are by-products.
     pub graded_outputs: usize,
-    /// Whether a function with a kink is applied to what the inputs do not show, so that finite differences lie.
+    /// Whether finite differences can be wrong, because a function with a kink is applied to an
+    /// intermediate value.
     pub kinked: bool,
     /// Outputs that are stored to parameters when the plan ends.
     pub stores: Vec<CaseStore>,
@@ -110,7 +113,7 @@ impl fmt::Debug for Case {
 }
 
 impl Case {
-    /// A case that cannot be differentiated, in the tolerances of f32.
+    /// A case that cannot be differentiated, with the tolerances of f32.
     pub fn new(
         op: &'static str,
         detail: impl fmt::Display,
@@ -132,12 +135,12 @@ impl Case {
         }
     }
 
-    /// Can be differentiated once.
+    /// Marks the case as differentiable once.
     pub fn once(self) -> Self {
         Case { order: Order::Once, ..self }
     }
 
-    /// Can be differentiated twice.
+    /// Marks the case as differentiable twice.
     pub fn twice(self) -> Self {
         Case { order: Order::Twice, ..self }
     }
@@ -147,17 +150,17 @@ impl Case {
         Case { graded_outputs: count, ..self }
     }
 
-    /// Finite differences may cross a kink.
+    /// Marks a case for which finite differences may cross a kink.
     pub fn kinked(self) -> Self {
         Case { kinked: true, ..self }
     }
 
-    /// Other tolerances, for values and gradients.
+    /// Sets the tolerances of values and gradients.
     pub fn tolerances(self, tol: f64, grad_tol: f64) -> Self {
         Case { tol, grad_tol, ..self }
     }
 
-    /// Other device scalars.
+    /// Sets device scalars.
     pub fn scalars(mut self, set: impl Fn(&mut Scalars)) -> Self {
         set(&mut self.scalars);
         self
@@ -169,7 +172,7 @@ impl Case {
         self
     }
 
-    /// Whether any of the filters is part of the name; no filter lets everything pass.
+    /// Whether one of the filters is a part of the name. Without filters every case matches.
     pub fn matches(&self, filters: &[String]) -> bool {
         filters.is_empty() || filters.iter().any(|f| self.name.contains(f.as_str()))
     }

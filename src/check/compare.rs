@@ -1,9 +1,9 @@
-//! How far a value is from what it should be.
+//! The error of a value, compared with its expected value.
 
 use crate::shape::DType;
 
-/// `|got - want| / |want|` in the Euclidean norm; `|got - want|` where `want` is zero everywhere. Not a number where
-/// `got` has one or the lengths differ, so that it lies within no tolerance.
+/// `|got - want| / |want|` in the Euclidean norm, or `|got - want|` if all of `want` is zero. The result
+/// is NaN if `got` contains a NaN or if the lengths differ, so that it is within no tolerance.
 pub fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     if got.len() != want.len() {
         return f64::NAN;
@@ -13,7 +13,7 @@ pub fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     if size == 0.0 { error } else { error / size }
 }
 
-/// The error of a value of this type. Indices are right or wrong: theirs is the part that is wrong.
+/// The error of a value of this type. For indices it is the fraction that is wrong.
 pub fn error_of(dtype: DType, got: &[f64], want: &[f64]) -> f64 {
     if dtype == DType::F32 || got.len() != want.len() {
         return relative_error(got, want);
@@ -22,31 +22,31 @@ pub fn error_of(dtype: DType, got: &[f64], want: &[f64]) -> f64 {
     wrong as f64 / want.len().max(1) as f64
 }
 
-/// Whether an error lies within a tolerance; one that is not a number never does.
+/// Whether an error is within a tolerance. A NaN never is.
 pub fn within(error: f64, tolerance: f64) -> bool {
     error <= tolerance
 }
 
-/// One element of a value and what it should be.
+/// One element of a value, with its expected value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Element {
     /// Its index.
     pub index: usize,
-    /// What was computed.
+    /// The computed value.
     pub got: f64,
-    /// What it should be.
+    /// The expected value.
     pub want: f64,
 }
 
 impl Element {
-    /// How far it is off; infinitely far where either number is none.
+    /// The distance of both values; infinite if it is not a number.
     fn distance(&self) -> f64 {
         let distance = (self.got - self.want).abs();
         if distance.is_nan() { f64::INFINITY } else { distance }
     }
 }
 
-/// The element that is furthest off, for a message; `None` where there is no element.
+/// The element with the largest distance, for a message. `None` if there is no element.
 pub fn worst_element(got: &[f64], want: &[f64]) -> Option<Element> {
     let all = got.iter().zip(want).enumerate().map(|(index, (got, want))| Element { index, got: *got, want: *want });
     all.max_by(|a, b| a.distance().total_cmp(&b.distance()))

@@ -1,29 +1,30 @@
-//! Random test inputs: the same on every machine, drawn by (seed, input, element).
+//! Random test inputs, which depend only on the seed, the input and the element, and are the same on
+//! every machine.
 
 use crate::backend::Feed;
 use crate::rng::{self, Stream};
 
-/// How the elements of an input are drawn.
+/// The distribution of the elements of an input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Draw {
     /// N(0, 1).
     Normal,
-    /// N(mean, 1): statistics must not cancel.
+    /// N(mean, 1), to test that statistics do not cancel.
     Offset(f32),
-    /// Normal, but at least a twentieth away from 0, where some functions have a kink.
+    /// Normal, but at least 0.05 away from 0, where some functions have a kink.
     Away,
     /// Uniform in [lo, hi).
     Uniform(f32, f32),
     /// 0 or 1.
     Bit,
-    /// A u32 index below this.
+    /// A u32 index below this number.
     Index(u32),
-    /// Normal numbers between logits of +-30 and +-10 000: what a confident network gives.
+    /// Normal numbers mixed with logits of +-30 and +-10 000, as a confident network has them.
     Saturated,
 }
 
 impl Draw {
-    /// Numbers that a logarithm, root or reciprocal likes.
+    /// Positive numbers, for logarithms, roots and reciprocals.
     pub const POSITIVE: Draw = Draw::Uniform(0.5, 2.0);
 
     /// `len` elements of input number `input`.
@@ -63,7 +64,7 @@ pub enum Values {
 }
 
 impl Values {
-    /// As a backend takes them.
+    /// The values as a backend takes them.
     pub fn feed(&self) -> Feed<'_> {
         match self {
             Values::F32(v) => Feed::F32(v),
@@ -71,7 +72,7 @@ impl Values {
         }
     }
 
-    /// As numbers, exactly.
+    /// The values as exact f64 numbers.
     pub fn to_f64(&self) -> Vec<f64> {
         match self {
             Values::F32(v) => v.iter().map(|x| f64::from(*x)).collect(),

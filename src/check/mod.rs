@@ -1,9 +1,11 @@
-//! Proof that the kernels of a device are right: one table of cases for correctness and timing, and files of reference
-//! cases that anybody can write.
+//! Tests of the kernels of a device: one table of cases for correctness and timing, and files of
+//! reference cases that anybody can write.
 //!
-//! - [`cases`]: what is recorded, for every op; [`mod@bench`]: the same for the hot sizes.
-//! - [`case`], [`draw`], [`problem`]: how a case becomes a plan with inputs, for its values and its derivatives.
-//! - [`mod@reference`]: `pixtape check FILE`; [`builtin`]: `pixtape check` without a file.
+//! - [`cases`] has the cases of every op, and [`mod@bench`] those of the hot sizes.
+//! - [`case`], [`draw`] and [`problem`] turn a case into a plan with inputs, for its values and its
+//!   derivatives.
+//! - [`compare`] defines the error of a result.
+//! - [`mod@reference`] is `pixtape check FILE`, and [`builtin`] is `pixtape check` without a file.
 
 pub mod bench;
 pub mod builtin;

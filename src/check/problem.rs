@@ -1,4 +1,5 @@
-//! A case made into a plan with inputs: for its values, its gradients, or the gradients of its gradients.
+//! Turns a case into a plan with inputs: for its values, for its gradients, or for the gradients of its
+//! gradients.
 
 use super::case::{Case, Order};
 use super::draw::{Draw, Values};
@@ -9,21 +10,21 @@ use crate::tape::op::{Param, ParamId};
 use crate::tape::plan::Plan;
 use crate::tape::{Tape, Var};
 
-/// A tape with outputs, and all that its plan is fed.
+/// A recorded case, and everything that its plan is fed.
 pub struct Problem {
-    /// What is computed; its outputs are those of `results`, in order.
+    /// The tape. Its outputs are `results`, in order.
     pub tape: Tape,
-    /// Name and value of each result.
+    /// The name and the value of each result.
     pub results: Vec<(String, Var)>,
-    /// What the inputs are fed, in the order of declaration.
+    /// The values of the inputs, in the order of declaration.
     pub feeds: Vec<Values>,
     /// Inputs with respect to which the next derivative is taken.
     pub variables: Vec<Variable>,
-    /// Parameters and their values before the plan runs.
+    /// The parameters, and their values before the plan runs.
     pub params: Vec<(ParamId, Vec<f32>)>,
     /// Device scalars.
     pub scalars: Scalars,
-    /// How many of the leading results can be differentiated.
+    /// How many of the first results can be differentiated.
     graded_results: usize,
     seed: u32,
 }
@@ -33,16 +34,18 @@ pub struct Problem {
 pub struct Variable {
     /// The input on the tape.
     pub v: Var,
-    /// Index of its values among the feeds.
+    /// The index of its values among the feeds.
     pub feed: usize,
 }
 
 impl Case {
-    /// The case's values (`Order::Zero`), the gradients of a random projection of them (`Once`), or those of a random
-    /// projection of its gradients (`Twice`). Each derivative adds its projection to the inputs of the one before.
-    /// Parameters are numbered from `first_param`, so that many cases can share a backend.
+    /// Records the values of the case (`Order::Zero`), the gradients of a random projection of them
+    /// (`Once`), or the gradients of a random projection of those gradients (`Twice`). Each derivative
+    /// adds its projection to the inputs of the one before. Parameters are numbered from `first_param`,
+    /// so that several cases can share a backend.
     ///
-    /// Panics where the case cannot be differentiated so often: a bug in a program.
+    /// # Panics
+    /// If the case cannot be differentiated this often, which is a bug in the calling program.
     pub fn problem(&self, order: Order, seed: u32, first_param: u32) -> Problem {
         assert!(order <= self.order, "{} can be differentiated {:?}, not {order:?}", self.name, self.order);
         let mut problem = self.values(seed, first_param);
@@ -93,8 +96,8 @@ impl Case {
 }
 
 impl Problem {
-    /// Replaces the results by the gradients of their random projection with respect to every variable, among which the
-    /// projections of earlier derivatives are.
+    /// Replaces the results by the gradients of a random projection of them, with respect to every
+    /// variable. The projections of earlier derivatives are variables, too.
     fn differentiate(&mut self) {
         let mut ys = vec![];
         let mut projections = vec![];
@@ -119,7 +122,7 @@ impl Problem {
         self.feeds.iter().map(Values::feed).collect()
     }
 
-    /// The plan, which computes all results.
+    /// The plan that computes all results.
     pub fn plan(&self, name: &str) -> Plan {
         Plan::new(name, &self.tape)
     }

@@ -1,4 +1,5 @@
-//! The three convolutions over one list of geometries, with all that can be folded into them.
+//! Cases of the three convolutions (forward, gradient of the input, gradient of the weight) over one list
+//! of geometries, and of everything that can be fused into them.
 
 use crate::check::case::{Case, CaseInput, drawn, normal};
 use crate::check::draw::Draw;
@@ -7,13 +8,13 @@ use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::op::{Op, Unary};
 use crate::tape::record::ConvAttrs;
 
-/// The activations that can be folded into a step.
+/// The activations that can be fused into a step.
 pub fn activations() -> impl Iterator<Item = Unary> {
     let is_activation = |f: &Unary| f.saves_output() && !matches!(f, Unary::Exp | Unary::Sqrt | Unary::Recip);
     Unary::EACH.into_iter().filter(is_activation)
 }
 
-/// Marks a case whose activation has a kink or, for its second derivative, a jump.
+/// Marks a case if its activation has a kink, or a second derivative with a jump.
 pub fn is_kinked(f: Unary, case: Case) -> Case {
     if matches!(f, Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu) { case.kinked() } else { case }
 }
@@ -22,7 +23,7 @@ fn geometry(x: [usize; 4], w: [usize; 4], attrs: ConvAttrs) -> ConvGeom {
     attrs.geometry(Shape::from(x), Shape::from(w)).unwrap_or_else(|why| panic!("a case of the table: {why}"))
 }
 
-/// Strides, paddings, sizes.
+/// Various strides, paddings and sizes.
 fn plain() -> Vec<ConvGeom> {
     let attrs = ConvAttrs::new;
     let rectangular = |stride: [usize; 2], pad: [usize; 2], pad_end: [isize; 2]| ConvAttrs {
@@ -41,30 +42,30 @@ fn plain() -> Vec<ConvGeom> {
         geometry([2, 12, 12, 3], [4, 4, 3, 8], attrs(2, 1)),
         geometry([1, 13, 11, 3], [4, 4, 3, 5], attrs(2, 1)),
         geometry([1, 13, 10, 2], [5, 5, 2, 3], attrs(3, 2)),
-        // Rows and columns of x that no output sees.
+        // Here some rows and columns of x do not contribute to any output.
         geometry([2, 7, 7, 3], [1, 1, 3, 4], attrs(2, 0)),
         geometry([1, 11, 9, 2], [2, 2, 2, 3], attrs(3, 0)),
-        // One-pixel images, and a window that is all of x: the ends of a DCGAN.
+        // Images of one pixel, and a kernel as large as x: both ends of a DCGAN.
         geometry([17, 1, 1, 3], [3, 3, 3, 5], attrs(1, 1)),
         geometry([3, 4, 4, 7], [4, 4, 7, 10], attrs(1, 0)),
-        // Padding with which the transposed convolution has an `output_padding`.
+        // With this padding the transposed convolution needs an `output_padding`.
         geometry([1, 10, 12, 3], [3, 3, 3, 4], rectangular([2, 2], [1, 1], [0, 0])),
         geometry([2, 8, 11, 4], [1, 3, 4, 6], rectangular([1, 1], [0, 1], [0, 1])),
         geometry([2, 9, 8, 3], [3, 2, 3, 4], rectangular([2, 1], [1, 0], [0, 2])),
-        // A vertical stack: rows above only.
+        // A vertical stack, which reads only rows above.
         geometry([2, 6, 7, 3], [2, 3, 3, 6], rectangular([1, 1], [2, 1], [0, 1])),
         geometry([2, 1, 40, 3], [1, 5, 3, 3], rectangular([1, 1], [0, 2], [0, 2])),
-        // A shift by a row, and by two columns: the last ones of x are seen by no output.
+        // A shift by one row and one by two columns: the last ones of x do not contribute to any output.
         geometry([2, 5, 6, 8], [1, 1, 8, 7], rectangular([1, 1], [1, 0], [-1, 0])),
         geometry([2, 1, 3, 4], [1, 1, 4, 4], rectangular([1, 1], [1, 0], [-1, 0])),
         geometry([2, 4, 7, 3], [2, 2, 3, 5], rectangular([1, 1], [0, 3], [1, -2])),
         geometry([0, 5, 5, 3], [3, 3, 3, 4], attrs(1, 1)),
-        // Padding wider than the kernel: outputs that see nothing.
+        // The padding is wider than the kernel, so some outputs read only zeros.
         geometry([1, 3, 3, 2], [2, 2, 2, 3], attrs(1, 3)),
     ]
 }
 
-/// Masks, colour groups, blocks.
+/// Various masks, colour groups and blocks.
 pub fn masked() -> Vec<ConvGeom> {
     let of = |x: [usize; 4], kernel: usize, cout: usize, mask: Mask, groups: usize, blocks: usize| {
         let attrs = ConvAttrs { blocks, ..ConvAttrs::masked(mask, kernel, groups) };
@@ -79,18 +80,18 @@ pub fn masked() -> Vec<ConvGeom> {
         of([2, 10, 9, 1], 7, 16, Mask::A, 1, 1),
         of([2, 10, 9, 16], 3, 16, Mask::B, 1, 1),
         of([2, 6, 6, 16], 1, 8, Mask::B, 1, 1),
-        // Nothing at all is open.
+        // No tap is open.
         of([2, 3, 3, 4], 1, 5, Mask::A, 1, 1),
         of([1, 1, 1, 3], 3, 5, Mask::A, 1, 1),
         of([2, 9, 9, 3], 7, 12, Mask::A, 3, 1),
         of([2, 8, 8, 12], 3, 24, Mask::B, 3, 1),
         of([2, 5, 5, 24], 1, 9, Mask::B, 3, 1),
         of([2, 5, 5, 9], 5, 6, Mask::A, 3, 1),
-        // Channels that three colours do not divide evenly.
+        // Numbers of channels that are not divisible by three colours.
         of([2, 6, 5, 16], 3, 32, Mask::B, 3, 1),
         of([2, 6, 5, 7], 3, 10, Mask::A, 3, 1),
         of([1, 6, 6, 1], 3, 7, Mask::A, 3, 1),
-        // Gated units and LSTM gates.
+        // Blocks, as in gated units and LSTM gates.
         of([2, 6, 6, 6], 3, 12, Mask::B, 3, 2),
         of([2, 6, 6, 6], 3, 12, Mask::A, 3, 2),
         of([2, 5, 5, 16], 1, 36, Mask::B, 3, 4),
@@ -137,8 +138,8 @@ pub fn conv_dw() -> Vec<Case> {
     triple("conv_dw", Op::ConvDw, |g| normal("x", g.x_shape()), |g| normal("dy", g.y_shape()))
 }
 
-/// Bias, residual and activation behind a convolution or a transposed one, and two layers whose gradients have an
-/// activation gradient folded in.
+/// Bias, residual and activation after a convolution or a transposed convolution, and two layers whose
+/// gradients have an activation gradient fused in.
 fn epilogues(op: &'static str) -> Vec<Case> {
     let transposed = op == "conv_dx";
     let mut all = vec![];
@@ -157,7 +158,7 @@ fn epilogues(op: &'static str) -> Vec<Case> {
             vec![t.add_bias(t.record(make(g), &[v[0], v[1]]), v[2])]
         });
         all.push(case.twice());
-        // Every activation on the first geometry, one each on the others.
+        // The first geometry has every activation, the others have one each.
         for f in activations().enumerate().filter(|(k, _)| i == 0 || *k == i).map(|(_, f)| f) {
             let case = Case::new(op, format!("{g} +bias {f}"), inputs(), move |t, v| {
                 vec![t.unary(f, t.add_bias(t.record(make(g), &[v[0], v[1]]), v[2]))]
@@ -170,7 +171,8 @@ fn epilogues(op: &'static str) -> Vec<Case> {
                 vec![t.unary(f, t.add(y, v[3]))]
             });
             all.push(is_kinked(f, case.twice()));
-            // 1x1 in front, so that the gradient of this convolution meets the gradient of the activation.
+            // The first layer is 1x1, so that the gradient of this convolution meets the gradient of the
+            // activation.
             let two = vec![
                 normal("x", from),
                 drawn("w1", [1, 1, from.last(), from.last()], scale),

@@ -1,4 +1,4 @@
-//! Elementwise ops.
+//! Cases of elementwise ops.
 
 use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
@@ -6,7 +6,7 @@ use crate::shape::Shape;
 use crate::tape::op::{Binary, Op, Unary};
 use crate::tape::{Tape, Var};
 
-/// One element, none, less than a vector register, odd, many rows.
+/// One element, no element, fewer than a vector register holds, odd sizes, many rows.
 fn sizes() -> [Shape; 6] {
     [[].into(), [0].into(), [3].into(), [17, 33].into(), [130, 33].into(), [2, 3, 5, 7].into()]
 }
@@ -118,7 +118,7 @@ pub fn gated_bwd() -> Vec<Case> {
     gated_sizes().map(case).into()
 }
 
-/// Rows and channels after gating.
+/// Rows, and channels after gating.
 fn gated_sizes() -> [[usize; 2]; 6] {
     [[1, 1], [0, 4], [3, 17], [33, 3], [130, 16], [5, 65]]
 }
@@ -131,7 +131,8 @@ pub fn reparameterize() -> Vec<Case> {
     sizes().map(case).into()
 }
 
-/// Binary, odd, and the levels of a byte; pixels between the levels and beyond both ends.
+/// Two levels, an odd number, and the levels of a byte, for pixels between the levels and beyond both
+/// ends.
 pub fn quantize() -> Vec<Case> {
     let mut all = vec![];
     for levels in [2, 3, 256] {

@@ -1,4 +1,4 @@
-//! Losses.
+//! Cases of losses.
 
 use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
@@ -31,7 +31,7 @@ pub fn mse() -> Vec<Case> {
     sizes().map(one).into()
 }
 
-/// Rows, classes, how the logits are drawn.
+/// Rows, classes, and the distribution of the logits.
 fn classes() -> [(usize, usize, Draw); 9] {
     [
         (9, 17, Draw::Normal),

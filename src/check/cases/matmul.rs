@@ -1,4 +1,4 @@
-//! Matrix products with all that can be folded into them.
+//! Cases of matrix products, and of everything that can be fused into them.
 
 use super::conv::{activations, is_kinked};
 use crate::check::case::{Case, drawn, normal};
@@ -32,7 +32,7 @@ pub fn matmul() -> Vec<Case> {
             })
         };
         all.extend(SIZES.map(|size| one(size).twice()));
-        // Larger than the blocks of any kernel: along each axis a remainder.
+        // Larger than the tiles of every kernel, with a remainder along each axis.
         all.push(one([190, 517, 131]).once());
     }
     all.extend(epilogues());
@@ -60,7 +60,7 @@ fn epilogues() -> Vec<Case> {
             vec![t.unary(f, t.add(v[3], y))]
         });
         all.push(is_kinked(f, case.twice()));
-        // The gradient of the first product is folded into the gradient of the second one.
+        // The gradient of the first activation is fused into the gradient of the second product.
         let mut two = inputs(17);
         two.push(drawn("c", [33, 3], scale));
         let case = Case::new("matmul", format!("two layers with {f} 17x17x33x3"), two, move |t, v| {

@@ -1,4 +1,4 @@
-//! The case table: every op has a line, or the crate does not compile.
+//! The case table. Every op must have a line, or the crate does not compile.
 
 mod conv;
 mod elementwise;
@@ -15,7 +15,7 @@ pub use conv::masked as masked_geometries;
 use super::case::Case;
 use crate::tape::op::Op;
 
-/// Makes one exhaustive match and one list out of the lines, so that neither can be without the other.
+/// Expands the lines to an exhaustive match and to a list, so that the two always agree.
 macro_rules! table {
     ($($op:pat => $cases:expr,)*) => {
         /// The cases of an op.

@@ -1,4 +1,4 @@
-//! Normalisations.
+//! Cases of normalisations.
 
 use super::conv::{activations, is_kinked};
 use crate::check::case::{Case, CaseInput, drawn, normal};
@@ -7,7 +7,8 @@ use crate::shape::Shape;
 use crate::tape::op::Op;
 use crate::tape::{Tape, Var};
 
-/// Looser than other ops: a mean is subtracted from what it is the mean of.
+/// The tolerance is larger than that of other ops, because a mean is subtracted from values of similar
+/// size.
 const VALUE: f64 = 2e-5;
 const GRADIENT: f64 = 2e-4;
 const EPS: f64 = 1e-5;
@@ -16,7 +17,7 @@ fn sizes() -> [Shape; 6] {
     [[6, 4, 3, 5].into(), [33, 17].into(), [130, 3].into(), [7, 1].into(), [3, 33].into(), [5, 130].into()]
 }
 
-/// x, scale and shift of its last axis.
+/// x, and the scale and shift of its last axis.
 fn inputs(x: Shape, draw: Draw) -> Vec<CaseInput> {
     let c = [x.last()];
     vec![drawn("x", x, draw), normal("gamma", c), normal("beta", c)]
@@ -30,7 +31,7 @@ pub fn batch_norm() -> Vec<Case> {
         case.once().graded_outputs(1).tolerances(VALUE, GRADIENT)
     };
     let mut all: Vec<Case> = sizes().map(|s| one(s, Draw::Normal, "")).into();
-    // A mean of the size of many deviations: E[x^2] - E[x]^2 would lose everything.
+    // The mean is many times the standard deviation, so E[x^2] - E[x]^2 would lose all digits.
     all.push(one([33, 4, 4, 3].into(), Draw::Offset(100.0), " far from 0"));
     for f in activations() {
         let case = Case::new(
@@ -44,14 +45,15 @@ pub fn batch_norm() -> Vec<Case> {
     all
 }
 
-/// dy, then what the forward op takes. The backward op is given the statistics that the forward one gives, no others.
+/// dy, followed by the inputs of the forward op. The backward op is only ever given the statistics of the
+/// forward op.
 fn backward(x: Shape) -> Vec<CaseInput> {
     let mut all = vec![normal("dy", x)];
     all.extend(inputs(x, Draw::Normal));
     all
 }
 
-/// The three gradients from dy, x, gamma and the by-products of the forward op.
+/// The three gradients, from dy, x, gamma and the by-products of the forward op.
 fn gradients(t: &Tape, op: Op, dy: Var, y: Var, x: Var, gamma: Var) -> Vec<Var> {
     let dx = t.record(op, &[dy, x, gamma, t.output_of(y, 1), t.output_of(y, 2)]);
     vec![dx, t.output_of(dx, 1), t.output_of(dx, 2)]

@@ -1,4 +1,4 @@
-//! LSTM cells and scans.
+//! Cases of LSTM cells and scans.
 
 use crate::check::case::{Case, CaseInput, drawn, normal};
 use crate::check::draw::Draw;
@@ -21,7 +21,7 @@ pub fn lstm_cell() -> Vec<Case> {
     all
 }
 
-/// Activated gates: near enough to what they can be.
+/// Values in the range of activated gates.
 fn gates(name: &'static str, shape: impl Into<crate::shape::Shape>) -> CaseInput {
     drawn(name, shape, Draw::Uniform(0.05, 0.95))
 }
@@ -41,7 +41,7 @@ pub fn lstm_cell_bwd() -> Vec<Case> {
 /// Steps, rows, units.
 const SCANS: [[usize; 3]; 7] = [[9, 3, 8], [1, 1, 1], [1, 3, 5], [17, 2, 33], [3, 0, 4], [2, 33, 3], [33, 1, 16]];
 
-/// Recurrent weights as small as a trained network has them, so that nothing explodes.
+/// Recurrent weights as small as those of a trained network, so that the state does not grow.
 fn w_hh(h: usize) -> CaseInput {
     let bound = 1.0 / (h as f32).sqrt();
     drawn("w_hh", [h, 4 * h], Draw::Uniform(-bound, bound))
@@ -76,7 +76,8 @@ pub fn lstm_bwd() -> Vec<Case> {
     SCANS.map(one).into()
 }
 
-/// Images `[n, h, w]`, units and taps of a Row LSTM: one row, one column, a window wider than the row.
+/// Images `[n, h, w]`, units and taps of a Row LSTM: one row, one column, and a window wider than the
+/// row.
 const ROWS: [([usize; 3], usize, usize); 8] = [
     ([2, 3, 17], 5, 3),
     ([1, 1, 1], 1, 1),
@@ -99,7 +100,7 @@ fn scan_inputs([n, h, w]: [usize; 3], d: usize, taps: [usize; 2]) -> Vec<CaseInp
     vec![normal("z", [n, h, w, 4 * d]), w_ss(taps, d)]
 }
 
-/// What the backward pass of a scan takes.
+/// The inputs of the backward pass of a scan.
 fn scan_bwd_inputs([n, h, w]: [usize; 3], d: usize, taps: [usize; 2]) -> Vec<CaseInput> {
     vec![normal("dy", [n, h, w, d]), w_ss(taps, d), gates("kept", [n, h, w, 5 * d])]
 }
@@ -125,7 +126,8 @@ pub fn row_lstm_bwd() -> Vec<Case> {
     ROWS.map(one).into()
 }
 
-/// Images `[n, h, w]` and units of a Diagonal LSTM: one row, one column, higher than wide and wider than high.
+/// Images `[n, h, w]` and units of a Diagonal LSTM: one row, one column, higher than wide, and wider than
+/// high.
 const DIAGONALS: [([usize; 3], usize); 8] = [
     ([2, 3, 17], 5),
     ([1, 1, 1], 1),

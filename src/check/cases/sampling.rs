@@ -1,4 +1,4 @@
-//! Random draws.
+//! Cases of random sampling.
 
 use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
@@ -31,8 +31,9 @@ pub fn random() -> Vec<Case> {
     all
 }
 
-/// Rows, dimensions, how the log variances are drawn: odd sizes, the shape that is timed, log variances so small that the sample is its
-/// mean, and so large that it is nothing else. Where it is its mean, z - mu is rounding: second gradients are left out.
+/// Rows, dimensions, and the distribution of the log variances: odd sizes, the size that is timed, log
+/// variances so small that the sample equals its mean, and so large that the mean does not matter. If the
+/// sample equals its mean, z - mu is a rounding error, so second gradients are left out.
 fn gaussians() -> [([usize; 2], Draw, &'static str); 9] {
     [
         ([5, 9], Draw::Normal, ""),

@@ -1,4 +1,4 @@
-//! Leaves, shapes and reductions.
+//! Cases of leaves, changes of shape, and reductions.
 
 use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
@@ -52,7 +52,7 @@ pub fn detach() -> Vec<Case> {
     vec![Case::new("detach", "[17x33]", vec![normal("x", [17, 33])], |t, v| vec![t.square(t.detach(v[0]))])]
 }
 
-/// Shape of the smaller side, before, after.
+/// The shape of the smaller side, and the padding before and after it.
 fn paddings() -> Vec<(Shape, [usize; 4], [usize; 4])> {
     vec![
         ([5].into(), [0, 0, 0, 2], [0, 0, 0, 1]),
@@ -91,7 +91,7 @@ pub fn slice() -> Vec<Case> {
     all
 }
 
-/// Rows of the table, its width, number of indices.
+/// Rows of the table, its width, and the number of indices.
 const TABLES: [(usize, usize, usize); 6] =
     [(1, 1, 1), (10, 17, 33), (3, 130, 17), (33, 5, 130), (7, 4, 0), (130, 1, 9)];
 
@@ -112,7 +112,7 @@ pub fn scatter() -> Vec<Case> {
     TABLES.map(case).into()
 }
 
-/// A shape with ones and the full one.
+/// A shape in which some extents are 1, and the full shape.
 fn reductions() -> Vec<(Shape, Shape)> {
     vec![
         ([1].into(), [1000].into()),
@@ -133,7 +133,8 @@ fn reductions() -> Vec<(Shape, Shape)> {
 }
 
 pub fn sum() -> Vec<Case> {
-    // Numbers of one sign: a sum that cancels says more of its inputs than of the kernel.
+    // Positive numbers: if a sum cancels, its relative error depends more on its inputs than on the
+    // kernel.
     let one = |ones: Shape, full: Shape| {
         let x = drawn("x", full, Draw::Uniform(0.0, 1.0));
         Case::new("sum", format!("{full} to {ones}"), vec![x], move |t, v| vec![t.sum_to(v[0], ones)]).twice()

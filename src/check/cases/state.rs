@@ -1,4 +1,4 @@
-//! Optimisers and stores: on inputs, and in place on parameters.
+//! Cases of optimisers and stores, both on inputs and in place on parameters.
 
 use crate::check::case::{Case, CaseInput, drawn, normal};
 use crate::check::draw::Draw;
@@ -6,7 +6,8 @@ use crate::tape::op::{Op, Scalar};
 
 const SIZES: [usize; 5] = [1, 3, 33, 130, 10_007];
 
-/// The case on inputs, and on parameters that it replaces in place: `stored_to` has the number of the input for each output.
+/// The case on inputs, and the case on parameters that are replaced in place. `stored_to` has, for each
+/// output, the number of the input that it replaces.
 fn both(make: impl Fn(&str, fn(CaseInput) -> CaseInput) -> Case, stored_to: &[usize]) -> [Case; 2] {
     let in_place = make(" in place", |input| input.param());
     let in_place = stored_to.iter().enumerate().fold(in_place, |case, (output, input)| case.store(output, *input));
@@ -87,7 +88,7 @@ pub fn store() -> Vec<Case> {
         vec![t.matmul(v[1], v[1], false, true)]
     });
     let fed = Case::new("store", "an input", vec![normal("w", [130]).param(), normal("x", [130])], |_, v| vec![v[1]]);
-    // The old value is read after the new one is known.
+    // The old value is read after the new one is computed.
     let late =
         Case::new("store", "the old value is read last", vec![normal("w", [33]).param(), normal("x", [33])], |t, v| {
             let new = t.mul(v[0], v[1]);

@@ -1,24 +1,24 @@
-//! A result beside what it should be.
+//! A result with its expected value.
 
 use crate::check::compare::error_of;
 use crate::shape::DType;
 
-/// A value beside what it should be, in PyTorch's order.
+/// A result with its expected value, both in PyTorch's order.
 pub struct Compared {
     /// `out/<output>` or `grad/<input>`.
     pub name: String,
-    /// Whether the tolerance of gradients applies.
+    /// Whether it is a gradient, which has another tolerance.
     pub is_gradient: bool,
     /// Floats or indices.
     pub dtype: DType,
-    /// What the device gave.
+    /// The values that the device computed.
     pub got: Vec<f64>,
-    /// What the file says.
+    /// The values of the file.
     pub want: Vec<f64>,
 }
 
 impl Compared {
-    /// Relative, or the share of wrong indices.
+    /// The relative error, or the fraction of wrong indices.
     pub fn error(&self) -> f64 {
         error_of(self.dtype, &self.got, &self.want)
     }

@@ -1,4 +1,5 @@
-//! The file of reference cases.
+//! The file format of reference cases: a safetensors file whose metadata list the cases.
+//! `docs/reference-cases.md` describes it.
 
 use crate::check::case::GRADIENT_TOLERANCE;
 use crate::check::draw::Values;
@@ -22,16 +23,16 @@ const KIND: Kind = Kind {
 /// All cases of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaseFile {
-    /// In the order in which the metadata list them.
+    /// The cases, in the order of the metadata.
     pub cases: Vec<Case>,
 }
 
-/// One case, its tensors in PyTorch's layout.
+/// One case. Its tensors have PyTorch's layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// Unique in its file.
+    /// Its name, which is unique in the file.
     pub name: String,
-    /// A word of the op table.
+    /// Its op, one of [`super::OPS`].
     pub op: String,
     /// Attributes.
     pub attrs: Map<String, Value>,
@@ -62,7 +63,7 @@ impl Tensor {
     }
 }
 
-/// A case as the metadata list it.
+/// A case, as the metadata list it.
 #[derive(Deserialize)]
 struct Entry {
     name: String,
@@ -82,16 +83,17 @@ impl CaseFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`Error::File`](crate::error::Error::File) where it cannot be read, is truncated or damaged, is something else, or newer than this
-    /// program.
+    /// [`Error::File`](crate::error::Error::File) if it cannot be read, is truncated or damaged, is
+    /// another kind of file, or is newer than this program.
     pub fn load(path: &Path) -> Result<Self> {
         CaseFile::parse(path, &KIND.read(path)?)
     }
 
-    /// Reads the bytes of a file; `path` is only for the message.
+    /// Reads the bytes of a file. `path` is only used in messages.
     ///
     /// # Errors
-    /// [`Error::File`](crate::error::Error::File) for any bytes that are not a sound file of a version that this program knows.
+    /// [`Error::File`](crate::error::Error::File) for any bytes that are not a valid file of a version
+    /// that this program knows.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |reason: String| KIND.damaged(path, reason);
         let (metadata, views) = KIND.parse(path, bytes)?;
@@ -117,18 +119,19 @@ impl CaseFile {
         }
     }
 
-    /// The ops of all cases, each once.
+    /// The ops of all cases, without duplicates.
     pub fn ops(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
         self.cases.iter().map(|c| c.op.as_str()).filter(|op| seen.insert(*op)).collect()
     }
 }
 
-/// Tensors by name of the case, then by role and name: `conv/in/x` is the input x of the case `conv`.
+/// The tensors by the name of the case, then by role and name: `conv/in/x` is the input x of the case
+/// `conv`.
 fn tensors_by_case(views: &SafeTensors) -> Result<BTreeMap<String, BTreeMap<String, Tensor>>, String> {
     let mut all: BTreeMap<String, BTreeMap<String, Tensor>> = BTreeMap::new();
     for (name, view) in views.iter() {
-        // From the end: the name of a case may hold slashes.
+        // Split from the end, because the name of a case may contain slashes.
         let mut parts = name.rsplitn(3, '/');
         let (what, role, case) = (parts.next(), parts.next(), parts.next());
         let (Some(what), Some(role @ ("in" | "out" | "cot" | "grad")), Some(case)) = (what, role, case) else {

@@ -1,8 +1,8 @@
-//! From PyTorch's order to ours and back.
+//! Conversion between the memory layouts of PyTorch (channels first) and of this crate (channels last).
 
 use crate::shape::Shape;
 
-/// How a tensor of PyTorch lies here.
+/// How the layout of a tensor in this crate ("here") differs from that in PyTorch ("there").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// The same order.
@@ -13,12 +13,14 @@ pub enum Layout {
     Conv,
     /// `[out, in]` there, `[in, out]` here.
     Linear,
-    /// `[out, c * h * w]` there, `[h * w * c, out]` here: a linear layer behind a flattened map of `[c, h, w]`.
+    /// `[out, c * h * w]` there, `[h * w * c, out]` here: a linear layer after a flattened map of `[c, h,
+    /// w]`.
     LinearFromMap([usize; 3]),
 }
 
 impl Layout {
-    /// PyTorch's dimensions taken apart, and which of them each of ours is.
+    /// The extents of PyTorch's axes, with merged axes split, and for each of our axes the index of
+    /// PyTorch's axis.
     fn axes(self, torch: &[usize]) -> (Vec<usize>, Vec<usize>) {
         match self {
             Layout::Same => (torch.to_vec(), (0..torch.len()).collect()),
@@ -29,7 +31,7 @@ impl Layout {
         }
     }
 
-    /// Our shape of a tensor with PyTorch's shape.
+    /// The shape here of a tensor with this shape in PyTorch.
     pub fn shape(self, torch: &[usize]) -> Shape {
         let (dims, order) = self.axes(torch);
         match self {
@@ -38,7 +40,7 @@ impl Layout {
         }
     }
 
-    /// For each of our elements the position of PyTorch's.
+    /// For each element in our order, its position in PyTorch's order.
     fn positions(self, torch: &[usize]) -> Vec<usize> {
         let (dims, order) = self.axes(torch);
         let stride = |axis: usize| dims[axis + 1..].iter().product::<usize>();
@@ -50,12 +52,12 @@ impl Layout {
         all
     }
 
-    /// Elements in our order from PyTorch's.
+    /// Reorders elements from PyTorch's order to ours.
     pub fn to_ours<T: Copy>(self, torch: &[usize], values: &[T]) -> Vec<T> {
         self.positions(torch).into_iter().map(|at| values[at]).collect()
     }
 
-    /// Elements in PyTorch's order from ours.
+    /// Reorders elements from our order to PyTorch's.
     pub fn to_torch(self, torch: &[usize], values: &[f64]) -> Vec<f64> {
         let mut out = vec![0.0; values.len()];
         for (value, at) in values.iter().zip(self.positions(torch)) {

@@ -1,8 +1,9 @@
-//! `pixtape check FILE`: reference cases that anybody can write from PyTorch, JAX or NumPy.
+//! `pixtape check FILE`: reference cases that anybody can write with PyTorch, JAX or NumPy.
 //!
-//! One safetensors file holds many cases (`file.rs`): inputs, expected outputs, and, where gradients are checked, the
-//! cotangents and the expected gradients, all in PyTorch's layout. A case is recorded as an ordinary tape (`ops.rs`), with
-//! its tensors put in our order on the way in and back on the way out (`layout.rs`, `recorder.rs`).
+//! One safetensors file holds many cases (`file.rs`): inputs, expected outputs and, if gradients are
+//! checked, cotangents and expected gradients, all in PyTorch's layout. A case is recorded as an ordinary
+//! tape (`ops.rs`, `recorder.rs`). Its tensors are converted to our layout before the run and back after
+//! it (`layout.rs`).
 
 mod compared;
 mod file;
@@ -21,16 +22,16 @@ use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 
-/// What became of one case. A row of the report.
+/// The result of one case: a row of the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// Name of the case.
     pub name: String,
     /// Its op.
     pub op: String,
-    /// Whether everything lies within its tolerance.
+    /// Whether all results are within their tolerances.
     pub pass: bool,
-    /// The relative error that comes nearest to its tolerance, or exceeds it most. `None` where nothing was compared.
+    /// The relative error that is largest compared with its tolerance. `None` if nothing was compared.
     pub worst: Option<f64>,
     /// The tolerance of that error.
     pub tol: f64,
@@ -38,24 +39,24 @@ pub struct Row {
     pub error: Option<String>,
 }
 
-/// What a device makes of all cases: `pixtape check --json` prints it.
+/// The results of all cases on a device. `pixtape check --json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Kind of the device: `cpu`.
+    /// The kind of the device, such as `cpu`.
     pub device: String,
-    /// Precision of the arithmetic.
+    /// The precision of the arithmetic.
     pub precision: &'static str,
-    /// One row a case, in the order of the file.
+    /// One row per case, in the order of the file.
     pub cases: Vec<Row>,
 }
 
 impl Report {
-    /// An empty report on a device.
+    /// An empty report for a device.
     pub fn new(backend: &dyn Backend) -> Self {
         Report { device: backend.describe().kind, precision: "f32", cases: vec![] }
     }
 
-    /// Whether every case passes, and there is one.
+    /// Whether there is at least one case, and every case passes.
     pub fn pass(&self) -> bool {
         !self.cases.is_empty() && self.cases.iter().all(|row| row.pass)
     }
@@ -83,19 +84,19 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs the cases of a file whose op is among `only` (all if that is empty).
+/// Runs the cases of a file whose op is in `only`, or all cases if `only` is empty.
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be read, is damaged or newer, or holds no such case. A case that fails, whether
-/// by its numbers or because it makes no sense, is a row of the report.
+/// [`Error::File`] if the file cannot be read, is damaged or newer than this program, or has no such
+/// case. A case that fails or is invalid is a row of the report.
 pub fn run_file(path: &Path, only: &[String], backend: &mut dyn Backend) -> Result<Report> {
     run(path, &CaseFile::load(path)?, only, backend)
 }
 
-/// Runs the cases of a file that is already read; `path` is only for messages.
+/// Runs the cases of a file that has been read already. `path` is only used in messages.
 ///
 /// # Errors
-/// [`Error::File`] where no case has such an op.
+/// [`Error::File`] if no case has such an op.
 pub fn run(path: &Path, file: &CaseFile, only: &[String], backend: &mut dyn Backend) -> Result<Report> {
     let mut report = Report::new(backend);
     let chosen = file.cases.iter().filter(|case| only.is_empty() || only.contains(&case.op));
@@ -133,11 +134,12 @@ pub fn check(case: &Case, backend: &mut dyn Backend) -> Row {
     }
 }
 
-/// The body of the fuzz target: no bytes make the parser panic, and no case that it accepts makes the recorder panic.
+/// The body of the fuzz target. No bytes may make the parser panic, and no case that the parser accepts
+/// may make the recorder panic.
 pub fn fuzz_parse(bytes: &[u8]) {
     if let Ok(file) = CaseFile::parse(Path::new("fuzz"), bytes) {
         for case in &file.cases {
-            // What a case makes of its tensors is an error or a tape, both fine.
+            // Recording a case gives a tape or an error. Both are fine.
             let _: Result<(), Error> = ops::record(case).map(drop).map_err(Error::Failed);
         }
     }

@@ -1,4 +1,4 @@
-//! What each word of the op table records.
+//! Records the ops of the file format. [`OPS`] lists their names, and each has one function here.
 
 use super::file::Case;
 use super::layout::Layout;
@@ -8,10 +8,10 @@ use crate::tape::geometry::Mask;
 use crate::tape::op::{Op, Scalar, Unary};
 use crate::tape::record::ConvAttrs;
 
-/// Records one case; the error is a sentence.
+/// Records one case. The error is a sentence.
 type Rule = fn(&mut Recorder) -> Result<(), String>;
 
-/// The op table of the format.
+/// All ops of the format.
 const TABLE: [(&str, Rule); 23] = [
     ("conv2d", conv2d),
     ("conv_transpose2d", conv_transpose2d),
@@ -38,7 +38,7 @@ const TABLE: [(&str, Rule); 23] = [
     ("gradient_penalty", gradient_penalty),
 ];
 
-/// The words of the op table.
+/// The names of all ops of the format.
 pub const OPS: [&str; TABLE.len()] = {
     let mut words = [""; TABLE.len()];
     let mut i = 0;
@@ -49,7 +49,7 @@ pub const OPS: [&str; TABLE.len()] = {
     words
 };
 
-/// Records a case, with its gradients where it has cotangents. The error is a sentence.
+/// Records a case, including its gradients if it has cotangents. The error is a sentence.
 pub fn record(case: &Case) -> Result<Recorded, String> {
     let mut recorder = Recorder::new(case);
     match TABLE.iter().find(|(word, _)| *word == case.op) {
@@ -59,7 +59,7 @@ pub fn record(case: &Case) -> Result<Recorded, String> {
     recorder.finish()
 }
 
-/// Stride and padding.
+/// Reads stride and padding.
 fn conv_attrs(r: &Recorder) -> Result<ConvAttrs, String> {
     let (stride, pad) = (r.pair("stride", 1)?, r.pair("padding", 0)?);
     if stride.contains(&0) {
@@ -68,7 +68,7 @@ fn conv_attrs(r: &Recorder) -> Result<ConvAttrs, String> {
     Ok(ConvAttrs { stride, pad, pad_end: pad.map(|p| p as isize), ..ConvAttrs::default() })
 }
 
-/// Mask, with the colour groups and blocks that mean something only to one.
+/// Reads the mask. Colour groups and blocks are only read if there is a mask.
 fn mask_attrs(r: &Recorder, attrs: ConvAttrs) -> Result<ConvAttrs, String> {
     let mask = match r.word("mask", "none")? {
         "none" => return Ok(attrs),
@@ -99,7 +99,7 @@ fn biased(r: &Recorder, y: Var, bias: Option<Var>) -> Var {
 
 fn conv_transpose2d(r: &mut Recorder) -> Result<(), String> {
     let x = r.input("x", "nchw", Layout::Image)?;
-    // `[in, out, kh, kw]`: that of the convolution whose gradient it is.
+    // `[in, out, kh, kw]`: the weight of the convolution whose gradient this is.
     let weight = r.input("weight", "coij", Layout::Conv)?;
     let bias = r.optional("bias", "o", Layout::Same)?;
     let (attrs, extra) = (conv_attrs(r)?, r.pair("output_padding", 0)?);
@@ -133,14 +133,14 @@ fn matmul(r: &mut Recorder) -> Result<(), String> {
     r.output("y", y, Layout::Same)
 }
 
-/// The weights of an LSTM on the tape; `bias` is the sum of both that PyTorch has.
+/// The weights of an LSTM on the tape. `bias` is the sum of PyTorch's two biases.
 struct LstmWeights {
     w_ih: Var,
     w_hh: Var,
     bias: Var,
 }
 
-/// Both biases of the gates and both weights, whose letters are g = 4h.
+/// Declares both weights and both biases. The gates have the letter g = 4h.
 fn lstm_weights(r: &mut Recorder) -> Result<LstmWeights, String> {
     let w_ih = r.input("w_ih", "gi", Layout::Linear)?;
     let w_hh = r.input("w_hh", "gh", Layout::Linear)?;
@@ -180,21 +180,21 @@ fn lstm(r: &mut Recorder) -> Result<(), String> {
     r.output("c_n", c_n, Layout::Same)
 }
 
-/// The weights of a scan over images as the file names them. Gates have the letter g = 4d.
+/// The names and shapes of the weights of a scan over images. The gates have the letter g = 4d.
 struct Scan {
-    /// Input to state, `[4d, c, 1, k]`: its name and the letters of its shape.
+    /// Input to state, `[4d, c, 1, k]`: its name, and the letters of its shape.
     w_is: &'static str,
     w_is_shape: &'static str,
-    /// State to state: its name and the letters of its shape.
+    /// State to state: its name, and the letters of its shape.
     w_ss: &'static str,
     w_ss_shape: &'static str,
     /// `[4d]`
     bias: &'static str,
 }
 
-/// A scan on the tape, before it runs.
+/// The inputs of a scan on the tape.
 struct ScanInputs {
-    /// The gates of every pixel that come from its input.
+    /// The part of the gates of every pixel that depends on the input.
     z: Var,
     w_ss: Var,
 }
@@ -212,7 +212,7 @@ fn scan_inputs(r: &mut Recorder, x: Var, scan: Scan) -> Result<ScanInputs, Strin
     }
     let (pad, pad_end) = ([0, taps / 2], [0, (taps / 2) as isize]);
     let attrs = mask_attrs(r, ConvAttrs { pad, pad_end, ..ConvAttrs::default() })?;
-    // Every gate has all colour groups.
+    // Every gate has all colour groups, so the channels are divided into four blocks.
     let blocks = if attrs.mask == Mask::None { 1 } else { 4 };
     let attrs = ConvAttrs { blocks, ..attrs };
     attrs.geometry(r.tape.shape(x), r.tape.shape(w_is))?;
@@ -241,7 +241,8 @@ fn diagonal_lstm(r: &mut Recorder) -> Result<(), String> {
     r.output("y", y, Layout::Image)
 }
 
-/// The scan from the right is moved down by a row, or a pixel would see those to its right.
+/// The scan from the right is shifted down by one row. Otherwise a pixel would depend on the pixels to
+/// its right.
 fn diagonal_bilstm(r: &mut Recorder) -> Result<(), String> {
     let x = r.input("x", "nchw", Layout::Image)?;
     let left = scan_inputs(r, x, Scan::diagonal("l_w_is", "l_w_ss", "l_b"))?;
@@ -253,7 +254,7 @@ fn diagonal_bilstm(r: &mut Recorder) -> Result<(), String> {
     r.output("y", y, Layout::Image)
 }
 
-/// `[n, c, h, w]` or `[n, c]`.
+/// The letters and the layout of x, which is `[n, c, h, w]` or `[n, c]`.
 fn map_or_rows(r: &Recorder) -> Result<(&'static str, Layout), String> {
     Ok(if r.shape("x")?.len() == 4 { ("nchw", Layout::Image) } else { ("nc", Layout::Same) })
 }
@@ -308,7 +309,7 @@ fn gaussian_kl(r: &mut Recorder) -> Result<(), String> {
     r.output("kl", kl, Layout::Same)
 }
 
-/// The output y of an elementwise loss under its reduction.
+/// Reduces an elementwise loss as the attribute `reduction` says.
 fn reduced(r: &mut Recorder, loss: Var) -> Result<(), String> {
     let y = match r.word("reduction", "none")? {
         "none" => loss,
@@ -338,7 +339,7 @@ fn softmax_cross_entropy(r: &mut Recorder) -> Result<(), String> {
     reduced(r, loss)
 }
 
-/// The inputs of an optimiser, all of the same shape.
+/// The inputs of an optimiser, which all have the same shape.
 fn state<const N: usize>(r: &mut Recorder, names: [&'static str; N]) -> Result<Vec<Var>, String> {
     names.into_iter().map(|name| r.any(name, false)).collect()
 }
@@ -384,8 +385,8 @@ fn categorical(r: &mut Recorder) -> Result<(), String> {
     r.output("index", index, Layout::Same)
 }
 
-/// penalty = mean((|dD/dx| - 1)^2) of a critic of two convolutions 4x4/2 with leaky relu and a linear layer (Gulrajani et
-/// al. 2017, eq. 3); its gradients are second derivatives.
+/// penalty = mean((|dD/dx| - 1)^2) of a critic with two 4x4 convolutions of stride 2, leaky relu, and a
+/// linear layer (Gulrajani et al. 2017, eq. 3). Its gradients are second derivatives.
 fn gradient_penalty(r: &mut Recorder) -> Result<(), String> {
     let x_hat = r.constant("x_hat", "nchw", Layout::Image)?;
     let conv1 = r.input("conv1", "oc44", Layout::Conv)?;

@@ -1,7 +1,8 @@
-//! One reference case on its way to a tape: tensors found and held against the shapes that the op expects, and read back.
+//! Records one reference case on a tape: finds its tensors, checks them against the shapes that the op
+//! expects, and reads the results back.
 //!
-//! Nothing here may panic, whatever the file says: every shape is verified before it is recorded, and every output
-//! against its expected tensor before anything is computed.
+//! Nothing here may panic, whatever the file contains. Every shape is verified before it is recorded, and
+//! every output is compared with the shape of its expected tensor before anything is computed.
 
 use super::compared::Compared;
 use super::file::{Case, Tensor};
@@ -15,7 +16,7 @@ use crate::tape::{Tape, Var};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Extents and paddings beyond this are no case, and would overflow.
+/// The largest extent or padding that is accepted. Larger ones could overflow.
 const MAX_EXTENT: u64 = 1 << 20;
 
 /// An input on the tape.
@@ -38,12 +39,12 @@ struct Read {
 /// The case while it is recorded.
 pub struct Recorder<'a> {
     case: &'a Case,
-    /// What is recorded.
+    /// The tape that the case is recorded on.
     pub tape: Tape,
     scalars: Scalars,
-    /// Extents by the letters that the ops give them.
+    /// The extents that the letters of the shapes stand for.
     extents: BTreeMap<char, usize>,
-    /// Dimensions of the inputs of any shape, once there is one.
+    /// The rank of the inputs of any shape, once there is one.
     rank: Option<usize>,
     fed: Vec<Fed>,
     feeds: Vec<Values>,
@@ -61,7 +62,7 @@ pub struct Recorded {
 }
 
 impl<'a> Recorder<'a> {
-    /// Nothing of the case is recorded yet.
+    /// A recorder for a case, with an empty tape.
     pub fn new(case: &'a Case) -> Self {
         Recorder {
             case,
@@ -77,7 +78,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// The recorded case, with its gradients where it has cotangents. The error is a sentence.
+    /// Returns the recorded case, including its gradients if it has cotangents. The error is a sentence.
     pub fn finish(mut self) -> Result<Recorded, String> {
         self.gradients()?;
         if let Some(extra) = self.case.tensors.keys().find(|name| !self.used.contains(*name)) {
@@ -86,18 +87,18 @@ impl<'a> Recorder<'a> {
         Ok(Recorded { tape: self.tape, scalars: self.scalars, feeds: self.feeds, reads: self.reads })
     }
 
-    /// The input `name`, whose shape is spelled in letters, one an extent: a letter stands for the same extent wherever
-    /// it appears in a case, a digit for itself.
+    /// Declares the input `name`. Its shape is spelled with one character per extent: a letter stands for
+    /// the same extent wherever it appears in a case, and a digit stands for itself.
     pub fn input(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Var, String> {
         self.feed(name, letters, layout, true)
     }
 
-    /// An input with respect to which nothing is differentiated.
+    /// Declares an input without a gradient.
     pub fn constant(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Var, String> {
         self.feed(name, letters, layout, false)
     }
 
-    /// An input that may be left out.
+    /// Declares an input that may be missing.
     pub fn optional(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Option<Var>, String> {
         if !self.case.tensors.contains_key(&format!("in/{name}")) {
             return Ok(None);
@@ -105,14 +106,14 @@ impl<'a> Recorder<'a> {
         self.input(name, letters, layout).map(Some)
     }
 
-    /// An input of any shape, the same for all such inputs of a case.
+    /// Declares an input of any shape. All such inputs of a case have the same shape.
     pub fn any(&mut self, name: &'static str, graded: bool) -> Result<Var, String> {
         let rank = self.shape(name)?.len();
         let letters = &"abcd"[..*self.rank.get_or_insert(rank)];
         self.feed(name, letters, Layout::Same, graded)
     }
 
-    /// Indices below the extent `below`.
+    /// Declares an input of indices below the extent `below`.
     pub fn index(&mut self, name: &'static str, letters: &str, below: char) -> Result<Var, String> {
         let tensor = self.tensor(&format!("in/{name}"))?;
         let Values::U32(indices) = &tensor.values else {
@@ -137,18 +138,18 @@ impl<'a> Recorder<'a> {
         Ok(v)
     }
 
-    /// The extent that a letter stands for, once an input has bound it.
+    /// The extent that a letter stands for, or 0 if no input has set it.
     pub fn extent(&self, letter: char) -> usize {
         self.extents.get(&letter).copied().unwrap_or(0)
     }
 
-    /// PyTorch's shape of an input.
+    /// The shape of an input in PyTorch's layout.
     pub fn shape(&self, input: &str) -> Result<&'a [usize], String> {
         let tensor = self.case.tensors.get(&format!("in/{input}"));
         tensor.map(|t| t.shape.as_slice()).ok_or_else(|| format!("its tensor in/{input} is missing"))
     }
 
-    /// `v` is the output `name`. Its expected value must have its shape.
+    /// Declares that `v` is the output `name`. Its expected value must have the same shape.
     pub fn output(&mut self, name: &'static str, v: Var, layout: Layout) -> Result<(), String> {
         let (key, meta) = (format!("out/{name}"), self.tape.meta(v));
         let want = self.tensor(&key)?;
@@ -166,7 +167,7 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    /// Records the gradients of every input that has one.
+    /// Records the gradient of every input that has one.
     fn gradients(&mut self) -> Result<(), String> {
         let is = |role: &str| self.case.tensors.keys().any(|name| name.starts_with(role));
         if !is("grad/") && !is("cot/") {
@@ -208,7 +209,7 @@ impl<'a> Recorder<'a> {
         Ok(Values::F32(layout.to_ours(&tensor.shape, values)))
     }
 
-    /// Holds a shape against its letters.
+    /// Compares a shape with its letters, and sets letters that are new.
     fn bind(&mut self, name: &str, letters: &str, shape: &[usize]) -> Result<(), String> {
         if shape.contains(&0) {
             return Err(format!("its tensor {name} is empty (shape {shape:?})"));
@@ -242,45 +243,45 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// Attributes.
+/// Access to the attributes of the case.
 impl Recorder<'_> {
     fn attr(&self, name: &str) -> Option<&Value> {
         self.case.attrs.get(name)
     }
 
-    /// A number, which must be there and finite.
+    /// A number that is required and finite.
     pub fn number(&self, name: &str) -> Result<f64, String> {
-        // Finite as a float, too.
+        // It must also be finite as an f32.
         let number = self.attr(name).and_then(Value::as_f64).filter(|x| (*x as f32).is_finite());
         number.ok_or_else(|| format!("its attribute {name} must be a number"))
     }
 
-    /// A device scalar from an attribute.
+    /// A device scalar that is set by an attribute.
     pub fn scalar(&mut self, name: &str, scalar: Scalar) -> Result<Var, String> {
         let value = self.number(name)? as f32;
         self.scalars.set(scalar, value);
         Ok(self.tape.scalar(scalar))
     }
 
-    /// True or false; false where it is absent.
+    /// True or false; false if it is missing.
     pub fn flag(&self, name: &str) -> Result<bool, String> {
         let value = self.attr(name).map_or(Some(false), Value::as_bool);
         value.ok_or_else(|| format!("its attribute {name} must be true or false"))
     }
 
-    /// One of some words; `default` where it is absent.
+    /// A word; `default` if it is missing.
     pub fn word(&self, name: &str, default: &'static str) -> Result<&str, String> {
         let value = self.attr(name).map_or(Some(default), Value::as_str);
         value.ok_or_else(|| format!("its attribute {name} must be a word"))
     }
 
-    /// A whole number; `default` where it is absent.
+    /// An integer; `default` if it is missing.
     pub fn whole(&self, name: &str, default: u64) -> Result<usize, String> {
         let value = self.attr(name).map_or(Some(default), Value::as_u64);
         extent(value).ok_or_else(|| format!("its attribute {name} must be a whole number up to {MAX_EXTENT}"))
     }
 
-    /// A whole number for both axes, or `[h, w]`; `default` where it is absent.
+    /// One integer for both axes, or `[h, w]`; `default` if it is missing.
     pub fn pair(&self, name: &str, default: u64) -> Result<[usize; 2], String> {
         let both = |value: Option<u64>| extent(value).map(|v| [v, v]);
         let value = match self.attr(name) {
@@ -300,7 +301,7 @@ fn extent(value: Option<u64>) -> Option<usize> {
 }
 
 impl Recorded {
-    /// Runs the case and puts every result beside what it should be. The error is a sentence.
+    /// Runs the case and pairs every result with its expected value. The error is a sentence.
     pub fn run(self, backend: &mut dyn Backend) -> Result<Vec<Compared>, String> {
         let plan = Plan::new("reference case", &self.tape);
         let feeds: Vec<_> = self.feeds.iter().map(Values::feed).collect();
