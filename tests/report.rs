@@ -108,9 +108,12 @@ fn three_families_share_a_page() {
         ("Variational autoencoder", &vae, vec![likelihood("vae-mnist", 93.1, 4), likelihood("vae-mnist", 90.9, 5)]),
         ("Adversarial", &gan, vec![]),
     ] {
-        report = report.section(run_report(run, likelihoods).section(heading).unwrap());
+        report.sections.push(run_report(run, likelihoods).section(heading).unwrap());
     }
-    let html = report.fact("Device", "CPU, 2 threads, AVX-512").fact("Training time", "5 min 18 s").to_html();
+    report.summary = [("Device", "CPU, 2 threads, AVX-512"), ("Training time", "5 min 18 s")]
+        .map(|(n, v)| (n.into(), v.into()))
+        .into();
+    let html = report.to_html();
     assert_eq!(html.matches("<section").count(), 3);
     assert_eq!(html.matches("Numbers in different tables").count(), 2);
     // Where to look at the page, for whoever changes its style.

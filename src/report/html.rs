@@ -99,18 +99,6 @@ impl Report {
         Report { title: title.into(), subtitle: subtitle.into(), ..Report::default() }
     }
 
-    /// Adds a fact to the summary.
-    pub fn fact(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.summary.push((name.into(), value.into()));
-        self
-    }
-
-    /// Adds a section.
-    pub fn section(mut self, section: Section) -> Self {
-        self.sections.push(section);
-        self
-    }
-
     /// Formats the page as HTML. All texts are escaped.
     pub fn to_html(&self) -> String {
         let mut html = format!(
@@ -140,19 +128,6 @@ impl Report {
         let version = env!("CARGO_PKG_VERSION");
         html += &format!("<footer>Made by pixtape {version}.</footer>\n</main>\n</body>\n</html>\n");
         html
-    }
-}
-
-impl Section {
-    /// A section without content.
-    pub fn new(heading: impl Into<String>) -> Self {
-        Section { heading: heading.into(), blocks: Vec::new() }
-    }
-
-    /// Adds a block.
-    pub fn block(mut self, block: Block) -> Self {
-        self.blocks.push(block);
-        self
     }
 }
 
@@ -305,18 +280,19 @@ mod tests {
         let mut likelihood = published()[0].clone();
         likelihood = Likelihood { model: EVIL.into(), source: Source::Run(EVIL.into()), ..likelihood };
         let text = || EVIL.to_string();
-        let section = Section::new(EVIL)
-            .block(Block::Heading(text()))
-            .block(Block::Text(text()))
-            .block(Block::Facts(vec![(text(), text())]))
-            .block(Block::Chart(chart))
-            .block(Block::Pictures(vec![Picture { caption: text(), png: b"PNG".to_vec(), large: true }]))
-            .block(Block::Table { head: vec![text()], rows: vec![vec![text()]] })
-            .block(Block::Code { summary: text(), text: text() })
-            .block(Block::OpTimes(vec![OpTime { name: text(), calls: 1, ms: 2.0, flops: 3e9 }]))
-            .block(Block::Likelihoods(beside_published(&[likelihood])));
-        let report = Report::new(EVIL, EVIL).fact(EVIL, EVIL);
-        report.section(section.clone()).section(section.clone()).section(section)
+        let blocks = vec![
+            Block::Heading(text()),
+            Block::Text(text()),
+            Block::Facts(vec![(text(), text())]),
+            Block::Chart(chart),
+            Block::Pictures(vec![Picture { caption: text(), png: b"PNG".to_vec(), large: true }]),
+            Block::Table { head: vec![text()], rows: vec![vec![text()]] },
+            Block::Code { summary: text(), text: text() },
+            Block::OpTimes(vec![OpTime { name: text(), calls: 1, ms: 2.0, flops: 3e9 }]),
+            Block::Likelihoods(beside_published(&[likelihood])),
+        ];
+        let sections = vec![Section { heading: text(), blocks }; 3];
+        Report { summary: vec![(text(), text())], sections, ..Report::new(EVIL, EVIL) }
     }
 
     #[test]
