@@ -1,9 +1,7 @@
 //! The checkpoint file and the run folder, with the damage that the world does to them.
 
 use pixtape::shape::Shape;
-use pixtape::store::Row;
-use pixtape::store::RunDir;
-use pixtape::store::{Checkpoint, Tensor, fuzz_parse};
+use pixtape::store::{Checkpoint, Row, RunDir, StepFile, Tensor, fuzz_parse};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -315,7 +313,7 @@ fn the_latest_sound_checkpoint_is_found() {
     std::fs::write(run.path().join("checkpoints/notes.txt"), "").unwrap();
     std::fs::write(run.path().join("checkpoints/step-x.safetensors"), "").unwrap();
     std::fs::write(run.path().join("checkpoints/.pixtape-abc.partial"), "half").unwrap();
-    let steps: Vec<u64> = run.checkpoints().unwrap().iter().map(|(step, _)| *step).collect();
+    let steps: Vec<u64> = run.checkpoints().unwrap().iter().map(|file| file.step).collect();
     assert_eq!(steps, [500, 1000, 1_000_000]);
     assert!(run.checkpoint_path(500).ends_with("checkpoints/step-000500.safetensors"));
 
@@ -330,7 +328,7 @@ fn the_latest_sound_checkpoint_is_found() {
     std::fs::rename(run.checkpoint_path(500), &newest).unwrap();
     assert_eq!(run.latest().unwrap().unwrap().checkpoint.step, 1000);
 
-    for (_, path) in run.checkpoints().unwrap() {
+    for StepFile { path, .. } in run.checkpoints().unwrap() {
         std::fs::write(path, "damaged").unwrap();
     }
     let message = run.latest().unwrap_err().to_string();

@@ -210,7 +210,7 @@ fn held_out(args: &Args, options: &RunOptions) -> Result<Vec<Likelihood>> {
 /// Says how it ended, where everything lies, and by which command `draw` it goes on.
 fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihood], draw: &str) -> Result<()> {
     let rankings = beside_published(likelihoods);
-    let checkpoint = dir.checkpoints()?.pop().map(|(_, path)| path);
+    let checkpoint = dir.checkpoints()?.pop().map(|file| file.path);
     if args.json {
         let losses = dir.metrics()?.pop().map(|row| row.losses).unwrap_or_default();
         return output::json(&json!({

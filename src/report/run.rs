@@ -6,9 +6,7 @@ use crate::likelihood::Likelihood;
 use crate::report::compare::beside_published;
 use crate::report::curves::{Chart, Series, short};
 use crate::report::html::{Block, OpTime, Picture, Report, Section};
-use crate::store::Row;
-use crate::store::RunDir;
-use std::path::PathBuf;
+use crate::store::{Row, RunDir, StepFile};
 
 /// The largest number of sample pictures in a report: the last one large, the others evenly spaced over
 /// training.
@@ -101,7 +99,7 @@ impl RunReport<'_> {
     fn samples(&self) -> Result<Vec<Block>> {
         let samples = spread(self.run.samples()?);
         let mut pictures = Vec::new();
-        for (step, path) in &samples {
+        for StepFile { step, path } in &samples {
             let png = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
             pictures.push(Picture { caption: format!("step {step}"), png, large: false });
         }
@@ -186,7 +184,7 @@ fn charts(rows: &[Row]) -> Vec<Block> {
 }
 
 /// At most [`MAX_PICTURES`] samples, evenly spaced, including the first and the last.
-fn spread(samples: Vec<(u64, PathBuf)>) -> Vec<(u64, PathBuf)> {
+fn spread(samples: Vec<StepFile>) -> Vec<StepFile> {
     let count = samples.len();
     if count <= MAX_PICTURES {
         return samples;
@@ -210,6 +208,7 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn times_are_in_words() {
@@ -222,8 +221,8 @@ mod tests {
 
     #[test]
     fn pictures_are_spread_with_the_first_and_the_last() {
-        let samples: Vec<(u64, PathBuf)> = (0..100).map(|step| (step, PathBuf::new())).collect();
-        let steps: Vec<u64> = spread(samples).iter().map(|(step, _)| *step).collect();
+        let samples = (0..100).map(|step| StepFile { step, path: PathBuf::new() }).collect();
+        let steps: Vec<u64> = spread(samples).iter().map(|file| file.step).collect();
         assert_eq!((steps.len(), steps[0], steps[8]), (MAX_PICTURES, 0, 99));
     }
 

@@ -12,5 +12,5 @@ mod tensor_file;
 pub use atomic::write_atomically;
 pub use checkpoint::{Checkpoint, FORMAT, Tensor, VERSION, fuzz_parse};
 pub use metrics::{MetricsWriter, Row, read_metrics};
-pub use run_dir::{Latest, RunDir};
+pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::Kind;

@@ -29,6 +29,15 @@ pub struct Latest {
     pub warnings: Vec<String>,
 }
 
+/// A file of a run that belongs to a training step.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepFile {
+    /// Training steps done when it was written.
+    pub step: u64,
+    /// Its path.
+    pub path: PathBuf,
+}
+
 impl RunDir {
     /// Makes the folder of a new run and writes its `config.toml`. Metrics and samples of an earlier run
     /// that never saved a checkpoint are removed.
@@ -42,8 +51,8 @@ impl RunDir {
             return Err(Error::file(path, "it already holds the checkpoints of a run", remedy));
         }
         run.make_folders()?;
-        for (_, sample) in run.samples()? {
-            std::fs::remove_file(&sample).map_err(|error| Error::io(&sample, "remove", error))?;
+        for sample in run.samples()? {
+            std::fs::remove_file(&sample.path).map_err(|error| Error::io(&sample.path, "remove", error))?;
         }
         run.write_config(config)?;
         MetricsWriter::create(&run.metrics_path())?;
@@ -160,7 +169,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if the folder cannot be read.
-    pub fn samples(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub fn samples(&self) -> Result<Vec<StepFile>> {
         by_step(&self.path.join("samples"), ".png")
     }
 
@@ -168,7 +177,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if the folder cannot be read.
-    pub fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
+    pub fn checkpoints(&self) -> Result<Vec<StepFile>> {
         by_step(&self.path.join("checkpoints"), ".safetensors")
     }
 
@@ -181,7 +190,7 @@ impl RunDir {
     pub fn latest(&self) -> Result<Option<Latest>> {
         let mut warnings = Vec::new();
         let mut newest = None;
-        for (step, path) in self.checkpoints()?.into_iter().rev() {
+        for StepFile { step, path } in self.checkpoints()?.into_iter().rev() {
             match load_step(&path, step) {
                 Ok(checkpoint) => return Ok(Some(Latest { checkpoint, path, warnings })),
                 Err(error) => {
@@ -213,7 +222,7 @@ fn load_step(path: &Path, step: u64) -> Result<Checkpoint> {
 }
 
 /// The files `step-<number><extension>` of a folder by number; none if the folder is missing.
-fn by_step(folder: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>> {
+fn by_step(folder: &Path, extension: &str) -> Result<Vec<StepFile>> {
     let entries = match folder.read_dir() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(|error| Error::io(folder, "read", error))?,
@@ -224,7 +233,7 @@ fn by_step(folder: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let digits = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(extension));
         if let Some(step) = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit())) {
-            found.extend(step.parse().ok().map(|step: u64| (step, path.clone())));
+            found.extend(step.parse().ok().map(|step| StepFile { step, path: path.clone() }));
         }
     }
     found.sort();
