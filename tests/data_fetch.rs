@@ -217,7 +217,7 @@ fn a_server_that_sends_nothing_is_given_up_and_what_came_stays() {
     leave_partial(dir.path(), &bytes[..1000]);
     let text = run(&set, dir.path(), &site).unwrap_err().to_string();
     assert!(text.contains("/tiny/images: the connection was cut after 1000 bytes"), "{text}");
-    assert!(text.contains("goes on where it stopped"), "{text}");
+    assert!(text.contains("resumes where it stopped"), "{text}");
     assert_eq!(fs::read(dir.path().join("tiny/images.partial")).unwrap(), bytes[..1000]);
 }
 

@@ -8,7 +8,7 @@ use assert_cmd::Command;
 use pixtape::backend::cpu::product::Isa;
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::config::Config;
-use pixtape::data::{self, Batches, Order, Split};
+use pixtape::data::{self, Batches, Loader, Order, Split};
 use pixtape::models::Model;
 use pixtape::store::Checkpoint;
 use pixtape::train::trainer::Trainer;
@@ -38,11 +38,12 @@ fn train(run: &str, isa: Isa) -> Checkpoint {
     let steps = u64::from(config.steps.unwrap());
     let model = Model::new(&config).unwrap();
     let images = Arc::new(data::open("glyphs", Split::Train, None).unwrap());
-    let mut batches = Batches::new(images, model.batch_options(Order::Shuffled)).unwrap();
+    let batches = Batches::new(images, model.batch_options(Order::Shuffled)).unwrap();
+    let mut batches = Loader::new(batches).unwrap();
     let device = Cpu::new(Options { threads: 2, isa: Some(isa), ..Options::default() }).unwrap();
     let mut trainer = Trainer::new(model, Box::new(device), steps).unwrap();
     for _ in 0..steps {
-        trainer.advance(|run| run(&batches.next_batch())).unwrap();
+        trainer.step(&mut batches).unwrap();
     }
     let mut checkpoint = trainer.checkpoint().unwrap();
     checkpoint.data_cursor = serde_json::to_string(&batches.cursor()).unwrap();
