@@ -1,4 +1,5 @@
-//! `pixtape bench`: how fast this machine is, and how fast it could be.
+//! `pixtape bench`: times this machine, and compares it with its own limits and with other benchmark
+//! files.
 
 use super::args::DeviceArgs;
 use super::output;
@@ -9,7 +10,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Time kernels, training steps or sampling, beside the limits of the machine
+/// Time kernels, training steps or sampling, and compare them with the limits of the machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  pixtape bench steps vae-mnist dcgan-cifar --json > before.json\n  \
                         pixtape bench steps vae-mnist --against before.json\n  pixtape bench kernels conv3x3 matmul_1024")]
@@ -20,15 +21,16 @@ pub(super) struct Args {
     /// Names of workloads, or parts of the names of kernels (default: all)
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Compare with a benchmark file: ours over theirs
+    /// Compare with a benchmark file: our results divided by those of the file
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// Instead show where the time of training steps goes, launch by launch
+    /// Show the time of each launch of training steps instead
     #[arg(long, conflicts_with = "against")]
     profile: bool,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Print a benchmark file: one JSON object on stdout (with --against also `ratios`; with --profile launches by name)
+    /// Print a benchmark file: one JSON object on stdout (with --against also `ratios`; with --profile
+    /// the launches of each step)
     #[arg(long)]
     json: bool,
 }
@@ -39,12 +41,12 @@ enum KindName {
     Kernels,
     /// Whole training steps
     Steps,
-    /// Drawing images
+    /// Sampling of images
     Sampling,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    // Before anything is timed: a file that cannot be read should not cost minutes.
+    // The file is read before anything is timed, because an unreadable file should not cost minutes.
     let reference = args.against.as_deref().map(Reference::load).transpose()?;
     let kind = match args.kind {
         KindName::Kernels => Kind::Kernels,
@@ -71,7 +73,9 @@ pub(super) fn run(args: Args) -> Result<()> {
 
 fn profile(kind: Kind, options: &Options, as_json: bool) -> Result<()> {
     if kind != Kind::Steps || options.names.is_empty() {
-        return Err(Error::Usage("--profile takes training steps by name: pixtape bench steps NAME --profile".into()));
+        return Err(Error::Usage(
+            "--profile needs the names of training steps: pixtape bench steps NAME --profile".into(),
+        ));
     }
     let mut all = serde_json::Map::new();
     for name in &options.names {

@@ -1,4 +1,5 @@
-//! `pixtape causality`: what each output of an autoregressive model may see, as a picture; fails on a leak.
+//! `pixtape causality`: computes which inputs each output of an autoregressive model depends on, draws a
+//! picture, and fails if an output depends on itself or on later inputs.
 
 use super::args::{DeviceArgs, configuration};
 use super::output;
@@ -11,23 +12,24 @@ use crate::models::{Family, Model};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Prove that no output of an autoregressive model sees itself or what comes later, and draw what it does see
+/// Check that no output of an autoregressive model depends on itself or on later pixels, and draw what it
+/// sees
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape causality gated-pixelcnn-mnist --pixel 14,14 --out context.png\n\n\
-    The network is run with positive weights, under which nothing that an output sees can cancel: by the gradient of every\n\
-    output, and by a change of every input. The exit code is 1 if any output sees itself or what comes later. Pixels that\n\
-    an output does not see, although they lie within the rows and columns of its context, are its blind spot.")]
+    The network is run with positive weights, so that no dependency cancels. Dependencies are measured by the gradient of\n\
+    every output and by a change of every input. The exit code is 1 if an output sees itself or a later pixel. Earlier\n\
+    pixels that an output does not see, although they are within the rows and columns of its context, are its blind spot.")]
 pub(super) struct Args {
     /// Preset, network, configuration file, checkpoint file or run folder
     #[arg(value_name = "CKPT|PRESET|NETWORK|CONFIG.toml")]
     what: String,
-    /// Change a key of the configuration, like model.height, before anything else
+    /// Change a key of the configuration, such as model.height, before the model is built
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The pixel whose context is drawn: row,column from 0 (default: in the lower half)
+    /// The pixel whose context is drawn: row,column from 0 (default: one in the lower half)
     #[arg(long, value_name = "ROW,COLUMN", value_parser = pixel)]
     pixel: Option<Pixel>,
-    /// Draw the context of this colour of it only, from 0 (default: of all)
+    /// Draw only the context of this colour of the pixel, from 0 (default: all colours)
     #[arg(long, value_name = "K")]
     colour: Option<usize>,
     /// The picture to write
@@ -40,14 +42,14 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// A place in an image, counted from 0.
+/// A position in an image, counted from 0.
 #[derive(Clone, Copy, Debug)]
 struct Pixel {
     row: usize,
     column: usize,
 }
 
-/// `3,4` for clap.
+/// Parses `3,4` for clap.
 fn pixel(text: &str) -> Result<Pixel, String> {
     let number = |text: &str| text.trim().parse().ok();
     let parsed =
@@ -61,7 +63,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let title = model.config.name();
     let Family::Autoregressive(net) = &model.family else {
         return Err(Error::Usage(format!(
-            "{title} does not draw pixel by pixel, so that nothing in it comes later; name an autoregressive preset like \
+            "{title} does not draw images pixel by pixel; give an autoregressive preset like \
              pixelcnn-mnist"
         )));
     };
@@ -69,11 +71,13 @@ pub(super) fn run(args: Args) -> Result<()> {
     let Pixel { row, column } = args.pixel.unwrap_or(Pixel { row: height * 2 / 3, column: width / 2 });
     if row >= height || column >= width {
         return Err(Error::Usage(format!(
-            "--pixel {row},{column} lies outside; the images have {height} rows and {width} columns, counted from 0"
+            "--pixel {row},{column} is outside the images, which have {height} rows and {width} columns, counted from 0"
         )));
     }
     if let Some(colour) = args.colour.filter(|colour| *colour >= colours) {
-        return Err(Error::Usage(format!("--colour {colour} is not there; the images have {colours}, counted from 0")));
+        return Err(Error::Usage(format!(
+            "there is no colour {colour}; the images have {colours} colours, counted from 0"
+        )));
     }
     let mut device = args.device.open()?;
     let busy = Busy::new(&format!("examining {} outputs of {title}", net.pixels().dims()));
@@ -109,7 +113,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     if let Some(Dependency { output, input }) = leaks.first() {
         return Err(Error::Failed(format!(
-            "{title} leaks: the output for {} sees {}, one of {} such pairs; mask the layer that lets it through",
+            "{title} leaks: the output for {} sees {}, one of {} such pairs; add the missing mask to the layer",
             name(&support, *output),
             name(&support, *input),
             leaks.len()
@@ -119,7 +123,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         None => Ok(()),
         Some(Dependency { output, input }) => Err(Error::Failed(format!(
             "{title}: its gradients and its outputs disagree about {} pairs, the first of them {} and {}; the forward and \
-             backward kernels of this device do not belong to one function, run `pixtape check`",
+             backward kernels of this device do not compute the same function, run `pixtape check`",
             differences.len(),
             name(&support, *output),
             name(&support, *input)
@@ -141,7 +145,7 @@ fn model(args: &Args) -> Result<Model> {
     Model::new(&config)
 }
 
-/// A dimension in words.
+/// The name of a dimension in messages.
 fn name(support: &Support, at: usize) -> String {
     let [_, width, colours] = support.input;
     let pixel = format!("pixel {},{}", at / colours / width, at / colours % width);

@@ -1,4 +1,4 @@
-//! `pixtape check`: proof that the kernels are right on this device.
+//! `pixtape check`: checks the kernels of a device by reference cases.
 
 use super::args::DeviceArgs;
 use super::output;
@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Prove the kernels right on a device, by reference cases
+/// Check the kernels of a device by reference cases
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape check cases.safetensors --only conv2d,lstm --json\n\n\
-    docs/reference-cases.md says how to write such a file from PyTorch, JAX or NumPy.")]
+    docs/reference-cases.md describes how to write such a file with PyTorch, JAX or NumPy.")]
 pub(super) struct Args {
     /// Files of reference cases (default: the cases built into the program)
     #[arg(value_name = "FILE")]
@@ -50,5 +50,5 @@ pub(super) fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let failed = report.cases.iter().filter(|case| !case.pass).count();
-    Err(Error::Failed(format!("{failed} of {} cases failed; their lines say by how much", report.cases.len())))
+    Err(Error::Failed(format!("{failed} of {} cases failed; their lines show by how much", report.cases.len())))
 }

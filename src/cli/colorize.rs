@@ -1,4 +1,4 @@
-//! `pixtape colorize`: draw colours for grey images.
+//! `pixtape colorize`: draws colours for grey images.
 
 use super::restore::{self, RestoreArgs};
 use crate::data::Reduction;
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 /// Draw colours for grey images
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape colorize runs/colorize-cifar -n 8 --draws 3\n\n\
-    A row of the picture shows what the model was given, its draws, and the original. `pixtape eval` measures how likely\n\
-    the originals are, given the same.")]
+    A row of the picture shows the given image, the draws, and the original. `pixtape eval` measures the likelihood of the\n\
+    originals, given the same.")]
 pub(super) struct Args {
     #[command(flatten)]
     restore: RestoreArgs,

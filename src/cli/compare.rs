@@ -1,4 +1,4 @@
-//! `pixtape compare`: the families side by side on one data set.
+//! `pixtape compare`: ranks runs by their likelihoods, together with published results.
 
 use super::args::{DataArgs, DeviceArgs, data_name, split};
 use super::progress::Busy;
@@ -13,21 +13,21 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Rank runs by their likelihoods, each among those that were measured in the same way
+/// Rank runs by their likelihoods, each among results that were measured in the same way
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape compare runs/pixelcnn-mnist runs/vae-mnist\n\n\
-    Numbers that `train` or `eval` has measured of the same checkpoint are not measured again.")]
+    Results that `train` or `eval` has measured for the same checkpoint are reused.")]
 pub(super) struct Args {
     /// Run folders or checkpoints
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// Which weights to use (default: the moving averages where there are any)
+    /// Weights to use (default: the moving averages if there are any)
     #[arg(long, value_name = "WHICH")]
     weights: Option<Weights>,
     /// Split to measure on: train, fit, valid or test
     #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
     split: Split,
-    /// Samples of the importance-weighted bound, where a latent model has to be measured
+    /// Samples of the importance-weighted bound, if a latent model has to be measured
     #[arg(long, value_name = "K", default_value_t = 50, value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
     iwae: u32,
     #[command(flatten)]

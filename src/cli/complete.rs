@@ -1,6 +1,6 @@
-//! `pixtape complete`: an autoregressive model goes on with images whose upper part it is given.
+//! `pixtape complete`: completes images of which an autoregressive model is given the upper part.
 
-use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
+use super::args::{PictureArgs, above_zero, count};
 use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
@@ -9,50 +9,45 @@ use crate::sampling::{self, Redraw};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Let an autoregressive model fill in the lower part of images
+/// Complete the lower part of images with an autoregressive model
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape complete runs/pixelcnn-mnist --rows 14 -n 8 --draws 4\n\n\
-    A row of the picture shows an image, what the model was given of it, and the completions.")]
+    A row of the picture shows an image, its given part, and the completions.")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
-    /// Upper rows that are kept (default: half of the image)
+    /// Number of upper rows that are kept (default: half of the image)
     #[arg(long, value_name = "K")]
     rows: Option<usize>,
     /// How many images
     #[arg(short = 'n', value_name = "N", default_value_t = 8, value_parser = count(1024))]
     n: usize,
-    /// Completions of each image
+    /// Number of completions of each image
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = count(64))]
     draws: usize,
-    /// Below 1 likelier and less varied completions, above 1 the reverse
+    /// Temperature: below 1 completions are more likely and less varied, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
     /// The picture to write
     #[arg(long, value_name = "FILE", default_value = "complete.png")]
     out: PathBuf,
     #[command(flatten)]
-    choice: ChoiceArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    json: bool,
+    picture: PictureArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
     let rows = args.rows.unwrap_or(model.image[0] / 2);
     sampling::check_completion(model, rows)?;
-    let images = args.choice.choose(model, args.n)?;
+    let images = args.picture.choose(model, args.n)?;
     let n = images.len();
-    let how = Redraw { draws: args.draws, seed: args.choice.seed, temperature: args.temperature };
+    let how = Redraw { draws: args.draws, seed: args.picture.seed, temperature: args.temperature };
     let busy = Drawing::new(&format!("completing {n} images"), n * args.draws);
     let completed = sampling::complete(&mut *backend, model, images, rows, &how, &|images| busy.advance(images))?;
     drop(busy);
     output::write(&args.out, &completed.original_first_png()?)?;
-    if args.json {
+    if args.picture.json {
         return output::json(&json!({
             "model": model.config.name(),
             "step": stored.checkpoint.step,

@@ -1,4 +1,5 @@
-//! `pixtape control`: planning in a learned simulation.
+//! `pixtape control`: swings up a pendulum by planning in a learned model, and compares with other
+//! planners.
 
 use super::args::{DeviceArgs, count};
 use super::output;
@@ -13,9 +14,10 @@ use std::time::Instant;
 /// Swing a pendulum up by trying torques in a learned model of it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape control runs/lstm-pendulum --episodes 20 --candidates 256\n\n\
-    At every decision random sequences of torques are tried, and the first torque of the best one is applied: tried in the\n\
-    model, beside the same in the true equations, and beside random torques. The rod starts hanging; the reward of a step is\n\
-    -(angle² + speed²/10 + torque²/1000), the angle in radians from upright; it stands within 18 degrees.")]
+    At every decision random sequences of torques are simulated, and the first torque of the best one is applied. Three\n\
+    planners are compared: one that simulates in the model, one in the true equations, and random torques. The rod starts\n\
+    hanging down. The reward of a step is -(angle² + speed²/10 + torque²/1000), where the angle is in radians from\n\
+    upright. The rod counts as upright within 18 degrees.")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
@@ -25,7 +27,7 @@ pub(super) struct Args {
     /// Seed of the starts and of the torques that are tried
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u32,
-    /// Steps to look ahead
+    /// Number of steps to look ahead
     #[arg(long, value_name = "STEPS", default_value_t = 40, value_parser = count(STEPS as u64))]
     horizon: usize,
     /// Torque sequences to try at every decision
@@ -38,7 +40,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// What a planner achieved.
+/// The result of one planner.
 struct Played {
     planner: &'static str,
     outcome: Outcome,
@@ -77,10 +79,10 @@ pub(super) fn run(args: Args) -> Result<()> {
     let Task { episodes, horizon, candidates, .. } = task;
     let rows: Vec<Vec<String>> = played.iter().map(Played::row).collect();
     output::print(&format!(
-        "{episodes} episodes of {STEPS} steps; {candidates} sequences of torques over {horizon} steps tried every {HELD} steps; \
+        "{episodes} episodes of {STEPS} steps; {candidates} sequences of torques over {horizon} steps simulated every {HELD} steps; \
          model: {}\n\n{}",
         stored.origin(),
-        text_table(&["torques tried in", "mean return", "+-", "standing at the end", "seconds"], &rows)
+        text_table(&["planner", "mean return", "+-", "upright at the end", "seconds"], &rows)
     ))
 }
 

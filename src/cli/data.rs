@@ -1,4 +1,4 @@
-//! `pixtape data`: which data sets there are, what is in them, and how to get them.
+//! `pixtape data`: lists data sets, shows their images, and downloads them.
 
 use super::args::{count, split};
 use super::output::{self, note};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// List, look at or fetch data sets
+/// List, show or download data sets
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape data fetch mnist")]
 pub(super) struct Args {
@@ -23,20 +23,20 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// List the data sets known by name, and whether they are there
+    /// List the known data sets and whether their files are present
     #[command(after_help = "Example: pixtape data list --data-dir data")]
     List(Common),
     /// Describe a data set and write a picture of some of its images
     #[command(after_help = "Example: pixtape data show glyphs -n 64 --out glyphs.png")]
     Show(Show),
-    /// Download a data set from its publisher, resuming where an earlier attempt was cut off
+    /// Download a data set from its publisher; an interrupted download is resumed
     #[command(after_help = "Example: pixtape data fetch binarized-mnist --data-dir data")]
     Fetch(Fetch),
 }
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Folder of the known data sets (default: PIXTAPE_DATA, else data)
+    /// Folder of the known data sets (default: the environment variable PIXTAPE_DATA, or else data)
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print one JSON value on stdout
@@ -46,7 +46,7 @@ struct Common {
 
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Data set by name, or the path of a folder of images or of a file
+    /// Name of a data set, or path of a folder of images or of a file
     #[arg(value_name = "NAME|PATH")]
     name: String,
     /// How many images
@@ -55,7 +55,7 @@ struct Show {
     /// Split: train, fit, valid or test
     #[arg(long, value_name = "SPLIT", default_value = "train", value_parser = split)]
     split: Split,
-    /// Seed of the choice of images
+    /// Seed of the selection of images
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u32,
     /// The picture to write (default: NAME.png)
@@ -70,7 +70,7 @@ struct Fetch {
     /// Data sets by name
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
-    /// Another server than the publishers': files are asked for as URL/SET/FILE
+    /// Server to use instead of the publishers': files are requested as URL/SET/FILE
     #[arg(long, value_name = "URL")]
     from: Option<String>,
     #[command(flatten)]
@@ -159,7 +159,7 @@ fn show(args: &Show) -> Result<()> {
     output::print(&format!("{text}{} of them in {}\n", chosen.len(), out.display()))
 }
 
-/// How many images each class has; empty without labels.
+/// The number of images of each class; empty without labels.
 fn per_class(images: &Images) -> Vec<usize> {
     let mut counts = vec![0; images.classes()];
     images.labels().into_iter().flatten().for_each(|label| counts[usize::from(*label)] += 1);
@@ -171,7 +171,7 @@ fn fetch(args: &Fetch) -> Result<()> {
         let known: Vec<&str> = SETS.iter().map(|set| set.name).collect();
         Error::Usage(format!("there is no data set \"{name}\"; the known ones are {}", known.join(", ")))
     };
-    // All names are looked at before anything is downloaded.
+    // All names are checked before anything is downloaded.
     let sets: Vec<&Set> =
         args.names.iter().map(|name| Set::named(name).ok_or_else(|| unknown(name))).collect::<Result<_>>()?;
     let dir = data::data_dir(args.common.data_dir.as_deref());
@@ -186,7 +186,7 @@ fn fetch(args: &Fetch) -> Result<()> {
             output::line(&match set.layout {
                 Layout::Drawn(_) => format!("{} is built in, there is nothing to fetch", set.name),
                 _ => format!(
-                    "{}: {new} files fetched, {present} were there, all with the right checksum, in {} ({})",
+                    "{}: {new} files fetched, {present} were present, all with the right checksum, in {} ({})",
                     set.name,
                     dir.join(set.name).display(),
                     set.terms
@@ -198,7 +198,7 @@ fn fetch(args: &Fetch) -> Result<()> {
     if args.common.json { output::json(&Value::Array(done)) } else { Ok(()) }
 }
 
-/// The progress of one file after the other.
+/// The progress of the downloads, one file after the other.
 struct Download {
     bar: Option<ProgressBar>,
     file: String,

@@ -1,4 +1,5 @@
-//! `pixtape demo`: all three families on the built-in digits.
+//! `pixtape demo`: trains one model of each of three families on the built-in digits and writes a page
+//! about them.
 
 use super::args::DeviceArgs;
 use super::output;
@@ -10,14 +11,14 @@ use crate::report::text::text_table;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Watch the three families learn the built-in digits: a couple of minutes, then a page to look at
+/// Train one model of each of three families on the built-in digits in a few minutes, and write a report
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape demo && xdg-open runs/demo/report.html")]
 pub(super) struct Args {
-    /// Folder of the demo; what an earlier demo left there is replaced
+    /// Folder of the demo; the results of an earlier demo in it are replaced
     #[arg(long, value_name = "DIR", default_value = "runs/demo")]
     out: PathBuf,
-    /// Train this many times shorter: quick, and not worth looking at
+    /// Divide the number of training steps by this
     #[arg(long, value_name = "N", default_value_t = 1, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     divide: u32,
     #[command(flatten)]
@@ -51,5 +52,5 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let header = demo::header();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    output::print(&format!("\n{}\nLook at {}\n", text_table(&header, &rows), page.display()))
+    output::print(&format!("\n{}\nreport: {}\n", text_table(&header, &rows), page.display()))
 }

@@ -1,4 +1,4 @@
-//! `pixtape devices`: where can be computed.
+//! `pixtape devices`: lists the devices that this program can compute on.
 
 use super::output;
 use crate::backend::{self, DeviceInfo};

@@ -1,4 +1,5 @@
-//! `pixtape encode`: latent vectors of a split in a file, and what a linear classifier reads from them.
+//! `pixtape encode`: writes the latent vectors of a split to a file, and measures how well a linear
+//! classifier predicts the labels from them.
 
 use super::args::{DataArgs, DeviceArgs, split};
 use super::output;
@@ -84,7 +85,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
 }
 
-/// The probe, or why there is none; `known` are the latents of the split that is encoded already.
+/// The probe, or the reason why there is none. `known` are the latent vectors of the split that is
+/// encoded already.
 fn probe(args: &Args, trained: &mut Trained, known: &Latents) -> Result<Result<Probe, String>> {
     let mut of = |split: Split| -> Result<Latents> {
         if split == args.split {
@@ -99,13 +101,13 @@ fn probe(args: &Args, trained: &mut Trained, known: &Latents) -> Result<Result<P
     };
     match eval::linear_probe(args.device.name()?, args.device.threads, &train, &test, args.seed) {
         Ok(probe) => Ok(Ok(probe)),
-        // Too few images, or none with labels: the file is written all the same.
+        // There are too few images or no labels. The file is written anyway.
         Err(Error::Failed(why)) => Ok(Err(why)),
         Err(error) => Err(error),
     }
 }
 
-/// Whose latents these are, and of what.
+/// Which model and which images the latent vectors belong to.
 fn protocol(stored: &Stored, images: &Images, split: Split) -> Value {
     let binary = images.levels() == Levels::Binary;
     json!({
@@ -119,7 +121,7 @@ fn protocol(stored: &Stored, images: &Images, split: Split) -> Value {
     })
 }
 
-/// What the file holds.
+/// The contents of the file.
 fn tensors(latents: &Latents, images: usize) -> Tensors {
     let mut tensors = Tensors::default();
     let matrix = || vec![images, latents.dims];

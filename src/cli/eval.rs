@@ -1,4 +1,4 @@
-//! `pixtape eval`: how likely a model finds images that it has not seen.
+//! `pixtape eval`: measures the likelihood of a model on a split of a data set.
 
 use super::args::{DataArgs, DeviceArgs, count, split};
 use super::progress::Busy;
@@ -13,13 +13,13 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Measure a model's likelihood: exactly, or by its bounds ELBO and IWAE-K
+/// Measure the likelihood of a model: exactly, or by the bounds ELBO and IWAE-K
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape eval runs/vae-mnist --split test --iwae 50 --json\n\n\
-    --json prints one object: dataset, split, binarisation, protocol, images, dims, and nll_nats with bits_per_dim for an\n\
-    exact model (without it for a density), or elbo_nats, iwae_nats and iwae_k for a latent one. elbo_nats and iwae_nats are\n\
-    the bounds on log p(x) themselves and so below 0, like -98.3; nll_nats is -log p(x) and so above 0, but for a density.\n\
-    All are means of an image, in nats.")]
+    --json prints one object: dataset, split, binarisation, protocol, images and dims. An exact model also has nll_nats and\n\
+    bits_per_dim (a density has no bits_per_dim); a latent model has elbo_nats, iwae_nats and iwae_k. elbo_nats and\n\
+    iwae_nats are bounds on log p(x) and therefore negative, like -98.3. nll_nats is -log p(x) and therefore positive,\n\
+    except for a density. All are means per image, in nats.")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// Samples of the importance-weighted bound of latent models
     #[arg(long, value_name = "K", default_value_t = 50, value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
     iwae: u32,
-    /// Measure on this many images only, chosen by a fixed shuffle
+    /// Measure only this many images, selected by a fixed shuffle
     #[arg(long, value_name = "N", value_parser = count(u64::from(u32::MAX)))]
     images: Option<usize>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
 }
 
-/// An error for a model that has none.
+/// An error if the model has no likelihood.
 pub(super) fn check_likelihood(stored: &Stored) -> Result<()> {
     if eval::has_likelihood(&stored.model) {
         return Ok(());
@@ -118,13 +118,13 @@ fn text(stored: &Stored, found: &Evaluation) -> String {
         let sign = if row.protocol.estimate.is_exact() { "" } else { "<= " };
         let (nats, bits) = (row.nats, bits_per_dim(row));
         let number = match row.protocol.estimate {
-            Estimate::Density => format!("{nats:.2} nats a sequence"),
-            _ => format!("{sign}{nats:.2} nats an image, {sign}{bits:.4} bits a dimension"),
+            Estimate::Density => format!("{nats:.2} nats per sequence"),
+            _ => format!("{sign}{nats:.2} nats per image, {sign}{bits:.4} bits per dimension"),
         };
         text += &format!("-log p(x) {number}: {}\n", row.protocol);
     }
     if let Some(ElboTerms { reconstruction, kl }) = found.terms {
-        text += &format!("the ELBO's terms: reconstruction {reconstruction:.2} nats, divergence {kl:.2} nats\n");
+        text += &format!("terms of the ELBO: reconstruction {reconstruction:.2} nats, KL divergence {kl:.2} nats\n");
     }
     text + "\n" + &to_text(&beside_published(&found.likelihoods))
 }

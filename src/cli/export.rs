@@ -1,4 +1,4 @@
-//! `pixtape export`: weights for other programs.
+//! `pixtape export`: writes weights in PyTorch's layout for other programs.
 
 use super::output;
 use super::trained::{CheckpointArgs, Stored};
@@ -7,7 +7,7 @@ use crate::train::exchange;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Write a model's weights in PyTorch's layout, under the names of docs/models.md
+/// Write the weights of a model in PyTorch's layout, with the names of docs/models.md
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape export runs/vae-mnist weights.safetensors\n\n\
     `pixtape train PRESET --init weights.safetensors` starts from such a file.")]

@@ -1,4 +1,5 @@
-//! Likelihoods of a checkpoint, and `likelihood.json` in its run folder, which spares measuring them again.
+//! Likelihoods of a checkpoint, and the file `likelihood.json` in its run folder, which stores them so
+//! that they are not measured again.
 
 use super::output;
 use super::trained::{Stored, Trained};
@@ -11,7 +12,8 @@ use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What the file holds: numbers of one checkpoint, known by its bytes.
+/// The contents of the file: the likelihoods of one checkpoint, which is identified by the checksum of
+/// its bytes.
 #[derive(Default, Serialize, Deserialize)]
 struct Measured {
     checkpoint_sha256: String,
@@ -19,7 +21,7 @@ struct Measured {
     rows: Vec<Row>,
 }
 
-/// One number with its protocol.
+/// One likelihood with its protocol.
 #[derive(Serialize, Deserialize)]
 struct Row {
     weights: String,
@@ -32,19 +34,19 @@ struct Row {
     nats: f64,
 }
 
-/// Measures a model on a whole split or a part of it.
+/// Measures a model on a split or on a part of it.
 pub(super) fn measure(trained: &mut Trained, images: Arc<Images>, split: Split, iwae_k: u32) -> Result<Evaluation> {
     let name = source(&trained.stored);
     eval::evaluate(&mut *trained.backend, &trained.stored.model, images, split, iwae_k, &name)
 }
 
-/// Where the numbers of a checkpoint come from, in tables.
+/// The name of the checkpoint in tables.
 fn source(stored: &Stored) -> String {
     stored.run.as_deref().unwrap_or(&stored.path).display().to_string()
 }
 
-/// Keeps numbers of a whole split for [`recall`]. They can be measured again: a folder that cannot be written to is only
-/// worth a warning.
+/// Stores likelihoods on a whole split for [`recall`]. They can be measured again, so a folder that
+/// cannot be written to only causes a warning.
 pub(super) fn keep(stored: &Stored, rows: &[Likelihood]) {
     let Some(path) = file(stored) else { return };
     let mut measured = read(stored).unwrap_or_default();
@@ -67,11 +69,11 @@ pub(super) fn keep(stored: &Stored, rows: &[Likelihood]) {
     }
     let text = serde_json::to_string_pretty(&measured).expect("texts and finite numbers are valid JSON");
     if let Err(error) = output::write(&path, text.as_bytes()) {
-        output::note(&format!("warning: the likelihood is not kept for later: {error}"));
+        output::note(&format!("warning: the likelihood could not be stored: {error}"));
     }
 }
 
-/// The kept numbers of this very checkpoint on a split of `dataset`.
+/// The stored likelihoods of exactly this checkpoint on a split of `dataset`.
 pub(super) fn recall(stored: &Stored, dataset: &str, split: Split) -> Vec<Likelihood> {
     let rows = read(stored).map_or(vec![], |measured| measured.rows);
     let of_interest = |row: &&Row| row.weights == stored.weights.name() && row.dataset == dataset;
@@ -87,7 +89,7 @@ pub(super) fn recall(stored: &Stored, dataset: &str, split: Split) -> Vec<Likeli
 }
 
 impl Row {
-    /// None where the file was written by hand.
+    /// `None` if the file was not written by this program.
     fn protocol(&self) -> Option<Protocol> {
         let estimate = match self.estimate.as_str() {
             "exact" => Estimate::Exact,
@@ -114,7 +116,7 @@ fn file(stored: &Stored) -> Option<PathBuf> {
     stored.run.as_ref().map(|run| run.join("likelihood.json"))
 }
 
-/// The file, where there is one of this checkpoint. A damaged one is as good as none.
+/// Reads the file, if it exists and belongs to this checkpoint. A damaged file is ignored.
 fn read(stored: &Stored) -> Option<Measured> {
     let text = std::fs::read_to_string(file(stored)?).ok()?;
     let measured: Measured = serde_json::from_str(&text).ok()?;

@@ -1,6 +1,7 @@
-//! The command line: parse, turn into a validated configuration, act. One file a subcommand.
+//! The command line: parses the arguments, builds a validated configuration from them, and runs a
+//! subcommand. Each subcommand has its own file.
 //!
-//! A subcommand returns [`Result`]; what goes wrong is printed here and nowhere else, as one sentence on stderr.
+//! A subcommand returns [`Result`]. Errors are printed only here, as one sentence on stderr.
 
 mod args;
 mod bench;
@@ -70,8 +71,8 @@ enum Command {
     Data(data::Args),
 }
 
-/// Runs the command line of this process and gives its exit code: 0 done, 2 what the arguments alone show to be wrong, 1
-/// any other failure.
+/// Runs the command line of this process and returns its exit code: 0 for success, 2 if the arguments
+/// themselves are wrong, 1 for any other failure.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         report_bug(&panic.to_string());
@@ -81,7 +82,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refused) => {
-            // Nobody is left to tell where even that cannot be printed.
+            // If this cannot be printed either, there is no way left to report it.
             let _ = refused.print();
             return exit_code(refused.exit_code());
         }
@@ -124,14 +125,14 @@ fn exit_code(code: i32) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// A panic is a mistake of ours, whatever the user did: one sentence that says so, and no backtrace.
+/// A panic is always a bug in this program: reports it in one sentence, without a backtrace.
 fn report_bug(panic: &str) {
     let what = one_line(panic);
     let what = what.strip_prefix("panicked at ").unwrap_or(&what);
     let _ = writeln!(std::io::stderr(), "error: this is a bug in pixtape ({what}); please report it with the command");
 }
 
-/// The text in one line of bearable length.
+/// The text in one line of limited length.
 fn one_line(text: &str) -> String {
     const MOST: usize = 1000;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -153,7 +154,7 @@ mod tests {
             if command.get_name() != "help" {
                 let help = command.clone().render_long_help().to_string();
                 assert!(help.contains("Example"), "{} has no example", command.get_name());
-                assert!(command.get_about().is_some(), "{} says not what it does", command.get_name());
+                assert!(command.get_about().is_some(), "{} does not say what it does", command.get_name());
                 for argument in command.get_arguments() {
                     assert!(argument.get_help().is_some(), "{} {} has no help", command.get_name(), argument.get_id());
                 }

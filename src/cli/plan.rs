@@ -1,4 +1,4 @@
-//! `pixtape plan`: what a training step does, launch by launch.
+//! `pixtape plan`: prints the launches of a training step.
 
 use super::args::configuration;
 use super::output;
@@ -8,20 +8,20 @@ use crate::tape::cost::cost;
 use crate::tape::plan::Plan;
 use serde_json::{Value, json};
 
-/// Print the plans of a training step: every launch, its operands and its buffers
+/// Print the plans of a training step: every launch with its operands and buffers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape plan vae-mlp-mnist --batch 16 --set model.hidden=64")]
 pub(super) struct Args {
     /// Preset, network, or configuration file
     #[arg(value_name = "PRESET|NETWORK|CONFIG.toml")]
     what: String,
-    /// Images a step
+    /// Images per step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Change a key of the configuration
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Print one JSON array on stdout, an object a plan
+    /// Print one JSON array on stdout, with one object per plan
     #[arg(long)]
     json: bool,
 }
@@ -59,7 +59,7 @@ fn text(plans: &[Plan]) -> String {
     let mut text = String::new();
     for plan in plans {
         let (mebibytes, gigaflops) = (plan.slot_bytes() as f64 / f64::from(1 << 20), flops(plan) as f64 / 1e9);
-        text += &format!("{plan}{mebibytes:.1} MiB of slots at the peak, {gigaflops:.3} GFLOP a replay\n\n");
+        text += &format!("{plan}{mebibytes:.1} MiB of slots at the peak, {gigaflops:.3} GFLOP per replay\n\n");
     }
     text
 }

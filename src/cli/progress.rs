@@ -1,4 +1,4 @@
-//! What a training run shows while it runs: a bar on a terminal, plain lines elsewhere.
+//! Progress on stderr: bars and spinners on a terminal, plain lines elsewhere.
 
 use super::output::note;
 use crate::report::curves::short;
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// The least time between two plain lines.
+/// The least time between two lines of plain text.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
 /// The progress of one training run.
@@ -31,7 +31,7 @@ impl Progress {
             Event::Start { device, parameters, step, total, per_epoch } => {
                 let epochs = *total as f64 / (*per_epoch).max(1) as f64;
                 note(&format!("device: {device}"));
-                let from = if *step > 0 { format!(", going on after step {step}") } else { String::new() };
+                let from = if *step > 0 { format!(", continuing after step {step}") } else { String::new() };
                 note(&format!("{parameters} parameters, {total} steps ({epochs:.1} epochs){from}"));
                 (self.total, self.first, self.start) = (*total, *step, Instant::now());
                 if std::io::stderr().is_terminal() {
@@ -47,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// A line that a bar does not overwrite.
+    /// Prints a line that the bar does not overwrite.
     fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
@@ -87,7 +87,7 @@ fn numbers(row: &Row) -> String {
     losses.chain([format!("{} images/s", short(row.images_per_s))]).collect::<Vec<_>>().join(", ")
 }
 
-/// Shows on a terminal that something takes its time, until it is dropped.
+/// A spinner for a long operation, which is shown on a terminal until it is dropped.
 pub(super) struct Busy(Option<ProgressBar>);
 
 impl Busy {
@@ -103,7 +103,7 @@ impl Busy {
         }))
     }
 
-    /// Says how much of it is done.
+    /// Shows how much of it is done.
     pub fn at(&self, done: usize, of: usize) {
         if let Some(bar) = &self.0 {
             bar.set_prefix(format!("{:3.0} % ", 100.0 * done as f64 / of.max(1) as f64));
@@ -119,11 +119,11 @@ impl Drop for Busy {
     }
 }
 
-/// Shows on a terminal how many images have been drawn, until it is dropped.
+/// A bar for the number of images that have been drawn, which is shown on a terminal until it is dropped.
 pub(super) struct Drawing(Option<ProgressBar>);
 
 impl Drawing {
-    /// The bar counts in thousandths of an image.
+    /// The bar counts thousandths of an image.
     const PARTS: f64 = 1000.0;
 
     pub fn new(doing: &str, images: usize) -> Self {
@@ -137,7 +137,7 @@ impl Drawing {
         }))
     }
 
-    /// That many more, or parts of them, from any thread.
+    /// Adds to the number of images drawn, which may be a fraction. May be called from any thread.
     pub fn advance(&self, images: f64) {
         if let Some(bar) = &self.0 {
             bar.inc((images * Self::PARTS).round() as u64);

@@ -1,6 +1,6 @@
-//! `pixtape reconstruct`: images, and what an autoencoder makes of them.
+//! `pixtape reconstruct`: shows images next to their reconstructions by an autoencoder.
 
-use super::args::{ChoiceArgs, DeviceArgs, count};
+use super::args::{PictureArgs, count};
 use super::output;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::pictures::grid::{Pictures, before_after_png};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Show images beside what an autoencoder makes of them
+/// Show images next to their reconstructions by an autoencoder
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape reconstruct runs/vae-mnist -n 16 --out reconstruct.png")]
 pub(super) struct Args {
@@ -22,26 +22,21 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", default_value = "reconstruct.png")]
     out: PathBuf,
     #[command(flatten)]
-    choice: ChoiceArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    json: bool,
+    picture: PictureArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
     eval::check_encoder(model)?;
-    let images = args.choice.choose(model, args.n)?;
+    let images = args.picture.choose(model, args.n)?;
     let n = images.len();
     let [shown, made] = eval::reconstruct(&mut *backend, model, images)?;
     let series = [&shown, &made].map(|pixels| Pictures::new(pixels, model.image));
     output::write(&args.out, &before_after_png(&series)?)?;
-    if args.json {
+    if args.picture.json {
         let (name, step) = (model.config.name(), stored.checkpoint.step);
         return output::json(&json!({"model": name, "step": step, "images": n, "out": args.out}));
     }
-    output::line(&format!("{n} images beside their reconstructions by {} in {}", stored.origin(), args.out.display()))
+    output::line(&format!("{n} images and their reconstructions by {} in {}", stored.origin(), args.out.display()))
 }

@@ -1,6 +1,6 @@
-//! What `pixtape colorize` and `pixtape superres` share: their arguments, and what they say.
+//! What `pixtape colorize` and `pixtape superres` share: their arguments and their output.
 
-use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
+use super::args::{PictureArgs, above_zero, count};
 use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
@@ -17,35 +17,31 @@ pub(super) struct RestoreArgs {
     /// How many images
     #[arg(short = 'n', value_name = "N", default_value_t = 8, value_parser = count(1024))]
     n: usize,
-    /// Draws for each image
+    /// Number of draws for each image
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count(64))]
     draws: usize,
-    /// Below 1 likelier and less varied draws, above 1 the reverse
+    /// Temperature: below 1 draws are more likely and less varied, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
     #[command(flatten)]
-    choice: ChoiceArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    json: bool,
+    picture: PictureArgs,
 }
 
-/// Draws images from their reduced images into the picture `out`: what was given, the draws, and the originals.
+/// Draws images from their reduced versions, and writes the picture `out`: the reduced images, the draws,
+/// and the originals.
 pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &Path) -> Result<()> {
-    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
     sampling::check_restoration(model, reduction)?;
-    let images = args.choice.choose(model, args.n)?;
+    let images = args.picture.choose(model, args.n)?;
     let n = images.len();
-    let how = Redraw { draws: args.draws, seed: args.choice.seed, temperature: args.temperature };
+    let how = Redraw { draws: args.draws, seed: args.picture.seed, temperature: args.temperature };
     let busy = Drawing::new(&format!("drawing {n} images"), n * args.draws);
     let progress = |images| busy.advance(images);
     let restored = sampling::restore(&mut *backend, model, images, reduction, &how, &progress)?;
     drop(busy);
     output::write(out, &restored.original_last_png()?)?;
-    if args.json {
+    if args.picture.json {
         return output::json(&json!({
             "model": model.config.name(),
             "step": stored.checkpoint.step,
@@ -55,10 +51,10 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &Path) -> Resul
         }));
     }
     let (origin, place, draws) = (stored.origin(), out.display(), args.draws);
-    output::line(&format!("{n} images as {origin} was given them, {draws} draws of each, and the originals in {place}"))
+    output::line(&format!("{n} reduced images, {draws} draws of each by {origin}, and the originals in {place}"))
 }
 
-/// The command that draws images from ones that are reduced like this.
+/// The command that draws images from this kind of reduced images.
 pub(super) fn command(reduction: Reduction) -> &'static str {
     match reduction {
         Reduction::Grey => "colorize",

@@ -1,4 +1,4 @@
-//! `pixtape sample`: new images.
+//! `pixtape sample`: draws new images or sequences from a model.
 
 use super::args::{DeviceArgs, above_zero, count};
 use super::output;
@@ -13,7 +13,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Images that are drawn together at most.
+/// The largest number of images that are drawn together.
 const BATCH: usize = 64;
 
 /// Draw new images from a trained model
@@ -22,23 +22,24 @@ const BATCH: usize = 64;
     pixtape sample runs/pixelcnn-mnist -n 64 --seed 7 --out samples.png\n  \
     pixtape sample runs/gated-pixelcnn-mnist --class 3\n  \
     pixtape sample runs/vae-mnist -n 10000 --out samples.safetensors\n\n\
-    A safetensors file holds images [n, c, h, w] (bytes), and label [n] where the model draws by class.")]
+    A safetensors file has images [n, c, h, w] (bytes), and label [n] if the model is class-conditional.")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
-    /// How many
+    /// How many images
     #[arg(short = 'n', value_name = "N", default_value_t = 64, value_parser = count(65536))]
     n: usize,
-    /// Seed of the draws
+    /// Seed of the random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u32,
-    /// Below 1 likelier and less varied images, above 1 the reverse
+    /// Temperature: below 1 images are more likely and less varied, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
-    /// Draw images of this class only, from 0 (class-conditional models; default: each class in turn, a column each)
+    /// Draw only images of this class, from 0 (class-conditional models; default: each class in turn, one
+    /// column each)
     #[arg(long, value_name = "K")]
     class: Option<u32>,
-    /// The picture to write; a name that ends in .safetensors gets the images as tensors instead
+    /// The picture to write; if the name ends in .safetensors, the images are written as tensors
     #[arg(long, value_name = "FILE", default_value = "samples.png")]
     out: PathBuf,
     #[command(flatten)]
@@ -104,13 +105,13 @@ fn numbers(stored: &Stored, images: &[u8], args: &Args, how: Draw) -> Result<Vec
     }))
 }
 
-/// A column a class, where images are drawn of each in turn; else the picture is about square.
+/// One column per class if images of every class are drawn in turn; otherwise the grid is nearly square.
 fn columns(stored: &Stored, args: &Args) -> Option<usize> {
     let known = stored.model.classes();
     (known > 1 && args.class.is_none()).then_some(known)
 }
 
-/// The class, where the model knows it.
+/// The class, if the model knows it.
 fn known_class(stored: &Stored, class: u32) -> Result<u32> {
     let (name, classes) = (stored.model.config.name(), stored.model.classes());
     match classes {

@@ -1,6 +1,6 @@
-//! `pixtape simulate`: a sequence model goes on with sequences whose beginning it is given.
+//! `pixtape simulate`: continues sequences with a sequence model, and measures its predictions.
 
-use super::args::{ChoiceArgs, DeviceArgs, above_zero, count};
+use super::args::{PictureArgs, above_zero, count};
 use super::output;
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Trained};
@@ -15,58 +15,54 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Let a sequence model go on with sequences, and measure how well it foresees them
+/// Continue sequences with a sequence model, and measure how well it predicts them
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: pixtape simulate runs/lstm-oscillator --prefix 40 -n 6 --futures 5 --out simulate.png\n\n\
-    Of a time series the picture has a panel for each sequence and value: black what was given, orange what really followed,\n\
-    blue the futures drawn. Of images read row by row a row shows an image, what was given of it, and the futures drawn.\n\
-    The table is of the whole split: nats a step of the true futures, each step given all before it, beside a distribution of\n\
-    each value alone that was fitted to the training set."
+    For a time series the picture has one panel per sequence and value: the given part in black, the true continuation in\n\
+    orange, sampled continuations in blue. For images that are read row by row, a row of the picture shows an image, its\n\
+    given part, and the sampled continuations. The table is for the whole split: nats per step of the true continuations,\n\
+    each step given all steps before it, and as a baseline a separate distribution of each value, fitted to the training\n\
+    set."
 )]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
-    /// Steps that are given (default: half of them)
+    /// Number of steps that are given (default: half of them)
     #[arg(long, value_name = "STEPS")]
     prefix: Option<usize>,
     /// How many sequences
     #[arg(short = 'n', value_name = "N", default_value_t = 6, value_parser = count(1024))]
     n: usize,
-    /// Futures of each sequence
+    /// Number of continuations of each sequence
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count(64))]
     futures: usize,
-    /// Below 1 likelier and less varied futures, above 1 the reverse
+    /// Temperature: below 1 continuations are more likely and less varied, above 1 the reverse
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
     /// The picture to write
     #[arg(long, value_name = "FILE", default_value = "simulate.png")]
     out: PathBuf,
     #[command(flatten)]
-    choice: ChoiceArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    json: bool,
+    picture: PictureArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
+    let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
     let net = eval::sequence_of(model)?;
     let steps = net.observations().steps;
     let given = args.prefix.unwrap_or(steps / 2);
     if given >= steps {
-        return Err(Error::Usage(format!("--prefix {given} leaves no future; give fewer than {steps} steps")));
+        return Err(Error::Usage(format!("--prefix {given} leaves nothing to predict; give fewer than {steps} steps")));
     }
-    let held_out = args.choice.open(model, args.choice.split)?;
-    let training = args.choice.open(model, Split::Train)?;
-    let chosen = Arc::new(held_out.sample(args.n, args.choice.seed));
+    let held_out = args.picture.open(model, args.picture.split)?;
+    let training = args.picture.open(model, Split::Train)?;
+    let chosen = Arc::new(held_out.sample(args.n, args.picture.seed));
     let n = chosen.len();
     let truth = model.batch_of(chosen)?.pixels;
     let busy = Busy::new(&format!("simulating {n} sequences"));
-    let how = Redraw { draws: args.futures, seed: args.choice.seed, temperature: args.temperature };
+    let how = Redraw { draws: args.futures, seed: args.picture.seed, temperature: args.temperature };
     let drawn = sampling::draw_futures(&mut *backend, net, &truth, given, &how)?;
     let found = eval::futures(&mut *backend, model, held_out, training, given)?;
     drop(busy);
@@ -78,7 +74,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         }
     };
     output::write(&args.out, &picture)?;
-    if args.json {
+    if args.picture.json {
         return output::json(&json!({
             "model": model.config.name(),
             "step": stored.checkpoint.step,
@@ -92,12 +88,12 @@ pub(super) fn run(args: Args) -> Result<()> {
         }));
     }
     let row = |name: &str, nats: f64| vec![name.to_string(), format!("{nats:.3}")];
-    let rows = [row(model.config.name(), found.future), row("each value alone", found.baseline)];
+    let rows = [row(model.config.name(), found.future), row("each value separately", found.baseline)];
     let head =
-        format!("the last {} of {steps} steps, {} {} sequences", steps - given, found.sequences, args.choice.split);
+        format!("the last {} of {steps} steps, {} {} sequences", steps - given, found.sequences, args.picture.split);
     let (futures, origin, place) = (args.futures, stored.origin(), args.out.display());
     output::print(&format!(
-        "{n} sequences with {futures} futures each by {origin} in {place}\n\n{}",
-        text_table(&[&head, "nats a step"], &rows)
+        "{n} sequences with {futures} continuations each by {origin} in {place}\n\n{}",
+        text_table(&[&head, "nats per step"], &rows)
     ))
 }

@@ -1,4 +1,4 @@
-//! `pixtape superres`: draw images from a quarter of their height and width.
+//! `pixtape superres`: draws images from versions with a quarter of their height and width.
 
 use super::restore::{self, RestoreArgs};
 use crate::data::Reduction;
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 /// Draw images from a quarter of their height and width
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape superres runs/superres-mnist -n 8 --draws 3\n\n\
-    A row of the picture shows what the model was given, its draws, and the original. `pixtape eval` measures how likely\n\
-    the originals are, given the same.")]
+    A row of the picture shows the given image, the draws, and the original. `pixtape eval` measures the likelihood of the\n\
+    originals, given the same.")]
 pub(super) struct Args {
     #[command(flatten)]
     restore: RestoreArgs,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Whether a file of this name is written as tensors.
+/// Whether a file with this name is written as tensors.
 pub(super) fn is_meant(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
 }
@@ -37,16 +37,17 @@ impl Tensors {
         self.0.push(Entry { name, dtype: Dtype::U8, shape, bytes: values });
     }
 
-    /// Adds whole numbers as 64-bit ones, which is what PyTorch takes for an index. `[values]`
+    /// Adds integers `[values]` as 64-bit integers, the type of PyTorch's indices.
     pub(super) fn index(&mut self, name: &'static str, values: &[u32]) {
         let bytes = values.iter().flat_map(|v| i64::from(*v).to_le_bytes()).collect();
         self.0.push(Entry { name, dtype: Dtype::I64, shape: vec![values.len()], bytes });
     }
 
-    /// The bytes of the file. The protocol is its only metadata: the order of several would be left to chance.
+    /// The bytes of the file. The protocol is its only metadata entry, because the order of several
+    /// entries would be random.
     ///
     /// # Errors
-    /// [`Error::Failed`] for what the format cannot hold.
+    /// [`Error::Failed`] if the format cannot represent the tensors.
     pub(super) fn file(&self, protocol: &Value) -> Result<Vec<u8>> {
         let views = self.0.iter().map(|Entry { name, dtype, shape, bytes }| {
             (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape says"))
@@ -57,7 +58,7 @@ impl Tensors {
     }
 }
 
-/// Images `[n, h, w, c]` as `[n, c, h, w]`.
+/// Converts images `[n, h, w, c]` to `[n, c, h, w]`.
 pub(super) fn channels_first(images: &[u8], [h, w, c]: [usize; 3]) -> Vec<u8> {
     let mut out = Vec::with_capacity(images.len());
     for image in images.chunks_exact((h * w * c).max(1)) {
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn channels_come_first() {
-        // Two images of 1x2 pixels in three colours.
+        // Two images of 1 x 2 pixels in three colours.
         let images = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16];
         assert_eq!(channels_first(&images, [1, 2, 3]), [1, 4, 2, 5, 3, 6, 11, 14, 12, 15, 13, 16]);
     }

@@ -1,4 +1,4 @@
-//! `train --trace`: the next training step, launch by launch, on the CPU.
+//! `pixtape train --trace`: runs the next training step on the CPU and describes what each launch writes.
 
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, Options};
@@ -8,7 +8,8 @@ use crate::train::run::RunOptions;
 use crate::train::start::Start;
 use crate::train::trainer;
 
-/// What every launch of the next step of the run writes: of its first step, or of the one after its newest checkpoint.
+/// Runs the next step of a run and describes the output of every launch. It is the first step of a new
+/// run, or the one after the newest checkpoint of a resumed run.
 pub(super) fn next_step(config: &Config, options: &RunOptions) -> Result<String> {
     let mut start = Start::new(config, options)?;
     let mut cpu = Cpu::new(Options { threads: options.threads, poison: true, ..Options::default() })?;

@@ -1,4 +1,4 @@
-//! `pixtape train`: a run from its configuration to its report.
+//! `pixtape train`: trains a model, evaluates it, and writes the report.
 
 use super::args::{DataArgs, DeviceArgs, configuration, data_name};
 use super::progress::{Busy, Progress};
@@ -20,18 +20,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Train a model, or go on with a run
+/// Train a model, or continue a run
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     pixtape train pixelcnn-mnist --epochs 2 --seed 1\n  \
     pixtape train vae-mnist --data glyphs --set optimizer.lr=0.0005 --out runs/slow\n  \
     pixtape train dcgan --data fashion-mnist --epochs 5\n  \
     pixtape train --resume runs/pixelcnn-mnist --epochs 4\n\n\
-    The name of a network stands for the first preset that has this network. An unknown name is answered by the list of\n\
-    all presets and networks.\n\
-    Ctrl-C saves a checkpoint and ends; a second one ends at once. `pixtape plan PRESET` shows what a step does.")]
+    The name of a network stands for the first preset with this network. An unknown name prints the list of all presets\n\
+    and networks.\n\
+    Ctrl-C saves a checkpoint and stops; a second one stops at once. `pixtape plan PRESET` prints the launches of a step.")]
 pub(super) struct Args {
-    /// Preset, network, or configuration file; with --resume that of the run
+    /// Preset, network or configuration file; with --resume that of the run
     #[arg(value_name = "PRESET|NETWORK|CONFIG.toml", required_unless_present = "resume")]
     what: Option<String>,
     /// Training steps in total
@@ -40,31 +40,31 @@ pub(super) struct Args {
     /// Passes over the training images in total
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Images a step
+    /// Images per step
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     batch: Option<usize>,
     /// Seed of all random numbers
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     seed: Option<u32>,
-    /// Change a key of the configuration; an unknown one is answered by the list of all
+    /// Change a key of the configuration; an unknown key prints the list of all
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
     /// Folder of the run (default: runs/ and the name of the preset or network)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder
+    /// Continue the run in this folder
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
     /// Start from weights in PyTorch's layout, as `pixtape export` writes them
     #[arg(long, value_name = "WEIGHTS.safetensors", conflicts_with = "resume")]
     init: Option<PathBuf>,
-    /// Leave out the likelihood on held-out images at the end
+    /// Do not measure the likelihood on held-out images at the end
     #[arg(long)]
     no_eval: bool,
-    /// Stop at the first value that is not finite and name what computed it
+    /// Stop at the first value that is not finite and name the op that computed it
     #[arg(long)]
     check_finite: bool,
-    /// Print what each launch of the next step writes (range, mean, NaNs, source line), and train nothing
+    /// Print what each launch of the next step writes (range, mean, NaNs, source line) without training
     #[arg(long)]
     trace: bool,
     #[command(flatten)]
@@ -92,7 +92,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         progress.show(&event);
     });
     progress.end();
-    // Everything is saved from here on, so that a first Ctrl-C may end the process at once.
+    // Everything is saved now, so a first Ctrl-C may end the process at once.
     stop.store(true, Ordering::Relaxed);
     let summary = summary?;
     let dir = RunDir::open(&options.out)?;
@@ -109,7 +109,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     finish(&args, &dir, &summary, &likelihoods, draw)
 }
 
-/// The configuration that the arguments ask for, checked.
+/// The validated configuration that the arguments describe.
 fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
     let mut config = match &args.resume {
         Some(folder) => resumed(folder, args.what.as_deref())?,
@@ -143,7 +143,7 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
     Ok((config, options))
 }
 
-/// The configuration of the run in `folder`; `what` may say once more which preset or network that is.
+/// The configuration of the run in `folder`. If `what` is given, it must name the same preset.
 fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
     let dir = RunDir::open(folder)?;
     let config = Config::from_toml(&dir.read_config()?, &dir.config_path())?;
@@ -153,7 +153,7 @@ fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
         let is_meant = named.network == config.network && (named.preset.is_none() || named.preset == config.preset);
         if !is_meant {
             return Err(Error::Usage(format!(
-                "the run in {} is one of {}, not of {}; leave the name out",
+                "the run in {} is a run of {}, not of {}; leave the name out",
                 folder.display(),
                 config.name(),
                 named.name()
@@ -163,7 +163,7 @@ fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
     Ok(config)
 }
 
-/// A flag that the first Ctrl-C (or SIGTERM) raises; the second one ends the process at once.
+/// A flag that the first Ctrl-C (or SIGTERM) sets. A second one ends the process at once.
 pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = stop.clone();
@@ -171,15 +171,17 @@ pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
         if raised.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        output::note("stopping after this step; once more to stop at once, without a checkpoint");
+        output::note("stopping after this step; press Ctrl-C again to stop at once, without a checkpoint");
     })
-    .map_err(|error| Error::Failed(format!("Ctrl-C could not be caught ({error}); try again")).because(error))?;
+    .map_err(|error| {
+        Error::Failed(format!("the handler of Ctrl-C could not be installed ({error}); try again")).because(error)
+    })?;
     Ok(stop)
 }
 
-/// What the trained model is worth on held-out images, where it has a likelihood. It takes one pass, so only the bound
-/// itself is measured of a latent model, not the tighter one of many samples. The run is over and saved: what fails here
-/// is only worth a warning.
+/// The likelihood of the trained model on held-out images, if it has one. It takes one pass: for a latent
+/// model only the ELBO is measured, not the tighter bound with many samples. The run is over and saved,
+/// so an error only causes a warning.
 fn likelihoods(args: &Args, options: &RunOptions) -> Vec<Likelihood> {
     let found = held_out(args, options).unwrap_or_else(|error| {
         output::note(&format!("warning: the likelihood was not measured: {error}"));
@@ -207,7 +209,7 @@ fn held_out(args: &Args, options: &RunOptions) -> Result<Vec<Likelihood>> {
     Ok(found)
 }
 
-/// Says how it ended, where everything lies, and by which command `draw` it goes on.
+/// Prints how the run ended, where its files are, and which command `draw` samples from it.
 fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihood], draw: &str) -> Result<()> {
     let rankings = beside_published(likelihoods);
     let checkpoint = dir.checkpoints()?.pop().map(|file| file.path);
@@ -230,7 +232,7 @@ fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihoo
     let (step, speed, path) = (summary.step, summary.images_per_s, dir.path().display());
     let how = if summary.interrupted { "stopped" } else { "done" };
     let mut text = if summary.profile.is_empty() && !summary.interrupted {
-        format!("nothing to do, the run has {step} steps already\n")
+        format!("nothing to do, the run already has {step} steps\n")
     } else {
         format!("{how} at step {step}, {speed:.0} images/s\n")
     };
@@ -239,9 +241,9 @@ fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihoo
     }
     text += &format!("report: {}\n", dir.report_path().display());
     if summary.interrupted {
-        text += &format!("go on with: pixtape train --resume {path}\n");
+        text += &format!("continue with: pixtape train --resume {path}\n");
     } else {
-        text += &format!("draw with: pixtape {draw} {path}\n");
+        text += &format!("sample with: pixtape {draw} {path}\n");
     }
     output::print(&text)
 }

@@ -1,4 +1,5 @@
-//! `CKPT`: a checkpoint file, or a run folder, which means its newest checkpoint; opened for anything but training.
+//! The argument `CKPT`: a checkpoint file, or a run folder, which stands for its newest checkpoint. Opens
+//! it for everything but training.
 
 use super::args::DeviceArgs;
 use super::output::note;
@@ -12,12 +13,12 @@ use crate::train::weights;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
-/// Which weights of a checkpoint are used.
+/// Which weights of a checkpoint to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Weights {
-    /// Those that training moves
+    /// The weights that training updates
     Raw,
-    /// Their moving averages
+    /// The moving averages of the weights
     Ema,
 }
 
@@ -35,18 +36,18 @@ pub(super) struct CheckpointArgs {
     /// Checkpoint file, or run folder (its newest checkpoint)
     #[arg(value_name = "CKPT")]
     pub checkpoint: PathBuf,
-    /// Which weights to use (default: the moving averages where there are any)
+    /// Weights to use (default: the moving averages if there are any)
     #[arg(long, value_name = "WHICH")]
     pub weights: Option<Weights>,
 }
 
-/// A checkpoint and the model that it is one of.
+/// A checkpoint and its model.
 pub(super) struct Stored {
     pub model: Model,
     pub checkpoint: Checkpoint,
-    /// The file.
+    /// The path of the checkpoint file.
     pub path: PathBuf,
-    /// The run folder that it lies in, if it does.
+    /// The run folder that contains it, if there is one.
     pub run: Option<PathBuf>,
     pub weights: Weights,
 }
@@ -58,13 +59,13 @@ pub(super) struct Trained {
 }
 
 impl Stored {
-    /// Reads the checkpoint. The model has moving averages only where they are used.
+    /// Reads the checkpoint. The model declares moving averages only if they are used.
     pub fn read(args: &CheckpointArgs) -> Result<Self> {
         let (checkpoint, path) = load(&args.checkpoint)?;
         let mut config = Config::from_toml(&checkpoint.config, &path)?;
         let averaged = config.ema > 0.0;
         if args.weights == Some(Weights::Ema) && !averaged {
-            let reason = "its run kept no moving average of the weights";
+            let reason = "its run has no moving averages of the weights";
             return Err(Error::file(&path, reason, "use --weights raw, or train with --set ema=0.999"));
         }
         let weights = args.weights.unwrap_or(if averaged { Weights::Ema } else { Weights::Raw });
@@ -79,12 +80,12 @@ impl Stored {
         }
         weights::expect_for_inference(&model.set, &checkpoint, &path)?;
         let run = path.parent().and_then(Path::parent).filter(|run| run.join("config.toml").is_file());
-        // Inside the run folder its own relative path is empty.
+        // The relative path of the run folder is empty if it is the current folder.
         let run = run.map(|run| if run.as_os_str().is_empty() { PathBuf::from(".") } else { run.to_path_buf() });
         Ok(Stored { model, checkpoint, run, path, weights })
     }
 
-    /// The model's name and where its weights come from, for titles.
+    /// Where the weights come from, for titles.
     pub fn origin(&self) -> String {
         let place = self.run.as_deref().unwrap_or(&self.path);
         format!("{}, step {}", place.display(), self.checkpoint.step)
@@ -92,13 +93,13 @@ impl Stored {
 }
 
 impl Trained {
-    /// Reads the checkpoint and puts its weights on the device.
+    /// Reads the checkpoint and writes its weights to the device.
     pub fn open(args: &CheckpointArgs, device: &DeviceArgs) -> Result<Self> {
         device.name()?;
         Trained::of(Stored::read(args)?, device)
     }
 
-    /// Puts the weights on the device.
+    /// Writes the weights to the device.
     pub fn of(stored: Stored, device: &DeviceArgs) -> Result<Self> {
         let mut backend = device.open()?;
         weights::load_for_inference(&mut *backend, &stored.model.set, &stored.checkpoint, &stored.path)?;
@@ -114,7 +115,7 @@ fn load(path: &Path) -> Result<(Checkpoint, PathBuf)> {
         Error::file(
             path,
             "the run has saved no checkpoint yet",
-            "train until it has, or press Ctrl-C there to save one",
+            "train until it has one, or press Ctrl-C in that run to save one",
         )
     })?;
     latest.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));

@@ -28,7 +28,7 @@ fn a_series_is_simulated_and_measured() {
     assert_eq!(place.bytes("simulate.png"), first, "the same seed draws other futures");
     place.ok("simulate run --prefix 30 -n 2 --futures 3 --temperature 0.1");
     assert!(place.bytes("simulate.png") != first, "the temperature changes nothing");
-    assert!(place.ok("simulate run --prefix 0").contains("each value alone"));
+    assert!(place.ok("simulate run --prefix 0").contains("each value separately"));
 
     place.refused(2, "simulate run --prefix 100", &["--prefix 100 leaves no future", "fewer than 100"]);
     place.refused(1, "control run", &["lstm-oscillator has not learned", "lstm-pendulum"]);
