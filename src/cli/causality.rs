@@ -76,7 +76,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     if let Some(colour) = args.colour.filter(|colour| *colour >= colours) {
         return Err(Error::Usage(format!(
-            "there is no colour {colour}; the images have {colours} colours, counted from 0"
+            "--colour {colour} is outside the images, which have {colours} colours, counted from 0"
         )));
     }
     let mut device = args.device.open()?;

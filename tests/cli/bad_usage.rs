@@ -62,7 +62,7 @@ fn arguments_that_exclude_each_other_are_refused() {
         assert_eq!(output.status.code(), Some(2), "{wrong}");
         assert!(output.stdout.is_empty(), "{wrong}");
     }
-    place.refused(2, "train gan-mnist --resume run --steps 2", &["one of vae-mlp-mnist, not of gan-mnist"]);
+    place.refused(2, "train gan-mnist --resume run --steps 2", &["a run of vae-mlp-mnist, not of gan-mnist"]);
     place.ok("train vae-mlp-mnist --resume run --steps 2 --no-eval");
 }
 

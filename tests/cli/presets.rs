@@ -82,7 +82,7 @@ fn a_configuration_without_a_preset_trains() {
     let again = String::from_utf8(place.bytes("runs/vae-mlp/config.toml")).unwrap();
     assert!(again.starts_with("network = \"vae-mlp\"\ndata = \"glyphs\"\n"), "{again}");
     place.ok("train vae-mlp --resume runs/vae-mlp --steps 3 --no-eval");
-    let refused = ["is one of vae-mlp, not of vae-mlp-mnist"];
+    let refused = ["is a run of vae-mlp, not of vae-mlp-mnist"];
     place.refused(2, "train vae-mlp-mnist --resume runs/vae-mlp --steps 4", &refused);
-    place.refused(2, "train vae --resume runs/vae-mlp --steps 4", &["is one of vae-mlp, not of vae;"]);
+    place.refused(2, "train vae --resume runs/vae-mlp --steps 4", &["is a run of vae-mlp, not of vae;"]);
 }
