@@ -226,7 +226,7 @@ fn statuses_are_named() {
     for (status, requests) in [(404, 1), (403, 1), (503, 3)] {
         let (set, site, dir, _) = one_file(Manner::Status(status));
         let text = run(&set, dir.path(), &site).unwrap_err().to_string();
-        assert!(text.contains(&format!("{}/tiny/images: it answers {status}", site.url)), "{text}");
+        assert!(text.contains(&format!("{}/tiny/images: the server answered {status}", site.url)), "{text}");
         assert_eq!((children(&dir.path().join("tiny")), site.log().len()), (vec![], requests));
     }
 }
@@ -259,7 +259,7 @@ fn a_file_without_end_is_refused() {
     let site = Site::new(vec![("/tiny/images".into(), vec![0; 3 << 20])], Manner::Good);
     let set = set(&[("images", b"a")], Served::As(""), vec![]);
     let text = run(&set, dir.path(), &site).unwrap_err().to_string();
-    assert!(text.contains("it sends more than"), "{text}");
+    assert!(text.contains("the server sent more than"), "{text}");
     assert_eq!(children(&dir.path().join("tiny")), Vec::<String>::new());
 }
 

@@ -170,7 +170,10 @@ fn a_file_of_unknown_kind_is_told_what_is_known() {
     let dir = tempdir().unwrap();
     let file = dir.path().join("thing.txt");
     write(&file, "hello");
-    assert_has(&error(file.to_str().unwrap(), Split::Train, dir.path()), &["thing.txt: its name does not say", "amat"]);
+    assert_has(
+        &error(file.to_str().unwrap(), Split::Train, dir.path()),
+        &["thing.txt: its name does not show", "amat"],
+    );
     let labels = dir.path().join("train-labels-idx1-ubyte");
     write(&labels, idx_labels(3));
     assert_has(&error(labels.to_str().unwrap(), Split::Train, dir.path()), &["it holds labels"]);
