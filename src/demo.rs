@@ -8,10 +8,10 @@ use crate::eval;
 use crate::likelihood::Likelihood;
 use crate::models::Model;
 use crate::pictures::grid::{Pictures, grid_png};
-use crate::report::html::{Block, Picture, Report, Section};
+use crate::report::html::{Element, Picture, Report, Section};
 use crate::report::op_times;
 use crate::report::run::RunReport;
-use crate::sampling::{Draw, Sampler};
+use crate::sampling::{DrawOptions, Sampler};
 use crate::store::RunDir;
 use crate::train::run::{self, Event, RunOptions, Summary};
 use crate::train::weights;
@@ -120,7 +120,7 @@ pub fn run(
     let mut report = Report::new("pixtape demo", "Three families of generative models learn the built-in digits.");
     report.sections.push(Section {
         heading: "Side by side".into(),
-        blocks: vec![Block::Table { head: header(), rows: rows(&results) }],
+        elements: vec![Element::Table { head: header(), rows: rows(&results) }],
     });
     report.sections.extend(sections);
     let page = out.join("report.html");
@@ -150,7 +150,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     };
     let sampler = Sampler::new(&mut *backend, &model, act.samples)?;
     let start = Instant::now();
-    let images = sampler.draw(&mut *backend, act.samples, Draw { seed: 1, ..Draw::default() })?;
+    let images = sampler.draw(&mut *backend, act.samples, DrawOptions { seed: 1, ..DrawOptions::default() })?;
     let sample_images_per_s = act.samples as f64 / start.elapsed().as_secs_f64().max(1e-9);
     let png = grid_png(Pictures::new(&images, model.image), None)?;
     let path = dir.path().join("samples.png");
@@ -164,7 +164,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     };
     let mut section = report.section(act.family)?;
     let picture = Picture { caption: format!("{} samples after training", act.samples), png, large: true };
-    section.blocks.insert(1, Block::Pictures(vec![picture]));
+    section.elements.insert(1, Element::Pictures(vec![picture]));
     let train_images_per_s = summary.images_per_s;
     Ok((ActResult { family: act.family, likelihoods, train_images_per_s, sample_images_per_s }, section))
 }

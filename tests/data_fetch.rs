@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use flate2::{Compression, write::GzEncoder};
-use pixtape::data::{Counts, Fetched, Layout, SETS, Served, Set, SetFile, Split, fetch, open};
+use pixtape::data::{Counts, Fetched, FileFormat, SETS, Served, Set, SetFile, Split, fetch, open};
 use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 
@@ -116,7 +116,7 @@ fn set(files: &[(&'static str, &[u8])], served: Served, mirrors: Vec<&'static st
         size: [1, 1, 1],
         counts: Counts { train: 1, valid: 0, test: 1 },
         classes: 0,
-        layout: Layout::Idx,
+        format: FileFormat::Idx,
         mirrors: mirrors.leak(),
         served,
         terms: "none",
@@ -417,7 +417,7 @@ fn every_known_set_can_be_fetched_and_opened() {
         let read = |name: &str, ending: &str| fs::read(real.join(set.name).join(format!("{name}{ending}")));
         let served = |name: &str, ending: &str| (format!("/{}/{name}{ending}", set.name), read(name, ending).unwrap());
         let unpack = |name: &str| {
-            let ending = if set.layout == Layout::Cifar { ".xz" } else { ".gz" };
+            let ending = if set.format == FileFormat::Cifar { ".xz" } else { ".gz" };
             let mut bytes = Vec::new();
             let packed = io::Cursor::new(read(name, ending).unwrap());
             match ending {

@@ -130,7 +130,7 @@ fn a_run_that_has_just_begun_has_a_page_too() {
     let report = RunReport { run: &run, device: "CPU".into(), facts: vec![], op_times: vec![], likelihoods: vec![] };
     let page = report.page().unwrap();
     assert_eq!(page.sections.len(), 1, "the configuration only");
-    assert!(report.section("VAE").unwrap().blocks.len() >= 2);
+    assert!(report.section("VAE").unwrap().elements.len() >= 2);
     std::fs::write(run.config_path(), "preset = 3").unwrap();
     assert!(report.page().unwrap_err().to_string().contains("config.toml"));
 }

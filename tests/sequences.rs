@@ -8,12 +8,12 @@ use pixtape::data::{Images, Levels, Pendulum, Split};
 use pixtape::eval;
 use pixtape::models::{Family, Model, Observations, Sequence};
 use pixtape::rng::{self, Stream};
-use pixtape::sampling::{Draw, Sampler, Simulator};
+use pixtape::sampling::{DrawOptions, Sampler, Simulator};
 use std::sync::Arc;
 
 const PRESETS: [&str; 3] = ["lstm-oscillator", "lstm-pendulum", "lstm-rows-mnist"];
 
-const HOW: Draw = Draw { seed: 5, temperature: 1.0, classes: &[], reduced: &[] };
+const HOW: DrawOptions = DrawOptions { seed: 5, temperature: 1.0, classes: &[], reduced: &[] };
 
 /// A small model of a preset on the CPU, its parameters three times as large as they would start.
 fn small(name: &str, [steps, width]: [usize; 2]) -> (Model, Box<dyn Backend>) {
@@ -130,7 +130,7 @@ fn a_simulation_keeps_what_is_given_and_draws_the_rest_by_seed_and_number() {
         let (net, n) = (network(&model), 5);
         let Observations { steps, width, .. } = net.observations();
         let (p, truth) = (net.observations().predicted(), sequences(net.observations(), n));
-        let mut run = |batch: usize, given: usize, first: usize, how: Draw| {
+        let mut run = |batch: usize, given: usize, first: usize, how: DrawOptions| {
             let simulator = Simulator::new(&mut *device, net, batch).unwrap();
             let mut all = truth.clone();
             simulator.run(&mut *device, &mut all, given, first, how).unwrap();
@@ -146,9 +146,9 @@ fn a_simulation_keeps_what_is_given_and_draws_the_rest_by_seed_and_number() {
             assert!((0.0..=1.0).contains(drawn), "{name}: {drawn}");
         }
         assert_eq!(run(2, 2, 0, HOW), drawn, "{name}: the size of a batch changes the draws");
-        let others = [run(5, 2, 5, HOW), run(5, 2, 0, Draw { seed: 6, ..HOW })];
+        let others = [run(5, 2, 5, HOW), run(5, 2, 0, DrawOptions { seed: 6, ..HOW })];
         assert!(others.iter().all(|other| *other != drawn), "{name}");
-        let likely = Draw { temperature: 1e-9, ..HOW };
+        let likely = DrawOptions { temperature: 1e-9, ..HOW };
         let [one, other] = [0, 9].map(|first| run(5, 2, first, likely));
         let off = one.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off < 1e-4, "{name}: without noise nothing is left to chance, but two draws are {off} apart");

@@ -9,7 +9,7 @@ use crate::backend;
 use crate::config::{Config, preset};
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::sampling::{Draw, Sampler};
+use crate::sampling::{DrawOptions, Sampler};
 use crate::tape::cost::Cost;
 use crate::train::weights;
 
@@ -78,7 +78,7 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let sampler = Sampler::new(&mut *device, &model, IMAGES)?;
     let mut images = vec![];
     let times = measure(Effort::SAMPLING, |run| {
-        let how = Draw { seed: run as u32, ..Draw::default() };
+        let how = DrawOptions { seed: run as u32, ..DrawOptions::default() };
         stopwatch(|| {
             images = sampler.draw(&mut *device, IMAGES, how)?;
             Ok(())

@@ -2,7 +2,7 @@
 
 use super::args::{count, split};
 use super::output::{self, note};
-use crate::data::{self, Images, Layout, Levels, Progress, SETS, Set, Split};
+use crate::data::{self, FileFormat, Images, Levels, Progress, SETS, Set, Split};
 use crate::error::{Error, Result};
 use crate::pictures::grid::{Pictures, grid_png};
 use crate::pictures::sequences;
@@ -104,8 +104,8 @@ fn list(args: &Common) -> Result<()> {
     }
     let row = |set: &Set| {
         let [height, width, channels] = set.size;
-        let state = match (set.layout, set.missing(&dir).as_slice()) {
-            (Layout::Drawn(_), _) => "built in".to_string(),
+        let state = match (set.format, set.missing(&dir).as_slice()) {
+            (FileFormat::Drawn(_), _) => "built in".to_string(),
             (_, []) => dir.join(set.name).display().to_string(),
             (_, missing) if missing.len() == set.files.len() => format!("absent: pixtape data fetch {}", set.name),
             (_, missing) => format!("incomplete, {} missing: pixtape data fetch {}", missing.join(", "), set.name),
@@ -183,8 +183,8 @@ fn fetch(args: &Fetch) -> Result<()> {
         let fetched = fetched?;
         if !args.common.json {
             let (new, present) = (fetched.new.len(), fetched.present.len());
-            output::line(&match set.layout {
-                Layout::Drawn(_) => format!("{} is built in, there is nothing to fetch", set.name),
+            output::line(&match set.format {
+                FileFormat::Drawn(_) => format!("{} is built in, there is nothing to fetch", set.name),
                 _ => format!(
                     "{}: {new} files fetched, {present} were present, all with the right checksum, in {} ({})",
                     set.name,

@@ -8,7 +8,7 @@ use super::trained::{CheckpointArgs, Stored, Trained};
 use crate::error::{Error, Result};
 use crate::pictures::grid::{Pictures, grid_png};
 use crate::pictures::sequences;
-use crate::sampling::{Draw, Sampler};
+use crate::sampling::{DrawOptions, Sampler};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -58,7 +58,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let busy = Drawing::new(&format!("drawing {} images", args.n), args.n);
     let sampler = Sampler::new(&mut *backend, &stored.model, args.n.min(BATCH))?;
-    let how = Draw { seed: args.seed, temperature: args.temperature, classes: &classes, ..Draw::default() };
+    let how =
+        DrawOptions { seed: args.seed, temperature: args.temperature, classes: &classes, ..DrawOptions::default() };
     let images = sampler.draw_with(&mut *backend, args.n, how, &|images| busy.advance(images))?;
     drop(busy);
     let seconds = start.elapsed().as_secs_f64();
@@ -89,7 +90,7 @@ pub(super) fn run(args: Args) -> Result<()> {
 }
 
 /// The images as a file of tensors.
-fn numbers(stored: &Stored, images: &[u8], args: &Args, how: Draw) -> Result<Vec<u8>> {
+fn numbers(stored: &Stored, images: &[u8], args: &Args, how: DrawOptions) -> Result<Vec<u8>> {
     let ([h, w, c], known) = (stored.model.image, stored.model.classes());
     let mut file = Tensors::default();
     file.u8("images", vec![args.n, c, h, w], tensors::channels_first(images, [h, w, c]));

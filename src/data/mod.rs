@@ -39,5 +39,5 @@ pub use loader::{BatchSource, Loader};
 pub use open::{data_dir, open};
 pub use reduction::Reduction;
 pub use series::{Pendulum, held_torques};
-pub use sets::{Counts, Drawn, Layout, SETS, Served, Set, SetFile};
+pub use sets::{Counts, Drawn, FileFormat, SETS, Served, Set, SetFile};
 pub use source::Source;

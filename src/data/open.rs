@@ -11,7 +11,7 @@ use super::glyphs::draw_split;
 use super::idx::{IdxImages, read_idx_images, read_idx_labels};
 use super::images::{Images, Levels, Split};
 use super::series;
-use super::sets::{Drawn, Layout, SETS, Set};
+use super::sets::{Drawn, FileFormat, SETS, Set};
 use super::source::{Source, find};
 use crate::{Error, Result};
 
@@ -37,8 +37,8 @@ pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result
     let path = Path::new(name_or_path);
     let name = path.file_name().map_or(name_or_path.into(), |name| name.to_string_lossy());
     if path.is_dir() {
-        match layout_of(path) {
-            Some(layout) => read_layout(layout, path, &name, split, &|file| {
+        match format_of(path) {
+            Some(format) => read_files(format, path, &name, split, &|file| {
                 Error::file(path, format!("its file {file} is missing"), "copy it there")
             }),
             None => open_folder(path, &name, split),
@@ -65,8 +65,8 @@ fn names() -> String {
 }
 
 /// The validation images are the last of the training images: one part in this many.
-fn valid_fraction(layout: Layout) -> usize {
-    if layout == Layout::Cifar { 10 } else { 6 }
+fn valid_fraction(format: FileFormat) -> usize {
+    if format == FileFormat::Cifar { 10 } else { 6 }
 }
 
 fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
@@ -81,7 +81,7 @@ fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
             ),
         )
     };
-    let images = read_layout(set.layout, &folder, set.name, split, &missing)?;
+    let images = read_files(set.format, &folder, set.name, split, &missing)?;
     let classes = images.classes();
     if classes > set.classes {
         let reason = format!("it has the label {}, but {} has {} classes", classes - 1, set.name, set.classes);
@@ -90,22 +90,22 @@ fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
     Ok(images)
 }
 
-/// The layout of `folder`, recognised by the names of its files.
-fn layout_of(folder: &Path) -> Option<Layout> {
+/// The format of `folder`, recognised by the names of its files.
+fn format_of(folder: &Path) -> Option<FileFormat> {
     let has = |name: &str| find(folder, name).is_some();
     if has("train-images-idx3-ubyte") || has("t10k-images-idx3-ubyte") {
-        Some(Layout::Idx)
+        Some(FileFormat::Idx)
     } else if has("data_batch_1.bin") || has("test_batch.bin") {
-        Some(Layout::Cifar)
+        Some(FileFormat::Cifar)
     } else if has("binarized_mnist_train.amat") || has("binarized_mnist_test.amat") {
-        Some(Layout::Amat)
+        Some(FileFormat::Amat)
     } else {
         None
     }
 }
 
-fn read_layout(
-    layout: Layout,
+fn read_files(
+    format: FileFormat,
     folder: &Path,
     name: &str,
     split: Split,
@@ -113,38 +113,38 @@ fn read_layout(
 ) -> Result<Images> {
     let test = split == Split::Test;
     let located = |file: &str| find(folder, file).ok_or_else(|| missing(file));
-    match layout {
-        Layout::Idx => {
+    match format {
+        FileFormat::Idx => {
             let stem = if test { "t10k" } else { "train" };
             let images = located(&format!("{stem}-images-idx3-ubyte"))?;
             let labels = located(&format!("{stem}-labels-idx1-ubyte"))?;
             let images = read_idx(&images, Some(&labels), name)?;
-            part_of_file(images, layout, if test { Split::Test } else { Split::Train }, split)
+            part_of_file(images, format, if test { Split::Test } else { Split::Train }, split)
         }
-        Layout::Cifar => {
+        FileFormat::Cifar => {
             let files: Vec<PathBuf> = if test {
                 vec![located("test_batch.bin")?]
             } else {
                 (1..=5).map(|i| located(&format!("data_batch_{i}.bin"))).collect::<Result<_>>()?
             };
             let images = read_cifar_files(&files, name)?;
-            part_of_file(images, layout, if test { Split::Test } else { Split::Train }, split)
+            part_of_file(images, format, if test { Split::Test } else { Split::Train }, split)
         }
-        Layout::Amat => {
+        FileFormat::Amat => {
             let part = if split == Split::Fit { Split::Train } else { split };
             let images = read_amat_file(&located(&format!("binarized_mnist_{part}.amat"))?, name)?;
             Ok(images)
         }
-        Layout::Drawn(Drawn::Glyphs) => draw_split(split),
-        Layout::Drawn(Drawn::Oscillator) => series::oscillators(split),
-        Layout::Drawn(Drawn::Pendulum) => series::pendulums(split),
+        FileFormat::Drawn(Drawn::Glyphs) => draw_split(split),
+        FileFormat::Drawn(Drawn::Oscillator) => series::oscillators(split),
+        FileFormat::Drawn(Drawn::Pendulum) => series::pendulums(split),
     }
 }
 
 /// The images of `split` in a file whose images all belong to `file_split`.
-fn part_of_file(images: Images, layout: Layout, file_split: Split, split: Split) -> Result<Images> {
+fn part_of_file(images: Images, format: FileFormat, file_split: Split, split: Split) -> Result<Images> {
     let count = images.len();
-    let valid = count / valid_fraction(layout);
+    let valid = count / valid_fraction(format);
     match (file_split, split) {
         (Split::Train, Split::Valid) if valid == 0 => Err(Error::Failed(format!(
             "{} has {count} training images, too few to set some aside for validation; use the split train or test",
@@ -189,18 +189,18 @@ fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
     let lower = name.to_lowercase();
     let bare = lower.strip_suffix(".gz").or(lower.strip_suffix(".xz")).unwrap_or(&lower);
     let has = |word: &str| bare.contains(word);
-    let (layout, images) = if has("idx1") {
+    let (format, images) = if has("idx1") {
         return Err(Error::file(
             path,
             "it holds labels",
             "give the file of the images; the labels next to it are found",
         ));
     } else if has("idx") {
-        (Layout::Idx, read_idx(path, labels_beside(path, name).as_deref(), name)?)
+        (FileFormat::Idx, read_idx(path, labels_beside(path, name).as_deref(), name)?)
     } else if bare.ends_with(".amat") {
-        (Layout::Amat, read_amat_file(path, name)?)
+        (FileFormat::Amat, read_amat_file(path, name)?)
     } else if bare.ends_with(".bin") {
-        (Layout::Cifar, read_cifar_files(&[path.to_path_buf()], name)?)
+        (FileFormat::Cifar, read_cifar_files(&[path.to_path_buf()], name)?)
     } else {
         return Err(Error::file(
             path,
@@ -225,7 +225,7 @@ fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
         let reason = "its name says that it holds training images, but the split test was requested";
         return Err(Error::file(path, reason, "give the file of that split, or the folder of all files"));
     }
-    part_of_file(images, layout, file_split, split)
+    part_of_file(images, format, file_split, split)
 }
 
 /// The label file that belongs to an idx file of images, by the naming of the publishers.

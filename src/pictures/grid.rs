@@ -70,7 +70,7 @@ pub fn grid_png(pictures: Pictures, columns: Option<usize>) -> Result<Vec<u8>> {
     let xs = (0..columns).map(|column| column * (pictures.width + SEPARATOR)).collect();
     let cells =
         (0..count).map(|index| Cell { row: index / columns, column: index % columns, pictures, index }).collect();
-    encode(Layout { xs, rows: count.div_ceil(columns), cells }, pictures)
+    encode(Grid { xs, rows: count.div_ceil(columns), cells }, pictures)
 }
 
 /// Draws a PNG file in which row `i` shows picture `i` of every series, for example original, masked and
@@ -103,11 +103,11 @@ pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
             cells.push(Cell { row: index % rows, column, pictures: *pictures, index });
         }
     }
-    encode(Layout { xs, rows, cells }, *first)
+    encode(Grid { xs, rows, cells }, *first)
 }
 
 /// The positions of all pictures before enlarging.
-struct Layout<'a> {
+struct Grid<'a> {
     /// The left edge of every column, in pixels of the original pictures.
     xs: Vec<usize>,
     /// Number of rows.
@@ -124,24 +124,24 @@ struct Cell<'a> {
     index: usize,
 }
 
-fn encode(layout: Layout, one: Pictures) -> Result<Vec<u8>> {
-    let Some(last) = layout.xs.last().filter(|_| !layout.cells.is_empty()) else {
+fn encode(grid: Grid, one: Pictures) -> Result<Vec<u8>> {
+    let Some(last) = grid.xs.last().filter(|_| !grid.cells.is_empty()) else {
         return Err(Error::Failed("there is no picture to show; ask for at least one".to_string()));
     };
     let scale = (TARGET_WIDTH / (last + one.width)).clamp(1, 8);
     // Separators keep their width at every scale.
     let stretch = |position: usize, index: usize, size: usize| index * size * scale + (position - index * size);
-    let width = stretch(*last, layout.xs.len() - 1, one.width) + one.width * scale;
-    let height = layout.rows * (one.height * scale + SEPARATOR) - SEPARATOR;
+    let width = stretch(*last, grid.xs.len() - 1, one.width) + one.width * scale;
+    let height = grid.rows * (one.height * scale + SEPARATOR) - SEPARATOR;
     let (Ok(png_width), Ok(png_height)) = (u32::try_from(width), u32::try_from(height)) else {
         return Err(Error::Failed(format!("a grid of {width}x{height} pixels is too large; ask for fewer pictures")));
     };
     // One series may be grey and another one RGB.
-    let colour = layout.cells.iter().any(|cell| cell.pictures.channels == 3);
+    let colour = grid.cells.iter().any(|cell| cell.pictures.channels == 3);
     let channels = if colour { 3 } else { 1 };
     let mut canvas = vec![BACKGROUND; width * height * channels];
-    for &Cell { row, column, pictures, index } in &layout.cells {
-        let left = stretch(layout.xs[column], column, one.width);
+    for &Cell { row, column, pictures, index } in &grid.cells {
+        let left = stretch(grid.xs[column], column, one.width);
         let top = row * (one.height * scale + SEPARATOR);
         let size = one.height * one.width * pictures.channels;
         let picture = &pictures.pixels[index * size..][..size];

@@ -1,7 +1,7 @@
 //! One self-contained HTML page. Style sheet, curves and pictures are embedded; the page loads nothing
 //! and runs no script.
 //!
-//! A [`Report`] has [`Section`]s, which have [`Block`]s. All texts are escaped when the page is written.
+//! A [`Report`] has [`Section`]s, which have [`Element`]s. All texts are escaped when the page is written.
 
 use crate::likelihood::Likelihood;
 use crate::report::compare::Ranking;
@@ -33,12 +33,12 @@ pub struct Section {
     /// Its heading.
     pub heading: String,
     /// Its contents.
-    pub blocks: Vec<Block>,
+    pub elements: Vec<Element>,
 }
 
 /// An element of a section.
 #[derive(Clone, Debug)]
-pub enum Block {
+pub enum Element {
     /// A smaller heading.
     Heading(String),
     /// A paragraph.
@@ -120,7 +120,7 @@ impl Report {
         html += "</header>\n";
         for (index, section) in self.sections.iter().enumerate() {
             html += &format!("<section id=\"s{index}\">\n<h2>{}</h2>\n", escape(&section.heading));
-            for block in &section.blocks {
+            for block in &section.elements {
                 block.write(&mut html);
             }
             html += "</section>\n";
@@ -131,17 +131,17 @@ impl Report {
     }
 }
 
-impl Block {
+impl Element {
     fn write(&self, html: &mut String) {
         match self {
-            Block::Heading(text) => *html += &format!("<h3>{}</h3>\n", escape(text)),
-            Block::Text(text) => *html += &format!("<p>{}</p>\n", escape(text)),
-            Block::Facts(facts) => write_facts(html, facts),
-            Block::Chart(chart) => {
+            Element::Heading(text) => *html += &format!("<h3>{}</h3>\n", escape(text)),
+            Element::Text(text) => *html += &format!("<p>{}</p>\n", escape(text)),
+            Element::Facts(facts) => write_facts(html, facts),
+            Element::Chart(chart) => {
                 let (title, svg) = (escape(&chart.title), chart.to_svg());
                 *html += &format!("<figure class=\"chart\">\n<figcaption>{title}</figcaption>\n{svg}</figure>\n");
             }
-            Block::Pictures(pictures) => {
+            Element::Pictures(pictures) => {
                 *html += "<div class=\"pictures\">\n";
                 for picture in pictures {
                     let class = if picture.large { " class=\"large\"" } else { "" };
@@ -151,18 +151,18 @@ impl Block {
                 }
                 *html += "</div>\n";
             }
-            Block::Table { head, rows } => {
+            Element::Table { head, rows } => {
                 let cells = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
                 let numeric: Vec<bool> = (0..head.len()).map(|column| is_numeric(rows, column)).collect();
                 let rows: Vec<Row> = rows.iter().map(|row| Row { cells: cells(row), ours: false }).collect();
                 write_table(html, head, &numeric, &rows);
             }
-            Block::Code { summary, text } => {
+            Element::Code { summary, text } => {
                 let (summary, text) = (escape(summary), escape(text));
                 *html += &format!("<details>\n<summary>{summary}</summary>\n<pre>{text}</pre>\n</details>\n");
             }
-            Block::OpTimes(ops) => write_op_times(html, ops),
-            Block::Likelihoods(rankings) => write_likelihoods(html, rankings),
+            Element::OpTimes(ops) => write_op_times(html, ops),
+            Element::Likelihoods(rankings) => write_likelihoods(html, rankings),
         }
     }
 }
@@ -280,18 +280,18 @@ mod tests {
         let mut likelihood = published()[0].clone();
         likelihood = Likelihood { model: EVIL.into(), source: Source::Run(EVIL.into()), ..likelihood };
         let text = || EVIL.to_string();
-        let blocks = vec![
-            Block::Heading(text()),
-            Block::Text(text()),
-            Block::Facts(vec![(text(), text())]),
-            Block::Chart(chart),
-            Block::Pictures(vec![Picture { caption: text(), png: b"PNG".to_vec(), large: true }]),
-            Block::Table { head: vec![text()], rows: vec![vec![text()]] },
-            Block::Code { summary: text(), text: text() },
-            Block::OpTimes(vec![OpTime { name: text(), calls: 1, ms: 2.0, flops: 3e9 }]),
-            Block::Likelihoods(beside_published(&[likelihood])),
+        let elements = vec![
+            Element::Heading(text()),
+            Element::Text(text()),
+            Element::Facts(vec![(text(), text())]),
+            Element::Chart(chart),
+            Element::Pictures(vec![Picture { caption: text(), png: b"PNG".to_vec(), large: true }]),
+            Element::Table { head: vec![text()], rows: vec![vec![text()]] },
+            Element::Code { summary: text(), text: text() },
+            Element::OpTimes(vec![OpTime { name: text(), calls: 1, ms: 2.0, flops: 3e9 }]),
+            Element::Likelihoods(beside_published(&[likelihood])),
         ];
-        let sections = vec![Section { heading: text(), blocks }; 3];
+        let sections = vec![Section { heading: text(), elements }; 3];
         Report { summary: vec![(text(), text())], sections, ..Report::new(EVIL, EVIL) }
     }
 
@@ -330,19 +330,19 @@ mod tests {
     fn operations_come_by_time_with_their_share_and_speed() {
         let op = |name: &str, ms, flops| OpTime { name: name.into(), calls: 2, ms, flops };
         let mut html = String::new();
-        Block::OpTimes(vec![op("relu", 1.0, 0.0), op("conv", 3.0, 6e9)]).write(&mut html);
+        Element::OpTimes(vec![op("relu", 1.0, 0.0), op("conv", 3.0, 6e9)]).write(&mut html);
         assert!(html.find("conv").unwrap() < html.find("relu").unwrap());
         for part in ["75.0 %", "25.0 %", "2000", "<td class=\"number\">-</td>", "4.000"] {
             assert!(html.contains(part), "{part} in {html}");
         }
-        Block::OpTimes(vec![]).write(&mut html);
+        Element::OpTimes(vec![]).write(&mut html);
     }
 
     #[test]
     fn our_likelihood_stands_out() {
         let ours = Likelihood { source: Source::Run("runs/a".into()), ..published()[0].clone() };
         let mut html = String::new();
-        Block::Likelihoods(beside_published(&[ours])).write(&mut html);
+        Element::Likelihoods(beside_published(&[ours])).write(&mut html);
         assert_eq!(html.matches("<tr class=\"ours\">").count(), 1);
         assert!(html.contains("static binarisation, exact") && html.contains("cannot be ranked"));
         assert!(html.contains("≤ 87.41"));

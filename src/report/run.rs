@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::likelihood::Likelihood;
 use crate::report::compare::beside_published;
 use crate::report::curves::{Chart, Series, short};
-use crate::report::html::{Block, OpTime, Picture, Report, Section};
+use crate::report::html::{Element, OpTime, Picture, Report, Section};
 use crate::store::{Row, RunDir, StepFile};
 
 /// The largest number of sample pictures in a report: the last one large, the others evenly spaced over
@@ -39,16 +39,16 @@ impl RunReport<'_> {
         let (text, config, rows) = self.read()?;
         let mut report = Report::new(config.name(), subtitle(&config));
         report.summary = self.summary(&config, &rows);
-        report.sections.push(Section { heading: "Samples".to_string(), blocks: self.samples()? });
-        report.sections.push(Section { heading: "Training".to_string(), blocks: charts(&rows) });
+        report.sections.push(Section { heading: "Samples".to_string(), elements: self.samples()? });
+        report.sections.push(Section { heading: "Training".to_string(), elements: charts(&rows) });
         if !self.likelihoods.is_empty() {
-            report.sections.push(Section { heading: "Likelihood".to_string(), blocks: self.likelihood_blocks() });
+            report.sections.push(Section { heading: "Likelihood".to_string(), elements: self.likelihood_elements() });
         }
         if !self.op_times.is_empty() {
-            report.sections.push(Section { heading: "Time per operation".to_string(), blocks: self.op_blocks() });
+            report.sections.push(Section { heading: "Time per operation".to_string(), elements: self.op_elements() });
         }
-        report.sections.push(Section { heading: "Configuration".to_string(), blocks: vec![config_block(text)] });
-        report.sections.retain(|section| !section.blocks.is_empty());
+        report.sections.push(Section { heading: "Configuration".to_string(), elements: vec![config_element(text)] });
+        report.sections.retain(|section| !section.elements.is_empty());
         Ok(report)
     }
 
@@ -58,18 +58,18 @@ impl RunReport<'_> {
     /// [`Error::File`] if a file of the run folder cannot be read.
     pub fn section(&self, heading: &str) -> Result<Section> {
         let (text, config, rows) = self.read()?;
-        let mut blocks = vec![Block::Text(format!("{}: {}", config.name(), subtitle(&config)))];
-        blocks.push(Block::Facts(self.summary(&config, &rows)));
-        let titled = |title: &str, inner: Vec<Block>| {
-            let heading = (!inner.is_empty()).then(|| Block::Heading(title.to_string()));
+        let mut elements = vec![Element::Text(format!("{}: {}", config.name(), subtitle(&config)))];
+        elements.push(Element::Facts(self.summary(&config, &rows)));
+        let titled = |title: &str, inner: Vec<Element>| {
+            let heading = (!inner.is_empty()).then(|| Element::Heading(title.to_string()));
             heading.into_iter().chain(inner).collect::<Vec<_>>()
         };
-        blocks.extend(titled("Samples", self.samples()?));
-        blocks.extend(titled("Training", charts(&rows)));
-        blocks.extend(titled("Likelihood", self.likelihood_blocks()));
-        blocks.extend(titled("Time per operation", self.op_blocks()));
-        blocks.push(config_block(text));
-        Ok(Section { heading: heading.to_string(), blocks })
+        elements.extend(titled("Samples", self.samples()?));
+        elements.extend(titled("Training", charts(&rows)));
+        elements.extend(titled("Likelihood", self.likelihood_elements()));
+        elements.extend(titled("Time per operation", self.op_elements()));
+        elements.push(config_element(text));
+        Ok(Section { heading: heading.to_string(), elements })
     }
 
     fn read(&self) -> Result<(String, Config, Vec<Row>)> {
@@ -96,7 +96,7 @@ impl RunReport<'_> {
         facts
     }
 
-    fn samples(&self) -> Result<Vec<Block>> {
+    fn samples(&self) -> Result<Vec<Element>> {
         let samples = spread(self.run.samples()?);
         let mut pictures = Vec::new();
         for StepFile { step, path } in &samples {
@@ -108,21 +108,21 @@ impl RunReport<'_> {
             newest.large = true;
             pictures.insert(0, newest);
         }
-        Ok(if pictures.is_empty() { vec![] } else { vec![Block::Pictures(pictures)] })
+        Ok(if pictures.is_empty() { vec![] } else { vec![Element::Pictures(pictures)] })
     }
 
-    fn likelihood_blocks(&self) -> Vec<Block> {
+    fn likelihood_elements(&self) -> Vec<Element> {
         let rankings = beside_published(&self.likelihoods);
-        if self.likelihoods.is_empty() { vec![] } else { vec![Block::Likelihoods(rankings)] }
+        if self.likelihoods.is_empty() { vec![] } else { vec![Element::Likelihoods(rankings)] }
     }
 
-    fn op_blocks(&self) -> Vec<Block> {
-        if self.op_times.is_empty() { vec![] } else { vec![Block::OpTimes(self.op_times.clone())] }
+    fn op_elements(&self) -> Vec<Element> {
+        if self.op_times.is_empty() { vec![] } else { vec![Element::OpTimes(self.op_times.clone())] }
     }
 }
 
-fn config_block(text: String) -> Block {
-    Block::Code { summary: "config.toml, which runs this training again".to_string(), text }
+fn config_element(text: String) -> Element {
+    Element::Code { summary: "config.toml, which runs this training again".to_string(), text }
 }
 
 fn subtitle(config: &Config) -> String {
@@ -140,7 +140,7 @@ fn subtitle(config: &Config) -> String {
 }
 
 /// Charts of all loss terms, and of the speed.
-fn charts(rows: &[Row]) -> Vec<Block> {
+fn charts(rows: &[Row]) -> Vec<Element> {
     if rows.is_empty() {
         return vec![];
     }
@@ -180,7 +180,7 @@ fn charts(rows: &[Row]) -> Vec<Block> {
         from_zero: true,
         series: vec![Series { name: "images per second".to_string(), points }],
     });
-    charts.into_iter().map(Block::Chart).collect()
+    charts.into_iter().map(Element::Chart).collect()
 }
 
 /// At most [`MAX_PICTURES`] samples, evenly spaced, including the first and the last.
@@ -234,8 +234,8 @@ mod tests {
             images_per_s: 1.0,
             losses: losses.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
         };
-        let blocks = charts(&[row(1, &[("loss", 500.0)]), row(2, &[("loss", 90.0), ("kl", 10.0)])]);
-        let Block::Chart(chart) = &blocks[0] else { panic!("a chart comes first") };
+        let elements = charts(&[row(1, &[("loss", 500.0)]), row(2, &[("loss", 90.0), ("kl", 10.0)])]);
+        let Element::Chart(chart) = &elements[0] else { panic!("a chart comes first") };
         assert_eq!(chart.series[1].points, [(2.0, 10.0)]);
         assert!(chart.log_y);
         assert!(charts(&[]).is_empty());

@@ -3,11 +3,11 @@
 //! [`Sampler`] draws from any family. Autoregressive models are drawn window by window if the device can do
 //! it (`docs/sampling.md`), sequence models by [`Simulator`].
 
-mod draw;
+mod options;
 mod redraw;
 mod simulation;
 
-pub use draw::Draw;
+pub use options::DrawOptions;
 pub use redraw::{Redraw, Redrawn, check_completion, check_restoration, complete, restore};
 pub use simulation::{Simulator, draw_futures};
 
@@ -124,13 +124,19 @@ impl Sampler {
 
     /// Draws `n` images, NHWC bytes. Image `i` depends on the seed and on `i` alone, not on `n` or the batch
     /// size.
-    pub fn draw(&self, backend: &mut dyn Backend, n: usize, how: Draw) -> Result<Vec<u8>> {
+    pub fn draw(&self, backend: &mut dyn Backend, n: usize, how: DrawOptions) -> Result<Vec<u8>> {
         self.draw_with(backend, n, how, &|_| {})
     }
 
     /// Like [`Sampler::draw`]; `progress` is called with the number of images, as a fraction, that have been
     /// drawn since the last call.
-    pub fn draw_with(&self, backend: &mut dyn Backend, n: usize, how: Draw, progress: &Drawn) -> Result<Vec<u8>> {
+    pub fn draw_with(
+        &self,
+        backend: &mut dyn Backend,
+        n: usize,
+        how: DrawOptions,
+        progress: &Drawn,
+    ) -> Result<Vec<u8>> {
         let mut out = vec![];
         let len: usize = self.size.iter().product();
         let mut values = vec![0.0; self.batch * len];
@@ -168,7 +174,7 @@ impl Sampler {
         backend: &mut dyn Backend,
         images: &mut [f32],
         from: usize,
-        how: Draw,
+        how: DrawOptions,
         progress: &Drawn,
     ) -> Result<()> {
         let len: usize = self.size.iter().product();
@@ -189,7 +195,7 @@ impl Sampler {
         values: &mut [f32],
         from: usize,
         first: usize,
-        how: Draw,
+        how: DrawOptions,
         progress: &Drawn,
     ) -> Result<()> {
         let (len, scalars) = (self.size.iter().product::<usize>(), &how.scalars(first));
@@ -221,7 +227,7 @@ impl Sampler {
 
     /// The conditions of the batch that begins with image `first`. If there are fewer images than a batch
     /// holds, the batch is filled up with images that are dropped afterwards.
-    fn conditions(&self, first: usize, how: Draw) -> Result<ConditionValues> {
+    fn conditions(&self, first: usize, how: DrawOptions) -> Result<ConditionValues> {
         let images = first..first + self.batch;
         let labels = images.clone().map(|i| how.class(i, self.classes)).collect();
         let reduced = self.inputs.iter().find(|input| input.role == Some(InputRole::Reduced));

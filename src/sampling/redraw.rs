@@ -1,6 +1,6 @@
 //! Images that a model draws again from a part of them: from their upper rows, or from reduced images.
 
-use super::{Draw, Drawn, Sampler, crop_to_bytes};
+use super::{DrawOptions, Drawn, Sampler, crop_to_bytes};
 use crate::backend::Backend;
 use crate::data::{Images, Reduction};
 use crate::error::{Error, Result};
@@ -130,7 +130,7 @@ pub fn complete(
     let classes: Vec<u32> = seen.labels.iter().flat_map(|label| vec![*label; how.draws]).collect();
     let reduced = repeat_each(&seen.reduced, n, how.draws);
     let sampler = Sampler::new(backend, model, (n * how.draws).min(BATCH))?;
-    let draw = Draw { seed: how.seed, temperature: how.temperature, classes: &classes, reduced: &reduced };
+    let draw = DrawOptions { seed: how.seed, temperature: how.temperature, classes: &classes, reduced: &reduced };
     sampler.complete(backend, &mut drawn, given, draw, progress)?;
     Ok(Redrawn::after_beginning(model.image, &seen.pixels, &drawn, given))
 }
@@ -169,7 +169,8 @@ pub fn restore(
     let seen = model.batch_of(images)?;
     let reduced = repeat_each(&seen.reduced, n, how.draws);
     let sampler = Sampler::new(backend, model, (n * how.draws).min(BATCH))?;
-    let draw = Draw { seed: how.seed, temperature: how.temperature, reduced: &reduced, ..Draw::default() };
+    let draw =
+        DrawOptions { seed: how.seed, temperature: how.temperature, reduced: &reduced, ..DrawOptions::default() };
     let drawn = sampler.draw_with(backend, n * how.draws, draw, progress)?;
     let small = reduction.size(size);
     let given = seen.reduced.chunks(small.iter().product());

@@ -1,6 +1,6 @@
 //! Drawing sequences: the state of a model goes from step to step, and its draws are its next observations.
 
-use super::draw::Draw;
+use super::options::DrawOptions;
 use super::redraw::{Redraw, repeat_each};
 use crate::backend::{self, Backend, Compiled, Feed};
 use crate::data::held_torques;
@@ -28,7 +28,7 @@ pub fn draw_futures(
     let n = sequences.len() / (steps * width);
     let mut drawn = repeat_each(sequences, n, how.draws);
     let simulator = Simulator::new(backend, net, (n * how.draws).min(BATCH))?;
-    let draw = Draw { seed: how.seed, temperature: how.temperature, ..Draw::default() };
+    let draw = DrawOptions { seed: how.seed, temperature: how.temperature, ..DrawOptions::default() };
     simulator.run(backend, &mut drawn, given, 0, draw)?;
     Ok(drawn)
 }
@@ -102,7 +102,7 @@ impl Simulator {
         sequences: &mut [f32],
         given: usize,
         first: usize,
-        how: Draw,
+        how: DrawOptions,
     ) -> Result<()> {
         let Observations { steps, width, .. } = self.observations;
         for (i, part) in sequences.chunks_mut(self.batch * steps * width).enumerate() {
@@ -118,7 +118,7 @@ impl Simulator {
         sequences: &mut [f32],
         given: usize,
         first: usize,
-        how: Draw,
+        how: DrawOptions,
     ) -> Result<()> {
         let Observations { steps, width, .. } = self.observations;
         let (n, predicted) = (self.batch, self.observations.predicted());

@@ -1,4 +1,5 @@
-//! Weights in files that others read and write: safetensors in PyTorch's layout, under the names of `docs/models.md`.
+//! Weights in files that other programs read and write: safetensors in PyTorch's layout, under the names of
+//! `docs/models.md`.
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -12,15 +13,15 @@ use std::path::Path;
 /// The largest file that is read, in bytes: far above every model here.
 const MAX_BYTES: u64 = 4 << 30;
 
-/// What can be done about a file of weights that does not fit.
+/// The remedy for a file of weights that does not fit.
 const REMEDY: &str = "export the weights again from a model of this network and these sizes";
 
 /// Writes the weights and running statistics of a checkpoint in PyTorch's layout: `first.weight`, not
-/// `params/first.weight`. Where `set` has moving averages, their values take the place of the weights'. Returns how many
-/// tensors there are.
+/// `params/first.weight`. If `set` has moving averages, their values replace the weights. Returns the number
+/// of tensors.
 ///
 /// # Errors
-/// [`Error::File`] where `out` cannot be written. The checkpoint must have every tensor of the set.
+/// [`Error::File`] if `out` cannot be written. The checkpoint must have every tensor of the set.
 pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usize> {
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     for (name, spec) in exchanged(set) {
@@ -33,7 +34,7 @@ pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usi
     let views = tensors.iter().map(|(name, (shape, bytes))| {
         (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes an element"))
     });
-    // One entry alone: with several their order, and with it the file's bytes, would be left to chance.
+    // Only one entry: with several, their order and so the bytes of the file would vary from run to run.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|e| Error::Failed(format!("the weights could not be put into a safetensors file ({e})")).because(e))?;
@@ -41,11 +42,11 @@ pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usi
     Ok(count)
 }
 
-/// Gives every weight its value in the file, and so its moving average where it has one. Running statistics that the
-/// file lacks keep their start.
+/// Sets every weight, and its moving average if it has one, to its value in the file. Running statistics
+/// that the file lacks keep their initial values.
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be read, is no safetensors file, or has other names or shapes.
+/// [`Error::File`] if the file cannot be read, is no safetensors file, or has other names or shapes.
 pub fn import(backend: &mut dyn Backend, set: &ParamSet, path: &Path) -> Result<()> {
     let meta = std::fs::metadata(path).map_err(|error| Error::io(path, "read", error))?;
     if !meta.is_file() || meta.len() > MAX_BYTES {
@@ -87,7 +88,7 @@ fn parse(set: &ParamSet, file: &SafeTensors) -> Result<BTreeMap<String, Vec<f32>
     }
 }
 
-/// Weights and running statistics by the names that they have in such a file.
+/// Weights and running statistics, with their names in such a file.
 fn exchanged(set: &ParamSet) -> impl Iterator<Item = (&str, &ParamSpec)> {
     set.specs().iter().filter_map(|spec| {
         let path = &*spec.param.path;

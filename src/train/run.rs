@@ -1,4 +1,4 @@
-//! The training loop: data, steps, metrics, pictures, checkpoints.
+//! The training loop: batches, steps, metrics, sample pictures and checkpoints.
 
 use super::start::Start;
 use super::trainer::Trainer;
@@ -11,7 +11,7 @@ use crate::models::{Family, Model};
 use crate::optim::schedule::Steps;
 use crate::pictures::grid::{Pictures, grid_png};
 use crate::pictures::sequences;
-use crate::sampling::{Draw, Sampler};
+use crate::sampling::{DrawOptions, Sampler};
 use crate::store::{Checkpoint, Row, RunDir};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,20 +21,20 @@ use std::time::Instant;
 /// Images in a picture of samples while a model trains.
 const SAMPLES: usize = 16;
 
-/// What a run needs beside its configuration.
+/// What a run needs besides its configuration.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     /// The run's folder.
     pub out: PathBuf,
-    /// Whether to go on with the run in that folder.
+    /// Whether to continue the run in that folder.
     pub resume: bool,
     /// Name or path of the data set.
     pub data: String,
-    /// Where data sets lie.
+    /// The folder of the known data sets.
     pub data_dir: Option<PathBuf>,
     /// Worker threads; 0 takes every core.
     pub threads: usize,
-    /// Whether to stop at the first value that is not finite and name what computed it (on the CPU).
+    /// Whether to stop at the first value that is not finite and name the step that computed it (CPU only).
     pub check_finite: bool,
     /// A file of weights in PyTorch's layout to start from.
     pub init: Option<PathBuf>,
@@ -45,7 +45,7 @@ pub struct RunOptions {
 pub enum Event<'a> {
     /// Everything is ready.
     Start { device: String, parameters: usize, step: u64, total: u64, per_epoch: u64 },
-    /// A step is done; with metrics where they were due.
+    /// A step is done. It has metrics if they were due.
     Step { step: u64, row: Option<&'a Row> },
     /// A picture was written.
     Sampled(&'a Path),
@@ -62,7 +62,7 @@ pub struct Summary {
     pub step: u64,
     /// Whether it was stopped before its last step.
     pub interrupted: bool,
-    /// Images a second over all steps of this process, pictures and checkpoints not counted.
+    /// Images per second over all steps of this process, without the time for pictures and checkpoints.
     pub images_per_s: f64,
     /// Time of each kernel of one further step, which is not part of the run.
     pub profile: Vec<StepTime>,
@@ -75,7 +75,7 @@ pub fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Pa
     Ok(images)
 }
 
-/// Whether the images have the model's size, and the values that its likelihood is one of.
+/// Checks that the images have the model's size and the levels that its likelihood needs.
 pub fn check_images(model: &Model, images: &Images) -> Result<()> {
     let size = [images.height(), images.width(), images.channels()];
     if size != model.image {
@@ -116,7 +116,7 @@ pub fn check_images(model: &Model, images: &Images) -> Result<()> {
     }
 }
 
-/// Whether the images are labelled, where the model asks for their classes.
+/// Checks that the images are labelled if the model has classes.
 fn check_labels(model: &Model, images: &Images) -> Result<()> {
     let (classes, have, name) = (model.classes(), images.classes(), images.name());
     match (classes, have) {
@@ -133,7 +133,8 @@ fn check_labels(model: &Model, images: &Images) -> Result<()> {
     }
 }
 
-/// Trains to the configured step and reports each event. `stop` asks to save and end early.
+/// Trains up to the configured step and reports each event to `on`. If `stop` is set, the run is saved and
+/// ends early.
 pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
     let mut start = Start::new(config, options)?;
     let examples = match start.model.reduction() {
@@ -146,7 +147,7 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
     let trainer = Trainer::with_plans(model, plans, backend, steps)?;
     let dir =
         if options.resume { RunDir::open(&options.out)? } else { RunDir::create(&options.out, &config.to_toml())? };
-    // A run that has more steps already than are asked for keeps saying how many it has.
+    // If the run already has more steps than requested, its configuration is left as it is.
     if options.resume && steps.done < steps.total {
         dir.write_config(&config.to_toml())?;
     }
@@ -168,7 +169,8 @@ struct Run<'a> {
     trainer: Trainer,
     dir: RunDir,
     loader: Loader,
-    /// Images whose reduced forms samples are drawn for, where the model is given such; as many as there are samples.
+    /// The images whose reduced forms the samples are drawn for, if the model is given reduced images; one
+    /// per sample.
     examples: Batch,
     /// Compiled when the first samples are drawn.
     sampler: Option<Sampler>,
@@ -258,7 +260,7 @@ impl Run<'_> {
             Some(sampler) => sampler,
             None => self.sampler.insert(Sampler::new(&mut **backend, model, SAMPLES)?),
         };
-        let how = Draw { seed: self.config.seed, reduced: &self.examples.reduced, ..Draw::default() };
+        let how = DrawOptions { seed: self.config.seed, reduced: &self.examples.reduced, ..DrawOptions::default() };
         let images = sampler.draw(&mut **backend, SAMPLES, how)?;
         let (pictures, size) = sequences::as_pictures(model, images);
         self.dir.write_sample(step, &grid_png(Pictures::new(&pictures, size), None)?)

@@ -77,10 +77,10 @@ impl Trainer {
         scalars(&self.model.config, self.steps, index, self.plans.len())
     }
 
-    /// The loss terms of the last step, those of its last plan.
+    /// The loss terms of the last step: the outputs of its last plan.
     ///
     /// # Errors
-    /// When one of them is not finite: training has diverged.
+    /// If one of them is not finite: training has diverged.
     pub fn losses(&mut self) -> Result<Vec<(String, f64)>> {
         let TrainingPlan { plan, compiled } = self.plans.last().expect("a model has a plan");
         let mut losses = vec![];
@@ -98,7 +98,7 @@ impl Trainer {
         }
     }
 
-    /// The run as it stands, for a checkpoint; the caller adds where the data stand.
+    /// The current state of the run as a checkpoint. The caller adds the position in the data.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         Ok(Checkpoint {
             tensors: weights::snapshot(&mut *self.backend, &self.model.set)?,
@@ -109,7 +109,7 @@ impl Trainer {
         })
     }
 
-    /// Time of each kernel of one step, on `batch`; the step counts as training.
+    /// The time of each kernel of one step on `batch`. The step counts as a training step.
     pub fn profile(&mut self, batch: &Batch) -> Result<Vec<StepTime>> {
         let mut times = vec![];
         for index in 0..self.plans.len() {

@@ -1,4 +1,4 @@
-//! Parameters between a device, a seed and a checkpoint.
+//! Moves parameters between a seed, a device and a checkpoint.
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -12,17 +12,17 @@ use std::path::Path;
 /// Gives every parameter its initial value under `seed`.
 ///
 /// # Errors
-/// When the machine has not enough memory for them.
+/// If the machine does not have enough memory for them.
 pub fn initialize(backend: &mut dyn Backend, set: &ParamSet, seed: u32) -> Result<()> {
     // Initial values are made here before they go to the device.
     memory::check(set.specs().iter().map(|spec| 4 * spec.param.shape.len() as u64).sum(), "the model")?;
     set.specs().iter().try_for_each(|spec| backend.write_param(spec.param.id, &spec.initial(seed)))
 }
 
-/// Gives every parameter its value in the checkpoint, which came from `path`.
+/// Sets every parameter to its value in the checkpoint, whose file is `path`.
 ///
 /// # Errors
-/// When the checkpoint's tensors are not those of the set.
+/// If the checkpoint's tensors are not those of the set.
 pub fn load(backend: &mut dyn Backend, set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let shapes: BTreeMap<String, Shape> =
         set.specs().iter().map(|s| (s.param.path.to_string(), s.param.shape)).collect();
@@ -30,11 +30,11 @@ pub fn load(backend: &mut dyn Backend, set: &ParamSet, checkpoint: &Checkpoint, 
     set.specs().iter().try_for_each(|s| backend.write_param(s.param.id, &checkpoint.tensors[&*s.param.path].data))
 }
 
-/// Gives the weights, averages and running statistics of a model that only infers their values in the checkpoint, which
-/// came from `path`. What optimisers remember is left out, and so are averages that `set` does not have.
+/// Sets the weights, moving averages and running statistics to their values in the checkpoint, whose file is
+/// `path`. The states of optimisers are left out, and so are averages that `set` does not have.
 ///
 /// # Errors
-/// When the checkpoint's tensors are not those of the set.
+/// If the checkpoint's tensors are not those of the set.
 pub fn load_for_inference(
     backend: &mut dyn Backend,
     set: &ParamSet,
@@ -46,10 +46,10 @@ pub fn load_for_inference(
     used.try_for_each(|s| backend.write_param(s.param.id, &checkpoint.tensors[&*s.param.path].data))
 }
 
-/// Whether the checkpoint, which came from `path`, has what [`load_for_inference`] reads.
+/// Checks that the checkpoint, whose file is `path`, has what [`load_for_inference`] reads.
 ///
 /// # Errors
-/// When the checkpoint's tensors are not those of the set.
+/// If the checkpoint's tensors are not those of the set.
 pub fn expect_for_inference(set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let used = set.specs().iter().filter(|s| !s.param.path.starts_with("optim/"));
     let shapes: BTreeMap<String, Shape> = used.map(|s| (s.param.path.to_string(), s.param.shape)).collect();
@@ -58,7 +58,7 @@ pub fn expect_for_inference(set: &ParamSet, checkpoint: &Checkpoint, path: &Path
     checkpoint.expect(path, groups, &shapes)
 }
 
-/// All parameters as they are now.
+/// The current values of all parameters.
 pub fn snapshot(backend: &mut dyn Backend, set: &ParamSet) -> Result<BTreeMap<String, Tensor>> {
     let mut read = |spec: &crate::nn::ParamSpec| {
         let mut data = vec![0.0; spec.param.shape.len()];

@@ -5,7 +5,7 @@ use pixtape::backend::{self, Backend};
 use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
 use pixtape::rng::{self, Stream};
-use pixtape::sampling::{Draw, Sampler};
+use pixtape::sampling::{DrawOptions, Sampler};
 use pixtape::tape::InputRole;
 
 /// Images that are drawn, in batches of which the last is not full.
@@ -50,7 +50,7 @@ fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
     for (name, model) in models() {
         let Some(mut cuda) = StandIn::backend() else { return };
         let reduced = reduced(&model);
-        let how = Draw { seed: 5, reduced: &reduced, ..Draw::default() };
+        let how = DrawOptions { seed: 5, reduced: &reduced, ..DrawOptions::default() };
         let mut cpu = backend::open("cpu", 2).unwrap();
         write(&model, &mut cuda);
         write(&model, &mut *cpu);
@@ -73,7 +73,7 @@ fn images_are_completed_as_the_cpu_completes_them() {
         let [height, width, colours] = model.image;
         let (len, from) = (height * width * colours, (2 * width + 1) * colours + colours / 2);
         let reduced = reduced(&model);
-        let how = Draw { seed: 6, reduced: &reduced, ..Draw::default() };
+        let how = DrawOptions { seed: 6, reduced: &reduced, ..DrawOptions::default() };
         let given: Vec<f32> = (0..IMAGES * len).map(|i| (i * 7 % 3 % 2) as f32).collect();
         let complete = |backend: &mut dyn Backend| {
             write(&model, backend);

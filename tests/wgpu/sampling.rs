@@ -11,7 +11,7 @@ use pixtape::data::BatchFeeds;
 use pixtape::models::{Autoregressive, Family, Model};
 use pixtape::nn::Env;
 use pixtape::rng::{self, Stream};
-use pixtape::sampling::{Draw, Sampler};
+use pixtape::sampling::{DrawOptions, Sampler};
 use pixtape::tape::Tape;
 use pixtape::tape::plan::Plan;
 use pixtape::tape::window::SamplingPlan;
@@ -58,7 +58,7 @@ fn reduced(model: &Model, n: usize) -> Vec<f32> {
 
 /// Checks that each of two sets of images is the same up to a first tie, by the CPU's logits, and counts those that are the same
 /// throughout.
-fn same_up_to_ties(what: &str, model: &Model, [got, want]: [&[u8]; 2], how: Draw) -> usize {
+fn same_up_to_ties(what: &str, model: &Model, [got, want]: [&[u8]; 2], how: DrawOptions) -> usize {
     let (net, mut cpu) = (network(model), cpu(model));
     let (levels, outputs, len) = (net.pixels().levels, net.pixels().logits_per_dimension(), net.pixels().dims());
     let t = Tape::new();
@@ -106,7 +106,7 @@ fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
         // A partial batch is among them.
         let (n, batch) = (4, 3);
         let reduced = reduced(&model, n);
-        let how = Draw { seed: 5, reduced: &reduced, ..Draw::default() };
+        let how = DrawOptions { seed: 5, reduced: &reduced, ..DrawOptions::default() };
         let Some(mut device) = open(Options { poison: true, guards: true, ..Default::default() }) else { return };
         write(&model, &mut device);
         let sampler = Sampler::new(&mut device, &model, batch).unwrap();
@@ -132,7 +132,7 @@ fn of_64_digits_at_least_62_are_those_of_the_cpu() {
     let model = model("pixelcnn-mnist", &[]).unwrap();
     write(&model, &mut *device);
     let mut cpu = cpu(&model);
-    let (n, how) = (64, Draw { seed: 7, ..Draw::default() });
+    let (n, how) = (64, DrawOptions { seed: 7, ..DrawOptions::default() });
     let [there, here] = [&mut device, &mut cpu].map(|backend| {
         let sampler = Sampler::new(&mut **backend, &model, n).unwrap();
         sampler.draw(&mut **backend, n, how).unwrap()
@@ -155,7 +155,7 @@ fn a_given_beginning_stays_and_what_lies_behind_it_does_not_matter() {
         // In the middle of a row.
         let from = (3 * 6 + 2) * colours;
         let given: Vec<f32> = (0..n * len).map(|i| (i * 7 % 3 % 2) as f32).collect();
-        let how = Draw { seed: 9, ..Draw::default() };
+        let how = DrawOptions { seed: 9, ..DrawOptions::default() };
         let complete = |backend: &mut dyn Backend, behind: f32| {
             let mut images = given.clone();
             images.chunks_mut(len).for_each(|image| image[from..].fill(behind));
@@ -180,7 +180,7 @@ fn weights_seed_and_temperature_are_read_anew() {
     write(&model, &mut *device);
     let (sampler, n) = (Sampler::new(&mut *device, &model, 4).unwrap(), 4);
     let draw = |backend: &mut dyn Backend, seed, temperature| {
-        sampler.draw(backend, n, Draw { seed, temperature, ..Draw::default() }).unwrap()
+        sampler.draw(backend, n, DrawOptions { seed, temperature, ..DrawOptions::default() }).unwrap()
     };
     let first = draw(&mut *device, 1, 1.0);
     assert_ne!(draw(&mut *device, 2, 1.0), first, "another seed");
@@ -194,7 +194,7 @@ fn weights_seed_and_temperature_are_read_anew() {
     assert_eq!(
         Sampler::naive(&mut *device, &model, n)
             .unwrap()
-            .draw(&mut *device, n, Draw { seed: 1, ..Draw::default() })
+            .draw(&mut *device, n, DrawOptions { seed: 1, ..DrawOptions::default() })
             .unwrap(),
         other
     );
@@ -206,7 +206,7 @@ fn a_small_binding_takes_fewer_images_and_none_the_plain_way() {
     let sizes = ["model.height=6", "model.width=6", "model.hidden=6", "model.head=6"];
     let model = model("pixelcnn-mnist", &sizes).unwrap();
     let net = network(&model);
-    let (n, how) = (5, Draw { seed: 3, ..Draw::default() });
+    let (n, how) = (5, DrawOptions { seed: 3, ..DrawOptions::default() });
     let mut drawn = vec![];
     let each = SamplingPlan::new(&net.draw(1)).unwrap().bytes_per_image() as u64;
     for largest in [None, Some(4 * each), Some(each / 2)] {
@@ -235,7 +235,7 @@ fn a_plan_that_is_not_sampled_says_so() {
     write(&model, &mut *device);
     let plan = network(&model).draw(1);
     let compiled = device.compile(&plan).unwrap();
-    let refused = device.sample(compiled, &[Feed::F32(&[0.0; 36])], 0, &Draw::default().scalars(0), &|_| {});
+    let refused = device.sample(compiled, &[Feed::F32(&[0.0; 36])], 0, &DrawOptions::default().scalars(0), &|_| {});
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("pixelcnn.draw was not compiled for sampling"), "{said}");
 }

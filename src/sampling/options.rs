@@ -5,7 +5,7 @@ use crate::tape::op::Scalar;
 
 /// How images are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw<'a> {
+pub struct DrawOptions<'a> {
     /// Seed of the draws.
     pub seed: u32,
     /// Divides the logits, or scales the deviation of the prior; 1 is the model itself.
@@ -17,14 +17,14 @@ pub struct Draw<'a> {
     pub reduced: &'a [f32],
 }
 
-impl Default for Draw<'_> {
+impl Default for DrawOptions<'_> {
     /// Seed 0, temperature 1, every class in turn.
     fn default() -> Self {
-        Draw { seed: 0, temperature: 1.0, classes: &[], reduced: &[] }
+        DrawOptions { seed: 0, temperature: 1.0, classes: &[], reduced: &[] }
     }
 }
 
-impl Draw<'_> {
+impl DrawOptions<'_> {
     /// The class of image `i`, for a model with `known` classes.
     pub fn class(&self, i: usize, known: usize) -> u32 {
         match self.classes {
