@@ -7,7 +7,7 @@ use pixtape::check::case::Order;
 use pixtape::check::cases::cases;
 use pixtape::check::draw::Values;
 use pixtape::check::reference::{Case, CaseFile, OPS, Report, Row, Tensor, check, fuzz_parse, run, run_file};
-use pixtape::tape::op::ParamId;
+use pixtape::tape::op::{ParamId, Unary};
 use pixtape::tape::plan::Plan;
 use proptest::prelude::*;
 use safetensors::{Dtype, tensor::TensorView};
@@ -43,9 +43,8 @@ fn every_case_of_a_known_op_passes() {
     let report = run_file(&path, &known(), &mut cpu()).unwrap();
     println!("{report}");
     assert!(report.pass(), "{report}");
-    let passed: Vec<&str> = report.cases.iter().map(|row| row.op.as_str()).collect();
-    let untested: Vec<&str> = OPS.into_iter().filter(|op| !passed.contains(op)).collect();
-    assert!(untested.is_empty(), "no case of {untested:?}");
+    // A file that is older than an op has no case of it; the built-in cases know every op, which another test verifies.
+    assert!(report.cases.len() >= 60, "{} cases", report.cases.len());
 }
 
 #[test]
@@ -362,6 +361,64 @@ fn the_built_in_cases_pass_and_know_every_op() {
     let unknown = run_builtin(&["linaer".to_string()], &mut cpu()).unwrap_err();
     assert_eq!(unknown.exit_code(), 2);
     assert!(unknown.to_string().starts_with("no built-in case of linaer; known are conv2d, "), "{unknown}");
+}
+
+/// Every op of the tape is compared with values that somebody else computed, under its own name or as a part of another
+/// op, or PyTorch has nothing to compare it with.
+#[test]
+fn every_op_has_a_reference_case_or_none_to_have() {
+    // Without a counterpart: what holds a value, moves elements, rounds, and what is drawn by our own random numbers.
+    const WITHOUT: [&str; 19] = [
+        "input",
+        "param",
+        "scalar",
+        "fill",
+        "affine",
+        "clamp",
+        "quantize",
+        "dequantize",
+        "reshape",
+        "detach",
+        "pad",
+        "slice",
+        "gather",
+        "scatter",
+        "random",
+        "gaussian_sample",
+        "bernoulli",
+        "ema",
+        "store",
+    ];
+    // Under another name, or in the middle of a case.
+    const WITHIN: [(&str, &str); 6] = [
+        ("conv", "conv2d"),
+        ("conv_dx", "conv_transpose2d"),
+        ("conv_dw", "conv2d"),
+        ("sum", "gradient_penalty"),
+        ("expand", "linear"),
+        ("binary", "diagonal_bilstm"),
+    ];
+    let word =
+        |op: &str| WITHIN.iter().find(|(name, _)| *name == op).map_or(op.to_string(), |(_, word)| word.to_string());
+    for case in cases() {
+        // A gradient belongs to its op, and statistics that were learned to the normalisation that learns them.
+        let op = case.op.trim_end_matches("_bwd").trim_end_matches("_infer");
+        let known = WITHOUT.contains(&op) || OPS.contains(&word(op).as_str());
+        assert!(known, "{op} is no op of a reference case: add it to the table of src/check/reference/ops.rs");
+    }
+}
+
+/// Each elementwise function has a built-in case, and the page about the format names each op.
+#[test]
+fn functions_and_the_page_are_complete() {
+    let builtin = builtin_cases().unwrap();
+    for f in Unary::EACH {
+        let of_f = |case: &&Case| case.op == "unary" && case.attrs["kind"] == f.name();
+        assert!(builtin.cases.iter().any(|case| of_f(&case)), "tests/reference/make_cases.py has no case of {f}");
+    }
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference-cases.md")).unwrap();
+    let missing: Vec<&str> = OPS.into_iter().filter(|op| !page.contains(&format!("`{op}`"))).collect();
+    assert!(missing.is_empty(), "docs/reference-cases.md says nothing of {missing:?}");
 }
 
 /// A device that gets one number of each output wrong, by little.

@@ -11,8 +11,8 @@ use crate::tape::record::ConvAttrs;
 /// Records one case. The error is a sentence.
 type Rule = fn(&mut Recorder) -> Result<(), String>;
 
-/// All ops of the format.
-const TABLE: [(&str, Rule); 23] = [
+/// The op table of the format.
+const TABLE: &[(&str, Rule)] = &[
     ("conv2d", conv2d),
     ("conv_transpose2d", conv_transpose2d),
     ("linear", linear),
