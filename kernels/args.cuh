@@ -76,9 +76,10 @@ struct Norm {
     float eps;
     u32 act;  // code of an activation, or NO_FUNCTION
     float act_slope;
-    u32 unused;
+    u32 images, share;  // images of `rows` rows with statistics of their own; neighbouring channels that share them
+    u32 unused[3];
 };
-static_assert(sizeof(Norm) == 32, "as in args.rs");
+static_assert(sizeof(Norm) == 48, "as in args.rs");
 
 // lstm, lstm_bwd
 struct Sequence {

@@ -35,22 +35,24 @@ __device__ __forceinline__ float column_sum(float v, float (*lanes)[COLUMNS]) {
     return sum;
 }
 
-// parts[chunks, N, c]: the sums over each column of a chunk of what the threads hold. All threads of the block call it.
+// parts[images, chunks, N, c]: the sums over each column of a chunk of what the threads hold. All threads of the block call it.
 template <int N>
 __device__ __forceinline__ void store_sums(const Norm& p, const Share& own, float (&sums)[N], float (*lanes)[COLUMNS],
                                            float* parts) {
 #pragma unroll
     for (int i = 0; i < N; i++) {
         sums[i] = column_sum(sums[i], lanes);
-        if (own.real && own.lane == 0) parts[(blockIdx.x * N + i) * p.c + own.column] = sums[i];
+        const u32 chunk = blockIdx.z * p.chunks + blockIdx.x;
+        if (own.real && own.lane == 0) parts[(chunk * N + i) * p.c + own.column] = sums[i];
     }
 }
 
-// parts[chunks, 3, c]: of each column of a chunk the mean, then the sum and the sum of squares of the deviations from it.
-// Launch: THREADS threads, grid (chunks, groups of 32 columns).
+// parts[images, chunks, 3, c]: of each column of a chunk the mean, then the sum and the sum of squares of the deviations from it.
+// Launch: THREADS threads, grid (chunks, groups of 32 columns, images).
 KERNEL(THREADS, batch_norm_statistics)(Norm p, const float* __restrict__ x, float* __restrict__ parts) {
     __shared__ float lanes[LANES][COLUMNS];
     const Share own = share_of(p);
+    x += blockIdx.z * p.rows * p.c;
     float sum = 0.0f;
     if (own.real)
         for (u32 r = own.first; r < own.end; r += LANES) sum += x[r * p.c + own.column];
@@ -67,36 +69,46 @@ KERNEL(THREADS, batch_norm_statistics)(Norm p, const float* __restrict__ x, floa
     store_sums(p, own, sums, lanes, parts);
 }
 
+// Mean and biased variance of an image, over the `share` columns from `first` on, from the parts of its chunks.
+struct Statistics {
+    double mean, variance;
+};
+__device__ __forceinline__ Statistics join_statistics(const Norm& p, const float* parts, u32 first) {
+    const double all = p.rows == 0 ? 1.0 : (double)p.rows * p.share;
+    double total = 0.0, squares = 0.0;
+    for (u32 chunk = 0; chunk < p.chunks; chunk++)
+        for (u32 j = first; j < first + p.share; j++) {
+            const float* part = parts + chunk * 3 * p.c + j;
+            const u32 left = p.rows - chunk * p.chunk;
+            const double n = left < p.chunk ? left : p.chunk;
+            total += n * ((double)part[0] + (double)part[p.c] / n);
+        }
+    const double mean = total / all;
+    for (u32 chunk = 0; chunk < p.chunks; chunk++)
+        for (u32 j = first; j < first + p.share; j++) {
+            const float* part = parts + chunk * 3 * p.c + j;
+            const u32 left = p.rows - chunk * p.chunk;
+            const double n = left < p.chunk ? left : p.chunk;
+            const double sum = part[p.c], of = (double)part[0] + sum / n;
+            squares += ((double)part[2 * p.c] - sum * sum / n) + n * (of - mean) * (of - mean);
+        }
+    // A variance is never negative, whatever rounding says; NaN stays.
+    const double variance = squares / all;
+    return {mean, variance < 0.0 ? 0.0 : variance};
+}
+
 // mean[c] and inv_std[c] over all rows from the parts of all chunks; factors[2, c]: y = (x - mean) factors[0] + factors[1].
 // Launch: as the elementwise kernels, over the columns.
 KERNEL(THREADS, batch_norm_join)
 (Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ beta,
  float* __restrict__ mean, float* __restrict__ inv_std, float* __restrict__ factors) {
     FOR_EACH(j, p.c) {
-        const double all = p.rows == 0 ? 1.0 : (double)p.rows;
-        double total = 0.0;
-        for (u32 chunk = 0; chunk < p.chunks; chunk++) {
-            const float* part = parts + chunk * 3 * p.c + j;
-            const u32 left = p.rows - chunk * p.chunk;
-            const double n = left < p.chunk ? left : p.chunk;
-            total += n * ((double)part[0] + (double)part[p.c] / n);
-        }
-        const double exact = total / all;
-        double squares = 0.0;
-        for (u32 chunk = 0; chunk < p.chunks; chunk++) {
-            const float* part = parts + chunk * 3 * p.c + j;
-            const u32 left = p.rows - chunk * p.chunk;
-            const double n = left < p.chunk ? left : p.chunk;
-            const double sum = part[p.c], of = (double)part[0] + sum / n;
-            squares += ((double)part[2 * p.c] - sum * sum / n) + n * (of - exact) * (of - exact);
-        }
-        const double variance = squares / all;
-        // NaN stays.
-        const float inv = (float)(1.0 / sqrt((variance < 0.0 ? 0.0 : variance) + (double)p.eps)), scale = gamma[j] * inv;
-        mean[j] = (float)exact;
+        const Statistics of = join_statistics(p, parts, j);
+        const float inv = (float)(1.0 / sqrt(of.variance + (double)p.eps)), scale = gamma[j] * inv;
+        mean[j] = (float)of.mean;
         inv_std[j] = inv;
         factors[j] = scale;
-        factors[p.c + j] = beta[j] - (float)(exact - (double)(float)exact) * scale;
+        factors[p.c + j] = beta[j] - (float)(of.mean - (double)(float)of.mean) * scale;
     }
 }
 
@@ -110,14 +122,17 @@ KERNEL(THREADS, batch_norm_apply)
     }
 }
 
-// parts[chunks, 3, c]: the sums over each column of a chunk of dy, of dy (x - mean) and of x - mean. Launch: as the statistics.
+// parts[images, chunks, 3, c]: the sums over each column of a chunk of dy, of dy (x - mean) and of x - mean, with the mean that
+// the column of the image shares. Launch: as the statistics.
 KERNEL(THREADS, batch_norm_bwd_sums)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean, float* __restrict__ parts) {
     __shared__ float lanes[LANES][COLUMNS];
     const Share own = share_of(p);
+    dy += blockIdx.z * p.rows * p.c;
+    x += blockIdx.z * p.rows * p.c;
     float sums[3] = {};
     if (own.real) {
-        const float m = mean[own.column];
+        const float m = mean[(blockIdx.z * p.c + own.column) / p.share];
         for (u32 r = own.first; r < own.end; r += LANES) {
             const float d = x[r * p.c + own.column] - m, g = dy[r * p.c + own.column];
             sums[0] += g;

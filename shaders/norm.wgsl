@@ -17,6 +17,9 @@ struct NormArgs {
     /// Activation folded into batch norm, or NO_FUNCTION, and its slope.
     act: u32,
     slope: f32,
+    /// Images of `rows` rows, which have statistics of their own, and neighbouring columns that share them.
+    images: u32,
+    share: u32,
 }
 
 @group(0) @binding(0) var<uniform> args: NormArgs;
@@ -76,8 +79,9 @@ fn lane_of_row(row: u32, t: u32) -> Lane {
 
 /// A column of a chunk of rows, by the threads of a column of the workgroup.
 struct ChunkColumn {
-    /// The same for all threads; may lie beyond the last one.
+    /// Counted over the chunks of all images. The same for all threads; may lie beyond the last one.
     chunk: u32,
+    image: u32,
     /// Beyond the width where there is none; then the lane is empty.
     column: u32,
     /// Rows of the chunk.
@@ -89,11 +93,13 @@ fn chunk_column(index: u32, t: u32) -> ChunkColumn {
     let blocks = (args.width + args.columns - 1u) / args.columns;
     let chunk = index / blocks;
     let column = index % blocks * args.columns + t % args.columns;
-    let start = min(chunk * args.chunk_rows, args.rows);
-    let stop = min(start + args.chunk_rows, args.rows);
+    let image = chunk / args.chunks;
+    let begin = min(chunk % args.chunks * args.chunk_rows, args.rows);
+    let start = image * args.rows + begin;
+    let stop = image * args.rows + min(begin + args.chunk_rows, args.rows);
     let first = (start + t / args.columns) * args.width + column;
     let end = stop * args.width;
-    return ChunkColumn(chunk, column, stop - start, Lane(select(end, first, column < args.width), 256u / args.columns * args.width, end));
+    return ChunkColumn(chunk, image, column, stop - start, Lane(select(end, first, column < args.width), 256u / args.columns * args.width, end));
 }
 
 /// y[chunk, count, column] = the first `count` of these values. Called by all threads.
@@ -105,12 +111,13 @@ fn store_of_chunk(t: u32, c: ChunkColumn, count: u32, values: vec3f) {
     }
 }
 
-/// y[chunk, 3, width]: the mean of each column of a chunk of a = x, the sum and the sum of squares of the
-/// deviations from it. Launch: 256 threads; ceil(width / columns) workgroups a chunk.
+/// y[chunk, 3, width], chunks counted over all images: the mean of each column of a chunk of a = x, the sum
+/// and the sum of squares of the deviations from it. Launch: 256 threads; ceil(width / columns) workgroups
+/// per chunk.
 @compute @workgroup_size(256)
 fn batch_norm_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
-    if c.chunk >= args.chunks {
+    if c.image >= args.images {
         return;
     }
     store_of_chunk(t, c, 3u, statistics(t, args.columns, c.lane, c.rows));
@@ -170,16 +177,17 @@ fn batch_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 }
 
 /// y[chunk, 3, width]: the sums over each column of a chunk of a = dy, of dy (x - mean) and of x - mean,
-/// with b = x, p = mean. Launch: as batch_norm_statistics.
+/// with b = x, p = mean, which `share` columns of an image share. Launch: as batch_norm_statistics.
 @compute @workgroup_size(256)
 fn batch_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
-    if c.chunk >= args.chunks {
+    if c.image >= args.images {
         return;
     }
     var sums = vec4f(0f);
+    let mean = p[(c.image * args.width + min(c.column, args.width - 1u)) / args.share];
     for (var i = c.lane.at; i < c.lane.end; i += c.lane.step) {
-        let d = b[i] - p[c.column];
+        let d = b[i] - mean;
         sums += vec4f(a[i], a[i] * d, d, 0f);
     }
     store_of_chunk(t, c, 3u, sum_of_column(t, args.columns, sums).xyz);
@@ -291,7 +299,7 @@ fn layer_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
 @compute @workgroup_size(256)
 fn layer_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
-    if c.chunk >= args.chunks {
+    if c.image >= args.images {
         return;
     }
     var sums = vec4f(0f);

@@ -169,8 +169,11 @@ pub struct Norm {
     /// Code of the activation, or [`NO_FUNCTION`], and its slope.
     pub act: u32,
     pub act_slope: f32,
+    /// Images of `rows` rows, which have statistics of their own, and neighbouring channels that share them.
+    pub images: u32,
+    pub share: u32,
     /// Makes the size a multiple of 16 bytes.
-    pub unused: u32,
+    pub unused: [u32; 3],
 }
 
 /// `lstm` and `lstm_bwd`: extents of a sequence.
@@ -268,7 +271,7 @@ pub struct Sample {
 const _: () = assert!(size_of::<Map>() == 16 && size_of::<Rows>() == 16 && size_of::<Block>() == 48);
 const _: () = assert!(size_of::<Axes>() == 32 && size_of::<Conv>() == 64 && size_of::<Epilogue>() == 32);
 const _: () = assert!(size_of::<Product>() == 96 && size_of::<ConvDw>() == 80 && size_of::<Matmul>() == 48);
-const _: () = assert!(size_of::<Norm>() == 32 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
+const _: () = assert!(size_of::<Norm>() == 48 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
 const _: () = assert!(size_of::<Gaussian>() == 16);
 const _: () = assert!(size_of::<Optim>() == 48 && size_of::<Scan>() == 32 && size_of::<Sample>() == 16);
 

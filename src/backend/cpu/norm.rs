@@ -11,6 +11,7 @@ use super::vector::{chunk_rows, map, spread, sum_over, vectorized};
 use crate::math;
 use crate::tape::op::Unary;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Scratch of [`batch_norm`] and [`batch_norm_bwd`]: three rows of `c` for each chunk of rows, and three more.
 pub(super) fn batch_norm_scratch(rows: usize, c: usize) -> usize {
@@ -38,7 +39,7 @@ pub(super) fn batch_norm(
         .for_each(|(part, x)| statistics_of_chunk(isa, x, part));
     let (scale, shift) = tail.split_at_mut(c);
     for j in 0..c {
-        let (exact, variance) = join_statistics(parts, j, c, rows, chunk);
+        let (exact, variance) = join_statistics(parts, j..j + 1, c, rows, chunk);
         mean[j] = exact as f32;
         inv_std[j] = (1.0 / (variance + f64::from(eps)).sqrt()) as f32;
         scale[j] = gamma[j] * inv_std[j];
@@ -51,7 +52,7 @@ pub(super) fn batch_norm(
 
 vectorized! {
     /// Into `part`: the mean of each column of x, then the sum and the sum of squares of the deviations from it.
-    fn statistics_of_chunk(x: &[f32], part: &mut [f32]) {
+    pub(super) fn statistics_of_chunk(x: &[f32], part: &mut [f32]) {
         let c = part.len() / 3;
         let (mean, rest) = part.split_at_mut(c);
         let (sum, squares) = rest.split_at_mut(c);
@@ -71,22 +72,23 @@ vectorized! {
     }
 }
 
-/// Mean and biased variance of column `j` from the statistics of all chunks.
-fn join_statistics(parts: &[f32], j: usize, c: usize, rows: usize, chunk: usize) -> (f64, f64) {
-    let of_chunk = |(i, part): (usize, &[f32])| {
+/// Mean and biased variance of some columns together, from the statistics of all chunks of `rows` rows.
+pub(super) fn join_statistics(parts: &[f32], columns: Range<usize>, c: usize, rows: usize, chunk: usize) -> (f64, f64) {
+    let of_column = |i: usize, part: &[f32], j: usize| {
         let n = (rows - i * chunk).min(chunk) as f64;
         let (sum, squares) = (f64::from(part[c + j]), f64::from(part[2 * c + j]));
         (n, f64::from(part[j]) + sum / n, squares - sum * sum / n)
     };
-    let all = rows.max(1) as f64;
-    let chunks = || parts.chunks_exact(3 * c).enumerate().map(of_chunk);
-    let mean = chunks().map(|(n, mean, _)| n * mean).sum::<f64>() / all;
-    let squares = chunks().map(|(n, of, squares)| squares + n * (of - mean) * (of - mean)).sum::<f64>();
+    let all = (rows * columns.len()).max(1) as f64;
+    let chunks = || parts.chunks_exact(3 * c).enumerate();
+    let each = || chunks().flat_map(|(i, part)| columns.clone().map(move |j| of_column(i, part, j)));
+    let mean = each().map(|(n, mean, _)| n * mean).sum::<f64>() / all;
+    let squares = each().map(|(n, of, squares)| squares + n * (of - mean) * (of - mean)).sum::<f64>();
     (mean, (squares / all).max(0.0))
 }
 
 vectorized! {
-    fn normalize_rows(act: Option<Unary>, x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+    pub(super) fn normalize_rows(act: Option<Unary>, x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
         let c = mean.len();
         macro_rules! rows {
             ($v:ident => $e:expr) => {
@@ -141,7 +143,7 @@ pub(super) fn batch_norm_bwd(
 
 vectorized! {
     /// Into `part`: the sums over each column of dy, of dy (x - mean) and of x - mean.
-    fn gradient_sums_of_chunk(dy: &[f32], x: &[f32], mean: &[f32], part: &mut [f32]) {
+    pub(super) fn gradient_sums_of_chunk(dy: &[f32], x: &[f32], mean: &[f32], part: &mut [f32]) {
         let c = mean.len();
         part.fill(0.0);
         let (sum, rest) = part.split_at_mut(c);
@@ -159,7 +161,7 @@ vectorized! {
 }
 
 vectorized! {
-    fn gradient_rows(dy: &[f32], x: &[f32], mean: &[f32], factors: [&[f32]; 3], dx: &mut [f32]) {
+    pub(super) fn gradient_rows(dy: &[f32], x: &[f32], mean: &[f32], factors: [&[f32]; 3], dx: &mut [f32]) {
         let c = mean.len();
         let [by_dy, by_x, shift] = factors;
         for ((dx, dy), x) in dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c)) {

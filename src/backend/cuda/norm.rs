@@ -13,13 +13,13 @@ const CHUNK: usize = 512;
 
 fn norm(rows: usize, c: usize, eps: f32) -> Result<Norm> {
     word(rows * c.max(1))?;
-    let chunks = rows.div_ceil(CHUNK);
-    Ok(Norm { rows: word(rows)?, c: word(c)?, chunk: CHUNK as u32, chunks: word(chunks)?, eps, ..Norm::default() })
+    let (rows, c, chunks) = (word(rows)?, word(c)?, word(rows.div_ceil(CHUNK))?);
+    Ok(Norm { rows, c, chunk: CHUNK as u32, chunks, eps, images: 1, share: 1, ..Norm::default() })
 }
 
 /// Grid and block of the kernels over chunks.
 fn over_chunks(args: &Norm) -> ([u32; 3], [u32; 3], u32) {
-    ([args.chunks, args.c.div_ceil(COLUMNS as u32), 1], [THREADS as u32, 1, 1], 0)
+    ([args.chunks, args.c.div_ceil(COLUMNS as u32), args.images], [THREADS as u32, 1, 1], 0)
 }
 
 /// `x, gamma, beta -> y, mean, inv_std`

@@ -120,6 +120,9 @@ pub struct NormArgs {
     /// Fused activation (a code of [`unary_code`](crate::backend::args::unary_code)) and its slope.
     pub act: u32,
     pub slope: f32,
+    /// Images of `rows` rows, which have statistics of their own, and neighbouring columns that share them.
+    pub images: u32,
+    pub share: u32,
 }
 
 /// Losses over `[rows, width]`; elementwise ones have their elements as rows.
@@ -347,7 +350,7 @@ const _: () = {
     assert!(size_of::<IndexArgs>() == 12);
     assert!(size_of::<ReduceArgs>() == 40);
     assert!(size_of::<ProductArgs>() == 132);
-    assert!(size_of::<NormArgs>() == 32);
+    assert!(size_of::<NormArgs>() == 40);
     assert!(size_of::<LossArgs>() == 8);
     assert!(size_of::<LstmArgs>() == 16);
     assert!(size_of::<PeakArgs>() == 12);

@@ -25,6 +25,8 @@ fn arguments(x: Shape, eps: f32) -> NormArgs {
         eps,
         act: NO_FUNCTION,
         slope: 0.0,
+        images: 1,
+        share: 1,
     }
 }
 
@@ -32,14 +34,15 @@ fn kernel(entry: &'static str, args: &NormArgs) -> Dispatch {
     Dispatch::new(Shader::Norm, entry, args)
 }
 
-/// A kernel with a workgroup for each block of columns of each chunk.
+/// A kernel with a workgroup for each block of columns of each chunk of each image.
 fn by_chunk(entry: &'static str, args: &NormArgs) -> Dispatch {
-    kernel(entry, args).groups(args.chunks as usize * args.width.div_ceil(args.columns) as usize)
+    let chunks = args.images as usize * args.chunks as usize;
+    kernel(entry, args).groups(chunks * args.width.div_ceil(args.columns) as usize)
 }
 
 /// `rows` words for each column of each chunk.
 fn partial_sums(run: &mut Launch, args: &NormArgs, rows: usize) -> Place {
-    run.take_scratch(args.chunks as usize * rows * args.width as usize)
+    run.take_scratch(args.images as usize * args.chunks as usize * rows * args.width as usize)
 }
 
 /// Binds inputs of the step: (binding, input).
