@@ -2,6 +2,7 @@
 
 use super::op::Op;
 use super::plan::{Fused, Plan, Step};
+use super::table::op_table;
 use std::iter::Sum;
 
 /// Floor of a step.
@@ -26,9 +27,43 @@ pub fn total(plan: &Plan) -> Cost {
 
 /// Counts a step.
 pub fn cost(step: &Step) -> Cost {
+    let out = step.outputs.first().map_or(0, |o| o.meta.shape.len() as u64);
+    let epilogue = out * step.epilogue.len() as u64;
+    let fused = step.epilogue.iter().filter_map(Fused::operand);
+    let operands = step.inputs.iter().chain(&step.outputs).chain(fused);
+    Cost { flops: flops(step) + epilogue, bytes: 4 * operands.map(|o| o.meta.shape.len() as u64).sum::<u64>() }
+}
+
+/// Operations by the last column of the table.
+macro_rules! by_column {
+    ($step:ident, [$each:literal * y]) => {
+        $each * $step.outputs.first().map_or(0, |o| o.meta.shape.len() as u64)
+    };
+    ($step:ident, [$each:literal * x]) => {
+        $each * $step.inputs[0].meta.shape.len() as u64
+    };
+    ($step:ident, [own]) => {
+        own_rule($step)
+    };
+}
+
+macro_rules! count {
+    ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
+        /// Operations of a step, without its epilogue.
+        fn flops(step: &Step) -> u64 {
+            match &step.op {
+                $($op => by_column!(step, $flops),)*
+            }
+        }
+    };
+}
+op_table!(count);
+
+/// Operations of those ops whose column says `own`.
+fn own_rule(step: &Step) -> u64 {
     let len = |i: usize| step.inputs[i].meta.shape.len() as u64;
-    let out: u64 = step.outputs.first().map_or(0, |o| o.meta.shape.len() as u64);
-    let flops = match &step.op {
+    let out = step.outputs[0].meta.shape.len() as u64;
+    match &step.op {
         Op::Conv(g) | Op::ConvDx(g) | Op::ConvDw(g) => g.flops(),
         Op::Matmul { ta, .. } => {
             let a = step.inputs[0].meta.shape;
@@ -41,32 +76,6 @@ pub fn cost(step: &Step) -> Cost {
         // Each gate of a pixel: the products with k or two states (w_ss has as many rows), then as above.
         Op::RowLstm | Op::DiagonalLstm { .. } => 2 * len(0) * step.inputs[1].meta.shape.rows() as u64 + 20 * out,
         Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => 2 * out * step.inputs[1].meta.shape.rows() as u64 + 40 * len(0),
-        Op::Sum(_) | Op::Scatter { .. } => len(0),
-        Op::BatchNorm { .. } | Op::LayerNorm { .. } => 7 * out,
-        Op::BatchNormBwd | Op::LayerNormBwd | Op::GaussianSampleBwd => 10 * out,
-        Op::SoftmaxCrossEntropy => 4 * len(0),
-        Op::SoftmaxCrossEntropyBwd | Op::Categorical => 5 * len(0),
-        Op::GaussianKl => 5 * len(0),
-        Op::GaussianSample { .. } => 15 * out,
-        Op::Adam { .. } => 12 * out,
-        Op::LstmCell | Op::LstmCellBwd => 10 * len(0),
-        Op::RmsProp { .. } | Op::Sgd { .. } | Op::Ema { .. } | Op::Random { .. } => 6 * out,
-        Op::Gated | Op::GatedBwd | Op::Reparameterize | Op::BceWithLogits => 4 * out,
-        Op::Unary(_)
-        | Op::UnaryBwd(_)
-        | Op::Binary(_)
-        | Op::Affine { .. }
-        | Op::Clamp { .. }
-        | Op::Quantize { .. }
-        | Op::Dequantize { .. }
-        | Op::Mse
-        | Op::BatchNormInfer { .. }
-        | Op::Bernoulli => 2 * out,
-        Op::Pad { .. } | Op::Slice { .. } | Op::Gather | Op::Expand(_) | Op::Fill { .. } | Op::Store(_) => 0,
-        Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => 0,
-    };
-    let epilogue = out * step.epilogue.len() as u64;
-    let fused = step.epilogue.iter().filter_map(Fused::operand);
-    let operands = step.inputs.iter().chain(&step.outputs).chain(fused);
-    Cost { flops: flops + epilogue, bytes: 4 * operands.map(|o| o.meta.shape.len() as u64).sum::<u64>() }
+        other => unreachable!("{other:?} has no rule of its own"),
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::InputSpec;
 use super::op::{Op, ParamId};
+use super::table::op_table;
 use crate::shape::{DType, Meta, Shape};
 
 /// Shapes of an op's outputs, or one clause that says why its inputs do not fit.
@@ -229,59 +230,17 @@ pub fn infer(
     }
 }
 
-/// Number of inputs.
-fn arity(op: &Op) -> usize {
-    match op {
-        Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Fill { .. } => 0,
-        Op::Unary(_)
-        | Op::Affine { .. }
-        | Op::Clamp { .. }
-        | Op::Quantize { .. }
-        | Op::Dequantize { .. }
-        | Op::Gated
-        | Op::Reshape(_)
-        | Op::Detach
-        | Op::Pad { .. }
-        | Op::Slice { .. }
-        | Op::Sum(_)
-        | Op::Expand(_)
-        | Op::Store(_) => 1,
-        Op::UnaryBwd(_)
-        | Op::Binary(_)
-        | Op::GatedBwd
-        | Op::Gather
-        | Op::Scatter { .. }
-        | Op::Matmul { .. }
-        | Op::Conv(_)
-        | Op::ConvDx(_)
-        | Op::ConvDw(_)
-        | Op::BceWithLogits
-        | Op::Mse
-        | Op::SoftmaxCrossEntropy
-        | Op::GaussianKl
-        | Op::LstmCell
-        | Op::RowLstm
-        | Op::DiagonalLstm { .. }
-        | Op::Random { .. }
-        | Op::Ema { .. } => 2,
-        Op::Reparameterize
-        | Op::BatchNorm { .. }
-        | Op::LayerNorm { .. }
-        | Op::SoftmaxCrossEntropyBwd
-        | Op::RowLstmBwd
-        | Op::DiagonalLstmBwd { .. }
-        | Op::Categorical
-        | Op::Bernoulli => 3,
-        Op::Lstm | Op::GaussianSample { .. } | Op::RmsProp { .. } | Op::Sgd { .. } => 4,
-        Op::BatchNormBwd
-        | Op::BatchNormInfer { .. }
-        | Op::LayerNormBwd
-        | Op::LstmCellBwd
-        | Op::LstmBwd
-        | Op::GaussianSampleBwd => 5,
-        Op::Adam { .. } => 6,
-    }
+macro_rules! arities {
+    ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
+        /// Number of inputs.
+        fn arity(op: &Op) -> usize {
+            match op {
+                $($op => $inputs,)*
+            }
+        }
+    };
 }
+op_table!(arities);
 
 /// Whether input `i` of the op is a u32 index rather than a float.
 fn takes_index(op: &Op, i: usize) -> bool {

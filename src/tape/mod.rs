@@ -17,6 +17,7 @@ pub mod op;
 pub mod plan;
 pub mod record;
 mod slots;
+pub(crate) mod table;
 pub mod text;
 pub mod times;
 pub mod window;

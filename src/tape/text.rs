@@ -1,66 +1,19 @@
 //! Names and texts of ops, for plans, traces and error messages.
 
 use super::op::{Counter, Dist, Op};
+use super::table::op_table;
 
-/// The root word of an op: the same in kernels, shaders and test cases.
-pub fn name(op: &Op) -> &'static str {
-    match op {
-        Op::Input(_) => "input",
-        Op::Param(_) => "param",
-        Op::Scalar(_) => "scalar",
-        Op::Fill { .. } => "fill",
-        Op::Unary(_) => "unary",
-        Op::UnaryBwd(_) => "unary_bwd",
-        Op::Binary(_) => "binary",
-        Op::Affine { .. } => "affine",
-        Op::Clamp { .. } => "clamp",
-        Op::Gated => "gated",
-        Op::GatedBwd => "gated_bwd",
-        Op::Reparameterize => "reparameterize",
-        Op::Quantize { .. } => "quantize",
-        Op::Dequantize { .. } => "dequantize",
-        Op::Reshape(_) => "reshape",
-        Op::Detach => "detach",
-        Op::Pad { .. } => "pad",
-        Op::Slice { .. } => "slice",
-        Op::Gather => "gather",
-        Op::Scatter { .. } => "scatter",
-        Op::Sum(_) => "sum",
-        Op::Expand(_) => "expand",
-        Op::Matmul { .. } => "matmul",
-        Op::Conv(_) => "conv",
-        Op::ConvDx(_) => "conv_dx",
-        Op::ConvDw(_) => "conv_dw",
-        Op::BatchNorm { .. } => "batch_norm",
-        Op::BatchNormBwd => "batch_norm_bwd",
-        Op::BatchNormInfer { .. } => "batch_norm_infer",
-        Op::LayerNorm { .. } => "layer_norm",
-        Op::LayerNormBwd => "layer_norm_bwd",
-        Op::BceWithLogits => "bce_with_logits",
-        Op::Mse => "mse",
-        Op::SoftmaxCrossEntropy => "softmax_cross_entropy",
-        Op::SoftmaxCrossEntropyBwd => "softmax_cross_entropy_bwd",
-        Op::GaussianKl => "gaussian_kl",
-        Op::LstmCell => "lstm_cell",
-        Op::LstmCellBwd => "lstm_cell_bwd",
-        Op::Lstm => "lstm",
-        Op::LstmBwd => "lstm_bwd",
-        Op::RowLstm => "row_lstm",
-        Op::RowLstmBwd => "row_lstm_bwd",
-        Op::DiagonalLstm { .. } => "diagonal_lstm",
-        Op::DiagonalLstmBwd { .. } => "diagonal_lstm_bwd",
-        Op::Random { .. } => "random",
-        Op::GaussianSample { .. } => "gaussian_sample",
-        Op::GaussianSampleBwd => "gaussian_sample_bwd",
-        Op::Categorical => "categorical",
-        Op::Bernoulli => "bernoulli",
-        Op::Adam { .. } => "adam",
-        Op::RmsProp { .. } => "rmsprop",
-        Op::Sgd { .. } => "sgd",
-        Op::Ema { .. } => "ema",
-        Op::Store(_) => "store",
-    }
+macro_rules! names {
+    ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
+        /// The root word of an op: the same in kernels, shaders and test cases.
+        pub fn name(op: &Op) -> &'static str {
+            match op {
+                $($op => stringify!($name),)*
+            }
+        }
+    };
 }
+op_table!(names);
 
 /// The attributes of an op, as they stand in a plan: ` 3x3 mask B`, ` relu`; empty where it has none.
 pub fn attributes(op: &Op) -> String {

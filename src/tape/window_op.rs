@@ -1,12 +1,13 @@
-//! The ops that can be computed window by window while an image is drawn: the only list of them.
+//! The ops that can be computed window by window while an image is drawn.
 //!
-//! [`WindowOp::of`] decides for every op whether it is on the list. Whatever is done with such ops is a match without a
-//! default: the times of positions ([`times`](super::times)), the windows of the CPU, and the table that a GPU interprets.
-//! The codes by which kernels know them are written into `kernels/windows.cuh` and `shaders/windows.wgsl`; a test of
+//! The table of ops (`table.rs`) says of each op whether it can be, or why not. Whatever is done with such ops is a match
+//! without a default: the times of positions ([`times`](super::times)), the windows of the CPU, and the table that a GPU
+//! interprets. The codes by which kernels know them are written into `kernels/windows.cuh` and `shaders/windows.wgsl`; a test of
 //! `backend::codes` compares these files with this one.
 
 use super::geometry::ConvGeom;
 use super::op::{Binary, Op, Unary};
+use super::table::{op_table, why_no_windows};
 
 /// An op that can be computed in windows, with its attributes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +44,18 @@ pub enum WindowOp<'a> {
     DiagonalLstm { reverse: bool },
 }
 
+macro_rules! windows {
+    ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
+        /// Why an op cannot be computed in windows, by the table of ops; `None` for one that can.
+        pub(crate) fn without_windows(op: &Op) -> Option<&'static str> {
+            match op {
+                $($op => why_no_windows!($windows),)*
+            }
+        }
+    };
+}
+op_table!(windows);
+
 impl WindowOp<'_> {
     /// The op as one that can be computed in windows.
     ///
@@ -65,46 +78,7 @@ impl WindowOp<'_> {
             Op::Bernoulli => WindowOp::Bernoulli,
             Op::RowLstm => WindowOp::RowLstm,
             Op::DiagonalLstm { reverse } => WindowOp::DiagonalLstm { reverse: *reverse },
-            Op::Matmul { ta: true, .. }
-            | Op::Input(_)
-            | Op::Param(_)
-            | Op::Scalar(_)
-            | Op::Fill { .. }
-            | Op::UnaryBwd(_)
-            | Op::GatedBwd
-            | Op::Reparameterize
-            | Op::Reshape(_)
-            | Op::Detach
-            | Op::Gather
-            | Op::Scatter { .. }
-            | Op::Sum(_)
-            | Op::Expand(_)
-            | Op::ConvDx(_)
-            | Op::ConvDw(_)
-            | Op::BatchNorm { .. }
-            | Op::BatchNormBwd
-            | Op::BatchNormInfer { .. }
-            | Op::LayerNorm { .. }
-            | Op::LayerNormBwd
-            | Op::BceWithLogits
-            | Op::Mse
-            | Op::SoftmaxCrossEntropy
-            | Op::SoftmaxCrossEntropyBwd
-            | Op::GaussianKl
-            | Op::LstmCell
-            | Op::LstmCellBwd
-            | Op::Lstm
-            | Op::LstmBwd
-            | Op::RowLstmBwd
-            | Op::DiagonalLstmBwd { .. }
-            | Op::Random { .. }
-            | Op::GaussianSample { .. }
-            | Op::GaussianSampleBwd
-            | Op::Adam { .. }
-            | Op::RmsProp { .. }
-            | Op::Sgd { .. }
-            | Op::Ema { .. }
-            | Op::Store(_) => return Err("there is no rule for this op"),
+            other => return Err(without_windows(other).unwrap_or("there is no rule for this op")),
         })
     }
 
