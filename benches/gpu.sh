@@ -80,21 +80,19 @@ fi
 part 60 devices "$pixtape" devices --json || failed=1
 # A process each: an illegal address ends the use of the card for the process in which it happens.
 families=(
-    elementwise:input,param,scalar,fill,unary,unary_bwd,binary,affine,clamp,gated,gated_bwd,reparameterize,quantize,dequantize
-    shape:reshape,detach,pad,slice,gather,scatter,sum,expand
-    matmul:matmul,linear
-    conv:conv,conv2d
-    conv_dx:conv_dx,conv_transpose2d,gradient_penalty
-    conv_dw:conv_dw
+    shape:input,param,scalar,fill,reshape,detach,pad,slice,gather,scatter,sum,expand
+    elementwise:unary,unary_bwd,binary,affine,clamp,gated,gated_bwd,reparameterize,quantize,dequantize
+    matmul:matmul
+    conv:conv,conv_dx,conv_dw
     norm:batch_norm,batch_norm_bwd,batch_norm_infer,layer_norm,layer_norm_bwd
     loss:bce_with_logits,mse,softmax_cross_entropy,softmax_cross_entropy_bwd,gaussian_kl
-    lstm:lstm_cell,lstm_cell_bwd,lstm,lstm_bwd
-    scan:row_lstm,row_lstm_bwd,diagonal_lstm,diagonal_lstm_bwd,diagonal_bilstm
-    random:random,gaussian_sample,gaussian_sample_bwd,categorical,bernoulli
-    optim:adam,rmsprop,sgd,ema,store
+    recurrence:lstm_cell,lstm_cell_bwd,lstm,lstm_bwd,row_lstm,row_lstm_bwd,diagonal_lstm,diagonal_lstm_bwd
+    sampling:random,gaussian_sample,gaussian_sample_bwd,categorical,bernoulli
+    state:adam,rmsprop,sgd,ema,store
+    reference:conv2d,conv_transpose2d,linear,diagonal_bilstm,gradient_penalty
 )
 for family in "${families[@]}"; do
-    part 90 "check-${family%%:*}" "$pixtape" check --device "$device" --only "${family#*:}" --json || failed=1
+    part 180 "check-${family%%:*}" "$pixtape" check --device "$device" --only "${family#*:}" --json || failed=1
 done
 if [ -f "$reference" ]; then
     part 120 reference "$pixtape" check "$reference" --device "$device" --json || failed=1

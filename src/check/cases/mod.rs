@@ -24,6 +24,10 @@ macro_rules! case_table {
             $(all.extend($family::$name());)*
             all
         }
+
+        /// Every op after its family.
+        #[doc(hidden)]
+        pub const FAMILIES: &[(&str, &str)] = &[$((stringify!($family), stringify!($name))),*];
     };
 }
 op_table!(case_table);

@@ -10,9 +10,10 @@ mod file;
 mod layout;
 mod ops;
 mod recorder;
+mod recurrence;
 
 pub use file::{Case, CaseFile, Tensor};
-pub use ops::OPS;
+pub use ops::{OPS, page_rows};
 
 use self::compared::Compared;
 use super::compare::within;

@@ -3,6 +3,7 @@
 use super::file::Case;
 use super::layout::Layout;
 use super::recorder::{Recorded, Recorder};
+use super::recurrence::{diagonal_bilstm, diagonal_lstm, lstm, lstm_cell, row_lstm};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
 use crate::tape::op::{Op, Scalar, Unary};
@@ -11,39 +12,141 @@ use crate::tape::record::ConvAttrs;
 /// Records one case. The error is a sentence.
 type Rule = fn(&mut Recorder) -> Result<(), String>;
 
-/// The op table of the format.
-const TABLE: &[(&str, Rule)] = &[
-    ("conv2d", conv2d),
-    ("conv_transpose2d", conv_transpose2d),
-    ("linear", linear),
-    ("matmul", matmul),
-    ("lstm_cell", lstm_cell),
-    ("lstm", lstm),
-    ("row_lstm", row_lstm),
-    ("diagonal_lstm", diagonal_lstm),
-    ("diagonal_bilstm", diagonal_bilstm),
-    ("batch_norm", batch_norm),
-    ("layer_norm", layer_norm),
-    ("unary", unary),
-    ("gated", gated),
-    ("reparameterize", reparameterize),
-    ("gaussian_kl", gaussian_kl),
-    ("bce_with_logits", bce_with_logits),
-    ("mse", mse),
-    ("softmax_cross_entropy", softmax_cross_entropy),
-    ("adam", adam),
-    ("rmsprop", rmsprop),
-    ("sgd", sgd),
-    ("categorical", categorical),
-    ("gradient_penalty", gradient_penalty),
+/// A word of the op table of the format.
+struct Word {
+    op: &'static str,
+    rule: Rule,
+    /// Inputs and outputs, and attributes, as the page about the format has them.
+    inputs: &'static str,
+    attributes: &'static str,
+}
+
+/// The op table of the format; docs/reference-cases.md has it too, which a test compares.
+const TABLE: &[Word] = &[
+    Word {
+        op: "conv2d",
+        rule: conv2d,
+        inputs: "x, weight, [bias] -> y",
+        attributes: "stride, padding (an int or [h, w]), mask (none, A, B), groups_c, blocks",
+    },
+    Word {
+        op: "conv_transpose2d",
+        rule: conv_transpose2d,
+        inputs: "x, weight, [bias] -> y",
+        attributes: "stride, padding, output_padding",
+    },
+    Word { op: "linear", rule: linear, inputs: "x[N,I], weight[O,I], [bias] -> y", attributes: "" },
+    Word { op: "matmul", rule: matmul, inputs: "a, b -> y", attributes: "transpose_a, transpose_b" },
+    Word {
+        op: "lstm_cell",
+        rule: lstm_cell,
+        inputs: "x, h, c, w_ih[4H,I], w_hh[4H,H], b_ih, b_hh -> h_next, c_next",
+        attributes: "gates in the order i f g o",
+    },
+    Word {
+        op: "lstm",
+        rule: lstm,
+        inputs: "x[T,N,I], h0, c0, w_ih, w_hh, b_ih, b_hh -> y[T,N,H], h_n, c_n",
+        attributes: "",
+    },
+    Word {
+        op: "row_lstm",
+        rule: row_lstm,
+        inputs: "x[N,C,H,W], w_is[4h,C,1,k], w_ss[4h,h,1,k], b[4h] -> y[N,h,H,W]",
+        attributes: "mask, groups_c",
+    },
+    Word {
+        op: "diagonal_lstm",
+        rule: diagonal_lstm,
+        inputs: "x[N,C,H,W], w_is[4h,C,1,1], w_ss[4h,h,2,1], b[4h] -> y[N,h,H,W]",
+        attributes: "mask, groups_c",
+    },
+    Word {
+        op: "diagonal_bilstm",
+        rule: diagonal_bilstm,
+        inputs: "x and the weights of both directions, `l_w_is` to `r_b` -> y",
+        attributes: "mask, groups_c",
+    },
+    Word {
+        op: "batch_norm",
+        rule: batch_norm,
+        inputs: "x, weight, bias -> y",
+        attributes: "eps (batch statistics, biased variance)",
+    },
+    Word { op: "layer_norm", rule: layer_norm, inputs: "x[N,D], weight, bias -> y", attributes: "eps" },
+    Word {
+        op: "unary",
+        rule: unary,
+        inputs: "x -> y",
+        attributes: "kind: the name of a function in `src/tape/functions.rs`; slope for leaky_relu",
+    },
+    Word { op: "gated", rule: gated, inputs: "x[N,2C,H,W] -> y = tanh(first C) sigmoid(last C)", attributes: "" },
+    Word {
+        op: "reparameterize",
+        rule: reparameterize,
+        inputs: "mu, logvar, eps* -> z = mu + exp(logvar / 2) eps",
+        attributes: "",
+    },
+    Word { op: "gaussian_kl", rule: gaussian_kl, inputs: "mu, logvar -> kl[N] against N(0, I)", attributes: "" },
+    Word {
+        op: "bce_with_logits",
+        rule: bce_with_logits,
+        inputs: "logits, target* -> y",
+        attributes: "reduction: none sum mean",
+    },
+    Word { op: "mse", rule: mse, inputs: "x, target* -> y", attributes: "reduction: none sum mean" },
+    Word {
+        op: "softmax_cross_entropy",
+        rule: softmax_cross_entropy,
+        inputs: "logits[M,K], target[M] -> y",
+        attributes: "reduction",
+    },
+    Word {
+        op: "adam",
+        rule: adam,
+        inputs: "param, grad, m, v -> param, m, v",
+        attributes: "lr, beta1, beta2, eps, step (from 1)",
+    },
+    Word {
+        op: "rmsprop",
+        rule: rmsprop,
+        inputs: "param, grad, v -> param, v",
+        attributes: "lr, alpha, eps (outside the root)",
+    },
+    Word {
+        op: "sgd",
+        rule: sgd,
+        inputs: "param, grad, buf -> param, buf = momentum buf + grad",
+        attributes: "lr, momentum",
+    },
+    Word {
+        op: "categorical",
+        rule: categorical,
+        inputs: "logits[M,K], u[M] -> index: the smallest k whose cumulative softmax exceeds u",
+        attributes: "",
+    },
+    Word {
+        op: "gradient_penalty",
+        rule: gradient_penalty,
+        inputs: "x_hat*, conv1, conv2, fc -> penalty = mean((‖dD/dx‖ - 1)²)",
+        attributes: "slope",
+    },
 ];
+
+/// The rows of the table in docs/reference-cases.md.
+#[doc(hidden)]
+pub fn page_rows() -> String {
+    let row =
+        |word: &Word| format!("| `{}` | {} | {} |\n", word.op, word.inputs, word.attributes).replace("|  |", "| |");
+    TABLE.iter().map(row).collect()
+}
 
 /// The names of all ops of the format.
 pub const OPS: [&str; TABLE.len()] = {
     let mut words = [""; TABLE.len()];
     let mut i = 0;
     while i < words.len() {
-        (words[i], _) = TABLE[i];
+        words[i] = TABLE[i].op;
         i += 1;
     }
     words
@@ -52,8 +155,8 @@ pub const OPS: [&str; TABLE.len()] = {
 /// Records a case, including its gradients if it has cotangents. The error is a sentence.
 pub fn record(case: &Case) -> Result<Recorded, String> {
     let mut recorder = Recorder::new(case);
-    match TABLE.iter().find(|(word, _)| *word == case.op) {
-        Some((_, rule)) => rule(&mut recorder)?,
+    match TABLE.iter().find(|word| word.op == case.op) {
+        Some(word) => (word.rule)(&mut recorder)?,
         None => return Err(format!("its op {:?} is unknown; known are {}", case.op, OPS.join(", "))),
     }
     recorder.finish()
@@ -69,7 +172,7 @@ fn conv_attrs(r: &Recorder) -> Result<ConvAttrs, String> {
 }
 
 /// Reads the mask. Colour groups and blocks are only read if there is a mask.
-fn mask_attrs(r: &Recorder, attrs: ConvAttrs) -> Result<ConvAttrs, String> {
+pub(super) fn mask_attrs(r: &Recorder, attrs: ConvAttrs) -> Result<ConvAttrs, String> {
     let mask = match r.word("mask", "none")? {
         "none" => return Ok(attrs),
         "A" => Mask::A,
@@ -131,127 +234,6 @@ fn matmul(r: &mut Recorder) -> Result<(), String> {
     let b = r.input("b", if tb { "nk" } else { "kn" }, Layout::Same)?;
     let y = r.tape.matmul(a, b, ta, tb);
     r.output("y", y, Layout::Same)
-}
-
-/// The weights of an LSTM on the tape. `bias` is the sum of PyTorch's two biases.
-struct LstmWeights {
-    w_ih: Var,
-    w_hh: Var,
-    bias: Var,
-}
-
-/// Declares both weights and both biases. The gates have the letter g = 4h.
-fn lstm_weights(r: &mut Recorder) -> Result<LstmWeights, String> {
-    let w_ih = r.input("w_ih", "gi", Layout::Linear)?;
-    let w_hh = r.input("w_hh", "gh", Layout::Linear)?;
-    let (b_ih, b_hh) = (r.input("b_ih", "g", Layout::Same)?, r.input("b_hh", "g", Layout::Same)?);
-    if r.extent('g') != 4 * r.extent('h') {
-        return Err(format!("its weights have {} gates for {} units, not four a unit", r.extent('g'), r.extent('h')));
-    }
-    Ok(LstmWeights { w_ih, w_hh, bias: r.tape.add(b_ih, b_hh) })
-}
-
-fn lstm_cell(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "ni", Layout::Same)?;
-    let (h, c) = (r.input("h", "nh", Layout::Same)?, r.input("c", "nh", Layout::Same)?);
-    let LstmWeights { w_ih, w_hh, bias } = lstm_weights(r)?;
-    let t = &r.tape;
-    let z = t.add(t.matmul(x, w_ih, false, false), t.matmul(h, w_hh, false, false));
-    let [h_next, c_next] = t.lstm_cell(t.add_bias(z, bias), c);
-    r.output("h_next", h_next, Layout::Same)?;
-    r.output("c_next", c_next, Layout::Same)
-}
-
-fn lstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "tni", Layout::Same)?;
-    let (h0, c0) = (r.input("h0", "nh", Layout::Same)?, r.input("c0", "nh", Layout::Same)?);
-    let LstmWeights { w_ih, w_hh, bias } = lstm_weights(r)?;
-    let [steps, n, inputs, h] = ['t', 'n', 'i', 'h'].map(|letter| r.extent(letter));
-    if steps == 0 {
-        return Err("its sequence has no step".to_string());
-    }
-    let t = &r.tape;
-    let z = t.matmul(t.reshape(x, [steps * n, inputs]), w_ih, false, false);
-    let z = t.reshape(t.add_bias(z, bias), [steps, n, 4 * h]);
-    let [y, c_n] = t.lstm(z, h0, c0, w_hh);
-    let h_n = t.reshape(t.slice(y, [0, steps - 1, 0, 0], [0; 4]), [n, h]);
-    r.output("y", y, Layout::Same)?;
-    r.output("h_n", h_n, Layout::Same)?;
-    r.output("c_n", c_n, Layout::Same)
-}
-
-/// The names and shapes of the weights of a scan over images. The gates have the letter g = 4d.
-struct Scan {
-    /// Input to state, `[4d, c, 1, k]`: its name, and the letters of its shape.
-    w_is: &'static str,
-    w_is_shape: &'static str,
-    /// State to state: its name, and the letters of its shape.
-    w_ss: &'static str,
-    w_ss_shape: &'static str,
-    /// `[4d]`
-    bias: &'static str,
-}
-
-/// The inputs of a scan on the tape.
-struct ScanInputs {
-    /// The part of the gates of every pixel that depends on the input.
-    z: Var,
-    w_ss: Var,
-}
-
-fn scan_inputs(r: &mut Recorder, x: Var, scan: Scan) -> Result<ScanInputs, String> {
-    let w_is = r.input(scan.w_is, scan.w_is_shape, Layout::Conv)?;
-    let w_ss = r.input(scan.w_ss, scan.w_ss_shape, Layout::Conv)?;
-    let bias = r.input(scan.bias, "g", Layout::Same)?;
-    if r.extent('g') != 4 * r.extent('d') {
-        return Err(format!("its weights have {} gates for {} units, not four a unit", r.extent('g'), r.extent('d')));
-    }
-    let taps = r.tape.shape(w_is).dims()[1];
-    if taps.is_multiple_of(2) {
-        return Err(format!("its weights have {taps} taps, an even number"));
-    }
-    let (pad, pad_end) = ([0, taps / 2], [0, (taps / 2) as isize]);
-    let attrs = mask_attrs(r, ConvAttrs { pad, pad_end, ..ConvAttrs::default() })?;
-    // Every gate has all colour groups, so the channels are divided into four blocks.
-    let blocks = if attrs.mask == Mask::None { 1 } else { 4 };
-    let attrs = ConvAttrs { blocks, ..attrs };
-    attrs.geometry(r.tape.shape(x), r.tape.shape(w_is))?;
-    Ok(ScanInputs { z: r.tape.add_bias(r.tape.conv(x, w_is, attrs), bias), w_ss })
-}
-
-fn row_lstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
-    let scan = Scan { w_is: "w_is", w_is_shape: "gc1i", w_ss: "w_ss", w_ss_shape: "gd1k", bias: "b" };
-    let ScanInputs { z, w_ss } = scan_inputs(r, x, scan)?;
-    let y = r.tape.row_lstm(z, w_ss);
-    r.output("y", y, Layout::Image)
-}
-
-impl Scan {
-    /// One direction of a Diagonal LSTM.
-    fn diagonal(w_is: &'static str, w_ss: &'static str, bias: &'static str) -> Self {
-        Scan { w_is, w_is_shape: "gc11", w_ss, w_ss_shape: "gd21", bias }
-    }
-}
-
-fn diagonal_lstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
-    let ScanInputs { z, w_ss } = scan_inputs(r, x, Scan::diagonal("w_is", "w_ss", "b"))?;
-    let y = r.tape.diagonal_lstm(z, w_ss, false);
-    r.output("y", y, Layout::Image)
-}
-
-/// The scan from the right is shifted down by one row. Otherwise a pixel would depend on the pixels to
-/// its right.
-fn diagonal_bilstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
-    let left = scan_inputs(r, x, Scan::diagonal("l_w_is", "l_w_ss", "l_b"))?;
-    let right = scan_inputs(r, x, Scan::diagonal("r_w_is", "r_w_ss", "r_b"))?;
-    let t = &r.tape;
-    let from_left = t.diagonal_lstm(left.z, left.w_ss, false);
-    let from_right = t.diagonal_lstm(right.z, right.w_ss, true);
-    let y = t.add(from_left, t.shift_down(from_right));
-    r.output("y", y, Layout::Image)
 }
 
 /// The letters and the layout of x, which is `[n, c, h, w]` or `[n, c]`.
