@@ -19,6 +19,7 @@ enum {
     SQRT = 10,
     SQUARE = 11,
     RECIP = 12,
+    GELU = 13,
 };
 
 // f(x). `f` is the same for all threads of a launch: the branch costs no divergence.
@@ -36,6 +37,7 @@ __device__ __forceinline__ float unary_of(u32 f, float slope, float x) {
         case SQRT: return sqrt_of(x);
         case SQUARE: return square_of(x);
         case RECIP: return recip_of(x);
+        case GELU: return gelu_of(x);
         default: return NAN_F;
     }
 }
@@ -55,6 +57,7 @@ __device__ __forceinline__ float unary_bwd_of(u32 f, float slope, float dy, floa
         case SQRT: return sqrt_bwd_of(dy, saved);
         case SQUARE: return square_bwd_of(dy, saved);
         case RECIP: return recip_bwd_of(dy, saved);
+        case GELU: return gelu_bwd_of(dy, saved);
         default: return NAN_F;
     }
 }

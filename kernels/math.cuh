@@ -160,6 +160,16 @@ __device__ __forceinline__ float square_bwd_of(float dy, float x) { return 2.0f 
 __device__ __forceinline__ float recip_of(float x) { return 1.0f / x; }
 __device__ __forceinline__ float recip_bwd_of(float dy, float y) { return -dy * (y * y); }
 
+// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is sigmoid(u).
+__device__ __forceinline__ float gelu_of(float x) { return x * sigmoid_of(x * (7.1354814e-2f * (x * x) + 1.5957692f)); }
+// p + x p (1 - p) u' with p = sigmoid(u). Beyond +-12 p (1 - p) is 0, and u' must stay finite.
+__device__ __forceinline__ float gelu_bwd_of(float dy, float x) {
+    const float below = x > 12.0f ? 12.0f : x, near = below < -12.0f ? -12.0f : below;
+    const float square = near * near, u = near * (7.1354814e-2f * square + 1.5957692f), e = exp_of(-fabsf(u));
+    const float p = (u < 0.0f ? e : 1.0f) / (1.0f + e);
+    return dy * (p + near * (e / ((1.0f + e) * (1.0f + e))) * (0.21406445f * square + 1.5957692f));
+}
+
 __device__ __forceinline__ float add_of(float a, float b) { return a + b; }
 __device__ __forceinline__ float sub_of(float a, float b) { return a - b; }
 __device__ __forceinline__ float mul_of(float a, float b) { return a * b; }

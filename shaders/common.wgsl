@@ -226,6 +226,22 @@ fn math_recip_bwd(dy: vec4f, y: vec4f) -> vec4f {
     return -dy * (y * y);
 }
 
+/// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is sigmoid(u).
+fn math_gelu(x: vec4f) -> vec4f {
+    return x * math_sigmoid(x * (7.1354814e-2f * (x * x) + 1.5957692f));
+}
+
+/// p + x p (1 - p) u' with p = sigmoid(u). Beyond +-12 p (1 - p) is 0, and u' must stay finite.
+fn math_gelu_bwd(dy: vec4f, x: vec4f) -> vec4f {
+    let below = select(x, vec4f(12f), x > vec4f(12f));
+    let near = select(below, vec4f(-12f), below < vec4f(-12f));
+    let square = near * near;
+    let u = near * (7.1354814e-2f * square + 1.5957692f);
+    let e = math_exp(-abs(u));
+    let p = select(vec4f(1f), e, u < vec4f(0f)) / (1f + e);
+    return dy * (p + near * (e / ((1f + e) * (1f + e))) * (0.21406445f * square + 1.5957692f));
+}
+
 fn math_add(a: vec4f, b: vec4f) -> vec4f {
     return a + b;
 }

@@ -16,6 +16,7 @@ const LOG: u32 = 9u;
 const SQRT: u32 = 10u;
 const SQUARE: u32 = 11u;
 const RECIP: u32 = 12u;
+const GELU: u32 = 13u;
 
 /// f(x)
 fn apply_unary(f: u32, slope: f32, x: vec4f) -> vec4f {
@@ -32,6 +33,7 @@ fn apply_unary(f: u32, slope: f32, x: vec4f) -> vec4f {
         case SQRT: { return math_sqrt(x); }
         case SQUARE: { return math_square(x); }
         case RECIP: { return math_recip(x); }
+        case GELU: { return math_gelu(x); }
         default: { return number_of_bits(NAN); }
     }
 }
@@ -51,6 +53,7 @@ fn apply_unary_bwd(f: u32, slope: f32, dy: vec4f, saved: vec4f) -> vec4f {
         case SQRT: { return math_sqrt_bwd(dy, saved); }
         case SQUARE: { return math_square_bwd(dy, saved); }
         case RECIP: { return math_recip_bwd(dy, saved); }
+        case GELU: { return math_gelu_bwd(dy, saved); }
         default: { return number_of_bits(NAN); }
     }
 }

@@ -41,6 +41,8 @@ macro_rules! unary_functions {
             Square = 11: square(x), square_bwd(dy, x);
             /// 1 / x
             Recip = 12: recip(x), recip_bwd(dy, y);
+            /// x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 (Hendrycks & Gimpel 2016, section 2)
+            Gelu = 13: gelu(x), gelu_bwd(dy, x);
         }
     };
 }

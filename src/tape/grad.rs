@@ -384,6 +384,16 @@ impl Rule<'_> {
             Unary::Square => t.scale(g, 2.0),
             // f' = -y^2
             Unary::Recip => t.mul(g, t.scale(s, -2.0)),
+            // f = x p with p = sigmoid(u), u = a x + b x^3, w = u' = a + 3 b x^2, w' = 6 b x: f' = p + x p (1 - p) w,
+            // f'' = p (1 - p) (2 w + x ((1 - 2 p) w^2 + w'))
+            Unary::Gelu => {
+                let a = (8.0 / std::f64::consts::PI).sqrt();
+                let (b, square) = (0.044715 * a, t.square(s));
+                let p = t.sigmoid(t.mul(s, t.affine(square, b, a)));
+                let w = t.affine(square, 3.0 * b, a);
+                let bend = t.add(t.mul(t.affine(p, -2.0, 1.0), t.square(w)), t.scale(s, 6.0 * b));
+                t.mul(t.unary_bwd(Unary::Sigmoid, g, p), t.add(t.scale(w, 2.0), t.mul(s, bend)))
+            }
         })
     }
 }

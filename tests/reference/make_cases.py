@@ -175,6 +175,7 @@ def pointwise():
     functions = {
         "relu": F.relu, "elu": F.elu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "softplus": F.softplus, "silu": F.silu,
         "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "square": torch.square, "recip": torch.reciprocal,
+        "gelu": lambda x: F.gelu(x, approximate="tanh"),
     }
     for kind, function in functions.items():
         x = uniform(3, 17, low=0.1, high=4.0) if kind in ("log", "sqrt", "recip") else normal(3, 17, scale=2.0)

@@ -98,6 +98,25 @@ fn recip_bwd(dy: f32, y: f32) -> f32 {
     -dy * (y * y)
 }
 
+/// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is sigmoid(u), which keeps
+/// its digits where tanh is near -1.
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    x * sigmoid(x * (7.135_481_4e-2 * (x * x) + 1.595_769_2))
+}
+
+/// p + x p (1 - p) u' with p = sigmoid(u). Beyond +-12 p (1 - p) is 0, and u' must stay finite.
+#[inline(always)]
+fn gelu_bwd(dy: f32, x: f32) -> f32 {
+    let near = if x > 12.0 { 12.0 } else { x };
+    let near = if near < -12.0 { -12.0 } else { near };
+    let square = near * near;
+    let u = near * (7.135_481_4e-2 * square + 1.595_769_2);
+    let e = exp(-u.abs());
+    let p = (if u < 0.0 { e } else { 1.0 }) / (1.0 + e);
+    dy * (p + near * (e / ((1.0 + e) * (1.0 + e))) * (0.214_064_45 * square + 1.595_769_2))
+}
+
 macro_rules! define_unary {
     ([] $($(#[$doc:meta])* $variant:ident $(($argument:ident = $example:literal))? = $code:literal:
         $name:ident(x), $bwd:ident(dy, $saved:ident);)*) => {

@@ -25,7 +25,7 @@ fn draws(f: Unary) -> Draws {
         Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => (Draw::Away, Draw::Away, Some(Draw::Saturated)),
         Unary::Tanh => (Draw::Normal, Draw::Uniform(-1.0, 1.0), Some(Draw::Saturated)),
         Unary::Sigmoid => (Draw::Normal, Draw::Uniform(0.0, 1.0), Some(Draw::Saturated)),
-        Unary::Softplus | Unary::Silu => (Draw::Normal, Draw::Normal, Some(Draw::Saturated)),
+        Unary::Softplus | Unary::Silu | Unary::Gelu => (Draw::Normal, Draw::Normal, Some(Draw::Saturated)),
         // exp(10 000) is no number that f32 or f64 could hold.
         Unary::Exp => (Draw::Normal, Draw::POSITIVE, Some(Draw::Uniform(-80.0, 80.0))),
         Unary::Log | Unary::Sqrt | Unary::Recip => (Draw::POSITIVE, Draw::POSITIVE, None),

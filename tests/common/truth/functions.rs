@@ -27,5 +27,11 @@ pub fn unary(f: Unary, v: f64) -> [f64; 2] {
         Unary::Sqrt => [v.sqrt(), 0.5 / v],
         Unary::Square => [v * v, 2.0 * v],
         Unary::Recip => [1.0 / v, -v * v],
+        Unary::Gelu => {
+            let c = (2.0 / std::f64::consts::PI).sqrt();
+            let t = (c * (v + 0.044715 * v * v * v)).tanh();
+            let slope = c * (1.0 + 3.0 * 0.044715 * v * v);
+            [0.5 * v * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * slope]
+        }
     }
 }
