@@ -84,7 +84,7 @@ families=(
     elementwise:unary,unary_bwd,binary,affine,clamp,gated,gated_bwd,reparameterize,quantize,dequantize
     matmul:matmul
     conv:conv,conv_dx,conv_dw
-    norm:batch_norm,batch_norm_bwd,batch_norm_infer,layer_norm,layer_norm_bwd
+    norm:batch_norm,batch_norm_bwd,batch_norm_infer,layer_norm,layer_norm_bwd,group_norm,group_norm_bwd
     loss:bce_with_logits,mse,softmax_cross_entropy,softmax_cross_entropy_bwd,gaussian_kl
     recurrence:lstm_cell,lstm_cell_bwd,lstm,lstm_bwd,row_lstm,row_lstm_bwd,diagonal_lstm,diagonal_lstm_bwd
     sampling:random,gaussian_sample,gaussian_sample_bwd,categorical,bernoulli

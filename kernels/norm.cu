@@ -1,4 +1,4 @@
-// Batch and layer normalisation.
+// Batch, layer and group normalisation.
 //
 // Statistics are two-pass within a chunk of rows, and the chunks are joined in double precision (Chan et al. 1979): a large mean does
 // not swallow a small variance. The mean as a float may be a coarse number against such a deviation, so its rounding error travels
@@ -264,5 +264,84 @@ KERNEL(THREADS, layer_norm_bwd_join)
         }
         dgamma[j] = products;
         dbeta[j] = sum;
+    }
+}
+
+// Group norm: mean and inv_std [images, c / share], which `share` neighbouring channels of an image share. The passes over elements
+// are those of batch norm, with the images of the grid's third dimension.
+
+// mean and inv_std from the parts of all chunks; factors[2, images, c]: y = (x - mean) factors[0] + factors[1].
+// Launch: as the elementwise kernels, over the groups of all images.
+KERNEL(THREADS, group_norm_join)
+(Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ beta,
+ float* __restrict__ mean, float* __restrict__ inv_std, float* __restrict__ factors) {
+    const u32 groups = p.c / p.share;
+    FOR_EACH(g, p.images * groups) {
+        const u32 image = g / groups, first = g % groups * p.share;
+        const Statistics of = join_statistics(p, parts + image * p.chunks * 3 * p.c, first);
+        const float inv = (float)(1.0 / sqrt(of.variance + (double)p.eps));
+        const float off = (float)(of.mean - (double)(float)of.mean);
+        mean[g] = (float)of.mean;
+        inv_std[g] = inv;
+        for (u32 j = first; j < first + p.share; j++) {
+            const float scale = gamma[j] * inv;
+            factors[image * p.c + j] = scale;
+            factors[(p.images + image) * p.c + j] = beta[j] - off * scale;
+        }
+    }
+}
+
+// y from the factors. Launch: as the elementwise kernels, over y[images, rows, c].
+KERNEL(THREADS, group_norm_apply)
+(Norm p, const float* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ factors, float* __restrict__ y) {
+    FOR_EACH(i, p.images * p.rows * p.c) {
+        const u32 at = i / (p.rows * p.c) * p.c + i % p.c;
+        y[i] = (x[i] - mean[at / p.share]) * factors[at] + factors[p.images * p.c + at];
+    }
+}
+
+// With xhat = (x - mean) inv_std, g = dy gamma and n elements in a group: dx = inv_std (g - sum g / n - xhat sum(g xhat) / n).
+// factors: by_dy[images, c], by_x and shift [images, c / share]: dx = by_dy dy + (by_x (x - mean) + shift);
+// sums[images, 2, c]: the sums of dy xhat and of dy over an image. Launch: as the elementwise kernels, over the groups of all images.
+KERNEL(THREADS, group_norm_bwd_join)
+(Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ inv_std,
+ float* __restrict__ factors, float* __restrict__ sums) {
+    const u32 groups = p.c / p.share;
+    FOR_EACH(g, p.images * groups) {
+        const u32 image = g / groups, first = g % groups * p.share;
+        const float* of_image = parts + image * p.chunks * 3 * p.c;
+        const double n = p.rows == 0 ? 1.0 : (double)p.rows * p.share, inv = inv_std[g];
+        double deviations = 0.0, sum = 0.0, product = 0.0;
+        for (u32 chunk = 0; chunk < p.chunks; chunk++)
+            for (u32 j = first; j < first + p.share; j++) deviations += (double)of_image[(chunk * 3 + 2) * p.c + j];
+        // How far the rounded mean lies from the exact one.
+        const double off = deviations / n;
+        for (u32 j = first; j < first + p.share; j++) {
+            double of_dy = 0.0, with_x = 0.0;
+            for (u32 chunk = 0; chunk < p.chunks; chunk++) {
+                of_dy += (double)of_image[chunk * 3 * p.c + j];
+                with_x += (double)of_image[(chunk * 3 + 1) * p.c + j];
+            }
+            with_x -= of_dy * off;
+            sums[image * 2 * p.c + j] = (float)(with_x * inv);
+            sums[(image * 2 + 1) * p.c + j] = (float)of_dy;
+            sum += (double)gamma[j] * of_dy;
+            product += (double)gamma[j] * with_x;
+            factors[image * p.c + j] = (float)((double)gamma[j] * inv);
+        }
+        const double by_x = -inv * inv * inv * product / n;
+        factors[p.images * p.c + g] = (float)by_x;
+        factors[p.images * (p.c + groups) + g] = (float)(-inv * sum / n - by_x * off);
+    }
+}
+
+// dx from the factors. Launch: as the elementwise kernels, over dx[images, rows, c].
+KERNEL(THREADS, group_norm_bwd_apply)
+(Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean,
+ const float* __restrict__ factors, float* __restrict__ dx) {
+    const float *by_x = factors + p.images * p.c, *shift = by_x + p.images * (p.c / p.share);
+    FOR_EACH(i, p.images * p.rows * p.c) {
+        const u32 at = i / (p.rows * p.c) * p.c + i % p.c, g = at / p.share;
+        dx[i] = factors[at] * dy[i] + (by_x[g] * (x[i] - mean[g]) + shift[g]);
     }
 }

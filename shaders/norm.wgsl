@@ -1,4 +1,4 @@
-// Batch and layer normalisation of x[rows, width].
+// Batch and layer normalisation of x[rows, width], group normalisation of x[images, rows, width].
 //
 // Statistics are two-pass within a chunk of rows. The chunks are joined relative to the mean of the first
 // chunk (Chan et al. 1979), so a large mean does not swallow a small variance. In f32 the mean itself may be
@@ -309,4 +309,122 @@ fn layer_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
         sums += vec4f(a[i] * xhat, a[i], 0f, 0f);
     }
     store_of_chunk(t, c, 2u, sum_of_column(t, args.columns, sums).xyz);
+}
+
+// Group norm: mean and inv_std [images, width / share], which `share` neighbouring columns of an image share.
+// The passes over elements are those of batch norm.
+
+/// From a = the statistics of all chunks, b = beta and gamma: y = factors[2, images, width] (scale, shift),
+/// out1 = mean, out2 = inv_std. Launch: 256 threads, ceil(groups of all images / 256) workgroups.
+@compute @workgroup_size(256)
+fn group_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let g = group_index(group, groups) * 256u + t;
+    let groups_of_image = args.width / args.share;
+    if g < args.images * groups_of_image {
+        let image = g / groups_of_image;
+        let first = g % groups_of_image * args.share;
+        let part = image * args.chunks * 3u * args.width;
+        let all = f32(max(args.rows * args.share, 1u));
+        // Everything relative to the mean of the first column, so that small differences stay exact.
+        let base = a[part + first];
+        var weighted = 0f;
+        for (var chunk = 0u; chunk < args.chunks; chunk++) {
+            let n = f32(min(args.rows - chunk * args.chunk_rows, args.chunk_rows));
+            for (var j = first; j < first + args.share; j++) {
+                let at = part + chunk * 3u * args.width + j;
+                weighted += n * (a[at] - base) + a[at + args.width];
+            }
+        }
+        let shift = weighted / all;
+        var squares = 0f;
+        for (var chunk = 0u; chunk < args.chunks; chunk++) {
+            let n = f32(min(args.rows - chunk * args.chunk_rows, args.chunk_rows));
+            for (var j = first; j < first + args.share; j++) {
+                let at = part + chunk * 3u * args.width + j;
+                let sum = a[at + args.width];
+                let mean_off = sum / max(n, 1f);
+                let off = (a[at] - base) + mean_off - shift;
+                squares += (a[at + 2u * args.width] - sum * mean_off) + n * off * off;
+            }
+        }
+        let mean = base + shift;
+        // A variance is never negative, whatever rounding says; NaN stays.
+        let variance = squares / all;
+        let inv_std = 1f / sqrt(select(variance, 0f, variance < 0f) + args.eps);
+        out1[g] = mean;
+        out2[g] = inv_std;
+        for (var j = first; j < first + args.share; j++) {
+            let scale = gamma[j] * inv_std;
+            y[image * args.width + j] = scale;
+            y[(args.images + image) * args.width + j] = b[j] - (shift - (mean - base)) * scale;
+        }
+    }
+}
+
+/// y = (a - p) scale + shift with a = x, p = mean, q = the factors. Launch: 256 threads, ceil(elements / 256)
+/// workgroups.
+@compute @workgroup_size(256)
+fn group_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < args.images * args.rows * args.width {
+        let at = i / (args.rows * args.width) * args.width + i % args.width;
+        y[i] = (a[i] - p[at / args.share]) * q[at] + q[args.images * args.width + at];
+    }
+}
+
+/// From a = the sums of all chunks, gamma and q = inv_std: y = by_dy[images, width], by_x and shift
+/// [images, width / share]; out1[images, 2, width] = the sums of dy xhat and of dy over an image. Launch: as
+/// group_norm_join.
+@compute @workgroup_size(256)
+fn group_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let g = group_index(group, groups) * 256u + t;
+    let groups_of_image = args.width / args.share;
+    if g < args.images * groups_of_image {
+        let image = g / groups_of_image;
+        let first = g % groups_of_image * args.share;
+        let part = image * args.chunks * 3u * args.width;
+        let n = f32(max(args.rows * args.share, 1u));
+        let inv_std = q[g];
+        var deviations = 0f;
+        for (var chunk = 0u; chunk < args.chunks; chunk++) {
+            for (var j = first; j < first + args.share; j++) {
+                deviations += a[part + (chunk * 3u + 2u) * args.width + j];
+            }
+        }
+        // How far the rounded mean is from the exact one.
+        let off = deviations / n;
+        var sum = 0f;
+        var product = 0f;
+        for (var j = first; j < first + args.share; j++) {
+            var of_dy = 0f;
+            var with_x = 0f;
+            for (var chunk = 0u; chunk < args.chunks; chunk++) {
+                of_dy += a[part + chunk * 3u * args.width + j];
+                with_x += a[part + (chunk * 3u + 1u) * args.width + j];
+            }
+            with_x -= of_dy * off;
+            out1[image * 2u * args.width + j] = with_x * inv_std;
+            out1[(image * 2u + 1u) * args.width + j] = of_dy;
+            sum += gamma[j] * of_dy;
+            product += gamma[j] * with_x;
+            y[image * args.width + j] = gamma[j] * inv_std;
+        }
+        let by_x = -inv_std * inv_std * inv_std * product / n;
+        y[args.images * args.width + g] = by_x;
+        y[args.images * (args.width + groups_of_image) + g] = -inv_std * sum / n - by_x * off;
+    }
+}
+
+/// y = dx = by_dy dy + (by_x (x - mean) + shift) with a = dy, b = x, p = mean, q = the factors. Launch: as
+/// group_norm.
+@compute @workgroup_size(256)
+fn group_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
+    let i = group_index(group, groups) * 256u + t;
+    if i < args.images * args.rows * args.width {
+        let at = i / (args.rows * args.width) * args.width + i % args.width;
+        let g = at / args.share;
+        let by_x = args.images * args.width + g;
+        let shift = by_x + args.images * (args.width / args.share);
+        y[i] = q[at] * a[i] + (q[by_x] * (b[i] - p[g]) + q[shift]);
+    }
 }

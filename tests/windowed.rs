@@ -326,3 +326,16 @@ fn weights_that_have_changed_are_packed_anew() {
     let want = naive(&mut cpu, &plan, &given, 0, &how);
     assert_eq!(draw(&mut cpu), want);
 }
+
+#[test]
+fn what_reads_the_whole_image_is_refused_with_a_sentence() {
+    let t = Tape::new();
+    let x = t.input("x", Meta::f32([3, 4, 5, 2]));
+    let ones = t.fill(1.0, [2]);
+    let logits = t.group_norm(x, ones, ones, 2, 1e-5);
+    let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(logits));
+    t.output("draw", t.bernoulli(logits, u, t.scalar(Scalar::Temperature)));
+    let why = SamplingPlan::new(&Plan::new("grouped", &t)).unwrap_err().to_string();
+    let told = why.starts_with("plan grouped cannot be sampled window by window: group_norm");
+    assert!(told && why.ends_with("it reads the whole image"), "{why}");
+}

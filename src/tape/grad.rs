@@ -195,6 +195,10 @@ impl Rule<'_> {
                 self.only_outputs_below(1);
                 self.three(Op::LayerNormBwd, &[self.dy(0), self.x(0), self.x(1), self.y(1), self.y(2)])
             }
+            Op::GroupNorm { .. } => {
+                self.only_outputs_below(1);
+                self.three(Op::GroupNormBwd, &[self.dy(0), self.x(0), self.x(1), self.y(1), self.y(2)])
+            }
             // d l = dy (sigmoid(l) - target); d target = -dy l
             Op::BceWithLogits => vec![
                 want(0, &|| t.mul(self.dy(0), t.sub(t.sigmoid(self.x(0)), self.x(1)))),
@@ -244,6 +248,7 @@ impl Rule<'_> {
             Op::GatedBwd
             | Op::BatchNormBwd
             | Op::LayerNormBwd
+            | Op::GroupNormBwd
             | Op::SoftmaxCrossEntropyBwd
             | Op::LstmCellBwd
             | Op::LstmBwd

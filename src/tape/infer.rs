@@ -134,6 +134,18 @@ pub fn infer(
             same(&[[shape(1).rows()].into(), shape(3), shape(4)])?;
             Ok(vec![inputs[1], Meta::f32(d), Meta::f32(d)])
         }
+        Op::GroupNorm { groups, .. } => {
+            same(&[[shape(0).last()].into(), shape(1), shape(2)])?;
+            let statistics = Meta::f32(statistics_of_groups(shape(0), *groups)?);
+            Ok(vec![inputs[0], statistics, statistics])
+        }
+        Op::GroupNormBwd => {
+            let c = Shape::new(&[shape(1).last()]);
+            same(&[shape(0), shape(1)])?;
+            same(&[c, shape(2)])?;
+            same(&[statistics_of_groups(shape(1), shape(3).last())?, shape(3), shape(4)])?;
+            Ok(vec![inputs[1], Meta::f32(c), Meta::f32(c)])
+        }
         Op::SoftmaxCrossEntropy => {
             rank(shape(0), 2)?;
             same(&[[shape(0).rows()].into(), shape(1)])?;
@@ -267,6 +279,14 @@ fn rank(s: Shape, want: usize) -> Result<(), String> {
 fn matrix(s: Shape) -> Result<(usize, usize), String> {
     rank(s, 2)?;
     Ok((s.dims()[0], s.dims()[1]))
+}
+
+/// `[n, groups]` of x `[n, .., c]`.
+fn statistics_of_groups(x: Shape, groups: usize) -> Result<Shape, String> {
+    match x.dims() {
+        [n, .., c] if *c > 0 && groups > 0 && c % groups == 0 => Ok([*n, groups].into()),
+        _ => Err(format!("the channels of {x} cannot be cut into {groups} equal groups")),
+    }
 }
 
 fn lstm_dims(z: Shape, w_hh: Shape) -> Result<(usize, usize, usize), String> {

@@ -167,6 +167,11 @@ pub enum Op {
     LayerNorm { eps: f64 },
     /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
     LayerNormBwd,
+    /// `x[n, .., c], gamma[c], beta[c] -> y, mean[n, groups], inv_std[n, groups]` over all that an image has in the c / groups
+    /// neighbouring channels of a group, biased variance (Wu & He 2018, eq. 1 to 7).
+    GroupNorm { groups: usize, eps: f64 },
+    /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`; the shape of the mean tells the groups.
+    GroupNormBwd,
 
     // ---- 7. losses -------------------------------------------------------------------------------------------
     /// `logits, target -> max(l, 0) - l t + log(1 + exp(-|l|))`, elementwise

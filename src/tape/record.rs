@@ -306,6 +306,12 @@ impl Tape {
         self.record(Op::LayerNorm { eps }, &[x, gamma, beta])
     }
 
+    /// Group normalisation of x `[n, .., c]`: each image within each of `groups` groups of neighbouring channels.
+    #[track_caller]
+    pub fn group_norm(&self, x: Var, gamma: Var, beta: Var, groups: usize, eps: f64) -> Var {
+        self.record(Op::GroupNorm { groups, eps }, &[x, gamma, beta])
+    }
+
     /// Binary cross entropy of logits, elementwise.
     #[track_caller]
     pub fn bce_with_logits(&self, logits: Var, target: Var) -> Var {

@@ -45,6 +45,8 @@ macro_rules! op_table {
             Op::BatchNormInfer { .. }  => batch_norm_infer(5)           norm        no_rule  [2 * y];
             Op::LayerNorm { .. }       => layer_norm(3)                 norm        no_rule  [7 * y];
             Op::LayerNormBwd           => layer_norm_bwd(5)             norm        no_rule  [10 * y];
+            Op::GroupNorm { .. }       => group_norm(3)                 norm        whole    [7 * y];
+            Op::GroupNormBwd           => group_norm_bwd(5)             norm        no_rule  [10 * y];
             Op::BceWithLogits          => bce_with_logits(2)            loss        no_rule  [4 * y];
             Op::Mse                    => mse(2)                        loss        no_rule  [2 * y];
             Op::SoftmaxCrossEntropy    => softmax_cross_entropy(2)      loss        no_rule  [4 * x];

@@ -162,6 +162,14 @@ def norms():
         return F.layer_norm(x, (17,), weight, bias, 1e-5)
 
     case("layer_norm", "layer_norm", function, inputs, {"eps": 1e-5}, names, tol=2e-5, grad_tol=2e-4)
+    for name, shape, groups in [("group_norm", (3, 6, 4, 5), 3), ("group_norm_rows", (5, 8), 2)]:
+        inputs = dict(zip(names, (normal(*shape) + 1, normal(shape[1]), normal(shape[1]))))
+
+        def function(x, weight, bias):
+            return F.group_norm(x, groups, weight, bias, 1e-5)
+
+        attrs = {"groups": groups, "eps": 1e-5}
+        case(name, "group_norm", function, inputs, attrs, names, tol=2e-5, grad_tol=2e-4)
 
 
 def pointwise():

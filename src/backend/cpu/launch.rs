@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::epilogue::EpilogueOp;
+use super::group_norm::{self, Groups};
 use super::lstm::Sequence;
 use super::product::{self, Gemm, Isa};
 use super::scan::{Line, Sweep};
@@ -21,6 +22,8 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
         Op::BatchNormBwd => norm::batch_norm_scratch(shape(1).rows(), shape(1).last()),
         Op::BatchNormInfer { .. } => shape(0).last(),
         Op::LayerNormBwd => norm::layer_norm_scratch(shape(1).rows(), shape(1).last()),
+        Op::GroupNorm { groups, .. } => Groups::of(shape(0), *groups).scratch_len(),
+        Op::GroupNormBwd => Groups::of(shape(1), shape(3).last()).scratch_len(),
         Op::Lstm => sequence(shape(0), shape(1).last()).scratch_len(),
         Op::LstmBwd => sequence(shape(0), shape(1).last()).scratch_bwd_len(),
         Op::RowLstm | Op::DiagonalLstm { .. } => sweep(step).scratch_len(),
@@ -134,6 +137,16 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         Op::LayerNormBwd => {
             let inputs = [x(0), x(1), x(2), x(3), x(4)];
             norm::layer_norm_bwd(isa, inputs, [y(0), y(1), y(2)], access.scratch());
+        }
+        Op::GroupNorm { groups, eps } => {
+            let (inputs, outputs) = ([x(0), x(1), x(2)], [y(0), y(1), y(2)]);
+            let cut = Groups::of(shape(0), *groups);
+            group_norm::group_norm(isa, cut, *eps as f32, inputs, outputs, access.scratch());
+        }
+        Op::GroupNormBwd => {
+            let inputs = [x(0), x(1), x(2), x(3), x(4)];
+            let cut = Groups::of(shape(1), shape(3).last());
+            group_norm::group_norm_bwd(isa, cut, inputs, [y(0), y(1), y(2)], access.scratch());
         }
 
         Op::BceWithLogits => loss::bce_with_logits(isa, x(0), x(1), y(0)),

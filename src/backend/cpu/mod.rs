@@ -4,6 +4,7 @@ mod access;
 pub mod buffer;
 mod elementwise;
 pub mod epilogue;
+mod group_norm;
 mod launch;
 mod loss;
 mod lstm;

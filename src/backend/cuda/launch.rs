@@ -95,6 +95,8 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
             l.rows(kernel("norm", "layer_norm"), written.rows(), rows, &pointers)?;
         }
         Op::LayerNormBwd => super::norm::layer_norm_bwd(&mut l)?,
+        Op::GroupNorm { groups, eps } => super::norm::group_norm(&mut l, *groups, *eps as f32)?,
+        Op::GroupNormBwd => super::norm::group_norm_bwd(&mut l)?,
 
         Op::BceWithLogits => l.map("bce_with_logits", (0, 0.0, 0.0), &[x(0), x(1), y(0)])?,
         Op::Mse => l.map("mse", (0, 0.0, 0.0), &[x(0), x(1), y(0)])?,

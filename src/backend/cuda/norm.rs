@@ -1,8 +1,9 @@
-//! Launches of batch and layer normalisation: statistics of chunks of rows, their join, then the elements.
+//! Launches of batch, layer and group normalisation: statistics of chunks of rows, their join, then the elements.
 
 use super::lowering::{Lowering, THREADS, kernel};
 use crate::backend::args::{Norm, unary_code, word};
 use crate::error::Result;
+use crate::shape::Shape;
 use crate::tape::plan::Fused;
 
 /// Columns of a block of the kernels over chunks: `COLUMNS` of `norm.cu`.
@@ -70,4 +71,46 @@ pub(super) fn layer_norm_bwd(l: &mut Lowering) -> Result<()> {
         l.launch(kernel("norm", "layer_norm_bwd_sums"), over_chunks(&args), args, &pointers)?;
     }
     l.each(kernel("norm", "layer_norm_bwd_join"), c, args, &[parts, dgamma, dbeta])
+}
+
+/// Arguments over the images of x `[n, .., c]`.
+fn of_groups(x: Shape, groups: usize, eps: f32) -> Result<Norm> {
+    let (images, c) = (x.dims()[0], x.last());
+    let args = norm(x.rows() / images.max(1), c, eps)?;
+    Ok(Norm { images: word(images)?, share: word(c / groups)?, ..args })
+}
+
+/// `x, gamma, beta -> y, mean, inv_std`
+pub(super) fn group_norm(l: &mut Lowering, groups: usize, eps: f32) -> Result<()> {
+    let args = of_groups(l.shape(0), groups, eps)?;
+    let (images, c) = (args.images as usize, args.c as usize);
+    let parts = l.scratch(images * args.chunks as usize * 3 * c)?;
+    let factors = l.scratch(2 * images * c)?;
+    let ([x, gamma, beta], [y, mean, inv_std]) = ([0, 1, 2].map(|i| l.x(i)), [0, 1, 2].map(|i| l.y(i)));
+    if args.chunks > 0 {
+        l.launch(kernel("norm", "batch_norm_statistics"), over_chunks(&args), args, &[x, parts])?;
+    }
+    let pointers = [parts, gamma, beta, mean, inv_std, factors];
+    l.each(kernel("norm", "group_norm_join"), images * groups, args, &pointers)?;
+    l.each(kernel("norm", "group_norm_apply"), l.shape(0).len(), args, &[x, mean, factors, y])
+}
+
+/// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
+pub(super) fn group_norm_bwd(l: &mut Lowering) -> Result<()> {
+    let groups = l.shape(3).last();
+    let args = of_groups(l.shape(1), groups, 0.0)?;
+    let (images, c) = (args.images as usize, args.c as usize);
+    let parts = l.scratch(images * args.chunks as usize * 3 * c)?;
+    let (factors, sums) = (l.scratch(images * (c + 2 * groups))?, l.scratch(images * 2 * c)?);
+    let ([dy, x, gamma, mean, inv_std], [dx, dgamma, dbeta]) =
+        ([0, 1, 2, 3, 4].map(|i| l.x(i)), [0, 1, 2].map(|i| l.y(i)));
+    if args.chunks > 0 {
+        l.launch(kernel("norm", "batch_norm_bwd_sums"), over_chunks(&args), args, &[dy, x, mean, parts])?;
+    }
+    let pointers = [parts, gamma, inv_std, factors, sums];
+    l.each(kernel("norm", "group_norm_bwd_join"), images * groups, args, &pointers)?;
+    // An image is a part of the gradients of gamma and beta.
+    let by_image = Norm { chunks: args.images, ..args };
+    l.each(kernel("norm", "layer_norm_bwd_join"), c, by_image, &[sums, dgamma, dbeta])?;
+    l.each(kernel("norm", "group_norm_bwd_apply"), l.shape(1).len(), args, &[dy, x, mean, factors, dx])
 }

@@ -99,6 +99,8 @@ pub(super) fn launch(step: &Step) -> Launch {
         Op::BatchNormInfer { eps } => norm::batch_norm_infer(&mut run, step, *eps as f32),
         Op::LayerNorm { eps } => norm::layer_norm(&mut run, step, *eps as f32),
         Op::LayerNormBwd => norm::layer_norm_bwd(&mut run, step),
+        Op::GroupNorm { groups, eps } => norm::group_norm(&mut run, step, *groups, *eps as f32),
+        Op::GroupNormBwd => norm::group_norm_bwd(&mut run, step),
 
         Op::BceWithLogits | Op::Mse => {
             let entry = if step.op == Op::Mse { "mse" } else { "bce_with_logits" };

@@ -102,12 +102,49 @@ pub(super) fn layer_norm_bwd(run: &mut Launch, step: &Step) {
     run.push(rows.bind(6, out(step, 0)).bind(7, offsets).groups(args.rows as usize));
     let sums = reads(by_chunk("layer_norm_bwd_sums", &args), step, &[(1, 0), (2, 1), (4, 3), (5, 4)]);
     run.push(sums.bind(3, offsets).bind(6, parts));
+    scale_and_shift(run, step, args.chunks as usize, parts);
+}
+
+/// dgamma and dbeta, the second and third output: the sums over `rows` of `parts[rows, 2, c]`.
+fn scale_and_shift(run: &mut Launch, step: &Step, rows: usize, parts: Place) {
+    let c = step.outputs[1].meta.shape.len();
     for output in [1, 2] {
-        let of = ReduceArgs {
-            offset: (output as u32 - 1) * args.width,
-            row_stride: 2 * args.width,
-            ..ReduceArgs::rows(args.chunks as usize, x.last())
-        };
-        sum(run, of, parts, out(step, output));
+        let (offset, row_stride) = ((output as u32 - 1) * c as u32, 2 * c as u32);
+        sum(run, ReduceArgs { offset, row_stride, ..ReduceArgs::rows(rows, c) }, parts, out(step, output));
     }
+}
+
+/// Arguments over the images of x `[n, .., c]`.
+fn of_groups(x: Shape, groups: usize, eps: f32) -> NormArgs {
+    let (images, c) = (x.dims()[0], x.last());
+    let args = arguments(Shape::new(&[x.rows() / images.max(1), c]), eps);
+    NormArgs { images: images as u32, share: (c / groups) as u32, ..args }
+}
+
+/// Inputs x, gamma, beta.
+pub(super) fn group_norm(run: &mut Launch, step: &Step, groups: usize, eps: f32) {
+    let x = step.inputs[0].meta.shape;
+    let args = of_groups(x, groups, eps);
+    let images = args.images as usize;
+    let (parts, factors) = (partial_sums(run, &args, 3), run.take_scratch(2 * images * x.last()));
+    run.push(reads(by_chunk("batch_norm_statistics", &args), step, &[(1, 0)]).bind(6, parts));
+    let join = reads(kernel("group_norm_join", &args).bind(1, parts), step, &[(2, 2), (3, 1)]);
+    run.push(join.bind(6, factors).bind(7, out(step, 1)).bind(8, out(step, 2)).each(images * groups));
+    let apply = reads(kernel("group_norm", &args), step, &[(1, 0)]);
+    run.push(apply.bind(4, out(step, 1)).bind(5, factors).bind(6, out(step, 0)).each(x.len()));
+}
+
+/// Inputs dy, x, gamma, mean, inv_std.
+pub(super) fn group_norm_bwd(run: &mut Launch, step: &Step) {
+    let (x, groups) = (step.inputs[1].meta.shape, step.inputs[3].meta.shape.last());
+    let args = of_groups(x, groups, 0.0);
+    let images = args.images as usize;
+    let (parts, factors) = (partial_sums(run, &args, 3), run.take_scratch(images * (x.last() + 2 * groups)));
+    let sums = run.take_scratch(images * 2 * x.last());
+    run.push(reads(by_chunk("batch_norm_bwd_sums", &args), step, &[(1, 0), (2, 1), (4, 3)]).bind(6, parts));
+    let join = reads(kernel("group_norm_bwd_join", &args).bind(1, parts), step, &[(3, 2), (5, 4)]);
+    run.push(join.bind(6, factors).bind(7, sums).each(images * groups));
+    scale_and_shift(run, step, images, sums);
+    let apply = reads(kernel("group_norm_bwd", &args), step, &[(1, 0), (2, 1), (4, 3)]);
+    run.push(apply.bind(5, factors).bind(6, out(step, 0)).each(x.len()));
 }

@@ -105,3 +105,41 @@ pub fn layer_norm_bwd() -> Vec<Case> {
     };
     sizes().map(one).into()
 }
+
+/// Shapes and groups: every group of one channel, all channels in one, rows without pixels, an image in several chunks.
+fn grouped() -> [(Shape, usize); 7] {
+    [
+        ([6, 4, 3, 5].into(), 5),
+        ([2, 5, 7, 12].into(), 3),
+        ([3, 17, 33].into(), 11),
+        ([130, 8].into(), 2),
+        ([1, 33, 17, 6].into(), 1),
+        ([2, 75, 71, 4].into(), 2),
+        ([0, 4, 4, 6].into(), 3),
+    ]
+}
+
+pub fn group_norm() -> Vec<Case> {
+    let one = |(size, groups): (Shape, usize), draw: Draw, detail: &str| {
+        let name = format!("{size} {groups} groups{detail}");
+        let case = Case::new("group_norm", name, inputs(size, draw), move |t, v| {
+            let y = t.group_norm(v[0], v[1], v[2], groups, EPS);
+            vec![y, t.output_of(y, 1), t.output_of(y, 2)]
+        });
+        case.once().graded_outputs(1).tolerances(VALUE, GRADIENT)
+    };
+    let mut all: Vec<Case> = grouped().map(|s| one(s, Draw::Normal, "")).into();
+    all.push(one(([3, 9, 11, 6].into(), 2), Draw::Offset(100.0), " far from 0"));
+    all
+}
+
+pub fn group_norm_bwd() -> Vec<Case> {
+    let one = |(size, groups): (Shape, usize)| {
+        let case = Case::new("group_norm_bwd", format!("{size} {groups} groups"), backward(size), move |t, v| {
+            let y = t.group_norm(v[1], v[2], v[3], groups, EPS);
+            gradients(t, Op::GroupNormBwd, v[0], y, v[1], v[2])
+        });
+        case.tolerances(VALUE, GRADIENT)
+    };
+    grouped().map(one).into()
+}

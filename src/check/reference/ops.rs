@@ -75,6 +75,12 @@ const TABLE: &[Word] = &[
     },
     Word { op: "layer_norm", rule: layer_norm, inputs: "x[N,D], weight, bias -> y", attributes: "eps" },
     Word {
+        op: "group_norm",
+        rule: group_norm,
+        inputs: "x, weight, bias -> y",
+        attributes: "groups, eps (biased variance of each image and group of channels)",
+    },
+    Word {
         op: "unary",
         rule: unary,
         inputs: "x -> y",
@@ -254,6 +260,18 @@ fn layer_norm(r: &mut Recorder) -> Result<(), String> {
     let (weight, bias) = (r.input("weight", "d", Layout::Same)?, r.input("bias", "d", Layout::Same)?);
     let y = r.tape.layer_norm(x, weight, bias, r.number("eps")?);
     r.output("y", y, Layout::Same)
+}
+
+fn group_norm(r: &mut Recorder) -> Result<(), String> {
+    let (letters, layout) = map_or_rows(r)?;
+    let x = r.input("x", letters, layout)?;
+    let (weight, bias) = (r.input("weight", "c", Layout::Same)?, r.input("bias", "c", Layout::Same)?);
+    let (c, groups) = (r.extent('c'), r.whole("groups", 1)?);
+    if groups == 0 || !c.is_multiple_of(groups) {
+        return Err(format!("its {c} channels cannot be cut into {groups} equal groups"));
+    }
+    let y = r.tape.group_norm(x, weight, bias, groups, r.number("eps")?);
+    r.output("y", y, layout)
 }
 
 fn unary(r: &mut Recorder) -> Result<(), String> {

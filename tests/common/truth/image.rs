@@ -137,3 +137,48 @@ pub fn layer_norm_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
     }
     vec![dx, dgamma, dbeta]
 }
+
+/// The indices of image `n` of x `[images, pixels, c]` in the channels of group `g`.
+fn group_of(x: Shape, groups: usize, n: usize, g: usize) -> impl Iterator<Item = usize> {
+    let (pixels, c) = (x.rows() / x.dims()[0], x.last());
+    let share = c / groups;
+    (0..pixels).flat_map(move |p| (0..share).map(move |k| (n * pixels + p) * c + g * share + k))
+}
+
+/// Statistics of each image within each group of channels.
+pub fn group_norm(x: &[Tensor], groups: usize, eps: f64) -> Vec<Vec<f64>> {
+    let [x, gamma, beta] = [x[0], x[1], x[2]];
+    let (mut y, mut mean, mut inv_std) = (vec![0.0; x.data.len()], vec![], vec![]);
+    for (n, g) in (0..x.shape.dims()[0]).flat_map(|n| (0..groups).map(move |g| (n, g))) {
+        let values: Vec<f64> = group_of(x.shape, groups, n, g).map(|i| x.data[i]).collect();
+        let (m, s) = statistics(&values, eps);
+        for i in group_of(x.shape, groups, n, g) {
+            let k = i % x.shape.last();
+            y[i] = (x.data[i] - m) * s * gamma.data[k] + beta.data[k];
+        }
+        mean.push(m);
+        inv_std.push(s);
+    }
+    vec![y, mean, inv_std]
+}
+
+/// With g = dy gamma and x^ = (x - mean) s over the N elements of a group: dx = s (g - (sum g + x^ sum g x^) / N).
+pub fn group_norm_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
+    let [dy, x, gamma, mean, inv_std] = [x[0], x[1], x[2], x[3], x[4]];
+    let (c, groups) = (x.shape.last(), mean.shape.last());
+    let (mut dx, mut dgamma, mut dbeta) = (vec![0.0; x.data.len()], vec![0.0; c], vec![0.0; c]);
+    for (n, group) in (0..x.shape.dims()[0]).flat_map(|n| (0..groups).map(move |g| (n, g))) {
+        let (m, s) = (mean.data[n * groups + group], inv_std.data[n * groups + group]);
+        let all: Vec<usize> = group_of(x.shape, groups, n, group).collect();
+        let x_hat = |i: usize| (x.data[i] - m) * s;
+        let g = |i: usize| dy.data[i] * gamma.data[i % c];
+        let sum_g: f64 = all.iter().map(|i| g(*i)).sum();
+        let sum_gx: f64 = all.iter().map(|i| g(*i) * x_hat(*i)).sum();
+        for i in all.iter().copied() {
+            dx[i] = s * (g(i) - (sum_g + x_hat(i) * sum_gx) / all.len() as f64);
+            dgamma[i % c] += dy.data[i] * x_hat(i);
+            dbeta[i % c] += dy.data[i];
+        }
+    }
+    vec![dx, dgamma, dbeta]
+}

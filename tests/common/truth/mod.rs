@@ -119,6 +119,8 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
         Op::BatchNormInfer { eps } => vec![image::batch_norm_infer(x, *eps)],
         Op::LayerNorm { eps } => image::layer_norm(x[0], x[1], x[2], *eps),
         Op::LayerNormBwd => image::layer_norm_bwd(x),
+        Op::GroupNorm { groups, eps } => image::group_norm(x, *groups, *eps),
+        Op::GroupNormBwd => image::group_norm_bwd(x),
         Op::BceWithLogits => vec![x[0].zip(&x[1], loss::bce_with_logits)],
         Op::Mse => vec![x[0].zip(&x[1], |x, t| (x - t) * (x - t))],
         Op::SoftmaxCrossEntropy => vec![loss::softmax_cross_entropy(x[0], x[1])],
