@@ -410,3 +410,27 @@ impl Tape {
         self.record(Op::Ema { decay }, &[average, value])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tape::table::op_table;
+
+    macro_rules! words {
+        ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
+            const WORDS: &[&str] = &[$(stringify!($name)),*];
+        };
+    }
+    op_table!(words);
+
+    /// A method under its root word records an op, unless gradients or optimisers record it, or the list of functions.
+    #[test]
+    fn every_op_has_a_recording_method() {
+        const OTHERS: [&str; 6] = ["binary", "conv_dx", "conv_dw", "adam", "rmsprop", "sgd"];
+        let sources = [include_str!("record.rs"), include_str!("mod.rs")];
+        for word in WORDS.iter().filter(|word| !word.ends_with("_bwd") && !OTHERS.contains(word)) {
+            let (plain, generic) = (format!("pub fn {word}("), format!("pub fn {word}<"));
+            let is_there = sources.iter().any(|text| text.contains(&plain) || text.contains(&generic));
+            assert!(is_there, "src/tape/record.rs has no method {word}");
+        }
+    }
+}
