@@ -36,7 +36,7 @@ fn run(device: &mut dyn Backend, set: &ParamSet, plan: &Plan, x: &[f32]) -> pixt
     weights::initialize(device, set, 1)?;
     let compiled = device.compile(plan)?;
     device.run(compiled, &[Feed::F32(x)], &Scalars::default())?;
-    let outputs = plan.outputs.iter().enumerate().map(|(i, (name, operand))| {
+    let outputs = plan.outputs().iter().enumerate().map(|(i, (name, operand))| {
         let mut values = vec![0.0; operand.meta.shape.len()];
         backend::read(device, compiled, i, &mut values)?;
         Ok((name.clone(), values))

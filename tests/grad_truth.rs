@@ -42,7 +42,7 @@ fn compare(case: &Case, order: Order) -> Result<(), String> {
         projections.iter().zip(results).map(|(p, r)| p.iter().zip(r).map(|(a, b)| a * b).sum::<f64>()).sum()
     };
     let rounding = ROUNDING * (1.0 + projected(&at).abs());
-    let flops: u64 = case.problem(Order::Zero, 7, 0).plan(&case.name).steps.iter().map(|s| cost(s).flops).sum();
+    let flops: u64 = case.problem(Order::Zero, 7, 0).plan(&case.name).steps().iter().map(|s| cost(s).flops).sum();
     let elements = if flops > LARGE { ELEMENTS_OF_LARGE } else { ELEMENTS };
     for ((name, _), (variable, gradient)) in upper.results.iter().zip(lower.variables.iter().zip(&gradients)) {
         let centre = given.feeds[variable.feed].clone();

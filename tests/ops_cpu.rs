@@ -106,15 +106,15 @@ fn every_epilogue_is_reached_behind_every_op_that_takes_it() {
     let mut reached = HashSet::new();
     for case in cases() {
         for order in [Order::Zero, Order::Once].into_iter().filter(|o| *o <= case.order) {
-            for step in case.problem(order, 7, 0).plan(&case.name).steps {
-                for fused in &step.epilogue {
+            for step in case.problem(order, 7, 0).plan(&case.name).steps() {
+                for fused in step.epilogue() {
                     let what = match fused {
                         Fused::Bias(_) => "bias".to_string(),
                         Fused::Add(_) => "add".to_string(),
                         Fused::Act(f) => f.to_string(),
                         Fused::ActBwd(f, _) => format!("{f}'"),
                     };
-                    reached.insert(format!("{} {what}", text::name(&step.op)));
+                    reached.insert(format!("{} {what}", text::name(step.op())));
                 }
             }
         }
@@ -152,7 +152,7 @@ fn bench_cases_can_be_prepared() {
         cpu.run(prepared.compiled, &prepared.problem.feeds(), &prepared.problem.scalars).unwrap();
         let results = prepared.problem.read(prepared.compiled, &mut cpu).unwrap();
         assert!(results.iter().flatten().all(|x| x.is_finite()), "{}", case.name);
-        assert!(prepared.cost.bytes > 0 && !prepared.plan.steps.is_empty(), "{}", case.name);
+        assert!(prepared.cost.bytes > 0 && !prepared.plan.steps().is_empty(), "{}", case.name);
         ran += 1;
     }
     assert!(ran > 10, "{ran} cases were run");

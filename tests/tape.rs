@@ -88,7 +88,7 @@ fn the_first_entries_of_a_value_are_no_copy() {
     t.store(&part, t.slice(y, [0; 4], [0, 0, 2, 2]));
     let plan = Plan::new("prefix", &t);
     plan.check().unwrap();
-    let slices = plan.steps.iter().filter(|s| s.label().starts_with("slice")).count();
+    let slices = plan.steps().iter().filter(|s| s.label().starts_with("slice")).count();
     assert_eq!(slices, 2, "{plan}");
     let mut cpu = Cpu::new(Options { poison: true, ..Options::default() }).unwrap();
     cpu.write_param(part.id, &[9.0; 2]).unwrap();

@@ -124,7 +124,7 @@ fn the_cpu_gives_the_same_gradients() {
     cpu.run(compiled, &feeds, &given.scalars).unwrap();
     let truth = truth::run(&full.t, &given);
     let values = [full.penalty, full.loss].into_iter().chain(full.gradients.iter().copied());
-    for (i, (v, (name, _))) in values.zip(&plan.outputs).enumerate() {
+    for (i, (v, (name, _))) in values.zip(plan.outputs()).enumerate() {
         let mut got = vec![0.0; full.t.shape(v).len()];
         read(&mut cpu, compiled, i, &mut got).unwrap();
         let got: Vec<f64> = got.into_iter().map(f64::from).collect();

@@ -69,7 +69,7 @@ fn live_nodes(nodes: &[Node], outputs: &[OutputSpec]) -> Vec<bool> {
 }
 
 /// How many of an op's leading outputs replace parameters in place, given as its inputs: (input, output).
-fn in_place(op: &Op) -> &'static [(usize, usize)] {
+pub(super) fn in_place(op: &Op) -> &'static [(usize, usize)] {
     match op {
         Op::Adam { .. } => &[(0, 0), (2, 1), (3, 2)],
         Op::RmsProp { .. } | Op::Sgd { .. } => &[(0, 0), (2, 1)],
@@ -83,7 +83,7 @@ fn copy(op: Op, node: &Node, value: Operand, buffer: Buffer) -> Step {
     Step {
         op,
         inputs: vec![value],
-        outputs: vec![Operand { buffer, meta: value.meta }],
+        outputs: vec![Operand { buffer, meta: value.meta, is_stored: matches!(buffer, Buffer::Param(_)) }],
         epilogue: vec![],
         at: node.at,
         scope: node.scope.as_ref().into(),
@@ -172,7 +172,10 @@ impl Lowering<'_> {
         let node = &self.nodes[v.node as usize];
         let buffer =
             *self.homes.get(&base).unwrap_or_else(|| panic!("value of {} has no buffer", text::name(&node.op)));
-        Operand { buffer, meta: node.outs[v.out as usize] }
+        // A parameter's own node is its old value; any other value in its buffer is what the plan stores there.
+        let is_stored =
+            matches!(buffer, Buffer::Param(_)) && !matches!(self.nodes[base.node as usize].op, Op::Param(_));
+        Operand { buffer, meta: node.outs[v.out as usize], is_stored }
     }
 
     fn step(&mut self, index: usize, folded: &Folded, outputs: &[OutputSpec]) -> Step {
@@ -196,7 +199,8 @@ impl Lowering<'_> {
                     slot
                 }
             };
-            written.push(Operand { buffer, meta: if out == 0 { node.outs[0] } else { meta } });
+            let is_stored = matches!(buffer, Buffer::Param(_));
+            written.push(Operand { buffer, meta: if out == 0 { node.outs[0] } else { meta }, is_stored });
         }
         let mark = if node.is_gradient { "'" } else { "" };
         Step {

@@ -15,6 +15,7 @@ mod input;
 mod lower;
 pub mod op;
 pub mod plan;
+mod print;
 pub mod record;
 mod slots;
 pub(crate) mod table;

@@ -23,9 +23,23 @@ pub enum Buffer {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Operand {
     /// Its buffer; the value fills it from the start.
-    pub buffer: Buffer,
+    pub(crate) buffer: Buffer,
     /// Its shape and type.
-    pub meta: Meta,
+    pub(crate) meta: Meta,
+    /// In the buffer of a parameter: whether this is the value that the plan stores there, and not the one before it.
+    pub(crate) is_stored: bool,
+}
+
+impl Operand {
+    /// Its buffer; the value fills it from the start.
+    pub fn buffer(&self) -> Buffer {
+        self.buffer
+    }
+
+    /// Its shape and type.
+    pub fn meta(&self) -> Meta {
+        self.meta
+    }
 }
 
 /// An operation that the planner folded into the end of a step, applied in order to each element of its first output.
@@ -63,47 +77,100 @@ impl Fused {
 #[derive(Clone, Debug)]
 pub struct Step {
     /// What is computed; never an alias and never a leaf other than `Fill` and `Random`.
-    pub op: Op,
+    pub(crate) op: Op,
     /// Operands read.
-    pub inputs: Vec<Operand>,
+    pub(crate) inputs: Vec<Operand>,
     /// Operands written. Optimisers write parameters in place; every other output differs from every input.
-    pub outputs: Vec<Operand>,
+    pub(crate) outputs: Vec<Operand>,
     /// What was folded into the first output.
-    pub epilogue: Vec<Fused>,
+    pub(crate) epilogue: Vec<Fused>,
     /// The line that recorded the op.
-    pub at: &'static Location<'static>,
+    pub(crate) at: &'static Location<'static>,
     /// Layer, and `'` where it is part of a gradient.
-    pub scope: Arc<str>,
+    pub(crate) scope: Arc<str>,
+}
+
+impl Step {
+    /// What is computed.
+    pub fn op(&self) -> &Op {
+        &self.op
+    }
+
+    /// Operands read by the op itself.
+    pub fn inputs(&self) -> &[Operand] {
+        &self.inputs
+    }
+
+    /// Operands written.
+    pub fn outputs(&self) -> &[Operand] {
+        &self.outputs
+    }
+
+    /// What was folded into the first output.
+    pub fn epilogue(&self) -> &[Fused] {
+        &self.epilogue
+    }
+
+    /// Every operand that is read: inputs, then those of the epilogue.
+    pub fn reads(&self) -> Vec<Operand> {
+        self.inputs.iter().chain(self.epilogue.iter().filter_map(Fused::operand)).copied().collect()
+    }
 }
 
 /// A buffer of the plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slot {
     /// Elements of four bytes.
-    pub len: usize,
+    pub(crate) len: usize,
     /// Never shared and never poisoned: the next replay finds it as this one left it.
-    pub kept: bool,
+    pub(crate) kept: bool,
 }
 
-/// What a backend compiles: steps in order, over slots, parameters, inputs and scalars.
+/// What a backend compiles: steps in order, over slots, parameters, inputs and scalars. Only [`Plan::new`] makes one, and nobody outside
+/// the crate can change it; a backend's gate verifies it all the same ([`Plan::check`]).
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Name for texts and timings.
-    pub name: String,
+    pub(crate) name: String,
     /// In the order in which they run.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// Buffers of the plan.
-    pub slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     /// Declared inputs, in order.
-    pub inputs: Vec<InputSpec>,
+    pub(crate) inputs: Vec<InputSpec>,
     /// Readable values: name, operand.
-    pub outputs: Vec<(String, Operand)>,
+    pub(crate) outputs: Vec<(String, Operand)>,
     /// Parameters that are read or written, with shapes.
-    pub params: Vec<(ParamId, Meta, String)>,
+    pub(crate) params: Vec<(ParamId, Meta, String)>,
 }
 
 impl Plan {
-    /// Index of the output called `name`. Panics where there is none: a bug in a program.
+    /// Name for texts and timings.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The steps in the order in which they run.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The declared inputs, in the order in which they are fed.
+    pub fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
+    }
+
+    /// The readable values by name, in the order of their indices.
+    pub fn outputs(&self) -> &[(String, Operand)] {
+        &self.outputs
+    }
+
+    /// The parameters that are read or written, with shapes and names.
+    pub fn params(&self) -> &[(ParamId, Meta, String)] {
+        &self.params
+    }
+
+    /// Index of the output called `name`. Panics if no output has this name: a bug in a program.
     #[track_caller]
     pub fn output(&self, name: &str) -> usize {
         self.outputs
@@ -112,7 +179,7 @@ impl Plan {
             .unwrap_or_else(|| panic!("plan {} has no output {name:?}", self.name))
     }
 
-    /// Bytes of all slots and inputs: what the plan needs beside the parameters.
+    /// Bytes of all slots: what the plan needs besides inputs and parameters.
     pub fn slot_bytes(&self) -> usize {
         4 * self.slots.iter().map(|s| s.len).sum::<usize>()
     }

@@ -53,21 +53,21 @@ impl Window {
 pub struct SamplingPlan {
     /// The plan, every value in a slot of its own. Its outputs are `draw`, the images, and whatever else the plan has; what
     /// depends on the last position of x is not computed.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// The input that holds the images.
-    pub x: InputId,
+    pub(crate) x: InputId,
     /// Height, width and channels of an image.
-    pub image: [usize; 3],
+    pub(crate) image: [usize; 3],
     /// Images in a batch.
-    pub images: usize,
+    pub(crate) images: usize,
     /// Height, width and channels of what each step writes first; `None` for a step that does not depend on x. Those run
     /// whole, in order, before the first round.
-    pub sizes: Vec<Option<[usize; 3]>>,
+    pub(crate) sizes: Vec<Option<[usize; 3]>>,
     /// All windows, in order of rounds; within a round in the order of the steps, within a step in an order in which none reads
     /// a later one.
-    pub windows: Vec<Window>,
+    pub(crate) windows: Vec<Window>,
     /// Where the windows of each round begin, and their number.
-    pub starts: Vec<usize>,
+    pub(crate) starts: Vec<usize>,
 }
 
 impl SamplingPlan {
@@ -93,7 +93,7 @@ impl SamplingPlan {
         };
         let mut plan = unshared(plan);
         let x = InputId(x as u32);
-        let x_operand = Operand { buffer: Buffer::Input(x), meta: plan.inputs[x.0 as usize].meta };
+        let x_operand = Operand { buffer: Buffer::Input(x), meta: plan.inputs[x.0 as usize].meta, is_stored: false };
         let draws = plan.outputs.remove(draw);
         plan.outputs.splice(0..0, [draws, (IMAGES.into(), x_operand)]);
         let mut known = Known::new(&plan, x, images, [h, w, c]);
@@ -117,6 +117,16 @@ impl SamplingPlan {
         let starts = (0..=len).map(|round| rounds.partition_point(|(at, _)| (*at as usize) < round)).collect();
         let windows = rounds.into_iter().map(|(_, window)| window).collect();
         Ok(SamplingPlan { plan, x, image: [h, w, c], images, sizes, windows, starts })
+    }
+
+    /// The plan that is scheduled. Its outputs are the draws, the images, and whatever else the plan has.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Images in a batch.
+    pub fn images(&self) -> usize {
+        self.images
     }
 
     /// How many rounds there are: positions of an image.

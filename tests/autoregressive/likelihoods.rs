@@ -34,7 +34,7 @@ fn probabilities(model: &Model, condition: u32) -> Vec<f64> {
     let plan = net.likelihood(count);
     let compiled = device.compile(&plan).unwrap();
     let (mut floats, mut words) = (vec![], vec![]);
-    for input in &plan.inputs[1..] {
+    for input in &plan.inputs()[1..] {
         let per_image = input.meta.shape.len() / count;
         // The same for every image.
         let value = |i: usize| rng::uniform(condition, Stream::Test, [1, (i % per_image) as u32]);
@@ -54,7 +54,7 @@ fn probabilities(model: &Model, condition: u32) -> Vec<f64> {
 
 fn every_distribution_sums_to_one(size: [usize; 3], levels: usize, images: usize) {
     for model in models(size, levels) {
-        let conditions = if network(&model).likelihood(1).inputs.len() > 1 { 3 } else { 1 };
+        let conditions = if network(&model).likelihood(1).inputs().len() > 1 { 3 } else { 1 };
         let all: Vec<Vec<f64>> = (0..conditions).map(|condition| probabilities(&model, condition)).collect();
         for p in &all {
             let (name, sum) = (model.config.name(), p.iter().sum::<f64>());

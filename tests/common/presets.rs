@@ -33,7 +33,7 @@ pub fn trainer(config: &Config, device: Box<dyn Backend>) -> (Trainer, Batch) {
 
 fn discs(model: &Model) -> Batch {
     let plan = &model.training()[0];
-    let shape_of = |role| plan.inputs.iter().find(|input| input.role == Some(role)).map(|input| input.meta.shape);
+    let shape_of = |role| plan.inputs().iter().find(|input| input.role == Some(role)).map(|input| input.meta.shape);
     let x = shape_of(InputRole::Images).unwrap();
     let &[n, h, w, c] = x.dims() else { panic!("images have four dimensions, not {x}") };
     let inside = |i: usize| {

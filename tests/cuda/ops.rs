@@ -125,7 +125,7 @@ fn a_kernel_keeps_the_shared_memory_that_another_step_asked_for() {
     let plans = [plan(&[100, 3]), plan(&[5])];
     let compiled = plans.each_ref().map(|plan| backend.compile(plan).unwrap());
     for (plan, compiled) in plans.iter().zip(compiled) {
-        let zeros: Vec<Vec<f32>> = plan.inputs.iter().map(|input| vec![0.0; input.meta.shape.len()]).collect();
+        let zeros: Vec<Vec<f32>> = plan.inputs().iter().map(|input| vec![0.0; input.meta.shape.len()]).collect();
         let feeds: Vec<Feed> = zeros.iter().map(|zeros| Feed::F32(zeros)).collect();
         backend.run(compiled, &feeds, &Scalars::default()).unwrap();
         backend.profile(compiled, &feeds, &Scalars::default()).unwrap();

@@ -41,7 +41,7 @@ fn write(model: &Model, backend: &mut dyn Backend) {
 /// A reduced image for each image that is drawn, where the model is given one.
 fn reduced(model: &Model) -> Vec<f32> {
     let plan = &model.training()[0];
-    let of_batch = plan.inputs.iter().find(|i| i.role == Some(InputRole::Reduced)).map_or(0, |i| i.meta.shape.len());
+    let of_batch = plan.inputs().iter().find(|i| i.role == Some(InputRole::Reduced)).map_or(0, |i| i.meta.shape.len());
     (0..of_batch / model.config.batch * IMAGES).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect()
 }
 

@@ -75,7 +75,7 @@ fn same_up_to_ties(what: &str, model: &Model, [got, want]: [&[u8]; 2], how: Draw
         let pixels: Vec<f32> = want.iter().map(|byte| f32::from(*byte) / 255.0).collect();
         let class = [(image % model.classes().max(1)) as u32];
         let reduced = how.reduced.chunks((how.reduced.len() / n).max(1)).nth(image).unwrap_or(&[]);
-        let feeds = BatchFeeds { images: &pixels, labels: &class, reduced }.in_order(&plan.inputs);
+        let feeds = BatchFeeds { images: &pixels, labels: &class, reduced }.in_order(plan.inputs());
         cpu.run(compiled, &feeds, &how.scalars(image)).unwrap();
         let mut logits = vec![0.0; len * outputs];
         backend::read(&mut *cpu, compiled, 0, &mut logits).unwrap();

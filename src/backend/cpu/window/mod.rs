@@ -116,3 +116,62 @@ fn walk(share: &Share, kernels: &[Option<Kernel>], packed: &[f32], from: usize, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::cpu::Options;
+    use crate::nn::{Init, Layout, ParamSet};
+    use crate::rng::Stream;
+    use crate::shape::Meta;
+    use crate::tape::Tape;
+    use crate::tape::geometry::Mask;
+    use crate::tape::op::{Dist, Scalar};
+    use crate::tape::plan::Plan;
+    use crate::tape::record::ConvAttrs;
+
+    /// Three images of 6x6x1 through two masked layers, then a draw; and the weights, which make the draws depend on each other.
+    fn plan(cpu: &mut Cpu) -> SamplingPlan {
+        let (t, mut set) = (Tape::new(), ParamSet::new());
+        let x = t.input("x", Meta::f32([3, 6, 6, 1]));
+        let first = set.weight("first", [3, 3, 1, 8], Init::Normal(0.0, 2.0), Layout::Conv);
+        let last = set.weight("last", [3, 3, 8, 1], Init::Normal(0.0, 2.0), Layout::Conv);
+        let y = t.tanh(t.conv(x, t.param(&first), ConvAttrs::masked(Mask::A, 3, 1)));
+        let y = t.conv(y, t.param(&last), ConvAttrs::masked(Mask::B, 3, 1));
+        let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(y));
+        t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
+        for spec in set.specs() {
+            cpu.write_param(spec.param.id, &spec.initial(1)).unwrap();
+        }
+        SamplingPlan::new(&Plan::new("test", &t)).unwrap()
+    }
+
+    fn draw(cpu: &mut Cpu, plan: &SamplingPlan) -> Vec<f32> {
+        let mut x = vec![0.0; 3 * 36];
+        let compiled = cpu.compile_sampling(plan).unwrap().unwrap();
+        cpu.sample(compiled, &[Feed::F32(&x)], 0, &Scalars::default(), &|_| {}).unwrap();
+        cpu.read_words(compiled, SamplingPlan::IMAGES, bytemuck::cast_slice_mut(&mut x)).unwrap();
+        x
+    }
+
+    /// Without this the tests that compare windows with whole plans might compare nothing.
+    #[test]
+    fn a_window_that_is_wrong_changes_the_draws() {
+        let mut cpu = Cpu::new(Options { threads: 1, ..Default::default() }).unwrap();
+        let right = plan(&mut cpu);
+        let want = draw(&mut cpu, &right);
+        let half = right.starts[right.rounds() / 2];
+        for change in 0..3 {
+            let mut wrong = right.clone();
+            let window = &mut wrong.windows[half];
+            match change {
+                // Next to the pixel that became computable, without its last channels, and nothing at all.
+                0 => window.columns = if window.columns[0] > 0 { window.columns.map(|c| c - 1) } else { [1, 2] },
+                1 => window.channels[1] -= 4,
+                _ => window.rows[1] = window.rows[0],
+            }
+            assert_ne!(draw(&mut cpu, &wrong), want, "change {change}");
+        }
+    }
+}

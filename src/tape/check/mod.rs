@@ -1,0 +1,395 @@
+//! What every plan must hold to: all that the `unsafe` code and the unchecked kernels of the backends rely on.
+//!
+//! The gate above the backends calls [`Plan::check`] and [`SamplingPlan::check`](super::window::SamplingPlan::check) (in
+//! `windows.rs`) for every plan before a backend sees it, in release builds too. A backend's SAFETY comments name these checks.
+
+mod windows;
+
+use super::infer::infer;
+use super::lower::in_place;
+use super::op::{Op, ParamId, Scalar};
+use super::plan::{Buffer, Fused, Operand, Plan, Step};
+use crate::shape::{DType, Meta, Shape};
+use std::collections::{HashMap, HashSet};
+
+/// Most buffers that a step may use: as many as WebGPU lets a kernel bind.
+const MOST_BUFFERS: usize = 8;
+
+/// Most elements of a value. Their bytes can be counted in an `isize`, as slices require, and sums of several values too.
+const MOST_ELEMENTS: usize = isize::MAX as usize / 64;
+
+impl Plan {
+    /// Verifies everything that backends rely on.
+    ///
+    /// - Every operand names a buffer of the plan and is no longer than it: slots, inputs, parameters and scalars.
+    /// - A slot is read as long and as typed as it was last written; only a kept slot may be read before it is written.
+    /// - Shapes and types of a step's operands are those that its op infers, and its epilogue fits its first output.
+    /// - No output of a step is an input of it, except a parameter that an optimiser replaces in place; no two outputs share a
+    ///   buffer; inputs and scalars are never written.
+    /// - A parameter is written at most once. Before that no step reads its new value, afterwards none reads its old one.
+    /// - A step uses at most 8 buffers.
+    ///
+    /// # Errors
+    /// A clause that names the step and what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        let mut state = State::new(self)?;
+        for (i, step) in self.steps.iter().enumerate() {
+            state.step(step).map_err(|why| format!("step {i} ({}, {}): {why}", step.label(), step.at))?;
+        }
+        for (name, value) in &self.outputs {
+            state.read(value).map_err(|why| format!("output {name:?}: {why}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is known before a step.
+struct State<'a> {
+    plan: &'a Plan,
+    params: HashMap<ParamId, Meta>,
+    /// What was last written to each slot.
+    slots: Vec<Option<Meta>>,
+    /// Parameters that have their new value.
+    stored: HashSet<ParamId>,
+}
+
+impl State<'_> {
+    fn new(plan: &Plan) -> Result<State<'_>, String> {
+        let mut params = HashMap::new();
+        for (id, meta, name) in &plan.params {
+            countable(meta.shape).map_err(|why| format!("parameter {name:?}: {why}"))?;
+            if meta.dtype != DType::F32 || params.insert(*id, *meta).is_some() {
+                return Err(format!("parameter {name:?} is not floats, or declared twice"));
+            }
+        }
+        for input in &plan.inputs {
+            countable(input.meta.shape).map_err(|why| format!("input {:?}: {why}", input.name))?;
+        }
+        if let Some(slot) = plan.slots.iter().position(|slot| slot.len > MOST_ELEMENTS) {
+            return Err(format!("slot {slot} has more elements than can be counted"));
+        }
+        Ok(State { plan, params, slots: vec![None; plan.slots.len()], stored: HashSet::new() })
+    }
+
+    /// Verifies a step and notes what it writes.
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        if matches!(step.op, Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach) {
+            return Err("is no computation".into());
+        }
+        let reads = step.reads();
+        reads.iter().chain(&step.outputs).try_for_each(|operand| self.fits(operand))?;
+        reads.iter().try_for_each(|operand| self.read(operand))?;
+        self.shapes(step)?;
+        epilogue(step)?;
+        for (o, output) in step.outputs.iter().enumerate() {
+            apart(step, &reads, o)?;
+            self.write(output)?;
+        }
+        let buffers: HashSet<Buffer> = reads.iter().chain(&step.outputs).map(|o| binding(o.buffer)).collect();
+        if buffers.len() > MOST_BUFFERS {
+            return Err(format!("uses {} buffers; WebGPU allows {MOST_BUFFERS}", buffers.len()));
+        }
+        Ok(())
+    }
+
+    /// Whether an operand lies inside a buffer of the plan, and has its type if that is declared.
+    fn fits(&self, operand: &Operand) -> Result<(), String> {
+        let Operand { buffer, meta, .. } = operand;
+        let (len, dtype) = match *buffer {
+            Buffer::Slot(s) => (self.plan.slots.get(s as usize).map(|slot| slot.len), None),
+            Buffer::Input(i) => {
+                let declared = self.plan.inputs.get(i.0 as usize).map(|input| input.meta);
+                (declared.map(|m| m.shape.len()), declared.map(|m| m.dtype))
+            }
+            Buffer::Param(id) => (self.params.get(&id).map(|m| m.shape.len()), Some(DType::F32)),
+            Buffer::Scalar(s) => (Some(1), Some(if s.is_u32() { DType::U32 } else { DType::F32 })),
+        };
+        let len = len.ok_or_else(|| format!("{buffer} is not declared"))?;
+        countable(meta.shape)?;
+        if meta.shape.len() > len {
+            return Err(format!("{buffer} has {len} elements, too few for {}", meta.shape));
+        }
+        match dtype {
+            Some(dtype) if dtype != meta.dtype => Err(format!("{buffer} holds {dtype:?}, not {:?}", meta.dtype)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a value is there to be read.
+    fn read(&self, operand: &Operand) -> Result<(), String> {
+        self.fits(operand)?;
+        match operand.buffer {
+            Buffer::Slot(s) => match self.slots[s as usize] {
+                None if self.plan.slots[s as usize].kept => Ok(()),
+                None => Err(format!("reads slot {s} before it is written")),
+                Some(written) if written.dtype != operand.meta.dtype => {
+                    Err(format!("reads {:?} from slot {s}, which holds {:?}", operand.meta.dtype, written.dtype))
+                }
+                Some(written) if written.shape.len() < operand.meta.shape.len() => {
+                    Err(format!("reads {} from slot {s}, which holds {}", operand.meta.shape, written.shape))
+                }
+                Some(_) => Ok(()),
+            },
+            Buffer::Param(id) => match (operand.is_stored, self.stored.contains(&id)) {
+                (false, true) => Err(format!("means the old value of parameter {}, which has been replaced", id.0)),
+                (true, false) => Err(format!("means the new value of parameter {}, which is not stored yet", id.0)),
+                _ => Ok(()),
+            },
+            Buffer::Input(_) | Buffer::Scalar(_) => Ok(()),
+        }
+    }
+
+    /// Notes what an output writes.
+    fn write(&mut self, output: &Operand) -> Result<(), String> {
+        match output.buffer {
+            Buffer::Slot(s) => self.slots[s as usize] = Some(output.meta),
+            Buffer::Param(id) if !output.is_stored => {
+                return Err(format!("writes parameter {} without storing it", id.0));
+            }
+            Buffer::Param(id) if self.params.get(&id).map(|m| m.shape.len()) != Some(output.meta.shape.len()) => {
+                return Err(format!("stores {} in parameter {}, which is longer", output.meta.shape, id.0));
+            }
+            Buffer::Param(id) if !self.stored.insert(id) => {
+                return Err(format!("stores parameter {} for the second time", id.0));
+            }
+            Buffer::Param(_) => {}
+            Buffer::Input(_) | Buffer::Scalar(_) => return Err(format!("writes {}", output.buffer)),
+        }
+        Ok(())
+    }
+
+    /// Whether the operands have the shapes and types that the op infers.
+    fn shapes(&self, step: &Step) -> Result<(), String> {
+        let inputs: Vec<Meta> = step.inputs.iter().map(|o| o.meta).collect();
+        let mut wanted = infer(&step.op, &inputs, &self.plan.inputs, |id| self.params.get(&id).copied())?;
+        if let Op::Store(_) = step.op {
+            wanted.push(inputs[0]);
+        }
+        let got: Vec<Meta> = step.outputs.iter().map(|o| o.meta).collect();
+        let list =
+            |all: &[Meta]| all.iter().map(|m| format!("{} {:?}", m.shape, m.dtype)).collect::<Vec<_>>().join(", ");
+        match wanted == got {
+            true => Ok(()),
+            false => Err(format!("writes {}, but the op gives {}", list(&got), list(&wanted))),
+        }
+    }
+}
+
+/// Whether the elements of a shape can be counted.
+fn countable(shape: Shape) -> Result<(), String> {
+    let len = shape.dims().iter().try_fold(1usize, |len, dim| len.checked_mul(*dim));
+    match len {
+        Some(len) if len <= MOST_ELEMENTS => Ok(()),
+        _ => Err(format!("{shape} has more elements than can be counted")),
+    }
+}
+
+/// Whether the `o`-th output shares its buffer with nothing that the step reads or writes besides. An optimiser may replace a
+/// parameter in place: the one input that the output is the new value of.
+fn apart(step: &Step, reads: &[Operand], o: usize) -> Result<(), String> {
+    let buffer = step.outputs[o].buffer;
+    if step.outputs[..o].iter().any(|other| other.buffer == buffer) {
+        return Err(format!("writes {buffer} twice"));
+    }
+    let replaced = in_place(&step.op).iter().find(|(_, output)| *output == o).map(|(input, _)| *input);
+    let may = |i: usize| matches!(buffer, Buffer::Param(_)) && replaced == Some(i);
+    match reads.iter().enumerate().any(|(i, read)| read.buffer == buffer && !may(i)) {
+        true => Err(format!("writes {buffer}, which it reads")),
+        false => Ok(()),
+    }
+}
+
+/// Whether the op takes an epilogue, which has each kind of operation at most once, on operands that fit the first output.
+fn epilogue(step: &Step) -> Result<(), String> {
+    let Some(first) = step.epilogue.first() else { return Ok(()) };
+    let written = step.outputs[0].meta.shape;
+    let takes = match step.op {
+        Op::Matmul { .. } | Op::Conv(_) | Op::ConvDx(_) => true,
+        Op::BatchNorm { .. } => matches!(first, Fused::Act(_)) && step.epilogue.len() == 1,
+        _ => false,
+    };
+    if !takes {
+        return Err("cannot have this epilogue".into());
+    }
+    let mut kinds = HashSet::new();
+    for fused in &step.epilogue {
+        if !kinds.insert(std::mem::discriminant(fused)) {
+            return Err("has an epilogue with two operations of one kind".into());
+        }
+        let len = if matches!(fused, Fused::Bias(_)) { written.last() } else { written.len() };
+        if let Some(operand) = fused.operand()
+            && (operand.meta.shape.len() != len || operand.meta.dtype != DType::F32)
+        {
+            return Err(format!("its epilogue reads {} {:?} for {written}", operand.meta.shape, operand.meta.dtype));
+        }
+    }
+    Ok(())
+}
+
+/// All scalars are words of one buffer.
+fn binding(buffer: Buffer) -> Buffer {
+    match buffer {
+        Buffer::Scalar(_) => Buffer::Scalar(Scalar::Seed),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Init, Layout, Param, ParamSet};
+    use crate::tape::Tape;
+    use crate::tape::op::{InputId, Unary};
+
+    fn weight(set: &mut ParamSet, name: &str, shape: impl Into<Shape>) -> Param {
+        set.weight(name, shape, Init::Fill(0.0), Layout::Same)
+    }
+
+    /// `x[4, 3] w[3, 2] + bias[2]` with a relu, and two tanh behind it that take a slot each.
+    fn sound() -> Plan {
+        let (t, mut set) = (Tape::new(), ParamSet::new());
+        let x = t.input("x", Meta::f32([4, 3]));
+        let (w, bias) = (weight(&mut set, "w", [3, 2]), weight(&mut set, "bias", [2]));
+        let y = t.relu(t.add_bias(t.matmul(x, t.param(&w), false, false), t.param(&bias)));
+        t.output("y", t.tanh(t.tanh(y)));
+        let plan = Plan::new("sound", &t);
+        plan.check().unwrap();
+        assert_eq!(plan.steps.len(), 3, "{plan}");
+        plan
+    }
+
+    /// A parameter that takes a step of plain gradient descent in place, and a reader of its new value.
+    fn learning() -> Plan {
+        let (t, mut set) = (Tape::new(), ParamSet::new());
+        let (w, buf) = (weight(&mut set, "w", [6]), weight(&mut set, "buf", [6]));
+        let g = t.input("g", Meta::f32([6]));
+        let inputs = [t.param(&w), g, t.param(&buf), t.scalar(Scalar::LearningRate)];
+        let new = t.record(Op::Sgd { momentum: 0.9 }, &inputs);
+        t.store(&w, new);
+        t.store(&buf, t.output_of(new, 1));
+        t.output("y", t.tanh(new));
+        let plan = Plan::new("learning", &t);
+        plan.check().unwrap();
+        assert!(matches!(plan.steps[0].outputs[0].buffer, Buffer::Param(_)), "{plan}");
+        plan
+    }
+
+    /// Breaks a sound plan and returns what `check` says of it.
+    #[track_caller]
+    fn refused(mut plan: Plan, mistake: impl FnOnce(&mut Plan)) -> String {
+        mistake(&mut plan);
+        plan.check().unwrap_err()
+    }
+
+    #[track_caller]
+    fn says(why: &str, parts: &[&str]) {
+        assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+    }
+
+    #[test]
+    fn an_operand_that_is_longer_than_its_buffer_is_refused() {
+        let why = refused(sound(), |plan| plan.slots[0].len -= 1);
+        says(&why, &["step 0 (matmul", "mod.rs:", "s0 has 7 elements, too few for [4x2]"]);
+        let why = refused(sound(), |plan| plan.inputs[0].meta = Meta::f32([4, 2]));
+        says(&why, &["in0 has 8 elements, too few for [4x3]"]);
+        let why = refused(sound(), |plan| plan.params[0].1 = Meta::f32([3, 1]));
+        says(&why, &["p0 has 3 elements, too few for [3x2]"]);
+        let why = refused(sound(), |plan| plan.params[1].1 = Meta::f32([1]));
+        says(&why, &["p1 has 1 elements, too few for [1x2]"]);
+        let why = refused(sound(), |plan| plan.outputs[0].1.meta = Meta::f32([4, 3]));
+        says(&why, &["output \"y\"", "too few for [4x3]"]);
+    }
+
+    #[test]
+    fn a_buffer_that_is_not_declared_is_refused() {
+        says(&refused(sound(), |plan| plan.inputs.clear()), &["in0 is not declared"]);
+        says(&refused(sound(), |plan| plan.params.truncate(1)), &["p1 is not declared"]);
+        says(&refused(sound(), |plan| plan.steps[1].inputs[0].buffer = Buffer::Slot(9)), &["s9 is not declared"]);
+        says(&refused(sound(), |plan| plan.outputs[0].1.buffer = Buffer::Input(InputId(1))), &["in1 is not declared"]);
+    }
+
+    #[test]
+    fn a_type_or_a_shape_that_the_op_does_not_give_is_refused() {
+        says(&refused(sound(), |plan| plan.inputs[0].meta.dtype = DType::U32), &["in0 holds U32, not F32"]);
+        says(&refused(sound(), |plan| plan.steps[1].outputs[0].meta.dtype = DType::U32), &["step 1", "the op gives"]);
+        says(&refused(sound(), |plan| plan.steps[1].outputs[0].meta.shape = [2, 2].into()), &["the op gives [4x2]"]);
+        says(&refused(sound(), |plan| plan.steps[1].inputs.clear()), &["takes 1 inputs, got 0"]);
+        let huge = Shape::new(&[1 << 40, 1 << 40]);
+        says(&refused(sound(), |plan| plan.steps[1].inputs[0].meta.shape = huge), &["than can be counted"]);
+        let why = refused(sound(), |plan| plan.steps[0].outputs[0].buffer = plan.steps[1].outputs[0].buffer);
+        says(&why, &["step 1", "before it is written"]);
+    }
+
+    #[test]
+    fn an_epilogue_that_does_not_fit_is_refused() {
+        let why = refused(sound(), |plan| {
+            plan.steps[0].epilogue.retain(|f| matches!(f, Fused::Bias(_)));
+            if let Fused::Bias(bias) = &mut plan.steps[0].epilogue[0] {
+                bias.meta.shape = [1].into();
+            }
+        });
+        says(&why, &["its epilogue reads [1] F32 for [4x2]"]);
+        says(
+            &refused(sound(), |plan| plan.steps[0].epilogue.push(Fused::Act(Unary::Tanh))),
+            &["two operations of one"],
+        );
+        says(&refused(sound(), |plan| plan.steps[1].epilogue.push(Fused::Act(Unary::Tanh))), &["cannot have this"]);
+    }
+
+    #[test]
+    fn an_output_among_the_inputs_is_refused_unless_an_optimiser_replaces_it() {
+        let why = refused(sound(), |plan| plan.steps[1].outputs[0].buffer = plan.steps[1].inputs[0].buffer);
+        says(&why, &["step 1", "which it reads"]);
+        says(&refused(sound(), |plan| plan.steps[1].outputs[0].buffer = Buffer::Input(InputId(0))), &["writes in0"]);
+        // The gradient is no value that the optimiser replaces.
+        let why = refused(learning(), |plan| plan.steps[0].inputs[1] = plan.steps[0].inputs[0]);
+        says(&why, &["step 0 (sgd", "writes p0, which it reads"]);
+        let why = refused(learning(), |plan| plan.steps[0].outputs[1].buffer = plan.steps[0].outputs[0].buffer);
+        says(&why, &["writes p0 twice"]);
+    }
+
+    #[test]
+    fn a_step_that_means_the_old_value_may_not_run_after_the_store() {
+        let why = refused(learning(), |plan| plan.steps[1].inputs[0].is_stored = false);
+        says(&why, &["step 1 (unary", "means the old value of parameter 0, which has been replaced"]);
+        let why = refused(learning(), |plan| plan.steps[0].inputs[0].is_stored = true);
+        says(&why, &["step 0", "means the new value of parameter 0, which is not stored yet"]);
+        let old = learning().steps[0].inputs[0];
+        says(&refused(learning(), |plan| plan.outputs[0].1 = old), &["output \"y\"", "means the old value"]);
+        let why = refused(learning(), |plan| plan.steps.push(plan.steps[0].clone()));
+        says(&why, &["step 2", "means the old value"]);
+    }
+
+    #[test]
+    fn a_parameter_is_stored_once_and_whole() {
+        let store = |plan: &mut Plan, shape: Shape| {
+            let mut step = plan.steps[1].clone();
+            step.op = Op::Store(ParamId(0));
+            step.inputs[0] = plan.steps[1].outputs[0];
+            step.inputs[0].meta.shape = shape;
+            step.outputs = vec![Operand { buffer: Buffer::Param(ParamId(0)), is_stored: true, ..step.inputs[0] }];
+            plan.steps.push(step);
+        };
+        says(&refused(learning(), |plan| store(plan, [6].into())), &["stores parameter 0 for the second time"]);
+        says(&refused(learning(), |plan| store(plan, [5].into())), &["must be equal"]);
+        let why = refused(learning(), |plan| plan.steps[0].outputs[0].is_stored = false);
+        says(&why, &["writes parameter 0 without storing it"]);
+    }
+
+    #[test]
+    fn nine_buffers_in_a_step_are_refused() {
+        // Adam out of place: four read, three written and the scalars are eight.
+        let t = Tape::new();
+        let x: Vec<_> = ["param", "grad", "m", "v"].iter().map(|name| t.input(name, Meta::f32([5]))).collect();
+        let inputs = [x[0], x[1], x[2], x[3], t.scalar(Scalar::LearningRate), t.scalar(Scalar::Step)];
+        let new = t.record(Op::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, &inputs);
+        (0..3).for_each(|o| t.output(&format!("out{o}"), t.output_of(new, o)));
+        let plan = Plan::new("adam", &t);
+        plan.check().unwrap();
+        let why = refused(plan, |plan| {
+            plan.inputs.push(crate::tape::InputSpec { name: "rate".into(), meta: Meta::f32([]) });
+            plan.steps[0].inputs[4].buffer = Buffer::Input(InputId(4));
+        });
+        says(&why, &["uses 9 buffers; WebGPU allows 8"]);
+    }
+}

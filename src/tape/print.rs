@@ -1,0 +1,58 @@
+//! Plans as text: what `pixtape plan` prints and messages name.
+
+use super::plan::{Buffer, Fused, Operand, Plan, Step};
+use super::text;
+use std::fmt;
+
+impl Step {
+    /// The step's op as it stands in a plan, with attributes and epilogue.
+    pub fn label(&self) -> String {
+        let mut label = format!("{}{}", text::name(&self.op), text::attributes(&self.op));
+        for f in &self.epilogue {
+            label += &match f {
+                Fused::Bias(_) => " +bias".to_string(),
+                Fused::Add(_) => " +add".to_string(),
+                Fused::Act(f) => format!(" {f}"),
+                Fused::ActBwd(f, _) => format!(" {f}'"),
+            };
+        }
+        label
+    }
+}
+
+impl fmt::Display for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Buffer::Slot(s) => write!(f, "s{s}"),
+            Buffer::Param(p) => write!(f, "p{}", p.0),
+            Buffer::Input(i) => write!(f, "in{}", i.0),
+            Buffer::Scalar(s) => write!(f, "{s:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan {}: {} steps, {} slots", self.name, self.steps.len(), self.slots.len())?;
+        for (i, input) in self.inputs.iter().enumerate() {
+            writeln!(f, "  in{i} {} {}", input.name, input.meta.shape)?;
+        }
+        for (id, meta, name) in &self.params {
+            writeln!(f, "  p{} {name} {}", id.0, meta.shape)?;
+        }
+        for (i, slot) in self.slots.iter().enumerate() {
+            let kept = if slot.kept { " kept" } else { "" };
+            writeln!(f, "  s{i} {:.1} KiB{kept}", slot.len as f64 * 4.0 / 1024.0)?;
+        }
+        let list =
+            |all: &[Operand]| all.iter().map(|o| format!("{}{}", o.buffer, o.meta.shape)).collect::<Vec<_>>().join(" ");
+        for (i, step) in self.steps.iter().enumerate() {
+            let (reads, writes) = (list(&step.reads()), list(&step.outputs));
+            writeln!(f, "{i:4}  {:<28} {:<40} {reads} -> {writes}", step.scope, step.label())?;
+        }
+        for (name, o) in &self.outputs {
+            writeln!(f, "  out {name} {}{}", o.buffer, o.meta.shape)?;
+        }
+        Ok(())
+    }
+}
