@@ -37,7 +37,7 @@ fn run(device: &mut dyn Backend, set: &ParamSet, plan: &Plan, x: &[f32]) -> pixt
     let compiled = device.compile(plan)?;
     device.run(compiled, &[Feed::F32(x)], &Scalars::default())?;
     let outputs = plan.outputs().iter().enumerate().map(|(i, (name, operand))| {
-        let mut values = vec![0.0; operand.meta.shape.len()];
+        let mut values = vec![0.0; operand.meta().shape.len()];
         backend::read(device, compiled, i, &mut values)?;
         Ok((name.clone(), values))
     });

@@ -152,6 +152,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     let start = Instant::now();
     let images = sampler.draw(&mut *backend, act.samples, DrawOptions { seed: 1, ..DrawOptions::default() })?;
     let sample_images_per_s = act.samples as f64 / start.elapsed().as_secs_f64().max(1e-9);
+    sampler.release(&mut *backend);
     let png = grid_png(Pictures::new(&images, model.image), None)?;
     let path = dir.path().join("samples.png");
     std::fs::write(&path, &png).map_err(|e| Error::io(&path, "write", e))?;

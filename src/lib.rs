@@ -63,6 +63,7 @@ pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod optim;
+pub mod panics;
 pub mod pictures;
 #[cfg(feature = "cli")]
 pub mod report;

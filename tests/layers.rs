@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// the place that its own `use` lines allow.
 const LAYERS: &[&str] = &[
     "error",
+    "panics",
     "shape",
     "rng",
     "math",

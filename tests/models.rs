@@ -1,7 +1,13 @@
 //! Every preset records valid plans, under every objective and optimiser.
 
+use pixtape::backend;
 use pixtape::config::{PRESETS, preset};
+use pixtape::data::{Images, Levels, Split};
+use pixtape::eval;
 use pixtape::models::{Family, Model};
+use pixtape::sampling::{DrawOptions, Sampler};
+use pixtape::train::weights;
+use std::sync::Arc;
 
 #[test]
 fn every_preset_records_valid_plans() {
@@ -35,5 +41,32 @@ fn every_objective_records_valid_plans() {
             plan.check().unwrap_or_else(|why| panic!("{objective}: {why}"));
         }
         assert!(matches!(model.family, Family::Adversarial(_)));
+    }
+}
+
+#[test]
+fn evaluation_and_sampling_give_their_memory_back() {
+    for name in ["vae-mlp-mnist", "pixelcnn-mnist", "lstm-rows-mnist"] {
+        let mut config = preset(name).unwrap();
+        (config.model.height, config.model.width, config.model.hidden) = (Some(8), Some(8), Some(4));
+        let model = Model::new(&config).unwrap();
+        let mut device = backend::open("cpu", 1).unwrap();
+        weights::initialize(&mut *device, &model.set, 1).unwrap();
+        let [h, w, c] = model.image;
+        let bytes = (0..6 * h * w * c).map(|i| (i * 37 % 256) as u8).collect();
+        let images = Arc::new(Images::new("test", model.image, bytes, None, Levels::Grey256).unwrap());
+        let before = device.memory_bytes();
+        eval::evaluate(&mut *device, &model, images.clone(), Split::Test, 1, "here").unwrap();
+        if matches!(model.family, Family::Latent(_)) {
+            eval::reconstruct(&mut *device, &model, images.clone()).unwrap();
+            eval::interpolate(&mut *device, &model, images, 3).unwrap();
+        }
+        for sampler in [Sampler::new, Sampler::naive] {
+            let sampler = sampler(&mut *device, &model, 2).unwrap();
+            assert!(device.memory_bytes() > before, "{name}");
+            sampler.draw(&mut *device, 2, DrawOptions::default()).unwrap();
+            sampler.release(&mut *device);
+        }
+        assert_eq!(device.memory_bytes(), before, "{name}");
     }
 }

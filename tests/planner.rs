@@ -151,6 +151,8 @@ struct Program<'a> {
     t: Tape,
     params: &'a Params,
     pool: Vec<Var>,
+    /// Indices of rows of a matrix.
+    rows: Var,
     /// Current values of the parameters that have changed.
     changed: BTreeMap<usize, (Param, Var)>,
     outputs: Vec<Var>,
@@ -162,8 +164,8 @@ impl<'a> Program<'a> {
     fn new(params: &'a Params) -> Self {
         let t = Tape::new();
         let pool = ["x", "y"].map(|name| t.input(name, Meta::f32(MAP))).to_vec();
-        t.input("rows", Meta::u32([ROWS]));
-        Program { t, params, pool, changed: BTreeMap::new(), outputs: vec![], only_once: false }
+        let rows = t.input("rows", Meta::u32([ROWS]));
+        Program { t, params, pool, rows, changed: BTreeMap::new(), outputs: vec![], only_once: false }
     }
 
     fn var(&self, i: usize) -> Var {
@@ -236,10 +238,7 @@ impl<'a> Program<'a> {
             }
             Act::Gated(a) => t.gated(t.pad(self.var(a), [0; 4], [0, 0, 0, C])),
             Act::Mix(a, b, c) => t.reparameterize(self.var(a), t.tanh(self.var(b)), self.var(c)),
-            Act::Rows(a) => {
-                let index = Var { node: 2, out: 0 };
-                t.reshape(t.gather(self.matrix(self.var(a)), index), MAP)
-            }
+            Act::Rows(a) => t.reshape(t.gather(self.matrix(self.var(a)), self.rows), MAP),
             Act::Detach(a) => t.detach(self.var(a)),
             Act::Grad(a, b) => {
                 let loss = t.mean(t.square(self.var(a)));

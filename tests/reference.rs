@@ -447,6 +447,9 @@ impl Backend for Wrong {
     fn compile(&mut self, plan: &Plan) -> pixtape::Result<Compiled> {
         self.0.compile(plan)
     }
+    fn free(&mut self, plan: Compiled) {
+        self.0.free(plan);
+    }
     fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> pixtape::Result<()> {
         self.0.run(plan, feeds, scalars)
     }

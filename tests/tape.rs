@@ -29,6 +29,22 @@ fn bias_and_activation_are_folded_into_the_convolution() {
 }
 
 #[test]
+#[should_panic(expected = "a value of another tape is used at tests/tape.rs")]
+fn a_value_of_another_tape_is_refused_with_its_line() {
+    let [here, there] = [Tape::new(), Tape::new()];
+    let (x, y) = (here.input("x", Meta::f32([2])), there.input("y", Meta::f32([2])));
+    here.add(x, y);
+}
+
+#[test]
+#[should_panic(expected = "a value of another tape is used at tests/tape.rs")]
+fn a_gradient_with_respect_to_a_value_of_another_tape_is_refused() {
+    let [here, there] = [Tape::new(), Tape::new()];
+    let (x, y) = (here.input("x", Meta::f32([2])), there.input("y", Meta::f32([2])));
+    here.grad(here.sum(x), &[y]);
+}
+
+#[test]
 #[should_panic(expected = "dequantize recorded at tests/tape.rs")]
 fn pixels_made_of_levels_do_not_lose_a_gradient_silently() {
     let t = Tape::new();

@@ -1,7 +1,8 @@
 //! Devices that run plans.
 //!
-//! [`Backend`] is the interface to a device: it compiles a whole plan and replays it, and is never called per op. [`open`] finds
-//! a device by name. The modules `cpu`, `cuda` and `wgpu` implement the interface.
+//! [`Backend`] is the interface to a device: it compiles a whole plan and replays it, and is never called
+//! per op. [`open`] finds a device by name. `gate.rs` implements the interface once, with all checks, over
+//! the engines in `cpu`, `cuda` and `wgpu`.
 
 pub mod args;
 mod axes;
@@ -11,6 +12,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod devices;
+mod gate;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod sample;
 #[cfg(feature = "wgpu")]
@@ -19,15 +21,23 @@ pub mod wgpu;
 pub use devices::{DEVICES, devices, is_device, listen, not_in_this_build, open, unknown_device, unusable};
 
 use crate::error::{Error, Result};
+use crate::shape::DType;
 use crate::tape::cost::Cost;
 use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::window::SamplingPlan;
 use serde::Serialize;
 
-/// A plan that a backend has compiled.
+/// A plan that a device has compiled: a handle, good on this device until the plan is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Compiled(pub usize);
+pub struct Compiled {
+    /// Number of the device.
+    device: u32,
+    /// Where the device keeps the plan.
+    place: u32,
+    /// How many plans were freed there before.
+    generation: u32,
+}
 
 /// What is fed to an input.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +49,14 @@ pub enum Feed<'a> {
 }
 
 impl Feed<'_> {
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Feed::F32(_) => DType::F32,
+            Feed::U32(_) => DType::U32,
+        }
+    }
+
     /// The words, whatever they mean.
     pub fn words(&self) -> &[u32] {
         match self {
@@ -114,55 +132,84 @@ pub struct StepTime {
     pub cost: Cost,
 }
 
-/// Told now and then, from any thread, how many positions (of any image of the batch) have been drawn since the last call.
+/// Told now and then, from any thread, how many positions (of any image of the batch) have been drawn since
+/// the last call.
 pub type Progress<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// A device. Called once a plan, never once an op.
+/// A device. Called once per plan, never once per op.
+///
+/// Methods that take a [`Compiled`] panic if it is a handle of another device, or of a plan that was freed:
+/// a bug in a program.
 pub trait Backend {
     /// What the device is.
     fn describe(&self) -> DeviceInfo;
 
-    /// Sets a parameter, which comes into being with its first value.
+    /// Sets a parameter; its first value fixes its length.
+    ///
+    /// # Errors
+    /// If the value has another length, or the device has no memory left.
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()>;
 
-    /// Reads a parameter; `into` has its length.
+    /// Reads a parameter.
+    ///
+    /// # Errors
+    /// If it has no value yet, or `into` another length.
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()>;
 
-    /// Prepares a plan: all memory is allocated here. Every parameter of the plan must have a value.
+    /// Prepares a plan: all memory is allocated here.
+    ///
+    /// # Errors
+    /// If a parameter of the plan has no value of its shape, or the plan does not fit the device.
     fn compile(&mut self, plan: &Plan) -> Result<Compiled>;
 
+    /// Frees the memory of a plan. Its handle must not be used again.
+    fn free(&mut self, plan: Compiled);
+
     /// Replays a plan with its inputs in the order of declaration.
+    ///
+    /// # Errors
+    /// If the feeds do not fit the inputs in number, type or length, the plan was compiled for sampling, or
+    /// the device fails.
     fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()>;
 
-    /// Reads an output of the last replay as words (`bytemuck::cast_slice_mut` turns floats into words and back).
+    /// Reads an output of the last replay as words (`bytemuck::cast_slice_mut` turns floats into words and
+    /// back).
+    ///
+    /// # Errors
+    /// If the plan has no such output, or `into` has another length.
     fn read_words(&mut self, plan: Compiled, output: usize, into: &mut [u32]) -> Result<()>;
 
     /// Replays a plan, timing each step.
-    fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>>;
-
-    /// Prepares a plan to be sampled window by window: all memory is allocated here. `None` where the device cannot, not even for a
-    /// single image: the whole plan is then replayed for each position, with [`Backend::run`].
     ///
     /// # Errors
-    /// When a parameter has no value, a step meets a limit of the device, or the batch more than [`Backend::sampling_bytes`];
-    /// the error names them.
+    /// As for [`Backend::run`].
+    fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>>;
+
+    /// Prepares a plan to be sampled window by window: all memory is allocated here. `None` if the device
+    /// cannot, not even for a single image: the whole plan is then replayed for each position, with
+    /// [`Backend::run`].
+    ///
+    /// # Errors
+    /// If a parameter has no value, a step meets a limit of the device, or the batch has more than
+    /// [`Backend::sampling_bytes`]; the error names them.
     fn compile_sampling(&mut self, _plan: &SamplingPlan) -> Result<Option<Compiled>> {
         Ok(None)
     }
 
-    /// Bytes of values that a batch drawn by windows may have on this device; `None` where only its memory limits them.
+    /// Most bytes of values of a batch that is drawn by windows on this device; `None` if only its memory
+    /// limits them.
     fn sampling_bytes(&self) -> Option<usize> {
         None
     }
 
-    /// Draws a batch of images, position by position, with no read-back in between. `feeds` are the plan's inputs in the
-    /// order of declaration; x holds what is given: the positions before `from` (in the order of the draws: rows, columns,
-    /// colours); what lies behind it does not matter. Afterwards [`SamplingPlan::IMAGES`] is the output to read, with every
-    /// position at or behind `from` drawn. Everything that changes from batch to batch is in `feeds` and `scalars`;
-    /// parameters are read anew.
+    /// Draws a batch of images, position by position, with no read-back in between. `feeds` are the plan's
+    /// inputs in the order of declaration; x holds what is given: the positions before `from` (in the order
+    /// of the draws: rows, columns, colours); the values of later positions do not matter. Afterwards
+    /// [`SamplingPlan::IMAGES`] is the output to read, with every position from `from` on drawn. Everything
+    /// that changes from batch to batch is in `feeds` and `scalars`; parameters are read anew.
     ///
     /// # Errors
-    /// When the feeds do not fit, or the plan was not compiled for sampling.
+    /// If the feeds do not fit, or the plan was not compiled for sampling.
     fn sample(
         &mut self,
         _plan: Compiled,
@@ -177,7 +224,8 @@ pub trait Backend {
     /// Bytes of all buffers that the device holds for this program.
     fn memory_bytes(&self) -> usize;
 
-    /// What the device can do at best, by its own description or measured on it: f32 GFLOP/s and GB/s. `None` on the processor.
+    /// The best that the device can do, by its own description or measured on it: f32 GFLOP/s and GB/s.
+    /// `None` on the processor.
     ///
     /// # Errors
     /// What the device reports while it is measured.

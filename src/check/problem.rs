@@ -144,8 +144,9 @@ impl Problem {
     /// Whatever the device reports.
     pub fn run(&self, name: &str, backend: &mut dyn Backend) -> Result<Vec<Vec<f64>>> {
         let compiled = self.compile(name, backend)?;
-        backend.run(compiled, &self.feeds(), &self.scalars)?;
-        self.read(compiled, backend)
+        let results = backend.run(compiled, &self.feeds(), &self.scalars).and_then(|()| self.read(compiled, backend));
+        backend.free(compiled);
+        results
     }
 
     /// Reads every result of the last replay as exact numbers.

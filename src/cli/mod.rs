@@ -34,6 +34,7 @@ mod trained;
 
 use crate::backend;
 use crate::error::Result;
+use crate::panics;
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -75,8 +76,10 @@ enum Command {
 /// themselves are wrong, 1 for any other failure.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        report_bug(&panic.to_string());
-        std::process::exit(1);
+        if !panics::is_caught() {
+            report_bug(&panic.to_string());
+            std::process::exit(1);
+        }
     }));
     backend::listen(output::note);
     let cli = match Cli::try_parse() {

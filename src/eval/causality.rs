@@ -141,6 +141,7 @@ impl Subject<'_> {
             }
             progress((first + BATCH).min(total), total);
         }
+        backend.free(running.compiled);
         Ok(support)
     }
 
@@ -185,6 +186,7 @@ impl Subject<'_> {
                 }
                 progress(round * total + (first + BATCH).min(total), starts.len() * total);
             }
+            backend.free(running.compiled);
         }
         Ok(support)
     }

@@ -75,6 +75,7 @@ pub fn futures(
         }
         sums.sequences += batch.len();
     }
+    backend.free(compiled);
     let mean = |sum: f64, steps: usize| sum / (sums.sequences * steps) as f64;
     let left = steps - given;
     let (future, prefix) = (mean(sums.future, left), mean(sums.prefix, given));

@@ -66,6 +66,7 @@ pub fn encode(backend: &mut dyn Backend, model: &Model, images: Arc<Images>) -> 
         }
         latents.labels.extend(&batch.labels);
     }
+    backend.free(compiled);
     Ok(latents)
 }
 
@@ -113,6 +114,7 @@ fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>
         backend::read(backend, compiled, 0, &mut images)?;
         out.extend(to_bytes(model, &images[..part.len() / net.dims * len]));
     }
+    backend.free(compiled);
     Ok(out)
 }
 

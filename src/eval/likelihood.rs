@@ -132,6 +132,7 @@ fn exact(backend: &mut dyn Backend, plan: Plan, batches: Batches) -> Result<f64>
         total += nll[..batch.len()].iter().map(|v| f64::from(*v)).sum::<f64>();
         images += batch.len();
     }
+    backend.free(compiled);
     Ok(total / images.max(1) as f64)
 }
 
@@ -168,6 +169,7 @@ fn bounds(backend: &mut dyn Backend, plan: Plan, batches: Batches, k: u32, seed:
         sum.iwae -= log_weights.iter().map(|w| log_mean_exp(w)).sum::<f64>();
         images += n;
     }
+    backend.free(compiled);
     let n = images.max(1) as f64;
     Ok(Bounds { reconstruction: sum.reconstruction / n, kl: sum.kl / n, iwae: sum.iwae / n })
 }

@@ -112,6 +112,14 @@ impl Sampler {
         }
     }
 
+    /// Frees the plans.
+    pub fn release(self, backend: &mut dyn Backend) {
+        match self.way {
+            Way::AtOnce(plan) | Way::Windows(plan) | Way::Naive(plan) => backend.free(plan),
+            Way::Steps(simulator) => simulator.release(backend),
+        }
+    }
+
     /// Images in a batch.
     pub fn batch(&self) -> usize {
         self.batch

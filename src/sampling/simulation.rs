@@ -69,6 +69,12 @@ impl Simulator {
         })
     }
 
+    /// Frees the plans.
+    pub fn release(self, backend: &mut dyn Backend) {
+        backend.free(self.step);
+        backend.free(self.noise);
+    }
+
     /// Sequences in a batch.
     pub fn batch(&self) -> usize {
         self.batch

@@ -26,6 +26,9 @@ impl Tape {
         for (y, dy) in ys {
             assert_eq!(self.shape(*y), self.shape(*dy), "a cotangent has the shape of its value");
         }
+        for x in xs {
+            self.own(*x);
+        }
         let end = ys.iter().map(|(y, _)| y.node + 1).max().unwrap_or(0);
         let on_path = self.depends_on(xs, end);
         let outer = self.gradient_of.get();
@@ -37,7 +40,7 @@ impl Tape {
         for index in (0..end).rev().filter(|i| on_path[*i as usize]) {
             let node = self.node(index);
             let dys: Vec<Option<Var>> =
-                (0..node.outs.len()).map(|out| adjoints.get(&Var { node: index, out: out as u16 }).copied()).collect();
+                (0..node.outs.len()).map(|out| adjoints.get(&self.var(index as usize, out)).copied()).collect();
             if dys.iter().all(Option::is_none) {
                 continue;
             }
@@ -111,7 +114,7 @@ impl Rule<'_> {
     }
 
     fn y(&self, out: usize) -> Var {
-        Var { node: self.index, out: out as u16 }
+        self.tape.var(self.index as usize, out)
     }
 
     /// The adjoint of an output, zeros where nothing depends on it.

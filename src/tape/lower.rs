@@ -15,7 +15,7 @@ impl Plan {
         let live = live_nodes(&nodes, &outputs);
         let alias = Aliases::new(&nodes);
         let folded = fuse::fold(&nodes, &live, &alias, &outputs);
-        let mut lowering = Lowering { nodes: &nodes, alias, homes: HashMap::new(), slots: vec![] };
+        let mut lowering = Lowering { tape, nodes: &nodes, alias, homes: HashMap::new(), slots: vec![] };
         lowering.place_stores(&live, &folded, &outputs);
         let mut steps = vec![];
         for (index, live) in live.iter().enumerate() {
@@ -91,6 +91,7 @@ fn copy(op: Op, node: &Node, value: Operand, buffer: Buffer) -> Step {
 }
 
 struct Lowering<'a> {
+    tape: &'a Tape,
     nodes: &'a [Node],
     alias: Aliases,
     /// Buffers of the values computed so far, and of stored values.
@@ -105,11 +106,11 @@ impl Lowering<'_> {
     fn place_stores(&mut self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) {
         for (index, node) in self.nodes.iter().enumerate() {
             if let (true, Op::Param(id)) = (live[index], &node.op) {
-                self.homes.insert(Var { node: index as u32, out: 0 }, Buffer::Param(*id));
+                self.homes.insert(self.tape.var(index, 0), Buffer::Param(*id));
             }
             match node.op {
-                Op::Input(id) => self.homes.insert(Var { node: index as u32, out: 0 }, Buffer::Input(id)),
-                Op::Scalar(s) => self.homes.insert(Var { node: index as u32, out: 0 }, Buffer::Scalar(s)),
+                Op::Input(id) => self.homes.insert(self.tape.var(index, 0), Buffer::Input(id)),
+                Op::Scalar(s) => self.homes.insert(self.tape.var(index, 0), Buffer::Scalar(s)),
                 _ => None,
             };
         }
@@ -187,8 +188,7 @@ impl Lowering<'_> {
         let mut written = vec![];
         for out in 0..node.outs.len() {
             // The first output of a fused step is the value of the last node folded into it.
-            let v =
-                if out == 0 { Var { node: end as u32, out: 0 } } else { Var { node: root as u32, out: out as u16 } };
+            let v = if out == 0 { self.tape.var(end, 0) } else { self.tape.var(root, out) };
             let meta = self.nodes[v.node as usize].outs[v.out as usize];
             let buffer = match self.homes.get(&v) {
                 Some(buffer) => *buffer,

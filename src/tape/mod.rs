@@ -1,7 +1,8 @@
 //! The tape: an append-only list of typed nodes. Recording computes nothing.
 //!
-//! A [`Var`] is a copyable handle to one output of one node. [`Tape::grad`] appends ordinary nodes, so a gradient can be
-//! differentiated again. A [`Plan`](plan::Plan) makes steps for a backend out of what is live.
+//! A [`Var`] is a copyable handle to one output of one node. [`Tape::grad`] appends ordinary nodes, so a
+//! gradient can be differentiated again. A [`Plan`](plan::Plan) makes steps for a backend out of what is
+//! live.
 
 mod alias;
 mod check;
@@ -32,14 +33,29 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::Location;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A handle to a value on a tape: one output of one node.
+/// A handle to a value on a tape: one output of one node. It is good on this tape alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Var {
     /// Index of the node on its tape.
-    pub node: u32,
+    node: u32,
     /// Which of the node's outputs.
-    pub out: u16,
+    out: u16,
+    /// Number of the tape, so that a value of another one is noticed.
+    tape: u16,
+}
+
+impl Var {
+    /// Index of the node on its tape.
+    pub fn node(self) -> usize {
+        self.node as usize
+    }
+
+    /// Which of the node's outputs.
+    pub fn out(self) -> usize {
+        usize::from(self.out)
+    }
 }
 
 /// One recorded operation.
@@ -70,9 +86,13 @@ pub struct OutputSpec {
     pub kept: bool,
 }
 
-/// An append-only list of nodes. All recording methods take `&self`, so that calls nest: `t.relu(t.conv(..))`.
-#[derive(Default)]
+/// An append-only list of nodes. All recording methods take `&self`, so that calls nest:
+/// `t.relu(t.conv(..))`.
+///
+/// Methods that take a [`Var`] panic, naming the caller's line, if it is a value of another tape.
 pub struct Tape {
+    /// Distinguishes tapes; the numbers repeat after 65536 tapes.
+    id: u16,
     nodes: RefCell<Vec<Node>>,
     inputs: RefCell<Vec<InputSpec>>,
     outputs: RefCell<Vec<OutputSpec>>,
@@ -82,17 +102,47 @@ pub struct Tape {
     gradient_of: Cell<Option<&'static Location<'static>>>,
 }
 
+impl Default for Tape {
+    fn default() -> Self {
+        Tape::new()
+    }
+}
+
 impl Tape {
     /// An empty tape.
     pub fn new() -> Self {
-        Tape::default()
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        Tape {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            nodes: RefCell::default(),
+            inputs: RefCell::default(),
+            outputs: RefCell::default(),
+            params: RefCell::default(),
+            param_names: RefCell::default(),
+            scope: RefCell::default(),
+            gradient_of: Cell::default(),
+        }
     }
 
-    /// Records `op` on `inputs` and returns its first output. Panics, naming the op, its shapes and the caller's line,
-    /// if the shapes do not fit.
+    /// A handle of this tape.
+    fn var(&self, node: usize, out: usize) -> Var {
+        Var { node: node as u32, out: out as u16, tape: self.id }
+    }
+
+    /// Panics for a value of another tape.
+    #[track_caller]
+    fn own(&self, v: Var) {
+        assert!(v.tape == self.id, "a value of another tape is used at {}", Location::caller());
+    }
+
+    /// Records `op` on `inputs` and returns its first output. Panics, naming the op, its shapes and the
+    /// caller's line, if the shapes do not fit.
     #[track_caller]
     pub fn record(&self, op: Op, inputs: &[Var]) -> Var {
         let at = self.gradient_of.get().unwrap_or(Location::caller());
+        for v in inputs {
+            self.own(*v);
+        }
         let metas: Vec<Meta> = inputs.iter().map(|v| self.meta(*v)).collect();
         let outs = infer::infer(&op, &metas, &self.inputs.borrow(), |id| self.param_meta(id)).unwrap_or_else(|why| {
             let shapes: Vec<String> = metas.iter().map(|m| m.shape.to_string()).collect();
@@ -102,14 +152,15 @@ impl Tape {
         let is_gradient = self.gradient_of.get().is_some();
         let mut nodes = self.nodes.borrow_mut();
         nodes.push(Node { op, inputs: inputs.to_vec(), outs, at, scope, is_gradient });
-        Var { node: nodes.len() as u32 - 1, out: 0 }
+        self.var(nodes.len() - 1, 0)
     }
 
     /// The `out`-th output of the node that `v` belongs to.
     #[track_caller]
     pub fn output_of(&self, v: Var, out: usize) -> Var {
+        self.own(v);
         assert!(out < self.nodes.borrow()[v.node as usize].outs.len(), "node {} has no output {out}", v.node);
-        Var { node: v.node, out: out as u16 }
+        self.var(v.node(), out)
     }
 
     /// Declares an input that is fed before each replay.
@@ -148,7 +199,7 @@ impl Tape {
             is_gradient: false,
         };
         self.nodes.borrow_mut().push(node);
-        let v = Var { node: self.nodes.borrow().len() as u32 - 1, out: 0 };
+        let v = self.var(self.nodes.borrow().len() - 1, 0);
         self.params.borrow_mut().insert(param.id, v);
         v
     }
@@ -159,7 +210,8 @@ impl Tape {
         self.add_output(name, v, false);
     }
 
-    /// Like [`Tape::output`], but its buffer is never shared or poisoned: the next replay finds it as this one left it.
+    /// Like [`Tape::output`], but its buffer is never shared or poisoned: the next replay finds it as this
+    /// one left it.
     #[track_caller]
     pub fn keep(&self, name: &str, v: Var) {
         self.add_output(name, v, true);
@@ -167,6 +219,7 @@ impl Tape {
 
     #[track_caller]
     fn add_output(&self, name: &str, v: Var, kept: bool) {
+        self.own(v);
         assert!(self.outputs.borrow().iter().all(|o| o.name != name), "output {name:?} is declared twice");
         self.outputs.borrow_mut().push(OutputSpec { name: name.to_string(), var: v, kept });
     }
@@ -187,11 +240,14 @@ impl Tape {
     }
 
     /// Shape and type of a value.
+    #[track_caller]
     pub fn meta(&self, v: Var) -> Meta {
+        self.own(v);
         self.nodes.borrow()[v.node as usize].outs[v.out as usize]
     }
 
     /// Shape of a value.
+    #[track_caller]
     pub fn shape(&self, v: Var) -> Shape {
         self.meta(v).shape
     }

@@ -26,7 +26,8 @@ pub struct Operand {
     pub(crate) buffer: Buffer,
     /// Its shape and type.
     pub(crate) meta: Meta,
-    /// In the buffer of a parameter: whether this is the value that the plan stores there, and not the one before it.
+    /// In the buffer of a parameter: whether this is the value that the plan stores there, and not the one
+    /// before it.
     pub(crate) is_stored: bool,
 }
 
@@ -42,7 +43,8 @@ impl Operand {
     }
 }
 
-/// An operation that the planner folded into the end of a step, applied in order to each element of its first output.
+/// An operation that the planner folded into the end of a step, applied in order to each element of its
+/// first output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fused {
     /// `v + bias[c]`, c the column of the product (the channel).
@@ -126,8 +128,9 @@ pub struct Slot {
     pub(crate) kept: bool,
 }
 
-/// What a backend compiles: steps in order, over slots, parameters, inputs and scalars. Only [`Plan::new`] makes one, and nobody outside
-/// the crate can change it; a backend's gate verifies it all the same ([`Plan::check`]).
+/// What a backend compiles: steps in order, over slots, parameters, inputs and scalars. Only [`Plan::new`]
+/// makes one, and nobody outside the crate can change it; a backend's gate verifies it all the same
+/// ([`Plan::check`]).
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Name for texts and timings.

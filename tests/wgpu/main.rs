@@ -4,6 +4,7 @@
 //! - `training`: one step of every preset at its full size and twenty at reduced sizes, beside the CPU.
 //! - `sampling`: windows beside the plain way and the CPU; completion; the commands.
 //! - `devices`: adapters by number and name, refusals, limits.
+//! - `lost`: a device that is lost while the program uses it.
 //!
 //! It takes an adapter; software Vulkan (`mesa-vulkan-drivers`) will do. Where there is none these tests say SKIP and why;
 //! with `wgpu` in `PIXTAPE_REQUIRE` they fail instead.
@@ -11,6 +12,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
+#[cfg(target_os = "linux")]
+mod lost;
 mod ops;
 #[path = "../common/presets.rs"]
 mod presets;

@@ -2,11 +2,13 @@
 
 use crate::common::cases::{for_each_case, given, truth_of};
 use crate::{is_required, open};
+use pixtape::backend::Backend;
 use pixtape::backend::wgpu::{Options, Wgpu};
 use pixtape::check::case::{Case, Order, drawn, normal};
 use pixtape::check::cases::{cases, masked_geometries};
 use pixtape::check::compare::{error_of, within, worst_element};
 use pixtape::check::draw::Draw;
+use pixtape::check::problem::Problem;
 use pixtape::check::reference::run_file;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ fn guarded() -> Option<Wgpu> {
 fn compare(case: &Case, order: Order, device: &mut Wgpu) -> Result<(), String> {
     device.clear();
     let problem = case.problem(order, 7, 0);
-    let got = problem.run(&case.name, device).map_err(|e| e.to_string())?;
+    let got = run_and_keep(&problem, &case.name, device).map_err(|e| e.to_string())?;
     let want = truth_of(&problem, &given(&problem));
     let tolerance = if order == Order::Zero { case.tol } else { case.grad_tol };
     for ((name, v), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
@@ -31,6 +33,13 @@ fn compare(case: &Case, order: Order, device: &mut Wgpu) -> Result<(), String> {
         }
     }
     device.check_guards().map_err(|e| e.to_string())
+}
+
+/// What [`Problem::run`] gives, but the plan is kept, so that the guards around its buffers can be looked at.
+fn run_and_keep(problem: &Problem, name: &str, device: &mut Wgpu) -> pixtape::Result<Vec<Vec<f64>>> {
+    let compiled = problem.compile(name, device)?;
+    device.run(compiled, &problem.feeds(), &problem.scalars)?;
+    problem.read(compiled, device)
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The CPU backend: compiles a plan into buffers and runs its steps one after another, each of them parallel inside.
+//! The CPU backend: compiles a plan into buffers and runs its steps one after another, each of them parallel
+//! inside.
 
 mod access;
 pub mod buffer;
@@ -22,7 +23,8 @@ mod unary;
 mod vector;
 mod window;
 
-use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
+use super::gate::{Engine, Gate};
+use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::shape::DType;
@@ -51,16 +53,18 @@ pub struct Options {
 }
 
 /// The CPU backend.
-pub struct Cpu {
+pub type Cpu = Gate<CpuEngine>;
+
+/// What runs plans on the CPU, below the checks of [`Gate`].
+pub struct CpuEngine {
     pool: rayon::ThreadPool,
     options: Options,
     isa: Isa,
     params: HashMap<ParamId, WordBuffer>,
-    plans: Vec<CompiledPlan>,
 }
 
 /// A plan with its buffers.
-struct CompiledPlan {
+pub struct CompiledPlan {
     plan: Plan,
     slots: Vec<WordBuffer>,
     inputs: Vec<WordBuffer>,
@@ -71,14 +75,17 @@ struct CompiledPlan {
     sampling: Option<Sampling>,
 }
 
-// SAFETY: the pointers in `places` lead into buffers that the backend owns and that never move; they are used only
-// while `&mut Cpu` is held, by the thread pool that the backend owns.
+// SAFETY: the pointers in `places` lead into buffers that the backend owns and that never move; they are
+// used only while `&mut CpuEngine` is held, by the thread pool that the backend owns.
 unsafe impl Send for CompiledPlan {}
 // SAFETY: as above; shared references never write through the pointers.
 unsafe impl Sync for CompiledPlan {}
 
 impl Cpu {
     /// A backend with a thread pool of its own.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the processor lacks the instruction set, or no thread can be started.
     pub fn new(options: Options) -> Result<Self> {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         if !isa.is_available() {
@@ -93,16 +100,18 @@ impl Cpu {
             .map_err(|e| {
                 Error::Device(format!("could not start the worker threads ({e}); lower --threads")).because(e)
             })?;
-        Ok(Cpu { pool, options, isa, params: HashMap::new(), plans: vec![] })
+        Ok(Gate::over(CpuEngine { pool, options, isa, params: HashMap::new() }))
     }
+}
 
+impl CpuEngine {
     /// Makes the buffers of a plan; `whole` are the steps that run whole and need scratch.
     fn allocate<'a>(
         &mut self,
         plan: &Plan,
         whole: impl Iterator<Item = &'a Step>,
         sampling: Option<Sampling>,
-    ) -> Result<Compiled> {
+    ) -> Result<CompiledPlan> {
         let threads = self.pool.current_num_threads();
         let scratch = whole.map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
         let packed = sampling.as_ref().map_or(0, Sampling::packed_len);
@@ -116,54 +125,34 @@ impl Cpu {
             params: vec![std::ptr::null_mut(); plan.params.iter().map(|(id, ..)| id.0 as usize + 1).max().unwrap_or(0)],
             scalars: scalars.as_ptr(),
         };
-        for (id, meta, name) in &plan.params {
-            let buffer = self.params.get_mut(id).filter(|b| b.len() == meta.shape.len());
-            let buffer = buffer
-                .ok_or_else(|| Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)))?;
-            places.params[id.0 as usize] = buffer.as_ptr();
+        for (id, ..) in &plan.params {
+            if let Some(buffer) = self.params.get_mut(id) {
+                places.params[id.0 as usize] = buffer.as_ptr();
+            }
         }
         let scratch = WordBuffer::new(scratch);
-        self.plans.push(CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, places, sampling });
-        Ok(Compiled(self.plans.len() - 1))
+        Ok(CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, places, sampling })
     }
 
-    fn feed(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
-        let compiled = &mut self.plans[plan.0];
-        let name = &compiled.plan.name;
-        if feeds.len() != compiled.inputs.len() {
-            return Err(Error::Failed(format!(
-                "plan {name} takes {} inputs, got {}",
-                compiled.inputs.len(),
-                feeds.len()
-            )));
-        }
-        for ((buffer, feed), spec) in compiled.inputs.iter_mut().zip(feeds).zip(&compiled.plan.inputs) {
-            if buffer.len() != feed.words().len() {
-                let (want, got) = (spec.meta.shape, feed.words().len());
-                return Err(Error::Failed(format!("input {} of plan {name} is {want}, got {got} elements", spec.name)));
-            }
-            buffer.words_mut().copy_from_slice(feed.words());
-        }
-        compiled.scalars.words_mut().copy_from_slice(scalars.words());
-        Ok(())
-    }
-
-    /// Runs every step; after each one `visit` sees it and what it wrote. Without a visitor nothing is allocated.
+    /// Runs every step; after each one `visit` sees it and what it wrote. Without a visitor nothing is
+    /// allocated.
     fn execute(
         &mut self,
-        plan: Compiled,
+        compiled: &mut CompiledPlan,
         mut visit: impl FnMut(usize, &Step, &Access) -> Result<()> + Send,
     ) -> Result<()> {
-        let compiled = &mut self.plans[plan.0];
         let (scratch, poison, isa) = (compiled.scratch.as_ptr() as usize, self.options.poison, self.isa);
         let compiled = &*compiled;
         // Inside the pool: parallel iterators neither inject nor allocate.
         self.pool.install(|| {
             for (i, step) in compiled.plan.steps.iter().enumerate() {
-                // SAFETY: `compile` made every buffer at least as long as its operands and the scratch as long as the
-                // longest request; `&mut self` is held, so nobody else touches them; `Plan::check` guarantees that no
-                // output of a step is an input of it, but for what optimisers replace in place, which `launch` borrows
-                // as an output alone.
+                // SAFETY: every operand is no longer than its slot, input or parameter, and no output of a
+                // step is an input of it, except what optimisers replace in place, which `launch` borrows as
+                // an output alone (`Plan::check`, called by `Gate::compile`). `allocate` made slots and
+                // inputs as long as the plan says and the scratch as long as the longest request; parameters
+                // have the length that the plan declares (`Gate::check_params`, and `Gate::write_param`
+                // keeps it). Buffers live as long as the engine or the compiled plan and never move. Both
+                // are held by `&mut`, so nobody else touches them.
                 let access =
                     unsafe { Access::new(step, &compiled.places, scratch as *mut u32, compiled.scratch.len()) };
                 if poison {
@@ -174,6 +163,16 @@ impl Cpu {
             }
             Ok(())
         })
+    }
+}
+
+impl CompiledPlan {
+    /// Copies what a replay is given into its buffers.
+    fn feed(&mut self, feeds: &[Feed], scalars: &Scalars) {
+        for (buffer, feed) in self.inputs.iter_mut().zip(feeds) {
+            buffer.words_mut().copy_from_slice(feed.words());
+        }
+        self.scalars.words_mut().copy_from_slice(scalars.words());
     }
 }
 
@@ -196,7 +195,9 @@ fn find_non_finite(plan: &str, step: &Step, access: &Access) -> Result<()> {
     Ok(())
 }
 
-impl Backend for Cpu {
+impl Engine for CpuEngine {
+    type Compiled = CompiledPlan;
+
     fn describe(&self) -> DeviceInfo {
         DeviceInfo {
             kind: "cpu".into(),
@@ -206,71 +207,45 @@ impl Backend for Cpu {
         }
     }
 
+    fn param_len(&self, id: ParamId) -> Option<usize> {
+        self.params.get(&id).map(WordBuffer::len)
+    }
+
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()> {
         let buffer = self.params.entry(id).or_insert_with(|| WordBuffer::new(value.len()));
-        if buffer.len() != value.len() {
-            let (want, got) = (buffer.len(), value.len());
-            return Err(Error::Failed(format!("parameter {} has {want} elements, got {got}", id.0)));
-        }
         buffer.floats_mut().copy_from_slice(value);
         Ok(())
     }
 
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()> {
-        let buffer =
-            self.params.get(&id).ok_or_else(|| Error::Failed(format!("parameter {} has no value yet", id.0)))?;
-        into.copy_from_slice(bytemuck::cast_slice(buffer.words()));
+        into.copy_from_slice(bytemuck::cast_slice(self.params[&id].words()));
         Ok(())
     }
 
-    fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
+    fn compile(&mut self, plan: &Plan) -> Result<CompiledPlan> {
         self.allocate(plan, plan.steps.iter(), None)
     }
 
-    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
+    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<CompiledPlan>> {
         let sampling = Sampling::new(plan, self.isa)?;
         self.allocate(&plan.plan, plan.before(), Some(sampling)).map(Some)
     }
 
-    fn sample(
-        &mut self,
-        plan: Compiled,
-        feeds: &[Feed],
-        from: usize,
-        scalars: &Scalars,
-        progress: &Progress,
-    ) -> Result<()> {
-        self.draw_windows(plan, feeds, from, scalars, progress)
+    fn plan(compiled: &CompiledPlan) -> &Plan {
+        &compiled.plan
     }
 
-    fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
-        self.feed(plan, feeds, scalars)?;
+    fn run(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
+        plan.feed(feeds, scalars);
         if self.options.check_finite {
-            let name = self.plans[plan.0].plan.name.clone();
+            let name = plan.plan.name.clone();
             return self.execute(plan, |_, step, access| find_non_finite(&name, step, access));
         }
         self.execute(plan, |_, _, _| Ok(()))
     }
 
-    fn read_words(&mut self, plan: Compiled, output: usize, into: &mut [u32]) -> Result<()> {
-        let compiled = &self.plans[plan.0];
-        let (name, operand) = &compiled.plan.outputs[output];
-        let words = match operand.buffer {
-            Buffer::Slot(s) => compiled.slots[s as usize].words(),
-            Buffer::Input(i) => compiled.inputs[i.0 as usize].words(),
-            Buffer::Param(p) => self.params[&p].words(),
-            Buffer::Scalar(s) => &compiled.scalars.words()[s as usize..],
-        };
-        let len = operand.meta.shape.len();
-        if into.len() != len {
-            return Err(Error::Failed(format!("output {name} has {len} elements, asked for {}", into.len())));
-        }
-        into.copy_from_slice(&words[..len]);
-        Ok(())
-    }
-
-    fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
-        self.feed(plan, feeds, scalars)?;
+    fn profile(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
+        plan.feed(feeds, scalars);
         let mut times = vec![];
         let mut last = Instant::now();
         self.execute(plan, |_, step, _| {
@@ -283,13 +258,39 @@ impl Backend for Cpu {
         Ok(times)
     }
 
-    fn memory_bytes(&self) -> usize {
-        let of = |p: &CompiledPlan| {
-            let buffers = p.slots.iter().chain(&p.inputs).chain([&p.scalars, &p.scratch]);
-            buffers.map(WordBuffer::len).sum::<usize>() + p.sampling.as_ref().map_or(0, Sampling::packed_len)
+    fn sample(
+        &mut self,
+        plan: &mut CompiledPlan,
+        feeds: &[Feed],
+        from: usize,
+        scalars: &Scalars,
+        progress: &Progress,
+    ) -> Result<()> {
+        plan.feed(feeds, scalars);
+        self.draw_windows(plan, from, progress);
+        Ok(())
+    }
+
+    fn read_words(&mut self, plan: &mut CompiledPlan, output: usize, into: &mut [u32]) -> Result<()> {
+        let words = match plan.plan.outputs[output].1.buffer {
+            Buffer::Slot(s) => plan.slots[s as usize].words(),
+            Buffer::Input(i) => plan.inputs[i.0 as usize].words(),
+            Buffer::Param(p) => self.params[&p].words(),
+            Buffer::Scalar(s) => &plan.scalars.words()[s as usize..],
         };
-        let params: usize = self.params.values().map(WordBuffer::len).sum();
-        4 * (params + self.plans.iter().map(of).sum::<usize>())
+        into.copy_from_slice(&words[..into.len()]);
+        Ok(())
+    }
+
+    fn release(&mut self, _plan: CompiledPlan) {}
+
+    fn plan_bytes(&self, plan: &CompiledPlan) -> usize {
+        let buffers = plan.slots.iter().chain(&plan.inputs).chain([&plan.scalars, &plan.scratch]);
+        4 * (buffers.map(WordBuffer::len).sum::<usize>() + plan.sampling.as_ref().map_or(0, Sampling::packed_len))
+    }
+
+    fn param_bytes(&self) -> usize {
+        4 * self.params.values().map(WordBuffer::len).sum::<usize>()
     }
 }
 

@@ -37,10 +37,14 @@ impl fmt::Display for TraceRow {
 
 impl Cpu {
     /// Replays a plan and lists what each step wrote.
+    ///
+    /// # Errors
+    /// As for [`Backend::run`](crate::backend::Backend::run).
     pub fn trace(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<TraceRow>> {
-        self.feed(plan, feeds, scalars)?;
+        let (engine, plan) = self.ready(plan, feeds)?;
+        plan.feed(feeds, scalars);
         let mut rows = vec![];
-        self.execute(plan, |i, step, access| {
+        engine.execute(plan, |i, step, access| {
             for (out, operand) in step.outputs.iter().enumerate().filter(|(_, o)| o.meta.dtype == DType::F32) {
                 let values = access.output(out);
                 let numbers = values.iter().copied().filter(|v| !v.is_nan());

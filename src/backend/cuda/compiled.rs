@@ -10,7 +10,7 @@ use crate::tape::plan::{Plan, Step};
 use std::collections::HashMap;
 
 /// A plan with its buffers, and what is enqueued for it.
-pub(super) struct CompiledPlan {
+pub struct CompiledPlan {
     pub(super) graph: Graph,
     pub(super) plan: Plan,
     pub(super) groups: Vec<Group>,
@@ -54,8 +54,11 @@ pub(super) struct Uploads {
 /// Enqueues the work of a group.
 pub(super) fn enqueue(stream: &Stream, group: &Group) -> Result<()> {
     for ready in &group.work {
-        // SAFETY: `compile` resolved every address to memory that the plan or the backend keeps, and that is at least as long
-        // as the operand; the parameters are those that `launch` gives the kernel.
+        // SAFETY: `CudaEngine::prepare` resolved every address to memory that the plan or the engine keeps
+        // until the stream is done (`CudaEngine::release`). It is at least as long as the operand:
+        // `Plan::check` compares operands with slots, inputs and parameters, `prepare` made slots and inputs
+        // that long, and `Gate::check_params` compares the parameters. The parameters of the kernel are
+        // those that `launch` gives it.
         let enqueued = unsafe {
             match ready {
                 Ready::Kernel { function, grid, block, shared, params } => {

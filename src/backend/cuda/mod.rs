@@ -1,11 +1,12 @@
 //! The CUDA backend: compiles a plan into one captured graph and replays it.
 //!
-//! `launch` maps steps to kernel launches (`product`, `norm`, `recurrence`, `optim` hold the families that need more than a line);
-//! `kernels` compiles the files under `kernels/` for the card at hand; `driver` and `nvrtc` guard NVIDIA's libraries, which are
-//! looked for when the backend is opened: nothing is needed to build.
+//! `launch` maps steps to kernel launches (`product`, `norm`, `recurrence`, `optim` hold the families that
+//! need more than a line); `kernels` compiles the files under `kernels/` for the card at hand; `driver` and
+//! `nvrtc` guard NVIDIA's libraries, which are looked for when the backend is opened: nothing is needed to
+//! build.
 //!
-//! Everything that changes between replays lies in device memory that is written before the graph runs: inputs, parameters,
-//! scalars. All memory is allocated in `compile`.
+//! Everything that changes between replays lies in device memory that is written before the graph runs:
+//! inputs, parameters, scalars. All memory is allocated in `compile`.
 
 mod compiled;
 mod driver;
@@ -20,7 +21,8 @@ mod product;
 mod recurrence;
 mod sample;
 
-use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
+use super::gate::{Engine, Gate};
+use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan};
@@ -44,9 +46,12 @@ pub struct Options {
     pub poison: bool,
 }
 
-/// The CUDA backend. Fields are dropped in order: what the driver holds before the device.
-pub struct Cuda {
-    plans: Vec<CompiledPlan>,
+/// The CUDA backend.
+pub type Cuda = Gate<CudaEngine>;
+
+/// What runs plans on a card, below the checks of [`Gate`]. Fields are dropped in order: what the driver
+/// holds before the device.
+pub struct CudaEngine {
     params: HashMap<ParamId, Memory>,
     kernels: Kernels,
     stream: Stream,
@@ -65,9 +70,11 @@ impl Cuda {
         let device = Device::open()?;
         let kernels = Kernels::new(Nvrtc::open(device.driver / 1000)?, device.architecture)?;
         let stream = Stream::new()?;
-        Ok(Cuda { plans: vec![], params: HashMap::new(), kernels, stream, device, options, broken: None })
+        Ok(Gate::over(CudaEngine { params: HashMap::new(), kernels, stream, device, options, broken: None }))
     }
+}
 
+impl CudaEngine {
     /// Makes the card ready for calls from this thread, unless it cannot be used any more.
     fn enter(&self) -> Result<()> {
         match &self.broken {
@@ -92,20 +99,8 @@ impl Cuda {
         self.done("finish the work", waited)
     }
 
-    /// Inputs and scalars to the card, by way of the half of pinned memory that is free.
-    fn feed(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
-        let compiled = &mut self.plans[plan.0];
-        let name = &compiled.plan.name;
-        if feeds.len() != compiled.inputs.len() {
-            let want = compiled.inputs.len();
-            return Err(Error::Failed(format!("plan {name} takes {want} inputs, got {}", feeds.len())));
-        }
-        for ((memory, feed), spec) in compiled.inputs.iter().zip(feeds).zip(&compiled.plan.inputs) {
-            if memory.words() != feed.words().len() {
-                let (want, got) = (spec.meta.shape, feed.words().len());
-                return Err(Error::Failed(format!("input {} of plan {name} is {want}, got {got} elements", spec.name)));
-            }
-        }
+    /// Copies inputs and scalars to the card, by way of the half of pinned memory that is free.
+    fn feed(&mut self, compiled: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
         let uploads = &mut compiled.uploads;
         uploads.turn ^= 1;
         let (pinned, event) = &mut uploads.halves[uploads.turn];
@@ -116,7 +111,9 @@ impl Cuda {
                 let (part, after) = rest.split_at_mut(words.len());
                 part.copy_from_slice(words);
                 if !part.is_empty() {
-                    // SAFETY: both live as long as the plan; this half is written again only after its event.
+                    // SAFETY: the memory is as long as the feed (`Gate::ready`, and `prepare` made it as
+                    // long as the input). Both live as long as the plan; this half is written again only
+                    // after its event.
                     unsafe { self.stream.upload(memory.address(), part) }?;
                 }
                 rest = after;
@@ -129,11 +126,6 @@ impl Cuda {
     /// Buffers for a plan, and a graph of the steps that `runs` names by index.
     fn prepare(&mut self, plan: &Plan, runs: impl Fn(usize) -> bool) -> Result<CompiledPlan> {
         self.enter()?;
-        for (id, meta, name) in &plan.params {
-            if self.params.get(id).is_none_or(|p| p.words() != meta.shape.len()) {
-                return Err(Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)));
-            }
-        }
         let card = Card { processors: self.device.processors, shared_bytes: self.device.shared_bytes };
         let mut lowered = vec![];
         let mut at = 0;
@@ -212,7 +204,9 @@ impl Cuda {
     }
 }
 
-impl Backend for Cuda {
+impl Engine for CudaEngine {
+    type Compiled = CompiledPlan;
+
     fn describe(&self) -> DeviceInfo {
         let [major, minor] = self.device.architecture;
         let driver = self.device.driver;
@@ -230,6 +224,10 @@ impl Backend for Cuda {
         }
     }
 
+    fn param_len(&self, id: ParamId) -> Option<usize> {
+        self.params.get(&id).map(Memory::words)
+    }
+
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()> {
         self.enter()?;
         // A replay in flight may still read the old value.
@@ -238,78 +236,62 @@ impl Backend for Cuda {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Memory::new(value.len())?),
         };
-        if memory.words() != value.len() {
-            let (want, got) = (memory.words(), value.len());
-            return Err(Error::Failed(format!("parameter {} has {want} elements, got {got}", id.0)));
-        }
         self.stream.write(memory, bytemuck::cast_slice(value))
     }
 
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()> {
         self.enter()?;
         self.wait()?;
-        let memory =
-            self.params.get(&id).ok_or_else(|| Error::Failed(format!("parameter {} has no value yet", id.0)))?;
-        if memory.words() != into.len() {
-            let (have, want) = (memory.words(), into.len());
-            return Err(Error::Failed(format!("parameter {} has {have} elements, asked for {want}", id.0)));
-        }
-        self.stream.read(memory, bytemuck::cast_slice_mut(into))
+        self.stream.read(&self.params[&id], bytemuck::cast_slice_mut(into))
     }
 
-    fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
-        let compiled = self.prepare(plan, |_| true)?;
-        self.plans.push(compiled);
-        Ok(Compiled(self.plans.len() - 1))
+    fn compile(&mut self, plan: &Plan) -> Result<CompiledPlan> {
+        self.prepare(plan, |_| true)
     }
 
-    fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
+    fn plan(compiled: &CompiledPlan) -> &Plan {
+        &compiled.plan
+    }
+
+    fn run(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
         self.enter()?;
         self.feed(plan, feeds, scalars)?;
-        let replayed = self.stream.replay(&self.plans[plan.0].graph);
+        let replayed = self.stream.replay(&plan.graph);
         self.done("replay a plan", replayed)
     }
 
-    fn read_words(&mut self, plan: Compiled, output: usize, into: &mut [u32]) -> Result<()> {
+    fn read_words(&mut self, plan: &mut CompiledPlan, output: usize, into: &mut [u32]) -> Result<()> {
         self.enter()?;
         self.wait()?;
-        let compiled = &self.plans[plan.0];
-        let (name, operand) = &compiled.plan.outputs[output];
-        let len = operand.meta.shape.len();
-        if into.len() != len {
-            return Err(Error::Failed(format!("output {name} has {len} elements, asked for {}", into.len())));
-        }
-        match operand.buffer {
-            Buffer::Slot(s) => self.stream.read(&compiled.slots[s as usize], into),
-            Buffer::Input(i) => self.stream.read(&compiled.inputs[i.0 as usize], into),
+        match plan.plan.outputs[output].1.buffer {
+            Buffer::Slot(s) => self.stream.read(&plan.slots[s as usize], into),
+            Buffer::Input(i) => self.stream.read(&plan.inputs[i.0 as usize], into),
             Buffer::Param(p) => self.stream.read(&self.params[&p], into),
             Buffer::Scalar(s) => {
                 let mut all = [0; Scalar::ALL.len()];
-                self.stream.read(&compiled.scalars, &mut all)?;
-                into.copy_from_slice(&all[s as usize..][..len]);
+                self.stream.read(&plan.scalars, &mut all)?;
+                into.copy_from_slice(&all[s as usize..][..into.len()]);
                 Ok(())
             }
         }
     }
 
-    fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
+    fn profile(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
         self.enter()?;
         self.feed(plan, feeds, scalars)?;
-        let count = self.plans[plan.0].groups.len();
-        let events = (0..=count).map(|_| Event::new()).collect::<Result<Vec<_>>>()?;
+        let events = (0..=plan.groups.len()).map(|_| Event::new()).collect::<Result<Vec<_>>>()?;
         let recorded = self.stream.record(&events[0]);
         self.done("record an event", recorded)?;
-        for (i, event) in events.iter().skip(1).enumerate() {
-            enqueue(&self.stream, &self.plans[plan.0].groups[i])?;
+        for (group, event) in plan.groups.iter().zip(&events[1..]) {
+            enqueue(&self.stream, group)?;
             let recorded = self.stream.record(event);
             self.done("record an event", recorded)?;
         }
         self.wait()?;
         let mut times = vec![];
-        let compiled = &self.plans[plan.0];
-        for (group, pair) in compiled.groups.iter().zip(events.windows(2)) {
+        for (group, pair) in plan.groups.iter().zip(events.windows(2)) {
             let ms = pair[0].ms_to(&pair[1]).map_err(|e| failed("time a step", e))?;
-            let steps = &compiled.plan.steps[times.len()..times.len() + group.steps];
+            let steps = &plan.plan.steps[times.len()..times.len() + group.steps];
             // Optimisers are bound by memory: their one launch is shared out by bytes.
             let bytes: u64 = steps.iter().map(|s| cost::cost(s).bytes).sum();
             times.extend(steps.iter().map(|step| {
@@ -322,17 +304,16 @@ impl Backend for Cuda {
         Ok(times)
     }
 
-    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
+    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<CompiledPlan>> {
         let mut compiled = self.prepare(&plan.plan, |step| plan.sizes[step].is_none())?;
         let sampling = Sampling::new(plan, &compiled.places(&self.params), &mut self.kernels, &self.stream)?;
         compiled.sampling = Some(sampling);
-        self.plans.push(compiled);
-        Ok(Some(Compiled(self.plans.len() - 1)))
+        Ok(Some(compiled))
     }
 
     fn sample(
         &mut self,
-        plan: Compiled,
+        plan: &mut CompiledPlan,
         feeds: &[Feed],
         from: usize,
         scalars: &Scalars,
@@ -340,46 +321,49 @@ impl Backend for Cuda {
     ) -> Result<()> {
         self.enter()?;
         self.feed(plan, feeds, scalars)?;
-        let compiled = &self.plans[plan.0];
-        let Some(rows) = compiled.sampling.as_ref().map(Sampling::rows) else {
-            return Err(Error::Failed(format!("plan {} was not compiled for sampling", compiled.plan.name)));
-        };
+        let Some(sampling) = &plan.sampling else { return Ok(()) };
         let poisoned = if self.options.poison {
             // SAFETY: the slots live as long as the plan.
-            compiled.slots.iter().try_for_each(|s| unsafe { self.stream.poison(s.address(), s.words()) })
+            plan.slots.iter().try_for_each(|s| unsafe { self.stream.poison(s.address(), s.words()) })
         } else {
             Ok(())
         };
-        let replayed = poisoned.and_then(|()| self.stream.replay(&compiled.graph));
+        let replayed = poisoned.and_then(|()| self.stream.replay(&plan.graph));
         self.done("begin to sample", replayed)?;
-        for row in 0..rows {
-            if let Some(sampling) = &self.plans[plan.0].sampling {
-                let drawn = sampling.positions_of_a_row();
-                // SAFETY: everything lives as long as the plan.
-                let enqueued = unsafe { sampling.enqueue(&self.stream, row, from) };
-                self.done("sample a row", enqueued)?;
-                self.wait()?;
-                progress(drawn);
-            }
+        for row in 0..sampling.rows() {
+            // SAFETY: everything lives as long as the plan, and nothing is freed before the stream is done
+            // (`release`). The tables hold windows inside their steps' sizes, and operands as long as their
+            // buffers (`SamplingPlan::check`).
+            let enqueued = unsafe { sampling.enqueue(&self.stream, row, from) };
+            self.done("sample a row", enqueued)?;
+            self.wait()?;
+            progress(sampling.positions_of_a_row());
         }
         Ok(())
+    }
+
+    fn release(&mut self, plan: CompiledPlan) {
+        // Nothing is freed under a running kernel. What fails here was reported before or cannot be helped.
+        let _ = self.device.enter();
+        let _ = self.stream.wait();
+        drop(plan);
     }
 
     fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
         Ok(Some(self.device.peaks))
     }
 
-    fn memory_bytes(&self) -> usize {
-        let of = |p: &CompiledPlan| {
-            let buffers = p.slots.iter().chain(&p.inputs).chain([&p.scalars, &p.scratch]).chain(&p.tables);
-            buffers.map(Memory::words).sum::<usize>() + p.sampling.as_ref().map_or(0, Sampling::words)
-        };
-        let params: usize = self.params.values().map(Memory::words).sum();
-        4 * (params + self.plans.iter().map(of).sum::<usize>())
+    fn plan_bytes(&self, plan: &CompiledPlan) -> usize {
+        let buffers = plan.slots.iter().chain(&plan.inputs).chain([&plan.scalars, &plan.scratch]).chain(&plan.tables);
+        4 * (buffers.map(Memory::words).sum::<usize>() + plan.sampling.as_ref().map_or(0, Sampling::words))
+    }
+
+    fn param_bytes(&self) -> usize {
+        4 * self.params.values().map(Memory::words).sum::<usize>()
     }
 }
 
-impl Drop for Cuda {
+impl Drop for CudaEngine {
     fn drop(&mut self) {
         // Nothing is freed under a running kernel. What fails here has been reported or concerns nobody.
         let _ = self.device.enter();

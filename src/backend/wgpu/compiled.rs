@@ -25,7 +25,7 @@ struct Bound {
 }
 
 /// A compiled plan.
-pub(super) struct CompiledPlan {
+pub struct CompiledPlan {
     pub(super) plan: Plan,
     pub(super) slots: Vec<GpuBuffer>,
     pub(super) inputs: Vec<GpuBuffer>,
@@ -75,11 +75,6 @@ impl CompiledPlan {
         mut there: HashMap<Buffer, GpuBuffer>,
         runs: impl Fn(usize) -> bool,
     ) -> Result<CompiledPlan> {
-        for (id, meta, name) in &plan.params {
-            if params.get(id).is_none_or(|b| b.len != meta.shape.len()) {
-                return Err(Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)));
-            }
-        }
         let launch = |(i, step)| if runs(i) { launch::launch(step) } else { Launch::default() };
         let launches: Vec<Launch> = plan.steps.iter().enumerate().map(launch).collect();
         let name = &plan.name;

@@ -4,8 +4,8 @@ use super::adapter;
 use super::dispatch::Dispatch;
 use super::shaders::Shader;
 use crate::error::{Error, Result};
+use crate::panics;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, BufferUsages, ComputePipeline, Device, Features, Limits, Queue, ShaderModule};
 
@@ -16,12 +16,14 @@ const QUAD_BYTES: u64 = 16;
 /// What guards hold.
 const GUARD: u32 = 0x5afe_c0de;
 
-/// Words on the device.
+/// Words on the device. A clone is the same buffer.
+#[derive(Clone)]
 pub(super) struct GpuBuffer {
     pub(super) buffer: wgpu::Buffer,
     /// Elements of four bytes.
     pub(super) len: usize,
-    /// Where the first one lies; behind the last one, rounded up to a vec4, stands another guard of that size.
+    /// Where the first one lies; behind the last one, rounded up to a vec4, stands another guard of that
+    /// size.
     offset: u64,
 }
 
@@ -169,8 +171,8 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// A buffer of many parts, of so many words each: a kernel finds all of them in one binding, and each can be bound alone. The
-    /// whole, then the parts.
+    /// A buffer of many parts, of so many words each: a kernel finds all of them in one binding, and each
+    /// can be bound alone. The whole, then the parts.
     ///
     /// # Errors
     /// As for [`Gpu::buffer`].
@@ -269,8 +271,8 @@ impl Gpu {
 
     /// Waits until everything is done.
     pub(super) fn wait(&self) -> Result<()> {
-        // wgpu panics where a device is lost while it is waited for, and there is no other way to wait.
-        let waited = catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::wait_indefinitely())));
+        // wgpu panics if a device is lost while it is waited for, and there is no other way to wait.
+        let waited = panics::catch(|| self.device.poll(wgpu::PollType::wait_indefinitely()));
         self.check("waiting for the device")?;
         match waited {
             Ok(Ok(_)) => Ok(()),
@@ -280,7 +282,7 @@ impl Gpu {
     }
 
     /// Index of the first of these buffers around which words were changed.
-    pub(super) fn first_overrun(&mut self, buffers: &[&GpuBuffer]) -> Result<Option<usize>> {
+    pub(super) fn first_overrun(&mut self, buffers: &[GpuBuffer]) -> Result<Option<usize>> {
         let all =
             self.raw_buffer(2 * ALIGNMENT * buffers.len() as u64, BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
         let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -328,9 +330,11 @@ fn module(device: &Device, shader: Shader) -> ShaderModule {
         label: Some(shader.name()),
         source: wgpu::ShaderSource::Wgsl(shader.source().into()),
     };
-    // SAFETY: the shaders are our own. Every index is held below the extents in the arguments, which the launches take from
-    // the operands whose buffers are bound; every loop counts up to such an extent; no divisor is zero where its
-    // quotient is used. Tests run every kernel on odd sizes between guard words.
+    // SAFETY: the shaders are our own. Every index is held below the extents in the arguments, which the
+    // launches take from the operands whose buffers are bound, and no operand is longer than its buffer
+    // (`Plan::check` and, for windows, `SamplingPlan::check`, called by the gate). Every loop counts up to
+    // such an extent; no divisor is zero where its quotient is used. Tests run every kernel on odd sizes
+    // between guard words.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 

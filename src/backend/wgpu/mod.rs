@@ -1,9 +1,10 @@
 //! The wgpu backend: WGSL kernels on Vulkan, Metal and DX12, within the limits that every browser grants.
 //!
-//! A plan becomes a list of dispatches (`launch`, with `product` and `norm` for what takes several), each with its pipeline, bind
-//! group and arguments made once in `compile`. A replay encodes one compute pass and submits it; nothing is read back
-//! unless it is asked for. Slots are whole buffers: WebGPU tracks what is read and written by buffer. Where a plan is sampled
-//! (`sample`), one kernel interprets it, and what it writes lies in one buffer.
+//! A plan becomes a list of dispatches (`launch`, with `product` and `norm` for what takes several), each
+//! with its pipeline, bind group and arguments made once in `compile`. A replay encodes one compute pass and
+//! submits it; nothing is read back unless it is asked for. Slots are whole buffers: WebGPU tracks what is
+//! read and written by buffer. Where a plan is sampled (`sample`), one kernel interprets it, and what it
+//! writes lies in one buffer.
 
 mod adapter;
 pub mod args;
@@ -18,7 +19,8 @@ mod reduce;
 mod sample;
 pub mod shaders;
 
-use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
+use super::gate::{Engine, Gate};
+use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::{ParamId, Scalar};
 use crate::tape::plan::{Buffer, Plan};
@@ -42,13 +44,15 @@ pub struct Options {
 }
 
 /// The wgpu backend.
-pub struct Wgpu {
+pub type Wgpu = Gate<WgpuEngine>;
+
+/// What runs plans on an adapter, below the checks of [`Gate`].
+pub struct WgpuEngine {
     gpu: Gpu,
     info: DeviceInfo,
     software: bool,
     options: Options,
     params: HashMap<ParamId, GpuBuffer>,
-    plans: Vec<CompiledPlan>,
 }
 
 /// The adapters of this machine, in the order of their numbers.
@@ -76,12 +80,12 @@ impl Wgpu {
         let mut gpu = Gpu::open(&adapter, options.guards)?;
         gpu.largest = options.largest.unwrap_or(gpu.largest).min(gpu.largest);
         let (info, software) = (adapter::describe(&adapter), adapter::is_software(&adapter));
-        Ok(Wgpu { gpu, info, software, options, params: HashMap::new(), plans: vec![] })
+        Ok(Gate::over(WgpuEngine { gpu, info, software, options, params: HashMap::new() }))
     }
 
     /// Whether the adapter computes on the processor.
     pub fn is_software(&self) -> bool {
-        self.software
+        self.engine.software
     }
 
     /// Whether the words around every buffer are untouched.
@@ -89,38 +93,31 @@ impl Wgpu {
     /// # Errors
     /// [`Error::Failed`] that names a buffer which a kernel has overrun.
     pub fn check_guards(&mut self) -> Result<()> {
-        if !self.options.guards {
+        if !self.engine.options.guards {
             return Err(Error::Failed("the device was opened without guards; set Options::guards".into()));
         }
-        let params = self.params.iter().map(|(id, buffer)| (format!("parameter {}", id.0), buffer));
-        let plans = self.plans.iter().flat_map(|plan| {
-            plan.buffers().map(|(what, buffer)| (format!("{what} of the plan {}", plan.plan.name), buffer))
+        let params = self.engine.params.iter().map(|(id, buffer)| (format!("parameter {}", id.0), buffer.clone()));
+        let plans = self.compiled().flat_map(|plan| {
+            plan.buffers().map(|(what, buffer)| (format!("{what} of the plan {}", plan.plan.name), buffer.clone()))
         });
-        let (names, buffers): (Vec<String>, Vec<&GpuBuffer>) = params.chain(plans).unzip();
-        if let Some(overrun) = self.gpu.first_overrun(&buffers)? {
+        let (names, buffers): (Vec<String>, Vec<GpuBuffer>) = params.chain(plans).unzip();
+        if let Some(overrun) = self.engine.gpu.first_overrun(&buffers)? {
             return Err(Error::Failed(format!("a kernel wrote beyond {}", names[overrun])));
         }
         Ok(())
     }
 
-    /// Forgets every plan and parameter, and keeps the pipelines: what was compiled before must not be used again.
+    /// Frees every plan and parameter, and keeps the pipelines.
     pub fn clear(&mut self) {
-        self.plans.clear();
-        self.params.clear();
+        self.free_all();
+        self.engine.params.clear();
     }
+}
 
-    fn feed(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
-        let compiled = &self.plans[plan.0];
-        let name = &compiled.plan.name;
-        if feeds.len() != compiled.inputs.len() {
-            let (want, got) = (compiled.inputs.len(), feeds.len());
-            return Err(Error::Failed(format!("plan {name} takes {want} inputs, got {got}")));
-        }
-        for ((buffer, feed), spec) in compiled.inputs.iter().zip(feeds).zip(&compiled.plan.inputs) {
-            if buffer.len != feed.words().len() {
-                let (want, got) = (spec.meta.shape, feed.words().len());
-                return Err(Error::Failed(format!("input {} of plan {name} is {want}, got {got} elements", spec.name)));
-            }
+impl WgpuEngine {
+    /// Writes inputs and scalars.
+    fn feed(&mut self, compiled: &CompiledPlan, feeds: &[Feed], scalars: &Scalars) {
+        for (buffer, feed) in compiled.inputs.iter().zip(feeds) {
             self.gpu.write(buffer, feed.words());
         }
         // A word at the start of each binding.
@@ -129,13 +126,18 @@ impl Wgpu {
             words[scalar * ALIGNMENT as usize / 4] = *word;
         }
         self.gpu.queue.write_buffer(&compiled.scalars, 0, bytemuck::cast_slice(&words));
-        Ok(())
     }
 }
 
-impl Backend for Wgpu {
+impl Engine for WgpuEngine {
+    type Compiled = CompiledPlan;
+
     fn describe(&self) -> DeviceInfo {
         self.info.clone()
+    }
+
+    fn param_len(&self, id: ParamId) -> Option<usize> {
+        self.params.get(&id).map(|buffer| buffer.len)
     }
 
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()> {
@@ -143,54 +145,40 @@ impl Backend for Wgpu {
             let buffer = self.gpu.buffer(value.len(), "a parameter")?;
             self.params.insert(id, buffer);
         }
-        let buffer = &self.params[&id];
-        if buffer.len != value.len() {
-            let (want, got) = (buffer.len, value.len());
-            return Err(Error::Failed(format!("parameter {} has {want} elements, got {got}", id.0)));
-        }
-        self.gpu.write(buffer, bytemuck::cast_slice(value));
+        self.gpu.write(&self.params[&id], bytemuck::cast_slice(value));
         self.gpu.check("writing a parameter")
     }
 
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()> {
-        let missing = || Error::Failed(format!("parameter {} has no value yet", id.0));
-        let buffer = self.params.get(&id).ok_or_else(missing)?;
-        self.gpu.read(buffer, bytemuck::cast_slice_mut(into))
+        self.gpu.read(&self.params[&id], bytemuck::cast_slice_mut(into))
     }
 
-    fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
+    fn compile(&mut self, plan: &Plan) -> Result<CompiledPlan> {
         let compiled = CompiledPlan::new(&mut self.gpu, plan, &self.params, self.options.poison)?;
         self.gpu.check(&format!("preparing the plan {}", plan.name))?;
-        self.plans.push(compiled);
-        Ok(Compiled(self.plans.len() - 1))
+        Ok(compiled)
     }
 
-    fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
-        self.feed(plan, feeds, scalars)?;
-        self.plans[plan.0].submit(&self.gpu);
-        self.gpu.check(&format!("running the plan {}", self.plans[plan.0].plan.name))
+    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<CompiledPlan>> {
+        let compiled = CompiledPlan::sampled(&mut self.gpu, plan, &self.params, self.options.poison)?;
+        self.gpu.check(&format!("preparing to sample the plan {}", plan.plan.name))?;
+        Ok(compiled)
     }
 
-    fn read_words(&mut self, plan: Compiled, output: usize, into: &mut [u32]) -> Result<()> {
-        let compiled = &self.plans[plan.0];
-        let (name, operand) = &compiled.plan.outputs[output];
-        let len = operand.meta.shape.len();
-        if into.len() != len {
-            return Err(Error::Failed(format!("output {name} has {len} elements, asked for {}", into.len())));
-        }
-        match operand.buffer {
-            Buffer::Slot(s) => self.gpu.read(&compiled.slots[s as usize], into),
-            Buffer::Input(i) => self.gpu.read(&compiled.inputs[i.0 as usize], into),
-            Buffer::Param(p) => self.gpu.read(&self.params[&p], into),
-            Buffer::Scalar(s) => self.gpu.read_raw(&compiled.scalars, s as u64 * ALIGNMENT, into),
-        }
+    fn plan(compiled: &CompiledPlan) -> &Plan {
+        &compiled.plan
     }
 
-    fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
-        self.feed(plan, feeds, scalars)?;
-        let times = self.plans[plan.0].time(&mut self.gpu)?;
-        let steps = self.plans[plan.0].plan.steps.iter().zip(times);
-        let timed = steps.map(|(step, ms)| StepTime {
+    fn run(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
+        self.feed(plan, feeds, scalars);
+        plan.submit(&self.gpu);
+        self.gpu.check(&format!("running the plan {}", plan.plan.name))
+    }
+
+    fn profile(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
+        self.feed(plan, feeds, scalars);
+        let times = plan.time(&mut self.gpu)?;
+        let timed = plan.plan.steps.iter().zip(times).map(|(step, ms)| StepTime {
             scope: step.scope.to_string(),
             label: step.label(),
             op: text::name(&step.op),
@@ -200,17 +188,45 @@ impl Backend for Wgpu {
         Ok(timed.collect())
     }
 
-    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
-        peak::measure(&mut self.gpu).map(Some)
+    fn sample(
+        &mut self,
+        plan: &mut CompiledPlan,
+        feeds: &[Feed],
+        from: usize,
+        scalars: &Scalars,
+        progress: &Progress,
+    ) -> Result<()> {
+        self.feed(plan, feeds, scalars);
+        let Some(sampling) = &plan.sampling else { return Ok(()) };
+        sampling.begin(&self.gpu, from);
+        plan.submit(&self.gpu);
+        for row in 0..sampling.rows() {
+            sampling.submit_row(&self.gpu, row);
+            self.gpu.wait()?;
+            progress(sampling.positions_of_a_row());
+        }
+        self.gpu.check(&format!("sampling the plan {}", plan.plan.name))
     }
 
-    fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Compiled>> {
-        let compiled = CompiledPlan::sampled(&mut self.gpu, plan, &self.params, self.options.poison)?;
-        self.gpu.check(&format!("preparing to sample the plan {}", plan.plan.name))?;
-        Ok(compiled.map(|compiled| {
-            self.plans.push(compiled);
-            Compiled(self.plans.len() - 1)
-        }))
+    fn read_words(&mut self, plan: &mut CompiledPlan, output: usize, into: &mut [u32]) -> Result<()> {
+        match plan.plan.outputs[output].1.buffer {
+            Buffer::Slot(s) => self.gpu.read(&plan.slots[s as usize], into),
+            Buffer::Input(i) => self.gpu.read(&plan.inputs[i.0 as usize], into),
+            Buffer::Param(p) => self.gpu.read(&self.params[&p], into),
+            Buffer::Scalar(s) => self.gpu.read_raw(&plan.scalars, s as u64 * ALIGNMENT, into),
+        }
+    }
+
+    fn release(&mut self, _plan: CompiledPlan) {
+        // wgpu keeps what a submitted command uses.
+    }
+
+    fn plan_bytes(&self, plan: &CompiledPlan) -> usize {
+        plan.buffers().map(|(_, buffer)| buffer.bound_bytes()).sum::<u64>() as usize
+    }
+
+    fn param_bytes(&self) -> usize {
+        self.params.values().map(GpuBuffer::bound_bytes).sum::<u64>() as usize
     }
 
     fn sampling_bytes(&self) -> Option<usize> {
@@ -218,32 +234,7 @@ impl Backend for Wgpu {
         Some((self.gpu.largest - self.gpu.largest / 64) as usize)
     }
 
-    fn sample(
-        &mut self,
-        plan: Compiled,
-        feeds: &[Feed],
-        from: usize,
-        scalars: &Scalars,
-        progress: &Progress,
-    ) -> Result<()> {
-        self.feed(plan, feeds, scalars)?;
-        let compiled = &self.plans[plan.0];
-        let Some(sampling) = &compiled.sampling else {
-            return Err(Error::Failed(format!("plan {} was not compiled for sampling", compiled.plan.name)));
-        };
-        sampling.begin(&self.gpu, from);
-        compiled.submit(&self.gpu);
-        for row in 0..sampling.rows() {
-            sampling.submit_row(&self.gpu, row);
-            self.gpu.wait()?;
-            progress(sampling.positions_of_a_row());
-        }
-        self.gpu.check(&format!("sampling the plan {}", compiled.plan.name))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        let plans = self.plans.iter().flat_map(|plan| plan.buffers().map(|(_, buffer)| buffer.bound_bytes()));
-        let params = self.params.values().map(GpuBuffer::bound_bytes);
-        plans.chain(params).sum::<u64>() as usize
+    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+        peak::measure(&mut self.gpu).map(Some)
     }
 }

@@ -318,6 +318,7 @@ impl Recorded {
             let got = read.layout.to_torch(&read.want.shape, &got);
             results.push(Compared { name: read.name, is_gradient: read.is_gradient, dtype, got, want });
         }
+        backend.free(compiled);
         Ok(results)
     }
 }

@@ -1,7 +1,9 @@
-//! What every plan must hold to: all that the `unsafe` code and the unchecked kernels of the backends rely on.
+//! What every plan must hold to: all that the `unsafe` code and the unchecked kernels of the backends rely
+//! on.
 //!
-//! The gate above the backends calls [`Plan::check`] and [`SamplingPlan::check`](super::window::SamplingPlan::check) (in
-//! `windows.rs`) for every plan before a backend sees it, in release builds too. A backend's SAFETY comments name these checks.
+//! The gate above the backends calls [`Plan::check`] and
+//! [`SamplingPlan::check`](super::window::SamplingPlan::check) (in `windows.rs`) for every plan before a
+//! backend sees it, in release builds too. A backend's SAFETY comments name these checks.
 
 mod windows;
 
@@ -15,18 +17,23 @@ use std::collections::{HashMap, HashSet};
 /// Most buffers that a step may use: as many as WebGPU lets a kernel bind.
 const MOST_BUFFERS: usize = 8;
 
-/// Most elements of a value. Their bytes can be counted in an `isize`, as slices require, and sums of several values too.
+/// Most elements of a value. Their bytes can be counted in an `isize`, as slices require, and sums of
+/// several values too.
 const MOST_ELEMENTS: usize = isize::MAX as usize / 64;
 
 impl Plan {
     /// Verifies everything that backends rely on.
     ///
-    /// - Every operand names a buffer of the plan and is no longer than it: slots, inputs, parameters and scalars.
-    /// - A slot is read as long and as typed as it was last written; only a kept slot may be read before it is written.
-    /// - Shapes and types of a step's operands are those that its op infers, and its epilogue fits its first output.
-    /// - No output of a step is an input of it, except a parameter that an optimiser replaces in place; no two outputs share a
-    ///   buffer; inputs and scalars are never written.
-    /// - A parameter is written at most once. Before that no step reads its new value, afterwards none reads its old one.
+    /// - Every operand names a buffer of the plan and is no longer than it: slots, inputs, parameters and
+    ///   scalars.
+    /// - A slot is read as long and as typed as it was last written; only a kept slot may be read before it
+    ///   is written.
+    /// - Shapes and types of a step's operands are those that its op infers, and its epilogue fits its first
+    ///   output.
+    /// - No output of a step is an input of it, except a parameter that an optimiser replaces in place; no
+    ///   two outputs share a buffer; inputs and scalars are never written.
+    /// - A parameter is written at most once. Before that no step reads its new value, afterwards none reads
+    ///   its old one.
     /// - A step uses at most 8 buffers.
     ///
     /// # Errors
@@ -184,8 +191,8 @@ fn countable(shape: Shape) -> Result<(), String> {
     }
 }
 
-/// Whether the `o`-th output shares its buffer with nothing that the step reads or writes besides. An optimiser may replace a
-/// parameter in place: the one input that the output is the new value of.
+/// Whether the `o`-th output shares its buffer with nothing that the step reads or writes besides. An
+/// optimiser may replace a parameter in place: the one input that the output is the new value of.
 fn apart(step: &Step, reads: &[Operand], o: usize) -> Result<(), String> {
     let buffer = step.outputs[o].buffer;
     if step.outputs[..o].iter().any(|other| other.buffer == buffer) {
@@ -199,7 +206,8 @@ fn apart(step: &Step, reads: &[Operand], o: usize) -> Result<(), String> {
     }
 }
 
-/// Whether the op takes an epilogue, which has each kind of operation at most once, on operands that fit the first output.
+/// Whether the op takes an epilogue, which has each kind of operation at most once, on operands that fit the
+/// first output.
 fn epilogue(step: &Step) -> Result<(), String> {
     let Some(first) = step.epilogue.first() else { return Ok(()) };
     let written = step.outputs[0].meta.shape;
@@ -237,19 +245,18 @@ fn binding(buffer: Buffer) -> Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Init, Layout, Param, ParamSet};
     use crate::tape::Tape;
-    use crate::tape::op::{InputId, Unary};
+    use crate::tape::op::{InputId, Param, Unary};
 
-    fn weight(set: &mut ParamSet, name: &str, shape: impl Into<Shape>) -> Param {
-        set.weight(name, shape, Init::Fill(0.0), Layout::Same)
+    fn param(id: u32, shape: impl Into<Shape>) -> Param {
+        Param { id: ParamId(id), path: format!("params/{id}").into(), shape: shape.into() }
     }
 
     /// `x[4, 3] w[3, 2] + bias[2]` with a relu, and two tanh behind it that take a slot each.
     fn sound() -> Plan {
-        let (t, mut set) = (Tape::new(), ParamSet::new());
+        let t = Tape::new();
         let x = t.input("x", Meta::f32([4, 3]));
-        let (w, bias) = (weight(&mut set, "w", [3, 2]), weight(&mut set, "bias", [2]));
+        let (w, bias) = (param(0, [3, 2]), param(1, [2]));
         let y = t.relu(t.add_bias(t.matmul(x, t.param(&w), false, false), t.param(&bias)));
         t.output("y", t.tanh(t.tanh(y)));
         let plan = Plan::new("sound", &t);
@@ -260,8 +267,8 @@ mod tests {
 
     /// A parameter that takes a step of plain gradient descent in place, and a reader of its new value.
     fn learning() -> Plan {
-        let (t, mut set) = (Tape::new(), ParamSet::new());
-        let (w, buf) = (weight(&mut set, "w", [6]), weight(&mut set, "buf", [6]));
+        let t = Tape::new();
+        let (w, buf) = (param(0, [6]), param(1, [6]));
         let g = t.input("g", Meta::f32([6]));
         let inputs = [t.param(&w), g, t.param(&buf), t.scalar(Scalar::LearningRate)];
         let new = t.record(Op::Sgd { momentum: 0.9 }, &inputs);
@@ -387,7 +394,7 @@ mod tests {
         let plan = Plan::new("adam", &t);
         plan.check().unwrap();
         let why = refused(plan, |plan| {
-            plan.inputs.push(crate::tape::InputSpec { name: "rate".into(), meta: Meta::f32([]) });
+            plan.inputs.push(crate::tape::InputSpec { name: "rate".into(), meta: Meta::f32([]), role: None });
             plan.steps[0].inputs[4].buffer = Buffer::Input(InputId(4));
         });
         says(&why, &["uses 9 buffers; WebGPU allows 8"]);

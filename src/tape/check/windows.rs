@@ -1,4 +1,5 @@
-//! `SamplingPlan::check`: what the windowed kernels rely on besides [`Plan::check`](super::super::plan::Plan::check).
+//! `SamplingPlan::check`: what the windowed kernels rely on besides
+//! [`Plan::check`](super::super::plan::Plan::check).
 
 use super::{Buffer, Fused, Step};
 use crate::tape::op::Op;
@@ -9,13 +10,14 @@ use std::ops::Range;
 impl SamplingPlan {
     /// Verifies everything that backends rely on.
     ///
-    /// - The plan holds to [`Plan::check`](super::super::plan::Plan::check). No two steps write the same slot, and no step that has
-    ///   windows writes a parameter.
+    /// - The plan holds to [`Plan::check`](super::super::plan::Plan::check). No two steps write the same
+    ///   slot, and no step that has windows writes a parameter.
     /// - A step has windows if and only if it reads the images, or what such a step writes.
-    /// - Every operand of a step that has windows has equally many elements for each image, unless all images share it; what the
-    ///   step writes first is `images` times its size.
+    /// - Every operand of a step that has windows has equally many elements for each image, unless all
+    ///   images share it; what the step writes first is `images` times its size.
     /// - The draws and the images are outputs as long as the input x.
-    /// - Rounds begin in order and hold all windows. Each window lies inside its step's size, and no position of a step is in two.
+    /// - Rounds begin in order and hold all windows. Each window lies inside its step's size, and no
+    ///   position of a step is in two.
     /// - The draw of a position is computed in its round at the latest.
     ///
     /// # Errors
@@ -150,20 +152,19 @@ fn runs(window: &Window, [_, w, c]: [usize; 3]) -> impl Iterator<Item = Range<us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Init, Layout, ParamSet};
     use crate::shape::Meta;
-    use crate::tape::Tape;
     use crate::tape::geometry::Mask;
-    use crate::tape::op::{InputId, Scalar};
+    use crate::tape::op::{InputId, Param, ParamId, Scalar};
     use crate::tape::plan::Plan;
     use crate::tape::record::ConvAttrs;
+    use crate::tape::{InputRole, Tape};
 
     /// Two images of 3x3x1 through a masked 3x3 and a 1x1, then a draw.
     fn sound() -> SamplingPlan {
-        let (t, mut set) = (Tape::new(), ParamSet::new());
-        let x = t.input("x", Meta::f32([2, 3, 3, 1]));
-        let first = set.weight("first", [3, 3, 1, 4], Init::Fill(0.1), Layout::Conv);
-        let last = set.weight("last", [1, 1, 4, 1], Init::Fill(0.1), Layout::Conv);
+        let t = Tape::new();
+        let x = t.input_of(InputRole::Images, Meta::f32([2, 3, 3, 1]));
+        let weight = |id, shape: [usize; 4]| Param { id: ParamId(id), path: "weight".into(), shape: shape.into() };
+        let (first, last) = (weight(0, [3, 3, 1, 4]), weight(1, [1, 1, 4, 1]));
         let y = t.relu(t.conv(x, t.param(&first), ConvAttrs::masked(Mask::A, 3, 1)));
         let y = t.conv(y, t.param(&last), ConvAttrs::masked(Mask::B, 1, 1));
         let u = t.fill(0.5, t.shape(y));

@@ -39,7 +39,7 @@ pub struct Truth {
 impl Truth {
     /// The value of `v`.
     pub fn value(&self, v: Var) -> &[f64] {
-        &self.values[v.node as usize][v.out as usize]
+        &self.values[v.node()][v.out()]
     }
 }
 
@@ -51,7 +51,7 @@ pub fn run(tape: &Tape, given: &Given) -> Truth {
         let inputs: Vec<Tensor> = node
             .inputs
             .iter()
-            .map(|v| Tensor { shape: metas[v.node as usize][v.out as usize].shape, data: truth.value(*v) })
+            .map(|v| Tensor { shape: metas[v.node()][v.out()].shape, data: truth.value(*v) })
             .collect();
         let outs = outputs_of(&node, &inputs, given);
         assert_eq!(outs.len(), node.outs.len(), "{:?} has another number of outputs", node.op);

@@ -1,7 +1,9 @@
-//! Sampling pixel by pixel on the CPU: every thread walks a share of the images through all rounds and windows.
+//! Sampling pixel by pixel on the CPU: every thread walks a share of the images through all rounds and
+//! windows.
 //!
-//! Images are independent of each other, so shares never wait for each other: there is one parallel region a batch, not
-//! one a step. [`share`] gives the operands of a share, [`kernels`] computes a window for all its images.
+//! Images are independent of each other, so shares never wait for each other: there is one parallel region a
+//! batch, not one a step. [`share`] gives the operands of a share, [`kernels`] computes a window for all its
+//! images.
 
 mod kernels;
 mod scan;
@@ -9,8 +11,8 @@ mod share;
 
 use super::buffer::WordBuffer;
 use super::product::Isa;
-use super::{Access, CompiledPlan, Cpu, launch};
-use crate::backend::{Compiled, Feed, Progress, Scalars};
+use super::{Access, CompiledPlan, CpuEngine, launch};
+use crate::backend::Progress;
 use crate::error::{Error, Result};
 use crate::tape::window::SamplingPlan;
 use kernels::Kernel;
@@ -51,21 +53,12 @@ impl Sampling {
     }
 }
 
-impl Cpu {
-    pub(super) fn draw_windows(
-        &mut self,
-        plan: Compiled,
-        feeds: &[Feed],
-        from: usize,
-        scalars: &Scalars,
-        progress: &Progress,
-    ) -> Result<()> {
-        self.feed(plan, feeds, scalars)?;
+impl CpuEngine {
+    /// Draws a batch; the plan was compiled for sampling and is fed.
+    pub(super) fn draw_windows(&mut self, compiled: &mut CompiledPlan, from: usize, progress: &Progress) {
         let (isa, poison) = (self.isa, self.options.poison);
-        let CompiledPlan { plan, slots, scratch, places, sampling, .. } = &mut self.plans[plan.0];
-        let Some(Sampling { plan: sampling, kernels, packed }) = sampling else {
-            return Err(Error::Failed(format!("plan {} was not compiled for sampling", plan.name)));
-        };
+        let CompiledPlan { slots, scratch, places, sampling, .. } = compiled;
+        let Some(Sampling { plan: sampling, kernels, packed }) = sampling else { return };
         if poison {
             slots.iter_mut().for_each(|slot| slot.floats_mut().fill(f32::NAN));
         }
@@ -73,12 +66,13 @@ impl Cpu {
         let (places, kernels, sampling) = (&*places, &*kernels, &*sampling);
         self.pool.install(|| {
             for step in sampling.before() {
-                // SAFETY: as in `Cpu::execute`.
+                // SAFETY: as in `CpuEngine::execute`; the check is `SamplingPlan::check`, which includes
+                // `Plan::check`, and the scratch is as long as the longest request of these steps.
                 let access = unsafe { Access::new(step, places, scratch_at as *mut u32, scratch_len) };
                 launch::launch(step, isa, &access);
             }
             for (step, kernel) in sampling.plan.steps.iter().zip(kernels) {
-                // SAFETY: as in `Cpu::execute`; only parameters are read.
+                // SAFETY: as above; `Kernel::pack` reads the weights alone.
                 let access = unsafe { Access::new(step, places, scratch_at as *mut u32, scratch_len) };
                 if let Some(kernel) = kernel {
                     kernel.pack(&access, packed.floats_mut());
@@ -88,12 +82,14 @@ impl Cpu {
             let each = sampling.images.div_ceil(rayon::current_num_threads()).clamp(1, IMAGES);
             (0..sampling.images.div_ceil(each)).into_par_iter().with_max_len(1).for_each(|i| {
                 let images = i * each..sampling.images.min((i + 1) * each);
-                // SAFETY: `compile_sampling` made every buffer as long as its operand; shares have no image in common.
+                // SAFETY: every operand is no longer than its buffer, holds equally many elements for each
+                // image unless all share it, and steps that have windows write slots alone
+                // (`SamplingPlan::check`, called by `Gate::compile_sampling`). Shares have no image in
+                // common, and the engine is held by `&mut`.
                 let share = unsafe { Share::new(sampling, places, images) };
                 walk(&share, kernels, packed, from, progress);
             });
         });
-        Ok(())
     }
 }
 
@@ -120,47 +116,53 @@ fn walk(share: &Share, kernels: &[Option<Kernel>], packed: &[f32], from: usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
-    use crate::backend::cpu::Options;
-    use crate::nn::{Init, Layout, ParamSet};
-    use crate::rng::Stream;
+    use crate::backend::cpu::{Cpu, Options};
+    use crate::backend::gate::Engine;
+    use crate::backend::{Feed, Scalars};
+    use crate::rng::{self, Stream};
     use crate::shape::Meta;
-    use crate::tape::Tape;
     use crate::tape::geometry::Mask;
-    use crate::tape::op::{Dist, Scalar};
+    use crate::tape::op::{Dist, Param, ParamId, Scalar};
     use crate::tape::plan::Plan;
     use crate::tape::record::ConvAttrs;
+    use crate::tape::{InputRole, Tape};
 
-    /// Three images of 6x6x1 through two masked layers, then a draw; and the weights, which make the draws depend on each other.
-    fn plan(cpu: &mut Cpu) -> SamplingPlan {
-        let (t, mut set) = (Tape::new(), ParamSet::new());
-        let x = t.input("x", Meta::f32([3, 6, 6, 1]));
-        let first = set.weight("first", [3, 3, 1, 8], Init::Normal(0.0, 2.0), Layout::Conv);
-        let last = set.weight("last", [3, 3, 8, 1], Init::Normal(0.0, 2.0), Layout::Conv);
+    /// Three images of 6x6x1 through two masked layers, then a draw; and the weights, which make the draws
+    /// depend on each other.
+    fn plan(engine: &mut CpuEngine) -> SamplingPlan {
+        let t = Tape::new();
+        let x = t.input_of(InputRole::Images, Meta::f32([3, 6, 6, 1]));
+        let weight = |id, shape: [usize; 4]| Param { id: ParamId(id), path: "weight".into(), shape: shape.into() };
+        let (first, last) = (weight(0, [3, 3, 1, 8]), weight(1, [3, 3, 8, 1]));
         let y = t.tanh(t.conv(x, t.param(&first), ConvAttrs::masked(Mask::A, 3, 1)));
         let y = t.conv(y, t.param(&last), ConvAttrs::masked(Mask::B, 3, 1));
         let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(y));
         t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
-        for spec in set.specs() {
-            cpu.write_param(spec.param.id, &spec.initial(1)).unwrap();
+        for param in [first, last] {
+            let number = |k| 4.0 * rng::uniform(1, Stream::Test, [param.id.0, k as u32]) - 2.0;
+            let value: Vec<f32> = (0..param.shape.len()).map(number).collect();
+            engine.write_param(param.id, &value).unwrap();
         }
         SamplingPlan::new(&Plan::new("test", &t)).unwrap()
     }
 
-    fn draw(cpu: &mut Cpu, plan: &SamplingPlan) -> Vec<f32> {
+    fn draw(engine: &mut CpuEngine, plan: &SamplingPlan) -> Vec<f32> {
         let mut x = vec![0.0; 3 * 36];
-        let compiled = cpu.compile_sampling(plan).unwrap().unwrap();
-        cpu.sample(compiled, &[Feed::F32(&x)], 0, &Scalars::default(), &|_| {}).unwrap();
-        cpu.read_words(compiled, SamplingPlan::IMAGES, bytemuck::cast_slice_mut(&mut x)).unwrap();
+        let mut compiled = engine.compile_sampling(plan).unwrap().unwrap();
+        engine.sample(&mut compiled, &[Feed::F32(&x)], 0, &Scalars::default(), &|_| {}).unwrap();
+        let words = bytemuck::cast_slice_mut(&mut x);
+        engine.read_words(&mut compiled, SamplingPlan::IMAGES, words).unwrap();
         x
     }
 
-    /// Without this the tests that compare windows with whole plans might compare nothing.
+    /// Without this the tests that compare windows with whole plans might compare nothing. Below the gate,
+    /// which refuses some of these plans.
     #[test]
     fn a_window_that_is_wrong_changes_the_draws() {
         let mut cpu = Cpu::new(Options { threads: 1, ..Default::default() }).unwrap();
-        let right = plan(&mut cpu);
-        let want = draw(&mut cpu, &right);
+        let engine = &mut cpu.engine;
+        let right = plan(engine);
+        let want = draw(engine, &right);
         let half = right.starts[right.rounds() / 2];
         for change in 0..3 {
             let mut wrong = right.clone();
@@ -171,7 +173,7 @@ mod tests {
                 1 => window.channels[1] -= 4,
                 _ => window.rows[1] = window.rows[0],
             }
-            assert_ne!(draw(&mut cpu, &wrong), want, "change {change}");
+            assert_ne!(draw(engine, &wrong), want, "change {change}");
         }
     }
 }
