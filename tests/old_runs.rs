@@ -1,8 +1,10 @@
-//! Run folders that an earlier version wrote (`tests/old_runs/`): they open, go on, and training still gives their bits.
+//! Run folders that an earlier version wrote (`tests/old_runs/`): they open, they can be continued, and training still
+//! gives their bits.
 //!
-//! The four runs were made on AVX-512 by `pixtape train PRESET --data glyphs --device cpu --threads 2 --steps 40 --seed 1` with the
-//! sizes in their `config.toml`, `avx2.safetensors` and `portable.safetensors` by this file's own loop at the same commit (989f86c).
-//! They are never written anew: they are what later versions are held to.
+//! `pixtape train PRESET --data glyphs --device cpu --threads 2 --steps 40 --seed 1` wrote the four runs on a processor with
+//! AVX2, with the sizes in their `config.toml`. This file's own loop wrote `portable.safetensors` at the same commit
+//! (989f86c). They are never written anew, because later versions are compared with them. There are no bits of AVX-512
+//! among them: on such a processor the AVX2 and portable paths are compared.
 
 use assert_cmd::Command;
 use pixtape::backend::cpu::product::Isa;
@@ -22,13 +24,13 @@ fn folder(run: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old_runs").join(run)
 }
 
-/// The checkpoint that the earlier version wrote on this instruction set.
-fn fixture(run: &str, isa: Isa) -> PathBuf {
-    folder(run).join(match isa {
-        Isa::Avx512 => LAST,
-        Isa::Avx2 => "avx2.safetensors",
-        Isa::Portable => "portable.safetensors",
-    })
+/// The checkpoint that the earlier version wrote on this instruction set, if it wrote one.
+fn fixture(run: &str, isa: Isa) -> Option<PathBuf> {
+    match isa {
+        Isa::Avx512 => None,
+        Isa::Avx2 => Some(folder(run).join(LAST)),
+        Isa::Portable => Some(folder(run).join("portable.safetensors")),
+    }
 }
 
 /// The run of `config.toml`, trained to its end.
@@ -66,7 +68,11 @@ fn assert_same_bits(what: &str, now: &Checkpoint, then: &Checkpoint) {
 fn forty_steps_give_the_bits_that_an_earlier_version_gave() {
     for run in RUNS {
         for isa in Isa::available() {
-            let then = Checkpoint::load(&fixture(run, isa)).unwrap();
+            let Some(path) = fixture(run, isa) else {
+                println!("SKIP {run} on {isa}: the earlier version did not run on it");
+                continue;
+            };
+            let then = Checkpoint::load(&path).unwrap();
             assert_same_bits(&format!("{run} on {isa}"), &train(run, isa), &then);
         }
     }
@@ -110,7 +116,7 @@ fn old_folders_are_measured_sampled_and_resumed() {
         pixtape(place.path(), &format!("train --resume {run} --steps 45 --no-eval --device cpu"));
         let resumed = Checkpoint::load(&place.path().join(run).join("checkpoints/step-000045.safetensors")).unwrap();
         assert_eq!(resumed.step, 45);
-        if Isa::detect() == Isa::Avx512 {
+        if Isa::detect() == Isa::Avx2 {
             let config = folder(run).join("config.toml");
             pixtape(
                 place.path(),
