@@ -11,7 +11,7 @@ use pixtape::data::{self, BatchOptions, Batches, Split};
 use pixtape::nn::{Env, Linear, Mode, ParamSet};
 use pixtape::optim::Learner;
 use pixtape::shape::Meta;
-use pixtape::tape::{Tape, op::Scalar, plan::Plan};
+use pixtape::tape::{InputRole, Tape, op::Scalar, plan::Plan};
 use pixtape::train::weights;
 use std::sync::Arc;
 
@@ -30,7 +30,10 @@ fn main() -> pixtape::Result<()> {
     let record = |name: &str, mode: Mode| {
         let t = Tape::new();
         let env = Env::new(&t, mode);
-        let (x, label) = (t.input("x", Meta::f32([BATCH, 28, 28, 1])), t.input("label", Meta::u32([BATCH])));
+        let (x, label) = (
+            t.input_of(InputRole::Images, Meta::f32([BATCH, 28, 28, 1])),
+            t.input_of(InputRole::Labels, Meta::u32([BATCH])),
+        );
         let y = scores.forward(&env, t.relu(hidden.forward(&env, t.reshape(x, [BATCH, 28 * 28]))));
         let loss = t.mean(t.softmax_cross_entropy(y, label));
         t.output("scores", y);

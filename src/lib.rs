@@ -46,26 +46,29 @@
 
 pub mod backend;
 #[cfg(feature = "cli")]
-pub mod bench;
+mod bench;
+#[doc(hidden)]
 pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+#[doc(hidden)]
 pub mod control;
 pub mod data;
 #[cfg(feature = "cli")]
-pub mod demo;
+mod demo;
 pub mod error;
 pub mod eval;
 pub mod likelihood;
-pub mod math;
-pub mod memory;
+mod math;
+mod memory;
 pub mod models;
 pub mod nn;
 pub mod optim;
 pub mod panics;
 pub mod pictures;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod report;
 pub mod rng;
 pub mod sampling;

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 
 /// The machine's memory in bytes, if the system tells it.
+#[cfg(feature = "cli")]
 pub fn total_bytes() -> Option<u64> {
     meminfo("MemTotal:")
 }

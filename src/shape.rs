@@ -58,7 +58,7 @@ impl Shape {
     }
 
     /// Whether this shape can be expanded to `to`: the rank is the same, and every dimension is equal or 1.
-    pub fn expands_to(&self, to: Shape) -> bool {
+    pub(crate) fn expands_to(&self, to: Shape) -> bool {
         self.rank == to.rank && self.dims().iter().zip(to.dims()).all(|(a, b)| a == b || *a == 1)
     }
 }

@@ -38,7 +38,7 @@ fn say_once(said: &Once, sentence: &str) {
 /// wgpu is asked for, with a warning. `threads` 0 takes every core.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is none, see [`is_device`]; [`Error::Device`] for one that this build or
+/// [`Error::Usage`] for a name that no device has; [`Error::Device`] for one that this build or
 /// machine lacks.
 pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
     match name {
@@ -151,7 +151,7 @@ fn no_adapter() -> Option<Error> {
     None
 }
 
-/// The names of [`DEVICES`] that this build leaves out.
+/// The names of devices that this build leaves out.
 pub fn not_in_this_build() -> Vec<&'static str> {
     let left_out = |name: &str| name == "cuda" && !cfg!(feature = "cuda") || name == "wgpu" && !cfg!(feature = "wgpu");
     DEVICES.into_iter().filter(|name| left_out(name)).collect()

@@ -4,6 +4,7 @@
 //! per op. [`open`] finds a device by name. `gate.rs` implements the interface once, with all checks, over
 //! the engines in `cpu`, `cuda` and `wgpu`.
 
+#[doc(hidden)]
 pub mod args;
 mod axes;
 #[cfg(test)]
@@ -18,7 +19,8 @@ mod sample;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
-pub use devices::{DEVICES, devices, is_device, listen, not_in_this_build, open, unknown_device, unusable};
+pub use devices::{devices, listen, not_in_this_build, open, unusable};
+pub(crate) use devices::{is_device, unknown_device};
 
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -58,6 +60,7 @@ impl Feed<'_> {
     }
 
     /// The words, whatever they mean.
+    #[doc(hidden)]
     pub fn words(&self) -> &[u32] {
         match self {
             Feed::F32(values) => bytemuck::cast_slice(values),
@@ -98,6 +101,7 @@ impl Scalars {
     }
 
     /// All words, in the order of [`Scalar::ALL`].
+    #[doc(hidden)]
     pub fn words(&self) -> &[u32] {
         &self.0
     }

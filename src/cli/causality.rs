@@ -7,7 +7,7 @@ use super::progress::Busy;
 use super::trained::{CheckpointArgs, Stored};
 use crate::error::{Error, Result};
 use crate::eval::causality::{Dependency, Support, Supports, supports};
-use crate::eval::receptive_field::{LEGEND, receptive_field_png};
+use crate::eval::{LEGEND, receptive_field_png};
 use crate::models::{Family, Model};
 use serde_json::json;
 use std::path::{Path, PathBuf};

@@ -139,7 +139,7 @@ fn best(returns: &[f32]) -> usize {
 /// The result of a planner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The sum of the rewards of each episode, see [`reward`].
+    /// The sum of the rewards of each episode, see `reward`.
     pub returns: Vec<f64>,
     /// The fraction of the last 50 steps of each episode in which the rod was within 18 degrees of
     /// upright.

@@ -118,6 +118,7 @@ impl<'a> BatchFeeds<'a> {
     ///
     /// # Panics
     /// If an input has no role.
+    #[doc(hidden)]
     pub fn in_order(&self, inputs: &[InputSpec]) -> Vec<Feed<'a>> {
         let feed = |input: &InputSpec| match input.role {
             Some(InputRole::Images) => Feed::F32(self.images),
@@ -196,21 +197,17 @@ impl Batches {
     }
 
     /// The images that the batches are made of.
-    pub fn images(&self) -> &Arc<Images> {
+    pub(crate) fn images(&self) -> &Arc<Images> {
         &self.images
     }
 
     /// The settings of the sequence.
-    pub fn options(&self) -> &BatchOptions {
+    pub(crate) fn options(&self) -> &BatchOptions {
         &self.options
     }
 
-    /// What [`Batch::levels`] means: binary after binarisation.
-    pub fn levels(&self) -> Levels {
-        self.levels
-    }
-
     /// `[height, width, channels]` of an image in a batch, padding included.
+    #[doc(hidden)]
     pub fn size(&self) -> [usize; 3] {
         [self.size[0], self.size[1], self.images.channels()]
     }
@@ -247,7 +244,7 @@ impl Batches {
     }
 
     /// Writes the next batch into `batch`, reusing its memory.
-    pub fn next_into(&mut self, batch: &mut Batch) {
+    pub(crate) fn next_into(&mut self, batch: &mut Batch) {
         self.order_epoch();
         let start = self.cursor.position as usize;
         let end = (start + self.options.batch).min(self.images.len());

@@ -47,7 +47,7 @@ impl Binarize {
     ///
     /// # Errors
     /// If a binary data set is to be binarised dynamically: it has no grey values to sample from.
-    pub fn levels(self, images: &Images) -> Result<Levels> {
+    pub(crate) fn levels(self, images: &Images) -> Result<Levels> {
         match (self, images.levels()) {
             (Binarize::Dynamic, Levels::Binary) => Err(Error::Usage(format!(
                 "{} is binary already and has no grey values to sample from; use binarize = \"static\", or the grey set",

@@ -26,18 +26,29 @@ mod series;
 mod sets;
 mod source;
 
+#[doc(hidden)]
 pub use amat::read_amat;
-pub use batches::{Batch, BatchFeeds, BatchOptions, Batches, Cursor, Order, Range};
+#[doc(hidden)]
+pub use batches::BatchFeeds;
+pub use batches::{Batch, BatchOptions, Batches, Cursor, Order, Range};
 pub use binarize::Binarize;
+#[doc(hidden)]
 pub use cifar::read_cifar;
 #[cfg(feature = "cli")]
 pub use fetch::{Fetched, OnProgress, Progress, fetch};
+#[doc(hidden)]
 pub use folder::decode_image;
+#[doc(hidden)]
 pub use idx::{IdxImages, read_idx_images, read_idx_labels};
 pub use images::{Images, Levels, Split};
 pub use loader::{BatchSource, Loader};
 pub use open::{data_dir, open};
 pub use reduction::Reduction;
-pub use series::{Pendulum, held_torques};
-pub use sets::{Counts, Drawn, FileFormat, SETS, Served, Set, SetFile};
+#[doc(hidden)]
+pub use series::Pendulum;
+pub(crate) use series::held_torques;
+#[doc(hidden)]
+pub use sets::{Counts, Drawn, FileFormat, Served, SetFile};
+pub use sets::{SETS, Set};
+#[doc(hidden)]
 pub use source::Source;

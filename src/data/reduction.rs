@@ -18,6 +18,7 @@ pub enum Reduction {
 
 impl Reduction {
     /// Height, width and channels of the reduced version of an image of this size.
+    #[doc(hidden)]
     pub fn size(self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
         match self {
             Reduction::Grey => [height, width, 1],
@@ -27,7 +28,7 @@ impl Reduction {
 
     /// The reduced version of an image `[height, width, channels]` of levels from 0 to `top`, as bytes
     /// from 0 to 255.
-    pub fn apply(self, image: &[u32], size: [usize; 3], top: u32) -> Vec<u8> {
+    pub(crate) fn apply(self, image: &[u32], size: [usize; 3], top: u32) -> Vec<u8> {
         let [height, width, channels] = size;
         // The mean on the scale of a byte, rounded to the nearest integer.
         let byte =
@@ -64,7 +65,7 @@ impl Reduction {
     }
 
     /// The reduced image enlarged to the size of the original, for pictures: every pixel is repeated.
-    pub fn enlarged(self, reduced: &[u8], size: [usize; 3]) -> Vec<u8> {
+    pub(crate) fn enlarged(self, reduced: &[u8], size: [usize; 3]) -> Vec<u8> {
         let [height, width, _] = size;
         let [small_height, small_width, channels] = self.size(size);
         let place = |at: usize, from: usize, to: usize| if from == to { at } else { at / FACTOR };

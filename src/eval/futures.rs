@@ -28,7 +28,7 @@ pub struct Futures {
 ///
 /// # Errors
 /// If the model belongs to another family. The message names presets of this family.
-pub fn sequence_of(model: &Model) -> Result<&Sequence> {
+pub(crate) fn sequence_of(model: &Model) -> Result<&Sequence> {
     match &model.family {
         Family::Sequence(net) => Ok(net),
         _ => Err(Error::Failed(format!(

@@ -36,7 +36,7 @@ fn latent_of(model: &Model) -> Result<&Latent> {
 ///
 /// # Errors
 /// If it has none. The message names presets that have one.
-pub fn check_encoder(model: &Model) -> Result<()> {
+pub(crate) fn check_encoder(model: &Model) -> Result<()> {
     latent_of(model).map(|_| ())
 }
 

@@ -7,9 +7,15 @@ mod futures;
 mod latents;
 mod likelihood;
 mod probe;
-pub mod receptive_field;
+#[cfg(feature = "cli")]
+mod receptive_field;
 
-pub use futures::{Futures, futures, sequence_of};
-pub use latents::{Latents, check_encoder, encode, interpolate, reconstruct};
-pub use likelihood::{ElboTerms, Evaluation, evaluate, has_likelihood};
+pub(crate) use futures::sequence_of;
+pub use futures::{Futures, futures};
+pub(crate) use latents::check_encoder;
+pub use latents::{Latents, encode, interpolate, reconstruct};
+pub(crate) use likelihood::has_likelihood;
+pub use likelihood::{ElboTerms, Evaluation, evaluate};
 pub use probe::{Probe, linear_probe};
+#[cfg(feature = "cli")]
+pub(crate) use receptive_field::{LEGEND, receptive_field_png};

@@ -125,7 +125,7 @@ impl Gan {
 
     /// `x[n, 32, 32, c], fake[n, 32, 32, c]`, both in [-1, 1]: a training step of the critic on given
     /// images.
-    pub fn critic_on_given(&self, batch: usize) -> Plan {
+    pub(crate) fn critic_on_given(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
         let real = t.input_of(InputRole::Images, self.images(batch));
@@ -186,15 +186,6 @@ impl Gan {
         let z = t.mul_scalar(draws, t.scalar(Scalar::Temperature));
         t.output("image", self.generator.forward(&env, z));
         Plan::new("gan.sample", &t)
-    }
-
-    /// `z[n, 1, 1, d] -> image[n, 32, 32, c]` in [-1, 1].
-    pub fn decoding(&self, batch: usize) -> Plan {
-        let t = Tape::new();
-        let env = Env::infer(&t, &self.set);
-        let z = t.input("z", Meta::f32([batch, 1, 1, self.latent]));
-        t.output("image", self.generator.forward(&env, z));
-        Plan::new("gan.decode", &t)
     }
 }
 

@@ -198,7 +198,7 @@ impl Latent {
     }
 
     /// `x -> mu[n, d], logvar[n, d]`. A plain autoencoder has no logvar.
-    pub fn encoding(&self, batch: usize) -> Plan {
+    pub(crate) fn encoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
@@ -211,7 +211,7 @@ impl Latent {
     }
 
     /// `z[n, d] -> image[n, 28, 28, 1]`, the decoder's mean in 0 to 1.
-    pub fn decoding(&self, batch: usize) -> Plan {
+    pub(crate) fn decoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let z = t.input("z", Meta::f32([batch, self.dims]));

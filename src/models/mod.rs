@@ -11,7 +11,8 @@ mod sequence;
 pub use adversarial::Gan;
 pub use autoregressive::{Autoregressive, Conditions, Network, Pixels};
 pub use latent::Latent;
-pub use sequence::{LEAST_LOGVAR, Observations, Prediction, Sequence};
+pub(crate) use sequence::LEAST_LOGVAR;
+pub use sequence::{Observations, Prediction, Sequence};
 
 use crate::config::{Config, NetworkKind};
 use crate::data::{Batch, BatchOptions, Batches, Images, Order, Range, Reduction};

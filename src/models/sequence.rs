@@ -52,17 +52,19 @@ impl Observations {
     }
 
     /// The number of values of an observation that are predicted.
+    #[doc(hidden)]
     pub fn predicted(&self) -> usize {
         self.width - self.actions
     }
 
     /// The number of values of a sequence that are predicted: the dimensions of its likelihood.
+    #[doc(hidden)]
     pub fn dims(&self) -> usize {
         self.steps * self.predicted()
     }
 
     /// The number of levels that the values of the training data have.
-    pub fn levels(&self) -> usize {
+    pub(crate) fn levels(&self) -> usize {
         if self.distribution == Distribution::Bernoulli { 2 } else { 256 }
     }
 }
@@ -79,7 +81,7 @@ pub enum Prediction {
 impl Prediction {
     /// `x[m, p] -> -log p(x)` of each value.
     #[track_caller]
-    pub fn nll(&self, t: &Tape, x: Var) -> Var {
+    pub(crate) fn nll(&self, t: &Tape, x: Var) -> Var {
         match *self {
             Prediction::Bernoulli { logits } => t.bce_with_logits(logits, x),
             // (log 2 pi + logvar + (x - mean)^2 / var) / 2
@@ -92,7 +94,7 @@ impl Prediction {
 
     /// The mean of each value `[m, p]`.
     #[track_caller]
-    pub fn mean(&self, t: &Tape) -> Var {
+    pub(crate) fn mean(&self, t: &Tape) -> Var {
         match *self {
             Prediction::Bernoulli { logits } => t.sigmoid(logits),
             Prediction::Normal { mean, .. } => mean,
@@ -148,12 +150,13 @@ impl Sequence {
     }
 
     /// Length of each of the two state vectors.
+    #[doc(hidden)]
     pub fn units(&self) -> usize {
         self.lstm.units
     }
 
     /// The parameters as inference reads them.
-    pub fn env<'t>(&self, t: &'t Tape) -> Env<'t> {
+    pub(crate) fn env<'t>(&self, t: &'t Tape) -> Env<'t> {
         Env::infer(t, &self.set)
     }
 
@@ -176,7 +179,7 @@ impl Sequence {
     /// state; both parts of a state are `[n, d]`. The first observation follows one of zeros and a state of
     /// zeros.
     #[track_caller]
-    pub fn step(&self, env: &Env, x: Var, state: LstmState<Var>) -> (Prediction, LstmState<Var>) {
+    pub(crate) fn step(&self, env: &Env, x: Var, state: LstmState<Var>) -> (Prediction, LstmState<Var>) {
         let next = env.t.scope("lstm", || self.lstm.step(env, centred(env.t, x), state));
         (env.t.scope("head", || self.predict(env, x, next.h)), next)
     }
@@ -224,7 +227,7 @@ impl Sequence {
 
     /// `-> noise[n, t, p]`: the random numbers from which whole sequences are drawn. They depend on the
     /// seed, the sequence's index and the place in it alone.
-    pub fn noise(&self, batch: usize) -> Plan {
+    pub(crate) fn noise(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let dist = if self.observations.distribution == Distribution::Bernoulli { Dist::Uniform } else { Dist::Normal };
         let shape = [batch, self.observations.steps, self.observations.predicted()];
@@ -234,6 +237,7 @@ impl Sequence {
 
     /// `x[n, w], h[n, d], c[n, d], noise[n, p] -> draw[n, p], mean[n, p], h[n, d], c[n, d]`, for normal
     /// values also `logvar[n, p]`: one step, see [`Sequence::step`].
+    #[doc(hidden)]
     pub fn stepping(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = self.env(&t);

@@ -144,7 +144,7 @@ impl Conv {
     }
 
     /// The same with a bias that starts at zero.
-    pub fn with_bias(mut self, set: &mut ParamSet, path: &str) -> Self {
+    pub(crate) fn with_bias(mut self, set: &mut ParamSet, path: &str) -> Self {
         let cout = self.weight.shape.last();
         self.bias = Some(set.weight(&format!("{path}.bias"), [cout], Init::Fill(0.0), Layout::Same));
         self
@@ -198,7 +198,7 @@ impl ConvTranspose {
     }
 
     /// The same, with the output cropped or zero-padded at the end to height and width `size`.
-    pub fn forward_to(&self, env: &Env, x: Var, size: [usize; 2]) -> Var {
+    pub(crate) fn forward_to(&self, env: &Env, x: Var, size: [usize; 2]) -> Var {
         biased(env, env.t.conv_transpose(x, env.get(&self.weight), self.attrs, size), &self.bias)
     }
 }
@@ -217,7 +217,7 @@ pub struct BatchNorm {
 
 impl BatchNorm {
     /// Added to the variance.
-    pub const EPS: f64 = 1e-5;
+    const EPS: f64 = 1e-5;
     const MOMENTUM: f64 = 0.1;
 
     /// A layer over `channels`. The scale is drawn from `scale`, the shift starts at zero.

@@ -3,11 +3,11 @@
 //! Read `params` first, then `env` (the current value of a parameter), then `layers`; `recurrent` and `lstm`
 //! are the recurrent layers.
 
-pub mod env;
-pub mod layers;
-pub mod lstm;
-pub mod params;
-pub mod recurrent;
+mod env;
+mod layers;
+mod lstm;
+mod params;
+mod recurrent;
 
 pub use env::{Env, Mode};
 pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};

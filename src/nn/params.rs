@@ -137,7 +137,7 @@ impl ParamSpec {
     }
 
     /// PyTorch's shape.
-    pub fn torch_shape(&self) -> Vec<usize> {
+    pub(crate) fn torch_shape(&self) -> Vec<usize> {
         self.torch_order().0
     }
 

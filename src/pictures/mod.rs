@@ -2,4 +2,4 @@
 //! draws time series as curves.
 
 pub mod grid;
-pub mod sequences;
+pub(crate) mod sequences;

@@ -8,7 +8,9 @@ mod redraw;
 mod simulation;
 
 pub use options::DrawOptions;
-pub use redraw::{Redraw, Redrawn, check_completion, check_restoration, complete, restore};
+pub use redraw::{Redraw, Redrawn, complete, restore};
+#[cfg(feature = "cli")]
+pub(crate) use redraw::{check_completion, check_restoration};
 pub use simulation::{Simulator, draw_futures};
 
 use crate::backend::{self, Backend, Compiled, Feed};
@@ -80,6 +82,7 @@ impl Sampler {
     ///
     /// # Errors
     /// Whatever the device reports.
+    #[doc(hidden)]
     pub fn naive(backend: &mut dyn Backend, model: &Model, batch: usize) -> Result<Self> {
         let batch = batch.max(1);
         let (plan, way, range): (Plan, fn(Compiled) -> Way, [f32; 2]) = match &model.family {
@@ -274,7 +277,7 @@ impl ConditionValues {
 }
 
 /// The middle of an image `[h, w, c]` with values in `range`, as bytes of size `to`.
-pub fn crop_to_bytes(image: &[f32], size: [usize; 3], to: [usize; 3], range: [f32; 2]) -> Vec<u8> {
+pub(crate) fn crop_to_bytes(image: &[f32], size: [usize; 3], to: [usize; 3], range: [f32; 2]) -> Vec<u8> {
     let [top, left] = [(size[0] - to[0]) / 2, (size[1] - to[1]) / 2];
     let byte = |v: f32| (((v - range[0]) / (range[1] - range[0])).clamp(0.0, 1.0) * 255.0).round() as u8;
     let rows = (0..to[0]).map(|r| ((top + r) * size[1] + left) * size[2]);

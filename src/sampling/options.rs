@@ -34,6 +34,7 @@ impl DrawOptions<'_> {
     }
 
     /// The scalars for a batch that begins with image `first_image`.
+    #[doc(hidden)]
     pub fn scalars(&self, first_image: usize) -> Scalars {
         let mut scalars = Scalars::default();
         scalars

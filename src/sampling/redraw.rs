@@ -94,7 +94,7 @@ impl Redrawn {
 ///
 /// # Errors
 /// A sentence for a model that does not draw pixel by pixel, and if no row is left to draw.
-pub fn check_completion(model: &Model, rows: usize) -> Result<()> {
+pub(crate) fn check_completion(model: &Model, rows: usize) -> Result<()> {
     let Family::Autoregressive(_) = &model.family else {
         return Err(Error::Failed(format!(
             "{} does not draw pixel by pixel and cannot complete images; give a checkpoint of pixelcnn-mnist",
@@ -112,7 +112,7 @@ pub fn check_completion(model: &Model, rows: usize) -> Result<()> {
 /// as a fraction, that have been drawn since the last call.
 ///
 /// # Errors
-/// See [`check_completion`]; for images that do not fit the model; and whatever the device reports.
+/// For a model that cannot complete images; for images that do not fit the model; and whatever the device reports.
 pub fn complete(
     backend: &mut dyn Backend,
     model: &Model,
@@ -139,7 +139,7 @@ pub fn complete(
 ///
 /// # Errors
 /// A sentence that names models that do.
-pub fn check_restoration(model: &Model, reduction: Reduction) -> Result<()> {
+pub(crate) fn check_restoration(model: &Model, reduction: Reduction) -> Result<()> {
     if model.reduction() == Some(reduction) {
         return Ok(());
     }
@@ -155,7 +155,7 @@ pub fn check_restoration(model: &Model, reduction: Reduction) -> Result<()> {
 /// as a fraction, that have been drawn since the last call.
 ///
 /// # Errors
-/// See [`check_restoration`]; for images that do not fit the model; and whatever the device reports.
+/// For a model that restores something else or nothing; for images that do not fit the model; and whatever the device reports.
 pub fn restore(
     backend: &mut dyn Backend,
     model: &Model,

@@ -15,10 +15,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// The value of `format` in the metadata.
-pub const FORMAT: &str = "pixtape-checkpoint";
+const FORMAT: &str = "pixtape-checkpoint";
 
 /// The version that this crate writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 const KIND: Kind = Kind {
     format: FORMAT,
@@ -94,6 +94,7 @@ impl Checkpoint {
 
     /// The name of the first tensor that contains a NaN or an infinity. Such a checkpoint loads, because a
     /// run is resumed bit for bit in any state, but sampling from it is useless.
+    #[doc(hidden)]
     pub fn first_non_finite(&self) -> Option<&str> {
         let broken = self.tensors.iter().find(|(_, tensor)| tensor.data.iter().any(|x| !x.is_finite()));
         broken.map(|(name, _)| name.as_str())
@@ -104,6 +105,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::File`] listing what is missing, extra or of another shape.
+    #[doc(hidden)]
     pub fn expect(&self, path: &Path, groups: &[&str], expected: &BTreeMap<String, Shape>) -> Result<()> {
         let looked_at = |name: &&String| groups.contains(&name.split('/').next().unwrap_or_default());
         let missing = expected.keys().filter(|name| !self.tensors.contains_key(*name)).cloned();
@@ -138,6 +140,7 @@ impl Checkpoint {
     }
 
     /// The bytes of the file.
+    #[doc(hidden)]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.write(&mut bytes).expect("writing to memory does not fail");
@@ -188,6 +191,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::File`] if the bytes are not a sound checkpoint of a version that this crate knows.
+    #[doc(hidden)]
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let (metadata, views) = KIND.parse(path, bytes)?;
         let damaged = |reason: String| KIND.damaged(path, reason);

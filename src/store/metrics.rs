@@ -137,7 +137,7 @@ fn to_line(row: &Row) -> String {
 ///
 /// # Errors
 /// [`Error::File`] naming the first line that is no row.
-pub fn read_metrics(path: &Path) -> Result<Vec<Row>> {
+pub(super) fn read_metrics(path: &Path) -> Result<Vec<Row>> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(|error| Error::io(path, "read", error))?,

@@ -79,26 +79,29 @@ impl RunDir {
     }
 
     /// `config.toml`.
+    #[doc(hidden)]
     pub fn config_path(&self) -> PathBuf {
         self.path.join("config.toml")
     }
 
     /// `metrics.jsonl`.
-    pub fn metrics_path(&self) -> PathBuf {
+    pub(crate) fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
     /// `report.html`.
+    #[doc(hidden)]
     pub fn report_path(&self) -> PathBuf {
         self.path.join("report.html")
     }
 
     /// `samples/step-000500.png` for step 500.
-    pub fn sample_path(&self, step: u64) -> PathBuf {
+    pub(crate) fn sample_path(&self, step: u64) -> PathBuf {
         self.path.join("samples").join(format!("step-{step:06}.png"))
     }
 
     /// `checkpoints/step-000500.safetensors` for step 500.
+    #[doc(hidden)]
     pub fn checkpoint_path(&self, step: u64) -> PathBuf {
         self.path.join("checkpoints").join(format!("step-{step:06}.safetensors"))
     }
@@ -116,7 +119,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written.
-    pub fn write_config(&self, config: &str) -> Result<()> {
+    pub(crate) fn write_config(&self, config: &str) -> Result<()> {
         write_atomically(&self.config_path(), |out| out.write_all(config.as_bytes()))
     }
 
@@ -124,6 +127,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written.
+    #[doc(hidden)]
     pub fn write_report(&self, html: &str) -> Result<()> {
         write_atomically(&self.report_path(), |out| out.write_all(html.as_bytes()))
     }
@@ -132,6 +136,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written.
+    #[doc(hidden)]
     pub fn write_sample(&self, step: u64, png: &[u8]) -> Result<PathBuf> {
         let path = self.sample_path(step);
         write_atomically(&path, |out| out.write_all(png))?;
@@ -142,6 +147,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written. Earlier checkpoints are untouched then.
+    #[doc(hidden)]
     pub fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
         let path = self.checkpoint_path(checkpoint.step);
         checkpoint.save(&path)?;
@@ -153,6 +159,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read or written.
+    #[doc(hidden)]
     pub fn metrics_writer(&self, step: u64) -> Result<MetricsWriter> {
         MetricsWriter::resume(&self.metrics_path(), step)
     }

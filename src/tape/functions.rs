@@ -87,9 +87,11 @@ macro_rules! declare_unary {
 
         impl Unary {
             /// Every function, with a value of its argument where it takes one: what tests and cases go through.
+            #[doc(hidden)]
             pub const EACH: [Unary; [$($code),*].len()] = [$(Unary::$variant $(($example))?),*];
 
             /// The number by which kernels of GPUs know the function; never 0.
+            #[doc(hidden)]
             pub const fn code(self) -> u32 {
                 match self {
                     $(Unary::$variant { .. } => $code,)*
@@ -97,6 +99,7 @@ macro_rules! declare_unary {
             }
 
             /// The name of the function, without its argument.
+            #[doc(hidden)]
             pub fn name(self) -> &'static str {
                 match self {
                     $(Unary::$variant { .. } => stringify!($name),)*
@@ -104,6 +107,7 @@ macro_rules! declare_unary {
             }
 
             /// The argument of the function beside x, where it takes one.
+            #[doc(hidden)]
             pub fn argument(self) -> Option<f64> {
                 match self {
                     $($(Unary::$variant($argument) => Some($argument),)?)*
@@ -113,6 +117,7 @@ macro_rules! declare_unary {
 
             /// Whether the derivative is computed from the output y; otherwise it is computed from the input x.
             /// An activation whose derivative needs y alone can be folded into the step that makes x.
+            #[doc(hidden)]
             pub const fn saves_output(self) -> bool {
                 match self {
                     $(Unary::$variant { .. } => is_output!($saved),)*
@@ -133,9 +138,11 @@ macro_rules! declare_binary {
 
         impl Binary {
             /// Every function.
+            #[doc(hidden)]
             pub const EACH: [Binary; [$($code),*].len()] = [$(Binary::$variant),*];
 
             /// The number by which kernels of GPUs know the function; never 0.
+            #[doc(hidden)]
             pub const fn code(self) -> u32 {
                 match self {
                     $(Binary::$variant => $code,)*
@@ -143,6 +150,7 @@ macro_rules! declare_binary {
             }
 
             /// The name of the function.
+            #[doc(hidden)]
             pub fn name(self) -> &'static str {
                 match self {
                     $(Binary::$variant => stringify!($name),)*

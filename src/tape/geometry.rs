@@ -15,7 +15,7 @@ pub enum Mask {
 }
 
 /// Which of `taps` taps along one axis is the centre. Even kernels have one more tap before it than after it.
-pub const fn centre_of(taps: usize) -> usize {
+pub(crate) const fn centre_of(taps: usize) -> usize {
     taps / 2
 }
 
@@ -55,76 +55,80 @@ pub struct ConvGeom {
 
 impl ConvGeom {
     /// A 1x1 convolution without stride, padding or mask: rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`.
+    #[doc(hidden)]
     pub fn product(n: usize, [h, w]: [usize; 2], cin: usize, cout: usize) -> ConvGeom {
         let (kh, kw, stride, pad, mask, groups, blocks) = (1, 1, [1, 1], [0, 0], Mask::None, 1, 1);
         ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
     }
 
     /// Rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`, as a 1x1 convolution that writes images of `[h, w, cout]`.
-    pub fn rows_times_matrix(rows: Shape, [h, w, cout]: [usize; 3]) -> ConvGeom {
+    pub(crate) fn rows_times_matrix(rows: Shape, [h, w, cout]: [usize; 3]) -> ConvGeom {
         let (n, cin) = (rows.rows() / (h * w).max(1), rows.last());
         ConvGeom::product(n, [h, w], cin, cout)
     }
 
     /// Whether this is a plain product: each output pixel is its own pixel's channels times the weights, with one tap and
     /// without stride or padding. A mask may close some of the weights.
-    pub fn is_product(&self) -> bool {
+    pub(crate) fn is_product(&self) -> bool {
         let same_size = self.pad == [0, 0] && (self.h, self.w) == (self.oh, self.ow);
         (self.kh, self.kw) == (1, 1) && self.stride == [1, 1] && same_size
     }
 
     /// Shape of x: `[n, h, w, cin]`.
+    #[doc(hidden)]
     pub fn x_shape(&self) -> Shape {
         [self.n, self.h, self.w, self.cin].into()
     }
 
     /// Shape of the weights: `[kh, kw, cin, cout]`.
+    #[doc(hidden)]
     pub fn w_shape(&self) -> Shape {
         [self.kh, self.kw, self.cin, self.cout].into()
     }
 
     /// Shape of y: `[n, oh, ow, cout]`.
+    #[doc(hidden)]
     pub fn y_shape(&self) -> Shape {
         [self.n, self.oh, self.ow, self.cout].into()
     }
 
     /// Colour group of output channel `co`, counted within its block.
-    pub fn group_out(&self, co: usize) -> usize {
+    pub(crate) fn group_out(&self, co: usize) -> usize {
         let block = self.cout / self.blocks;
         (co % block) * self.groups / block
     }
 
     /// Whether a mask closes some of the weights.
-    pub fn is_masked(&self) -> bool {
+    pub(crate) fn is_masked(&self) -> bool {
         self.mask != Mask::None
     }
 
     /// Whether a mask leaves some channels of its centre tap open to some output channels only: with one colour group all
     /// or none of them are open.
-    pub fn has_partial_centre(&self) -> bool {
+    pub(crate) fn has_partial_centre(&self) -> bool {
         self.is_masked() && self.groups > 1
     }
 
     /// Row and column of the centre tap, which meets the output pixel's own position. A mask opens all taps before it, in
     /// the order of rows and columns, and none after it.
-    pub fn centre(&self) -> [usize; 2] {
+    pub(crate) fn centre(&self) -> [usize; 2] {
         [self.kh, self.kw].map(centre_of)
     }
 
     /// Index of the centre tap, counted row by row.
-    pub fn centre_tap(&self) -> usize {
+    pub(crate) fn centre_tap(&self) -> usize {
         let [i, j] = self.centre();
         i * self.kw + j
     }
 
     /// How many leading input channels the centre tap passes to output channel `co`.
-    pub fn centre_channels(&self, co: usize) -> usize {
+    pub(crate) fn centre_channels(&self, co: usize) -> usize {
         let [i, j] = self.centre();
         self.open_channels(i, j, co)
     }
 
     /// How many leading taps of tap row `i` pass any channel to any output channel. The others are closed.
-    pub fn open_columns(&self, i: usize) -> usize {
+    pub(crate) fn open_columns(&self, i: usize) -> usize {
         let [row, column] = self.centre();
         if i >= self.kh || (self.is_masked() && i > row) {
             0
@@ -136,18 +140,19 @@ impl ConvGeom {
     }
 
     /// How many leading tap rows are open in their full width.
-    pub fn full_rows(&self) -> usize {
+    pub(crate) fn full_rows(&self) -> usize {
         if self.is_masked() { self.centre()[0] } else { self.kh }
     }
 
     /// How many taps, counted row by row, pass any channel to any output channel. The others are closed.
+    #[doc(hidden)]
     pub fn open_taps(&self) -> usize {
         self.full_rows() * self.kw + self.open_columns(self.full_rows())
     }
 
     /// How many leading weights of output channel `co` are open, in the order of taps and input channels: where the sum of
     /// the channel ends.
-    pub fn open_prefix(&self, co: usize) -> usize {
+    pub(crate) fn open_prefix(&self, co: usize) -> usize {
         if self.is_masked() {
             self.centre_tap() * self.cin + self.centre_channels(co)
         } else {
@@ -157,6 +162,7 @@ impl ConvGeom {
 
     /// How many leading input channels the tap `(i, j)` passes to output channel `co`: all, none, or, at the
     /// centre of a mask, those of the colour groups that `co` may see.
+    #[doc(hidden)]
     pub fn open_channels(&self, i: usize, j: usize, co: usize) -> usize {
         if !self.is_masked() || [i, j] < self.centre() {
             return self.cin;
@@ -169,11 +175,12 @@ impl ConvGeom {
     }
 
     /// Multiplications with an open weight, for one output pixel; the number of open weights.
-    pub fn open_weights(&self) -> usize {
+    pub(crate) fn open_weights(&self) -> usize {
         (0..self.cout).map(|co| self.open_prefix(co)).sum()
     }
 
     /// Floating point operations that have to be done: two per open weight and output pixel. The same in all three directions.
+    #[doc(hidden)]
     pub fn flops(&self) -> u64 {
         2 * self.open_weights() as u64 * (self.n * self.oh * self.ow) as u64
     }
@@ -202,6 +209,7 @@ impl fmt::Display for ConvGeom {
 impl ConvGeom {
     /// Whether the extents make sense: at least one tap, positive strides, channels that the groups and blocks divide.
     /// The error is a clause that says what does not.
+    #[doc(hidden)]
     pub fn validate(&self) -> Result<(), String> {
         if self.kh == 0 || self.kw == 0 || self.stride.contains(&0) || self.groups == 0 || self.blocks == 0 {
             return Err("taps, strides, groups and blocks must be at least 1".into());

@@ -20,10 +20,11 @@ mod print;
 pub mod record;
 mod slots;
 pub(crate) mod table;
+#[doc(hidden)]
 pub mod text;
-pub mod times;
+mod times;
 pub mod window;
-pub mod window_op;
+pub(crate) mod window_op;
 
 pub use input::{InputRole, InputSpec};
 
@@ -253,12 +254,12 @@ impl Tape {
     }
 
     /// The declared inputs, in order.
-    pub fn input_specs(&self) -> Vec<InputSpec> {
+    pub(crate) fn input_specs(&self) -> Vec<InputSpec> {
         self.inputs.borrow().clone()
     }
 
     /// The declared outputs, in order.
-    pub fn output_specs(&self) -> Vec<OutputSpec> {
+    pub(crate) fn output_specs(&self) -> Vec<OutputSpec> {
         self.outputs.borrow().clone()
     }
 
@@ -268,7 +269,7 @@ impl Tape {
     }
 
     /// Name of a parameter that this tape uses.
-    pub fn param_name(&self, id: ParamId) -> String {
+    pub(crate) fn param_name(&self, id: ParamId) -> String {
         self.param_names.borrow().get(&id).cloned().unwrap_or_else(|| format!("#{}", id.0))
     }
 

@@ -7,7 +7,7 @@
 //! of position `t`, which becomes part of x. Every position of every step is computed exactly once, so an image costs one
 //! forward pass; what was computed in earlier rounds lies where it was left.
 //!
-//! It falls out of the plan: nothing here knows a network. See [`times`] for what each op needs.
+//! It falls out of the plan: nothing here knows a network. See `tape/times.rs` for what each op needs.
 
 use super::InputRole;
 use super::op::{InputId, Op};
@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// Name of the output that holds a draw of every position of the images, given those before it.
-pub const DRAW: &str = "draw";
+pub(crate) const DRAW: &str = "draw";
 /// Name of the output that holds the finished images.
 const IMAGES: &str = InputRole::Images.name();
 
@@ -43,7 +43,7 @@ pub struct Window {
 
 impl Window {
     /// Its rows, columns and channels.
-    pub fn ranges(&self) -> [Range<usize>; 3] {
+    pub(crate) fn ranges(&self) -> [Range<usize>; 3] {
         [self.rows, self.columns, self.channels].map(|[start, end]| start as usize..end as usize)
     }
 }
@@ -72,11 +72,11 @@ pub struct SamplingPlan {
 
 impl SamplingPlan {
     /// Index of the draws among the outputs: after sampling, the last draw of each position that was drawn.
-    pub const DRAWS: usize = 0;
+    pub(crate) const DRAWS: usize = 0;
     /// Index of the finished images among the outputs.
     pub const IMAGES: usize = 1;
 
-    /// Schedules `plan`, which has an input of images `[n, h, w, c]` ([`InputRole::Images`]) and the output [`DRAW`] of as many elements.
+    /// Schedules `plan`, which has an input of images `[n, h, w, c]` ([`InputRole::Images`]) and the output `draw` of as many elements.
     ///
     /// # Errors
     /// When a step has no rule, or a draw depends on its own position or a later one; the error names the step.
@@ -135,12 +135,12 @@ impl SamplingPlan {
     }
 
     /// What becomes computable once the first `round` positions are drawn.
-    pub fn in_round(&self, round: usize) -> &[Window] {
+    pub(crate) fn in_round(&self, round: usize) -> &[Window] {
         &self.windows[self.starts[round]..self.starts[round + 1]]
     }
 
     /// Steps that run whole before the first round.
-    pub fn before(&self) -> impl Iterator<Item = &Step> {
+    pub(crate) fn before(&self) -> impl Iterator<Item = &Step> {
         self.plan.steps.iter().zip(&self.sizes).filter(|(_, size)| size.is_none()).map(|(step, _)| step)
     }
 

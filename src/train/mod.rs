@@ -2,6 +2,6 @@
 
 pub mod exchange;
 pub mod run;
-pub mod start;
+pub(crate) mod start;
 pub mod trainer;
 pub mod weights;

@@ -69,14 +69,14 @@ pub struct Summary {
 }
 
 /// Opens the training images and checks that they fit the model.
-pub fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
+pub(crate) fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
     let images = data::open(name, split, data_dir)?;
     check_images(model, &images)?;
     Ok(images)
 }
 
 /// Checks that the images have the model's size and the levels that its likelihood needs.
-pub fn check_images(model: &Model, images: &Images) -> Result<()> {
+pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
     let size = [images.height(), images.width(), images.channels()];
     if size != model.image {
         let text = |[h, w, c]: [usize; 3]| format!("{h}x{w}x{c}");

@@ -42,7 +42,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Whatever the device reports.
-    pub fn with_plans(model: Model, plans: Vec<Plan>, mut backend: Box<dyn Backend>, steps: Steps) -> Result<Self> {
+    pub(crate) fn with_plans(model: Model, plans: Vec<Plan>, mut backend: Box<dyn Backend>, steps: Steps) -> Result<Self> {
         let compile = |plan: Plan| Ok(TrainingPlan { compiled: backend.compile(&plan)?, plan });
         let plans = plans.into_iter().map(compile).collect::<Result<_>>()?;
         Ok(Trainer { model, backend, plans, steps })
@@ -54,7 +54,7 @@ impl Trainer {
     }
 
     /// Batches that one step takes: one per plan.
-    pub fn batches_per_step(&self) -> usize {
+    pub(crate) fn batches_per_step(&self) -> usize {
         self.plans.len()
     }
 
@@ -123,7 +123,7 @@ impl Trainer {
 }
 
 /// The scalars of plan number `index` (from 0) of the `plans` plans of the next training step.
-pub fn scalars(config: &Config, steps: Steps, index: usize, plans: usize) -> Scalars {
+pub(crate) fn scalars(config: &Config, steps: Steps, index: usize, plans: usize) -> Scalars {
     // Every plan of every step has a replay number of its own, so that no two share their random numbers.
     let replay = steps.done * plans as u64 + index as u64;
     let mut scalars = Scalars::default();

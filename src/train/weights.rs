@@ -50,7 +50,7 @@ pub fn load_for_inference(
 ///
 /// # Errors
 /// If the checkpoint's tensors are not those of the set.
-pub fn expect_for_inference(set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+pub(crate) fn expect_for_inference(set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let used = set.specs().iter().filter(|s| !s.param.path.starts_with("optim/"));
     let shapes: BTreeMap<String, Shape> = used.map(|s| (s.param.path.to_string(), s.param.shape)).collect();
     let averaged = shapes.keys().any(|name| name.starts_with("ema/"));

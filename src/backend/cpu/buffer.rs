@@ -30,11 +30,6 @@ impl WordBuffer {
         self.len
     }
 
-    /// Whether there is no word.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The words.
     pub fn words(&self) -> &[u32] {
         &bytemuck::cast_slice(&self.lines)[..self.len]

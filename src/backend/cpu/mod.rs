@@ -2,8 +2,9 @@
 //! inside.
 
 mod access;
-pub mod buffer;
+mod buffer;
 mod elementwise;
+#[doc(hidden)]
 pub mod epilogue;
 mod group_norm;
 mod launch;
@@ -11,6 +12,7 @@ mod loss;
 mod lstm;
 mod norm;
 mod optim;
+#[doc(hidden)]
 pub mod product;
 mod random;
 mod reduce;
@@ -34,7 +36,7 @@ use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use access::{Access, Places};
 use buffer::WordBuffer;
-use product::Isa;
+pub use product::Isa;
 use std::collections::HashMap;
 use std::time::Instant;
 use window::Sampling;

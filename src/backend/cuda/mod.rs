@@ -10,10 +10,12 @@
 
 mod compiled;
 mod driver;
+#[doc(hidden)]
 pub mod kernels;
 mod launch;
 mod lowering;
 mod norm;
+#[doc(hidden)]
 pub mod nvrtc;
 mod optim;
 mod places;

@@ -7,6 +7,7 @@
 //! writes lies in one buffer.
 
 mod adapter;
+#[doc(hidden)]
 pub mod args;
 mod compiled;
 mod dispatch;
@@ -17,6 +18,7 @@ mod peak;
 mod product;
 mod reduce;
 mod sample;
+#[doc(hidden)]
 pub mod shaders;
 
 use super::gate::{Engine, Gate};
@@ -61,12 +63,12 @@ pub fn adapters() -> Vec<DeviceInfo> {
 }
 
 /// The error where there is none: it names what to install.
-pub fn no_adapter() -> Error {
+pub(super) fn no_adapter() -> Error {
     adapter::none()
 }
 
 /// Number of the first adapter that is hardware, if there is one.
-pub fn first_hardware() -> Option<usize> {
+pub(super) fn first_hardware() -> Option<usize> {
     adapter::all().iter().position(|adapter| !adapter::is_software(adapter))
 }
 
@@ -92,6 +94,7 @@ impl Wgpu {
     ///
     /// # Errors
     /// [`Error::Failed`] that names a buffer which a kernel has overrun.
+    #[doc(hidden)]
     pub fn check_guards(&mut self) -> Result<()> {
         if !self.engine.options.guards {
             return Err(Error::Failed("the device was opened without guards; set Options::guards".into()));
@@ -108,6 +111,7 @@ impl Wgpu {
     }
 
     /// Frees every plan and parameter, and keeps the pipelines.
+    #[doc(hidden)]
     pub fn clear(&mut self) {
         self.free_all();
         self.engine.params.clear();

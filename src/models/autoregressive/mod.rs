@@ -112,13 +112,14 @@ impl Autoregressive {
     /// Declares the inputs of its plans: images `x[n, h, w, c]`; if the model has classes, `label[n]` (u32);
     /// if it is given reduced images, `reduced[n, h', w', c']`.
     #[track_caller]
+    #[doc(hidden)]
     pub fn inputs(&self, t: &Tape, batch: usize) -> (Var, Conditions) {
         (self.pixels.input(t, batch), self.conditions(t, batch))
     }
 
     /// Declares the inputs of its plans other than the images.
     #[track_caller]
-    pub fn conditions(&self, t: &Tape, batch: usize) -> Conditions {
+    pub(crate) fn conditions(&self, t: &Tape, batch: usize) -> Conditions {
         let class = (self.pixels.classes > 0).then(|| t.input_of(InputRole::Labels, Meta::u32([batch])));
         let reduced = self.pixels.reduction.map(|reduction| {
             let [h, w, c] = reduction.size(self.pixels.size);

@@ -36,41 +36,43 @@ impl Pixels {
     }
 
     /// Colour groups of the masks.
-    pub fn colours(&self) -> usize {
+    pub(crate) fn colours(&self) -> usize {
         self.size[2]
     }
 
     /// Number of dimensions of an image.
+    #[doc(hidden)]
     pub fn dims(&self) -> usize {
         self.size.iter().product()
     }
 
     /// Number of logits of one dimension.
+    #[doc(hidden)]
     pub fn logits_per_dimension(&self) -> usize {
         if self.levels == 2 { 1 } else { self.levels }
     }
 
     /// Number of logits of one pixel: the channels of a network's output.
-    pub fn logits_per_pixel(&self) -> usize {
+    pub(crate) fn logits_per_pixel(&self) -> usize {
         self.colours() * self.logits_per_dimension()
     }
 
     /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
     #[track_caller]
-    pub fn input(&self, t: &Tape, batch: usize) -> Var {
+    pub(crate) fn input(&self, t: &Tape, batch: usize) -> Var {
         let [h, w, c] = self.size;
         t.input_of(InputRole::Images, Meta::f32([batch, h, w, c]))
     }
 
     /// The image as the first layer reads it: binary pixels as they are, others in -1 to 1.
     #[track_caller]
-    pub fn centred(&self, t: &Tape, x: Var) -> Var {
+    pub(crate) fn centred(&self, t: &Tape, x: Var) -> Var {
         if self.levels == 2 { x } else { t.affine(x, 2.0, -1.0) }
     }
 
     /// `logits[n, h, w, c * k], x[n, h, w, c] -> -log p` of each dimension of x, `[n, h, w, c]`.
     #[track_caller]
-    pub fn nll(&self, t: &Tape, logits: Var, x: Var) -> Var {
+    pub(crate) fn nll(&self, t: &Tape, logits: Var, x: Var) -> Var {
         if self.levels == 2 {
             return t.bce_with_logits(logits, x);
         }
@@ -84,7 +86,7 @@ impl Pixels {
     /// `logits[n, h, w, c * k], u[n, h, w, c], temperature[] -> draw[n, h, w, c]`: a draw of each dimension,
     /// in 0 to 1.
     #[track_caller]
-    pub fn draw(&self, t: &Tape, logits: Var, u: Var, temperature: Var) -> Var {
+    pub(crate) fn draw(&self, t: &Tape, logits: Var, u: Var, temperature: Var) -> Var {
         if self.levels == 2 {
             return t.bernoulli(logits, u, temperature);
         }
