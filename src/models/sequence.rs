@@ -73,9 +73,17 @@ impl Observations {
 #[derive(Clone, Copy, Debug)]
 pub enum Prediction {
     /// Logits of each value `[m, p]`.
-    Bernoulli { logits: Var },
+    Bernoulli {
+        /// `[m, p]`
+        logits: Var,
+    },
     /// Mean and log variance of each value `[m, p]`.
-    Normal { mean: Var, logvar: Var },
+    Normal {
+        /// `[m, p]`
+        mean: Var,
+        /// `[m, p]`
+        logvar: Var,
+    },
 }
 
 impl Prediction {

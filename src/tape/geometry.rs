@@ -28,18 +28,21 @@ pub(crate) const fn centre_of(taps: usize) -> usize {
 pub struct ConvGeom {
     /// Images.
     pub n: usize,
-    /// Height and width of x.
+    /// Height of x.
     pub h: usize,
+    /// Width of x.
     pub w: usize,
     /// Channels of x.
     pub cin: usize,
-    /// Height and width of y.
+    /// Height of y.
     pub oh: usize,
+    /// Width of y.
     pub ow: usize,
     /// Channels of y.
     pub cout: usize,
-    /// Taps.
+    /// Rows of taps.
     pub kh: usize,
+    /// Columns of taps.
     pub kw: usize,
     /// Rows and columns of x between neighbouring outputs.
     pub stride: [usize; 2],

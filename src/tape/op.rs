@@ -101,7 +101,12 @@ pub enum Op {
     /// A device scalar, shape `[]`.
     Scalar(Scalar),
     /// The same number everywhere.
-    Fill { value: f64, shape: Shape },
+    Fill {
+        /// The number.
+        value: f64,
+        /// The shape of the output.
+        shape: Shape,
+    },
 
     // ---- 2. elementwise --------------------------------------------------------------------------------------
     /// `x -> f(x)`
@@ -111,9 +116,19 @@ pub enum Op {
     /// `a, b -> a op b`
     Binary(Binary),
     /// `x -> scale * x + shift`
-    Affine { scale: f64, shift: f64 },
+    Affine {
+        /// The factor.
+        scale: f64,
+        /// The addend.
+        shift: f64,
+    },
     /// `x -> min(max(x, lo), hi)`; passes no gradient.
-    Clamp { lo: f64, hi: f64 },
+    Clamp {
+        /// The lower bound.
+        lo: f64,
+        /// The upper bound.
+        hi: f64,
+    },
     /// `x[.., 2c] -> tanh(first c) * sigmoid(last c)`
     Gated,
     /// `dy[.., c], x[.., 2c] -> dx[.., 2c]`
@@ -122,9 +137,15 @@ pub enum Op {
     Reparameterize,
     /// `x -> index (u32)`: the nearest of `levels` levels from 0 to 1, `floor(x * (levels - 1) + 1/2)`; what lies outside
     /// becomes the level at that end.
-    Quantize { levels: usize },
+    Quantize {
+        /// How many levels there are, at least 2.
+        levels: usize,
+    },
     /// `index (u32) -> index / (levels - 1)`: what a level is worth as a pixel.
-    Dequantize { levels: usize },
+    Dequantize {
+        /// How many levels there are, at least 2.
+        levels: usize,
+    },
 
     // ---- 3. shape --------------------------------------------------------------------------------------------
     /// The same elements under another shape. An alias, no step.
@@ -132,13 +153,26 @@ pub enum Op {
     /// The same value, opaque to `grad`. An alias, no step.
     Detach,
     /// Zeros around, per dimension (padded rank 4, leading dimensions first).
-    Pad { before: [usize; 4], after: [usize; 4] },
+    Pad {
+        /// Zeros in front of each dimension.
+        before: [usize; 4],
+        /// Zeros behind each dimension.
+        after: [usize; 4],
+    },
     /// What `Pad` with the same numbers would have been given: drops `before` leading and `after` trailing entries.
-    Slice { before: [usize; 4], after: [usize; 4] },
+    Slice {
+        /// Leading entries that are dropped, per dimension.
+        before: [usize; 4],
+        /// Trailing entries that are dropped, per dimension.
+        after: [usize; 4],
+    },
     /// `table[k, d], index[n] (u32) -> [n, d]`
     Gather,
     /// `dy[n, d], index[n] (u32) -> [rows, d]`: rows of dy added up by index, in order.
-    Scatter { rows: usize },
+    Scatter {
+        /// Rows of the output.
+        rows: usize,
+    },
 
     // ---- 4. reductions ---------------------------------------------------------------------------------------
     /// Sum over every dimension that is 1 in the target shape (same rank).
@@ -148,7 +182,12 @@ pub enum Op {
 
     // ---- 5. products -----------------------------------------------------------------------------------------
     /// `a, b -> op(a) op(b)` with op the transpose or not; a is `[m, k]`, b is `[k, n]` after op.
-    Matmul { ta: bool, tb: bool },
+    Matmul {
+        /// Whether a is transposed.
+        ta: bool,
+        /// Whether b is transposed.
+        tb: bool,
+    },
     /// `x, w -> y`
     Conv(ConvGeom),
     /// `dy, w -> dx`; also the transposed convolution.
@@ -158,13 +197,22 @@ pub enum Op {
 
     // ---- 6. normalisation ------------------------------------------------------------------------------------
     /// `x[.., c], gamma[c], beta[c] -> y, mean[c], inv_std[c]` over all rows, biased variance (Ioffe & Szegedy 2015).
-    BatchNorm { eps: f64 },
+    BatchNorm {
+        /// Added to the variance.
+        eps: f64,
+    },
     /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
     BatchNormBwd,
     /// `x[.., c], gamma[c], beta[c], mean[c], var[c] -> y`
-    BatchNormInfer { eps: f64 },
+    BatchNormInfer {
+        /// Added to the variance.
+        eps: f64,
+    },
     /// `x[.., d], gamma[d], beta[d] -> y, mean[rows], inv_std[rows]` within each row (Ba et al. 2016).
-    LayerNorm { eps: f64 },
+    LayerNorm {
+        /// Added to the variance.
+        eps: f64,
+    },
     /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
     LayerNormBwd,
     /// `x[n, .., c], gamma[c], beta[c] -> y, mean[n, groups], inv_std[n, groups]` over all that an image has in the c / groups
@@ -206,17 +254,35 @@ pub enum Op {
     /// `z[n, h, w, 4d] (input part of the gates), w_ss[2, 1, d, 4d] -> y[n, h, w, d], kept[n, h, w, 5d]`: a pixel reads the state
     /// above through `w_ss[0]` and the state to its left through `w_ss[1]`, and takes the cell to its left; zero outside
     /// (van den Oord et al. 2016, section 3.2). With `reverse` it is the state and cell to its right.
-    DiagonalLstm { reverse: bool },
+    DiagonalLstm {
+        /// Whether rows are walked from right to left.
+        reverse: bool,
+    },
     /// `dy[n, h, w, d], w_ss[2, 1, d, 4d], kept[n, h, w, 5d] -> dz[n, h, w, 4d]`; the gradient of `w_ss` as for `RowLstmBwd`.
-    DiagonalLstmBwd { reverse: bool },
+    DiagonalLstmBwd {
+        /// That of the forward op.
+        reverse: bool,
+    },
 
     // ---- 9. randomness ---------------------------------------------------------------------------------------
     /// `seed, counter -> draws` of the given shape; indexed by element, never by thread.
-    Random { dist: Dist, stream: Stream, counter: Counter, shape: Shape },
+    Random {
+        /// The distribution of each draw.
+        dist: Dist,
+        /// The random stream, which keeps draws for different purposes apart.
+        stream: Stream,
+        /// What the draws are counted by.
+        counter: Counter,
+        /// The shape of the output.
+        shape: Shape,
+    },
     /// `mu[n, d], logvar[n, d], seed[] (u32), counter[] (u32) -> z[n, d], kl[n]`: a draw `z = mu + exp(logvar / 2) eps` (Kingma &
     /// Welling 2014, eq. 10) with the standard normal numbers that [`Op::Random`] draws by replay, which are never stored, and the
     /// divergence of [`Op::GaussianKl`] in the same pass.
-    GaussianSample { stream: Stream },
+    GaussianSample {
+        /// The random stream of the standard normal numbers.
+        stream: Stream,
+    },
     /// `dz[n, d], dkl[n], mu[n, d], logvar[n, d], z[n, d] -> dmu[n, d], dlogvar[n, d]`: since `exp(logvar / 2) eps = z - mu`,
     /// `dmu = dz + dkl mu` and `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`.
     GaussianSampleBwd,
@@ -227,13 +293,31 @@ pub enum Op {
 
     // ---- 10. state -------------------------------------------------------------------------------------------
     /// `param, grad, m, v, lr[], step[] -> param, m, v` (Kingma & Ba 2015, algorithm 1)
-    Adam { beta1: f64, beta2: f64, eps: f64 },
+    Adam {
+        /// Decay of the mean of the gradient.
+        beta1: f64,
+        /// Decay of the mean of its square.
+        beta2: f64,
+        /// Added to the root.
+        eps: f64,
+    },
     /// `param, grad, v, lr[] -> param, v`; eps outside the root
-    RmsProp { alpha: f64, eps: f64 },
+    RmsProp {
+        /// Decay of the mean of the squared gradient.
+        alpha: f64,
+        /// Added to the root.
+        eps: f64,
+    },
     /// `param, grad, buf, lr[] -> param, buf` with `buf = momentum * buf + grad`
-    Sgd { momentum: f64 },
+    Sgd {
+        /// Decay of the buffer; 0 is plain gradient descent.
+        momentum: f64,
+    },
     /// `average, value -> decay * average + (1 - decay) * value`
-    Ema { decay: f64 },
+    Ema {
+        /// The share of the old average that is kept.
+        decay: f64,
+    },
     /// `value ->` becomes the parameter's value when the plan ends. A root for dead-code removal.
     Store(ParamId),
 }

@@ -16,9 +16,11 @@ pub struct ConvAttrs {
     pub pad: [usize; 2],
     /// Zero rows below, zero columns right; a negative number leaves out that many outputs at the end.
     pub pad_end: [isize; 2],
-    /// Mask, colour groups and output blocks.
+    /// Which taps are closed.
     pub mask: Mask,
+    /// Colour groups of both channel axes.
     pub groups: usize,
+    /// Equal blocks of the output channels.
     pub blocks: usize,
 }
 

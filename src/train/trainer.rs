@@ -42,7 +42,12 @@ impl Trainer {
     ///
     /// # Errors
     /// Whatever the device reports.
-    pub(crate) fn with_plans(model: Model, plans: Vec<Plan>, mut backend: Box<dyn Backend>, steps: Steps) -> Result<Self> {
+    pub(crate) fn with_plans(
+        model: Model,
+        plans: Vec<Plan>,
+        mut backend: Box<dyn Backend>,
+        steps: Steps,
+    ) -> Result<Self> {
         let compile = |plan: Plan| Ok(TrainingPlan { compiled: backend.compile(&plan)?, plan });
         let plans = plans.into_iter().map(compile).collect::<Result<_>>()?;
         Ok(Trainer { model, backend, plans, steps })
