@@ -19,8 +19,10 @@ mod sample;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
+pub(crate) use devices::is_device;
+#[cfg(feature = "cli")]
+pub(crate) use devices::unknown_device;
 pub use devices::{devices, listen, not_in_this_build, open, unusable};
-pub(crate) use devices::{is_device, unknown_device};
 
 use crate::error::{Error, Result};
 use crate::shape::DType;

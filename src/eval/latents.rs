@@ -36,6 +36,7 @@ fn latent_of(model: &Model) -> Result<&Latent> {
 ///
 /// # Errors
 /// If it has none. The message names presets that have one.
+#[cfg(feature = "cli")]
 pub(crate) fn check_encoder(model: &Model) -> Result<()> {
     latent_of(model).map(|_| ())
 }

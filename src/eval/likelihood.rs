@@ -36,6 +36,7 @@ pub struct ElboTerms {
 }
 
 /// Whether a model has a density, or a bound on it, that can be measured.
+#[cfg(feature = "cli")]
 pub(crate) fn has_likelihood(model: &Model) -> bool {
     match &model.family {
         Family::Autoregressive(_) | Family::Sequence(_) => true,

@@ -10,10 +10,13 @@ mod probe;
 #[cfg(feature = "cli")]
 mod receptive_field;
 
+#[cfg(feature = "cli")]
 pub(crate) use futures::sequence_of;
 pub use futures::{Futures, futures};
+#[cfg(feature = "cli")]
 pub(crate) use latents::check_encoder;
 pub use latents::{Latents, encode, interpolate, reconstruct};
+#[cfg(feature = "cli")]
 pub(crate) use likelihood::has_likelihood;
 pub use likelihood::{ElboTerms, Evaluation, evaluate};
 pub use probe::{Probe, linear_probe};

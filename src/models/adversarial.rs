@@ -125,6 +125,7 @@ impl Gan {
 
     /// `x[n, 32, 32, c], fake[n, 32, 32, c]`, both in [-1, 1]: a training step of the critic on given
     /// images.
+    #[cfg(feature = "cli")]
     pub(crate) fn critic_on_given(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);

@@ -1,5 +1,7 @@
-//! Pictures of images and sequences as PNG files: [`grid`] puts images next to each other, [`sequences`]
+//! Pictures of images and sequences as PNG files: [`grid`] puts images next to each other, `sequences`
 //! draws time series as curves.
 
 pub mod grid;
 pub(crate) mod sequences;
+
+pub use sequences::futures_png;

@@ -72,6 +72,7 @@ impl ConvGeom {
 
     /// Whether this is a plain product: each output pixel is its own pixel's channels times the weights, with one tap and
     /// without stride or padding. A mask may close some of the weights.
+    #[cfg(any(test, feature = "wgpu"))]
     pub(crate) fn is_product(&self) -> bool {
         let same_size = self.pad == [0, 0] && (self.h, self.w) == (self.oh, self.ow);
         (self.kh, self.kw) == (1, 1) && self.stride == [1, 1] && same_size

@@ -217,7 +217,12 @@ pub enum Op {
     LayerNormBwd,
     /// `x[n, .., c], gamma[c], beta[c] -> y, mean[n, groups], inv_std[n, groups]` over all that an image has in the c / groups
     /// neighbouring channels of a group, biased variance (Wu & He 2018, eq. 1 to 7).
-    GroupNorm { groups: usize, eps: f64 },
+    GroupNorm {
+        /// Groups of neighbouring channels, a divisor of c.
+        groups: usize,
+        /// Added to the variance.
+        eps: f64,
+    },
     /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`; the shape of the mean tells the groups.
     GroupNormBwd,
 

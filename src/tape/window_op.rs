@@ -83,6 +83,7 @@ impl WindowOp<'_> {
     }
 
     /// The code by which a GPU knows what a step computes.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub fn code(&self) -> u32 {
         match self {
             WindowOp::Unary(_) => code::UNARY,
@@ -108,9 +109,11 @@ impl WindowOp<'_> {
 macro_rules! codes {
     ($($name:ident)*) => {
         /// The codes of [`WindowOp::code`]; none is 0.
+        #[cfg(any(test, feature = "cuda", feature = "wgpu"))]
         pub mod code {
             codes!(@each 1; $($name)*);
             /// Every code with its name.
+            #[cfg(any(test, feature = "wgpu"))]
             pub const EACH: [(&str, u32); [$(stringify!($name)),*].len()] = [$((stringify!($name), $name)),*];
         }
     };

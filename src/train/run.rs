@@ -44,9 +44,25 @@ pub struct RunOptions {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Everything is ready.
-    Start { device: String, parameters: usize, step: u64, total: u64, per_epoch: u64 },
+    Start {
+        /// The device, in words.
+        device: String,
+        /// Numbers that are trained.
+        parameters: usize,
+        /// Steps done so far.
+        step: u64,
+        /// Steps of the whole run.
+        total: u64,
+        /// Steps of one epoch.
+        per_epoch: u64,
+    },
     /// A step is done. It has metrics if they were due.
-    Step { step: u64, row: Option<&'a Row> },
+    Step {
+        /// Steps done so far.
+        step: u64,
+        /// The metrics, if they were due.
+        row: Option<&'a Row>,
+    },
     /// A picture was written.
     Sampled(&'a Path),
     /// A checkpoint was written.
