@@ -37,6 +37,7 @@ pub enum Stream {
 
 /// One block of Threefry-2x32-20: two random words from a key and a counter.
 #[inline(always)]
+#[doc(hidden)]
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
     let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];

@@ -259,11 +259,13 @@ impl Support {
     }
 
     /// Whether output number `output` sees input number `input`.
+    #[doc(hidden)]
     pub fn sees(&self, output: usize, input: usize) -> bool {
         self.seen[output * self.inputs() + input]
     }
 
     /// Whether an output sees any channel of the pixel.
+    #[doc(hidden)]
     pub fn sees_pixel(&self, output: usize, pixel: usize) -> bool {
         let channels = self.input[2];
         (pixel * channels..(pixel + 1) * channels).any(|input| self.sees(output, input))
@@ -278,6 +280,7 @@ impl Support {
     }
 
     /// The dependencies that exactly one of two supports has.
+    #[doc(hidden)]
     pub fn differences(&self, other: &Support) -> Vec<Dependency> {
         let inputs = self.inputs();
         let differ = self.seen.iter().zip(&other.seen).enumerate().filter(|(_, (a, b))| a != b);
@@ -285,6 +288,7 @@ impl Support {
     }
 
     /// The dependencies that at least one of two supports has.
+    #[doc(hidden)]
     pub fn union(mut self, other: &Support) -> Support {
         self.seen.iter_mut().zip(&other.seen).for_each(|(a, b)| *a |= b);
         self

@@ -178,7 +178,7 @@ impl Latent {
     /// `x -> log_weight[n], reconstruction[n], kl[n]` for one sample z of q(z | x), drawn by image index:
     /// log w = log p(x | z) + log p(z) - log q(z | x). The mean of log w is the bound; the log of the mean
     /// of k weights is IWAE-k (Burda et al. 2016, eq. 8). `kl` is the exact divergence.
-    pub fn importance_weights(&self, batch: usize) -> Plan {
+    pub(crate) fn importance_weights(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));

@@ -92,7 +92,7 @@ impl MetricsWriter {
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         write_atomically(path, |_| Ok(()))?;
         Self::append(path)
     }
@@ -102,7 +102,7 @@ impl MetricsWriter {
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read or written, or has a line that is no row.
-    pub fn resume(path: &Path, step: u64) -> Result<Self> {
+    pub(crate) fn resume(path: &Path, step: u64) -> Result<Self> {
         let rows = read_metrics(path)?;
         write_atomically(path, |out| {
             for row in rows.iter().filter(|row| row.step <= step) {

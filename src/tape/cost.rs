@@ -21,7 +21,7 @@ impl Sum for Cost {
 }
 
 /// Counts all steps of a plan.
-pub fn total(plan: &Plan) -> Cost {
+pub(crate) fn total(plan: &Plan) -> Cost {
     plan.steps.iter().map(cost).sum()
 }
 

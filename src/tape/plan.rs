@@ -109,12 +109,13 @@ impl Step {
     }
 
     /// What was folded into the first output.
+    #[doc(hidden)]
     pub fn epilogue(&self) -> &[Fused] {
         &self.epilogue
     }
 
     /// Every operand that is read: inputs, then those of the epilogue.
-    pub fn reads(&self) -> Vec<Operand> {
+    pub(crate) fn reads(&self) -> Vec<Operand> {
         self.inputs.iter().chain(self.epilogue.iter().filter_map(Fused::operand)).copied().collect()
     }
 }

@@ -24,7 +24,7 @@ pub(crate) const DRAW: &str = "draw";
 const IMAGES: &str = InputRole::Images.name();
 
 /// Positions of one step that are computed together, in all images; half-open ranges of rows, columns and channels of what
-/// the step writes first, whose height, width and channels are in [`SamplingPlan::sizes`]. As words, so that a device can
+/// the step writes first, whose height, width and channels are in `SamplingPlan::sizes`. As words, so that a device can
 /// interpret a table of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C)]
@@ -74,6 +74,7 @@ impl SamplingPlan {
     /// Index of the draws among the outputs: after sampling, the last draw of each position that was drawn.
     pub(crate) const DRAWS: usize = 0;
     /// Index of the finished images among the outputs.
+    #[doc(hidden)]
     pub const IMAGES: usize = 1;
 
     /// Schedules `plan`, which has an input of images `[n, h, w, c]` ([`InputRole::Images`]) and the output `draw` of as many elements.
@@ -125,11 +126,13 @@ impl SamplingPlan {
     }
 
     /// Images in a batch.
+    #[doc(hidden)]
     pub fn images(&self) -> usize {
         self.images
     }
 
     /// How many rounds there are: positions of an image.
+    #[doc(hidden)]
     pub fn rounds(&self) -> usize {
         self.image.iter().product()
     }
@@ -145,6 +148,7 @@ impl SamplingPlan {
     }
 
     /// Bytes of all values of one image.
+    #[doc(hidden)]
     pub fn bytes_per_image(&self) -> usize {
         self.plan.slot_bytes() / self.images.max(1)
     }

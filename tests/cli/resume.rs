@@ -109,7 +109,7 @@ fn a_run_that_is_done_stays_as_it_is() {
     let checkpoint = place.bytes("run/checkpoints/step-000003.safetensors");
     for steps in ["", "--steps 2"] {
         let told = place.ok(&format!("train --resume run --no-eval {steps}"));
-        assert!(told.contains("nothing to do, the run has 3 steps already"), "{told}");
+        assert!(told.contains("nothing to do, the run already has 3 steps"), "{told}");
         assert_eq!(place.bytes("run/checkpoints/step-000003.safetensors"), checkpoint);
         assert_eq!(saved(&place.path("run")), 3);
     }

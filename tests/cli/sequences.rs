@@ -16,7 +16,7 @@ fn a_series_is_simulated_and_measured() {
     assert!(is_png(&place.bytes("run/samples/step-000030.png")));
     let exact = place.json("eval run");
     assert_eq!((&exact["dims"], exact.get("bits_per_dim")), (&100.into(), None));
-    assert!(place.ok("eval run --images 50").contains("nats a sequence"));
+    assert!(place.ok("eval run --images 50").contains("nats per sequence"));
     assert!(place.ok("compare run").contains(protocol));
 
     let found = place.json("simulate run --prefix 30 -n 2 --futures 3");
@@ -72,7 +72,7 @@ fn a_pendulum_is_planned_for() {
     place.ok("sample run -n 3");
 
     place.ok(&tiny("vae-mlp-mnist", 2, "vae"));
-    place.refused(1, "control vae", &["vae-mlp-mnist has not learned", "lstm-pendulum"]);
+    place.refused(1, "control vae", &["vae-mlp-mnist was not trained on a pendulum", "lstm-pendulum"]);
     let presets = ["vae-mlp-mnist does not model sequences", "lstm-oscillator, lstm-pendulum or lstm-rows-mnist"];
     place.refused(1, "simulate vae", &presets);
     for wrong in ["control run --episodes 0", "control run --horizon 201", "control run --candidates none"] {

@@ -57,7 +57,8 @@ pub struct Options {
 /// The CPU backend.
 pub type Cpu = Gate<CpuEngine>;
 
-/// What runs plans on the CPU, below the checks of [`Gate`].
+/// What runs plans on the CPU, below the checks of `Gate`.
+#[doc(hidden)]
 pub struct CpuEngine {
     pool: rayon::ThreadPool,
     options: Options,
@@ -66,6 +67,7 @@ pub struct CpuEngine {
 }
 
 /// A plan with its buffers.
+#[doc(hidden)]
 pub struct CompiledPlan {
     plan: Plan,
     slots: Vec<WordBuffer>,

@@ -51,8 +51,9 @@ pub struct Options {
 /// The CUDA backend.
 pub type Cuda = Gate<CudaEngine>;
 
-/// What runs plans on a card, below the checks of [`Gate`]. Fields are dropped in order: what the driver
+/// What runs plans on a card, below the checks of `Gate`. Fields are dropped in order: what the driver
 /// holds before the device.
+#[doc(hidden)]
 pub struct CudaEngine {
     params: HashMap<ParamId, Memory>,
     kernels: Kernels,

@@ -39,7 +39,7 @@ pub struct Options {
     pub adapter: Option<String>,
     /// Fills every output with NaN before its step, so that what a kernel leaves out shows.
     pub poison: bool,
-    /// Puts guard words around every buffer, for [`Wgpu::check_guards`].
+    /// Puts guard words around every buffer, for `Wgpu::check_guards`.
     pub guards: bool,
     /// Bytes of the largest buffer, where they are to be fewer than the adapter allows.
     pub largest: Option<u64>,
@@ -48,7 +48,8 @@ pub struct Options {
 /// The wgpu backend.
 pub type Wgpu = Gate<WgpuEngine>;
 
-/// What runs plans on an adapter, below the checks of [`Gate`].
+/// What runs plans on an adapter, below the checks of `Gate`.
+#[doc(hidden)]
 pub struct WgpuEngine {
     gpu: Gpu,
     info: DeviceInfo,
