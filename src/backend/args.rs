@@ -1,20 +1,20 @@
-//! The arguments of the GPU kernels besides their buffers: one `#[repr(C)]` struct per kernel family, the same fields in the
-//! same order as in `kernels/args.cuh`.
+//! The arguments of the GPU kernels besides their buffers: one `#[repr(C)]` struct per kernel family, the
+//! same fields in the same order as in `kernels/args.cuh`.
 //!
-//! Of these, `Block`, `Conv` and `Epilogue` are read by WGSL kernels too; the other structs of the shaders are in
-//! `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32), except two of [`Optim`]. Arrays are four words long and
-//! start at multiples of 16 bytes, so that Rust, CUDA and WGSL agree on every offset. Sizes are asserted here and in
-//! `args.cuh`. Lengths count elements of four bytes.
+//! Of these, `Block`, `Conv` and `Epilogue` are read by WGSL kernels too; the other structs of the shaders
+//! are in `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32), except two of [`Optim`]. Arrays
+//! are four words long and start at multiples of 16 bytes, so that Rust, CUDA and WGSL agree on every
+//! offset. Sizes are asserted here and in `args.cuh`. Lengths count elements of four bytes.
 
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::op::Unary;
-use crate::tape::plan::Fused;
+use crate::tape::plan::{Fused, Operand};
 use bytemuck::{Pod, Zeroable};
 
-/// Elementwise kernels: `fill`, `unary`, `unary_bwd`, `binary`, `affine`, `clamp`, `reparameterize`, `bce_with_logits`, `mse`,
-/// `bernoulli`.
+/// Elementwise kernels: `fill`, `unary`, `unary_bwd`, `binary`, `affine`, `clamp`, `reparameterize`,
+/// `bce_with_logits`, `mse`, `bernoulli`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Map {
@@ -28,8 +28,8 @@ pub struct Map {
     pub b: f32,
 }
 
-/// Kernels over rows of one width: `gated`, `gather`, `scatter`, `softmax_cross_entropy`, `gaussian_kl`, `gaussian_sample_bwd`,
-/// `categorical`, `lstm_cell`, `layer_norm`, `batch_norm_infer`.
+/// Kernels over rows of one width: `gated`, `gather`, `scatter`, `softmax_cross_entropy`, `gaussian_kl`,
+/// `gaussian_sample_bwd`, `categorical`, `lstm_cell`, `layer_norm`, `batch_norm_infer`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Rows {
@@ -238,7 +238,8 @@ pub struct Gaussian {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Optim {
-    /// `adam`: beta1 and beta2, whose powers the kernel takes in double precision. These two fields are two words each.
+    /// `adam`: beta1 and beta2, whose powers the kernel takes in double precision. These two fields are two
+    /// words each.
     pub beta1: f64,
     pub beta2: f64,
     /// `adam`: 1 - beta1.
@@ -338,26 +339,49 @@ impl Conv {
     }
 }
 
+/// Kinds of operations in an [`Epilogue`], the same in `product.cuh`, `sample.cu` and the shaders.
+pub mod fused {
+    pub const BIAS: u32 = 1;
+    pub const ADD: u32 = 2;
+    pub const ACT: u32 = 3;
+    pub const ACT_BWD: u32 = 4;
+}
+
 impl Epilogue {
-    /// The words of an epilogue. Fusion folds at most one operation of each kind.
+    /// The words of an epilogue, which has at most one operation of each kind (`Plan::check`).
     pub fn new(fused: &[Fused]) -> Epilogue {
         let mut epilogue = Epilogue::default();
-        for (kind, fused) in epilogue.kinds.iter_mut().zip(fused) {
-            *kind = match fused {
-                Fused::Bias(_) => 1,
-                Fused::Add(_) => 2,
+        for (kind, operation) in epilogue.kinds.iter_mut().zip(fused) {
+            *kind = match operation {
+                Fused::Bias(_) => fused::BIAS,
+                Fused::Add(_) => fused::ADD,
                 Fused::Act(f) => {
                     (epilogue.act, epilogue.act_slope) = unary_code(*f);
-                    3
+                    fused::ACT
                 }
                 Fused::ActBwd(f, _) => {
                     (epilogue.act_bwd, epilogue.act_bwd_slope) = unary_code(*f);
-                    4
+                    fused::ACT_BWD
                 }
             };
         }
         epilogue
     }
+}
+
+/// What an epilogue reads, in the order in which every kernel takes it: the bias, what is added, and what an
+/// activation gradient is computed from.
+pub fn fused_operands(epilogue: &[Fused]) -> [Option<&Operand>; 3] {
+    let mut operands = [None; 3];
+    for fused in epilogue {
+        match fused {
+            Fused::Bias(operand) => operands[0] = Some(operand),
+            Fused::Add(operand) => operands[1] = Some(operand),
+            Fused::ActBwd(_, operand) => operands[2] = Some(operand),
+            Fused::Act(_) => {}
+        }
+    }
+    operands
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! Windowed sampling on a GPU: the table of steps that `kernels/sample.cu` and `shaders/sample.wgsl` interpret.
+//! Windowed sampling on a GPU: the table of steps that `kernels/sample.cu` and `shaders/sample.wgsl`
+//! interpret.
 
-use super::args::{Conv, Epilogue, unary_code, word};
+use super::args::{Conv, Epilogue, fused_operands, unary_code, word};
 use crate::error::{Error, Result};
 use crate::tape::geometry::ConvGeom;
-use crate::tape::plan::{Buffer, Fused, Operand, Step};
+use crate::tape::plan::{Buffer, Operand, Step};
 use crate::tape::window::SamplingPlan;
 use crate::tape::window_op::WindowOp;
 use bytemuck::{NoUninit, Pod, Zeroable};
 
-/// A step: where its operands lie, in the addresses of a device, and what it computes. In a table of words the addresses stand
-/// first, in this order: `SampleStep` of `sample.cu` and `sample.wgsl`.
+/// A step: where its operands lie, in the addresses of a device, and what it computes. In a table of words
+/// the addresses stand first, in this order: `SampleStep` of `sample.cu` and `sample.wgsl`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SampleStep<A> {
     /// Where the first image of each operand begins.
@@ -53,8 +54,8 @@ pub(super) struct Does {
 
 const _: () = assert!(size_of::<Does>() == 192);
 
-/// The steps of a plan, where `of` says at which address a buffer lies; one that runs before the first round has no window and is
-/// left empty.
+/// The steps of a plan, where `of` says at which address a buffer lies; one that runs before the first round
+/// has no window and is left empty.
 ///
 /// # Errors
 /// [`Error::Device`] for a step that has no windows here; the error names it.
@@ -150,14 +151,8 @@ fn entry<A: Copy + Default>(
     for (i, operand) in step.outputs.iter().take(2).enumerate() {
         (entry.outputs[i], does.output_stride[i]) = (of(operand.buffer), stride(operand, false)?);
     }
-    for fused in &step.epilogue {
-        let i = match fused {
-            Fused::Bias(_) => 0,
-            Fused::Add(_) => 1,
-            Fused::ActBwd(..) => 2,
-            Fused::Act(_) => continue,
-        };
-        if let Some(operand) = fused.operand() {
+    for (i, operand) in fused_operands(&step.epilogue).into_iter().enumerate() {
+        if let Some(operand) = operand {
             (entry.fused[i], does.fused_stride[i]) = (of(operand.buffer), stride(operand, i == 0)?);
         }
     }

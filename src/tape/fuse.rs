@@ -7,39 +7,10 @@
 //! its gradient needs its output alone.
 
 use super::alias::{Aliases, is_alias, is_leaf};
-use super::op::{Binary, Op, Unary};
-use super::plan::{Fused, Operand};
+use super::op::{Binary, Op};
+use super::plan::Fused;
 use super::{Node, OutputSpec, Var};
 use std::collections::{HashMap, HashSet};
-
-/// An epilogue operation over tape values; [`Fused`] is the same over buffers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Epilogue {
-    Bias(Var),
-    Add(Var),
-    Act(Unary),
-    ActBwd(Unary, Var),
-}
-
-impl Epilogue {
-    /// The value that it reads.
-    pub(super) fn operand(&self) -> Option<Var> {
-        match *self {
-            Epilogue::Bias(v) | Epilogue::Add(v) | Epilogue::ActBwd(_, v) => Some(v),
-            Epilogue::Act(_) => None,
-        }
-    }
-
-    /// The same over buffers.
-    pub(super) fn lower(&self, operand: impl Fn(Var) -> Operand) -> Fused {
-        match *self {
-            Epilogue::Bias(v) => Fused::Bias(operand(v)),
-            Epilogue::Add(v) => Fused::Add(operand(v)),
-            Epilogue::Act(f) => Fused::Act(f),
-            Epilogue::ActBwd(f, v) => Fused::ActBwd(f, operand(v)),
-        }
-    }
-}
 
 /// The result of fusion.
 pub(super) struct Folded {
@@ -47,7 +18,7 @@ pub(super) struct Folded {
     /// ends with. Nodes folded away and leaves are absent.
     pub(super) steps: HashMap<usize, (usize, usize)>,
     /// Epilogue of each root.
-    pub(super) epilogues: HashMap<usize, Vec<Epilogue>>,
+    pub(super) epilogues: HashMap<usize, Vec<Fused<Var>>>,
     /// Node folded away or root -> where its step runs.
     runs_at: HashMap<usize, usize>,
 }
@@ -75,7 +46,7 @@ pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[Ou
         while let Some(next) = uses.only_user(end).filter(|next| !swallowed[*next])
             && let Some(op) = fits(nodes, alias, root, end, next, &chain)
         {
-            if let Epilogue::Bias(_) = op {
+            if let Fused::Bias(_) = op {
                 for v in nodes[next].inputs.iter().map(|v| alias.resolve(*v)).filter(|v| v.node as usize != end) {
                     *bias_reads.entry(v.node as usize).or_default() += 1;
                 }
@@ -102,7 +73,14 @@ pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[Ou
 }
 
 /// The epilogue operation that `next`, the only user of `end`, would be; `None` where it does not fit.
-fn fits(nodes: &[Node], alias: &Aliases, root: usize, end: usize, next: usize, chain: &[Epilogue]) -> Option<Epilogue> {
+fn fits(
+    nodes: &[Node],
+    alias: &Aliases,
+    root: usize,
+    end: usize,
+    next: usize,
+    chain: &[Fused<Var>],
+) -> Option<Fused<Var>> {
     let is_product = matches!(nodes[root].op, Op::Matmul { .. } | Op::Conv(_) | Op::ConvDx(_));
     let is_norm = matches!(nodes[root].op, Op::BatchNorm { .. });
     let (node, out) = (&nodes[next], nodes[root].outs[0]);
@@ -110,16 +88,16 @@ fn fits(nodes: &[Node], alias: &Aliases, root: usize, end: usize, next: usize, c
         let v = alias.resolve(node.inputs[i]);
         v.node as usize == end && v.out == 0
     };
-    let has = |f: fn(&Epilogue) -> bool| chain.iter().any(f);
+    let has = |f: fn(&Fused<Var>) -> bool| chain.iter().any(f);
     if node.outs.first()?.shape.len() != out.shape.len() {
         return None;
     }
     match &node.op {
         Op::Unary(f) if (is_product || is_norm) && f.saves_output() && reads_end(0) => {
-            (!has(|e| matches!(e, Epilogue::Act(_)))).then_some(Epilogue::Act(*f))
+            (!has(|e| matches!(e, Fused::Act(_)))).then_some(Fused::Act(*f))
         }
         Op::UnaryBwd(f) if is_product && reads_end(0) && !reads_end(1) => {
-            (!has(|e| matches!(e, Epilogue::ActBwd(..)))).then_some(Epilogue::ActBwd(*f, node.inputs[1]))
+            (!has(|e| matches!(e, Fused::ActBwd(..)))).then_some(Fused::ActBwd(*f, node.inputs[1]))
         }
         Op::Binary(Binary::Add) if is_product => {
             let other = match (reads_end(0), reads_end(1)) {
@@ -128,9 +106,9 @@ fn fits(nodes: &[Node], alias: &Aliases, root: usize, end: usize, next: usize, c
                 _ => return None,
             };
             match bias_of(nodes, alias, other, out.shape.last()) {
-                Some(bias) if !has(|e| matches!(e, Epilogue::Bias(_))) => Some(Epilogue::Bias(bias)),
+                Some(bias) if !has(|e| matches!(e, Fused::Bias(_))) => Some(Fused::Bias(bias)),
                 Some(_) => None,
-                None => (!has(|e| matches!(e, Epilogue::Add(_)))).then_some(Epilogue::Add(other)),
+                None => (!has(|e| matches!(e, Fused::Add(_)))).then_some(Fused::Add(other)),
             }
         }
         _ => None,

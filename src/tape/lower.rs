@@ -3,7 +3,7 @@
 use super::alias::{Aliases, is_leaf};
 use super::fuse::{self, Folded};
 use super::op::{Op, ParamId};
-use super::plan::{Buffer, Operand, Plan, Slot, Step};
+use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
 use super::{Node, OutputSpec, Tape, Var, slots, text};
 use std::collections::{HashMap, HashSet};
 
@@ -101,8 +101,8 @@ struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    /// Gives each stored value its parameter's buffer where every reader of the old value runs before the new one is
-    /// written; what remains is copied at the end by `late_stores`.
+    /// Gives each stored value its parameter's buffer where every reader of the old value runs before the
+    /// new one is written; what remains is copied at the end by `late_stores`.
     fn place_stores(&mut self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) {
         for (index, node) in self.nodes.iter().enumerate() {
             if let (true, Op::Param(id)) = (live[index], &node.op) {
@@ -164,7 +164,7 @@ impl Lowering<'_> {
 
     /// The values that a node's step reads, those of its epilogue included.
     fn reads(&self, index: usize, folded: &Folded) -> Vec<Var> {
-        let fused = folded.epilogues.get(&index).into_iter().flatten().filter_map(|e| e.operand());
+        let fused = folded.epilogues.get(&index).into_iter().flatten().filter_map(Fused::operand).copied();
         self.nodes[index].inputs.iter().copied().chain(fused).map(|v| self.alias.resolve(v)).collect()
     }
 
@@ -173,7 +173,8 @@ impl Lowering<'_> {
         let node = &self.nodes[v.node as usize];
         let buffer =
             *self.homes.get(&base).unwrap_or_else(|| panic!("value of {} has no buffer", text::name(&node.op)));
-        // A parameter's own node is its old value; any other value in its buffer is what the plan stores there.
+        // A parameter's own node is its old value; any other value in its buffer is what the plan stores
+        // there.
         let is_stored =
             matches!(buffer, Buffer::Param(_)) && !matches!(self.nodes[base.node as usize].op, Op::Param(_));
         Operand { buffer, meta: node.outs[v.out as usize], is_stored }
@@ -183,8 +184,7 @@ impl Lowering<'_> {
         let (root, end) = folded.steps[&index];
         let node = &self.nodes[root];
         let inputs = node.inputs.iter().map(|v| self.operand(*v)).collect();
-        let epilogue =
-            folded.epilogues.get(&root).into_iter().flatten().map(|f| f.lower(|v| self.operand(v))).collect();
+        let epilogue = folded.epilogues.get(&root).into_iter().flatten().map(|f| f.map(|v| self.operand(*v))).collect();
         let mut written = vec![];
         for out in 0..node.outs.len() {
             // The first output of a fused step is the value of the last node folded into it.
@@ -218,8 +218,8 @@ impl Lowering<'_> {
         self.slots.len() as u32 - 1
     }
 
-    /// Copies of the old values that are still wanted once the parameters change: by an output, or by the store of another
-    /// parameter.
+    /// Copies of the old values that are still wanted once the parameters change: by an output, or by the
+    /// store of another parameter.
     fn save_old_values(&mut self, stored: &HashSet<ParamId>, outputs: &[OutputSpec]) -> Vec<Step> {
         let stores = self.nodes.iter().filter(|n| matches!(n.op, Op::Store(_))).map(|n| n.inputs[0]);
         let wanted: Vec<Var> = stores.chain(outputs.iter().map(|o| o.var)).map(|v| self.alias.resolve(v)).collect();

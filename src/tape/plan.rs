@@ -43,23 +43,24 @@ impl Operand {
     }
 }
 
-/// An operation that the planner folded into the end of a step, applied in order to each element of its
-/// first output.
+/// An operation that was folded into the end of a step, applied in order to each element of its first
+/// output. `T` says how the value that it reads is given: a handle while the planner folds, an operand in a
+/// plan, a slice in a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fused {
+pub enum Fused<T = Operand> {
     /// `v + bias[c]`, c the column of the product (the channel).
-    Bias(Operand),
+    Bias(T),
     /// `v + other`, elementwise.
-    Add(Operand),
+    Add(T),
     /// `f(v)`
     Act(Unary),
     /// `v * f'(saved)`, see [`Unary::saves_output`].
-    ActBwd(Unary, Operand),
+    ActBwd(Unary, T),
 }
 
-impl Fused {
+impl<T> Fused<T> {
     /// The value that it reads.
-    pub fn operand(&self) -> Option<&Operand> {
+    pub fn operand(&self) -> Option<&T> {
         match self {
             Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(o),
             Fused::Act(_) => None,
@@ -67,10 +68,20 @@ impl Fused {
     }
 
     /// The value that it reads, to be changed.
-    pub(super) fn operand_mut(&mut self) -> Option<&mut Operand> {
+    pub(super) fn operand_mut(&mut self) -> Option<&mut T> {
         match self {
             Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(o),
             Fused::Act(_) => None,
+        }
+    }
+
+    /// The same operation with its value given in another way.
+    pub(crate) fn map<U>(&self, to: impl FnOnce(&T) -> U) -> Fused<U> {
+        match self {
+            Fused::Bias(o) => Fused::Bias(to(o)),
+            Fused::Add(o) => Fused::Add(to(o)),
+            Fused::Act(f) => Fused::Act(*f),
+            Fused::ActBwd(f, o) => Fused::ActBwd(*f, to(o)),
         }
     }
 }

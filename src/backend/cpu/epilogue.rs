@@ -3,20 +3,12 @@
 use super::unary;
 use crate::math;
 use crate::tape::op::Unary;
+use crate::tape::plan::Fused;
 use std::ops::Range;
 
-/// One operation on a finished output element `v` at flat index `i` of channel `c`.
-#[derive(Clone, Copy, Debug)]
-pub enum EpilogueOp<'a> {
-    /// `v + bias[c]`
-    Bias(&'a [f32]),
-    /// `v + other[i]`: a residual, or a gradient that joins another one.
-    Add(&'a [f32]),
-    /// `f(v)`
-    Act(Unary),
-    /// `v * f'(saved[i])`, where `saved` is what [`Unary::saves_output`] says.
-    ActBwd(Unary, &'a [f32]),
-}
+/// One operation on a finished output element `v`. `Add` and `ActBwd` read a slice as long as the output at
+/// the same index, `Bias` reads one element per channel.
+pub type EpilogueOp<'a> = Fused<&'a [f32]>;
 
 /// Applies `ops` in order to the `channels` of the pixels whose first channel is at `out + offset` for each
 /// of `offsets`; `total` is the number of channels of a pixel. Inlined, so that it is compiled for the

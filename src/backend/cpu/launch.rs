@@ -243,17 +243,13 @@ fn gemm(step: &Step, ta: bool, tb: bool) -> Gemm {
     Gemm { m: c.rows(), n: c.last(), k: if ta { a.rows() } else { a.last() }, ta, tb }
 }
 
-/// Calls `launch` with what was folded into the end of a product. Fusion folds at most one operation of each kind.
+/// Calls `launch` with what was folded into the end of a product. Fusion folds at most one operation of each
+/// kind.
 fn with_epilogue(step: &Step, access: &Access, launch: impl FnOnce(&[EpilogueOp])) {
     const KINDS: usize = 4;
     let mut ops = [EpilogueOp::Add(&[]); KINDS];
     for (op, fused) in ops.iter_mut().zip(&step.epilogue) {
-        *op = match fused {
-            Fused::Bias(bias) => EpilogueOp::Bias(access.read(bias)),
-            Fused::Add(other) => EpilogueOp::Add(access.read(other)),
-            Fused::Act(f) => EpilogueOp::Act(*f),
-            Fused::ActBwd(f, saved) => EpilogueOp::ActBwd(*f, access.read(saved)),
-        };
+        *op = fused.map(|operand| access.read(operand));
     }
     launch(&ops[..step.epilogue.len()]);
 }

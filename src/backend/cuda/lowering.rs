@@ -1,10 +1,10 @@
 //! What the launches of a step are made of, and how they are collected.
 
 use super::kernels::Kernel;
-use crate::backend::args::{Map, Rows, word};
+use crate::backend::args::{Map, Rows, fused_operands, word};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
-use crate::tape::plan::{Buffer, Fused, Operand, Step};
+use crate::tape::plan::{Buffer, Fused, Step};
 use bytemuck::Pod;
 
 /// Threads of a block of elementwise kernels: `THREADS` of `common.cuh`.
@@ -186,15 +186,5 @@ pub(super) fn rows_of(rows: usize, width: usize, others: usize, eps: f32) -> Res
 
 /// The pointers of an epilogue: bias, what is added, what an activation gradient is computed from.
 pub(super) fn epilogue_pointers(epilogue: &[Fused]) -> [Ptr; 3] {
-    let mut pointers = [Ptr::Null; 3];
-    for fused in epilogue {
-        let (at, operand): (usize, &Operand) = match fused {
-            Fused::Bias(operand) => (0, operand),
-            Fused::Add(operand) => (1, operand),
-            Fused::ActBwd(_, operand) => (2, operand),
-            Fused::Act(_) => continue,
-        };
-        pointers[at] = Ptr::Buffer(operand.buffer);
-    }
-    pointers
+    fused_operands(epilogue).map(|operand| operand.map_or(Ptr::Null, |operand| Ptr::Buffer(operand.buffer)))
 }

@@ -1,8 +1,8 @@
-//! Argument structures of the shaders that differ from those of the CUDA kernels, because the work is cut otherwise; what both
-//! share is in [`backend::args`](crate::backend::args).
+//! Argument structures of the shaders that differ from those of the CUDA kernels, because the work is cut
+//! otherwise; what both share is in [`backend::args`](crate::backend::args).
 //!
-//! One structure a kernel family, mirrored field by field in the family's shader: words, and arrays of four words where a
-//! uniform buffer wants them aligned to 16 bytes.
+//! One structure a kernel family, mirrored field by field in the family's shader: words, and arrays of four
+//! words where a uniform buffer wants them aligned to 16 bytes.
 
 use crate::backend::axes::Axes;
 use crate::shape::Shape;
@@ -35,7 +35,8 @@ pub struct IndexArgs {
     pub width: u32,
 }
 
-/// A large tensor `[kept0, folded0, kept1, folded1, width]` and a small one `[kept0, kept1, width]`: `sum`, `expand`.
+/// A large tensor `[kept0, folded0, kept1, folded1, width]` and a small one `[kept0, kept1, width]`: `sum`,
+/// `expand`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct ReduceArgs {
@@ -59,7 +60,8 @@ pub struct ReduceArgs {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct ProductArgs {
-    /// Operations folded into the end: kind ([`fused`]) in the low byte, a code of [`unary_code`](crate::backend::args::unary_code) above; 0 ends the list.
+    /// Operations folded into the end: kind ([`fused`](crate::backend::args::fused)) in the low byte, a code
+    /// of [`unary_code`](crate::backend::args::unary_code) above; 0 ends the list.
     pub fused: [u32; 4],
     /// Rows of c; `conv_dx`: pixels of the largest stride phase.
     pub m: u32,
@@ -221,14 +223,6 @@ pub struct SampleArgs {
     pub given: u32,
     /// Images of the batch.
     pub images: u32,
-}
-
-/// Kinds of operations folded into a product, as in [`Epilogue`](crate::backend::args::Epilogue).
-pub mod fused {
-    pub const BIAS: u32 = 1;
-    pub const ADD: u32 = 2;
-    pub const ACT: u32 = 3;
-    pub const ACT_BWD: u32 = 4;
 }
 
 /// Threads of a workgroup that reduces.

@@ -1,14 +1,14 @@
 //! How products are cut into tiles: what of `matmul.wgsl`, `conv.wgsl`, `conv_dx.wgsl` and `conv_dw.wgsl` a
 //! step runs.
 
-use super::args::{ProductArgs, ReduceArgs, fused};
+use super::args::{ProductArgs, ReduceArgs};
 use super::dispatch::{Dispatch, Launch, Place, out};
 use super::reduce::sum;
 use super::shaders::Shader;
-use crate::backend::args::unary_code;
+use crate::backend::args::{Epilogue, fused, fused_operands};
 use crate::shape::Shape;
 use crate::tape::geometry::ConvGeom;
-use crate::tape::plan::{Fused, Step};
+use crate::tape::plan::Step;
 
 /// Columns of c up to which the narrow tile serves.
 const NARROW: usize = 16;
@@ -47,32 +47,20 @@ impl Tiled {
 
 /// Binds the epilogue and the output.
 fn finish(dispatch: Dispatch, step: &Step, y: Place) -> Dispatch {
-    let of = |pick: fn(&Fused) -> Option<Place>| step.epilogue.iter().find_map(pick).unwrap_or(Place::Unused);
-    let bias = of(|f| if let Fused::Bias(o) = f { Some(o.into()) } else { None });
-    let added = of(|f| if let Fused::Add(o) = f { Some(o.into()) } else { None });
-    let saved = of(|f| if let Fused::ActBwd(_, o) = f { Some(o.into()) } else { None });
+    let [bias, added, saved] = fused_operands(&step.epilogue).map(|o| o.map_or(Place::Unused, Place::from));
     dispatch.bind(3, bias).bind(4, added).bind(5, saved).bind(6, y)
 }
 
-/// Writes what was folded into a step into its arguments. Fusion folds at most one operation of each kind.
+/// Writes what was folded into a step into its arguments.
 fn set_epilogue(args: &mut ProductArgs, step: &Step) {
+    let Epilogue { kinds, act, act_slope, act_bwd, act_bwd_slope } = Epilogue::new(&step.epilogue);
     args.len = step.outputs[0].meta.shape.len() as u32;
-    for (word, op) in args.fused.iter_mut().zip(&step.epilogue) {
-        *word = match op {
-            Fused::Bias(_) => fused::BIAS,
-            Fused::Add(_) => fused::ADD,
-            Fused::Act(f) => {
-                let (function, slope) = unary_code(*f);
-                args.act_slope = slope;
-                fused::ACT | function << 8
-            }
-            Fused::ActBwd(f, _) => {
-                let (function, slope) = unary_code(*f);
-                args.bwd_slope = slope;
-                fused::ACT_BWD | function << 8
-            }
-        };
-    }
+    (args.act_slope, args.bwd_slope) = (act_slope, act_bwd_slope);
+    args.fused = kinds.map(|kind| match kind {
+        fused::ACT => kind | act << 8,
+        fused::ACT_BWD => kind | act_bwd << 8,
+        other => other,
+    });
 }
 
 /// A matrix product of `rows` rows as a convolution: each row is an image of one pixel.

@@ -4,11 +4,11 @@
 //! read besides (parameters, the temperature, values of the steps that run whole) is copied into a second
 //! one at the beginning of each batch.
 
-use super::args::{SampleArgs, fused};
+use super::args::SampleArgs;
 use super::dispatch::{Dispatch, grid};
 use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
 use super::shaders::Shader;
-use crate::backend::args::{NO_FUNCTION, word};
+use crate::backend::args::{NO_FUNCTION, fused, word};
 use crate::backend::sample::{self, Does, SampleStep};
 use crate::error::{Error, Result};
 use crate::tape::geometry::centre_of;

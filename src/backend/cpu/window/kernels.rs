@@ -210,12 +210,9 @@ fn with_epilogue(share: &Share, step: &Step, launch: impl FnOnce(&[EpilogueOp]))
     const KINDS: usize = 4;
     let mut ops = [EpilogueOp::Add(&[]); KINDS];
     for (op, fused) in ops.iter_mut().zip(&step.epilogue) {
-        *op = match fused {
-            Fused::Bias(bias) => EpilogueOp::Bias(share.whole(bias)),
-            Fused::Add(other) => EpilogueOp::Add(share.read(other)),
-            Fused::Act(f) => EpilogueOp::Act(*f),
-            Fused::ActBwd(f, saved) => EpilogueOp::ActBwd(*f, share.read(saved)),
-        };
+        // All images share a bias.
+        let is_shared = matches!(fused, Fused::Bias(_));
+        *op = fused.map(|operand| if is_shared { share.whole(operand) } else { share.read(operand) });
     }
     launch(&ops[..step.epilogue.len()]);
 }
