@@ -308,7 +308,7 @@ fn weights_that_have_changed_are_packed_anew() {
 #[test]
 fn what_reads_the_whole_image_is_refused_with_a_sentence() {
     let t = Tape::new();
-    let x = t.input("x", Meta::f32([3, 4, 5, 2]));
+    let x = t.input_of(InputRole::Images, Meta::f32([3, 4, 5, 2]));
     let ones = t.fill(1.0, [2]);
     let logits = t.group_norm(x, ones, ones, 2, 1e-5);
     let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(logits));
