@@ -13,8 +13,12 @@ const ARCHITECTURES: [&str; 7] = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", 
 /// The compiler whose numbers the table holds; another one allocates registers otherwise.
 const VERSION: [i32; 2] = [12, 8];
 
-/// Kernels whose time counts: a spill fails.
+/// Kernels whose time counts: more than [`MOST_SPILLS`] bytes of spills fail.
 const HEADLINE: [&str; 3] = ["conv", "matmul", "lstm"];
+
+/// Bytes that these may spill: four registers, which the epilogue needs for the derivatives of all functions while the
+/// bounds of the launch keep several blocks on a multiprocessor.
+const MOST_SPILLS: u32 = 16;
 
 /// Registers, bytes of spill stores, bytes of static shared memory.
 type Resources = (u32, u32, u32);
@@ -91,7 +95,7 @@ fn every_kernel_compiles_for_every_architecture_as_recorded() {
         for architecture in ARCHITECTURES {
             let (registers, spills, shared) = by_architecture[architecture];
             let is_headline = HEADLINE.iter().any(|h| kernel.starts_with(h));
-            assert!(spills == 0 || !is_headline, "{kernel} spills {spills} bytes on {architecture}");
+            assert!(spills <= MOST_SPILLS || !is_headline, "{kernel} spills {spills} bytes on {architecture}");
             write!(text, " {architecture}:{registers}/{spills}/{shared}").unwrap();
         }
         text.push('\n');
