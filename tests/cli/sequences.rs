@@ -30,8 +30,8 @@ fn a_series_is_simulated_and_measured() {
     assert!(place.bytes("simulate.png") != first, "the temperature changes nothing");
     assert!(place.ok("simulate run --prefix 0").contains("each value separately"));
 
-    place.refused(2, "simulate run --prefix 100", &["--prefix 100 leaves no future", "fewer than 100"]);
-    place.refused(1, "control run", &["lstm-oscillator has not learned", "lstm-pendulum"]);
+    place.refused(2, "simulate run --prefix 100", &["--prefix 100 leaves nothing to predict", "fewer than 100"]);
+    place.refused(1, "control run", &["lstm-oscillator was not trained on a pendulum", "lstm-pendulum"]);
     place.refused(1, "complete run", &["lstm-oscillator does not draw pixel by pixel"]);
     place.refused(1, "simulate run --data pendulum", &["100x4x1", "100x1x1"]);
     assert_eq!(place.run("simulate run --futures 0").status.code(), Some(2));
