@@ -9,9 +9,9 @@ use pixtape::backend::{self, Scalars};
 use pixtape::config::Optimizer;
 use pixtape::data::{self, BatchOptions, Batches, Split};
 use pixtape::nn::{Env, Linear, Mode, ParamSet};
-use pixtape::optim::Learner;
+use pixtape::optim::{LEARNING_RATE, Learner, STEP};
 use pixtape::shape::Meta;
-use pixtape::tape::{InputRole, Tape, op::Scalar, plan::Plan};
+use pixtape::tape::{InputRole, Tape, plan::Plan};
 use pixtape::train::weights;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn main() -> pixtape::Result<()> {
     let hidden = Linear::new(&mut set, "hidden", 28 * 28, 64);
     let scores = Linear::new(&mut set, "scores", 64, CLASSES);
     let weights = set.weights().cloned().collect();
-    let learner = Learner::new(&mut set, weights, Optimizer::default(), Scalar::Step);
+    let learner = Learner::new(&mut set, weights, Optimizer::default(), STEP);
 
     // Records what both plans compute, and for training the loss and the step of Adam.
     let record = |name: &str, mode: Mode| {
@@ -53,7 +53,7 @@ fn main() -> pixtape::Result<()> {
     let compiled = device.compile(&train)?;
     for step in 1..=STEPS {
         let mut scalars = Scalars::default();
-        scalars.set(Scalar::LearningRate, 1e-3).set(Scalar::Step, step as f32);
+        scalars.set(LEARNING_RATE, 1e-3).set(STEP, step as f32);
         device.run(compiled, &batches.next_batch().feeds(&train), &scalars)?;
         if step % 50 == 0 {
             let mut loss = [0.0];

@@ -65,6 +65,7 @@ mod memory;
 pub mod models;
 pub mod nn;
 pub mod optim;
+#[doc(hidden)]
 pub mod panics;
 pub mod pictures;
 #[cfg(feature = "cli")]

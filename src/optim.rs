@@ -1,4 +1,5 @@
-//! Optimisers, gradient clipping and moving averages. The learning rate and its relatives are in [`schedule`].
+//! Optimisers, gradient clipping and moving averages. The learning rate and its relatives are in
+//! [`schedule`].
 //!
 //! An optimiser is recorded as nodes that map old values to new ones. The new values reach the parameters
 //! through [`Env::set`] and [`Env::commit`].
@@ -10,10 +11,15 @@ use crate::nn::{Env, Init, ParamSet};
 use crate::tape::Var;
 use crate::tape::op::{Op, Param, Scalar};
 
+/// Step size of the optimiser.
+pub const LEARNING_RATE: Scalar = Scalar::f32("LearningRate", 0.0);
+/// Step of the optimiser, counted from 1 (bias correction).
+pub const STEP: Scalar = Scalar::f32("Step", 1.0);
+
 /// How weights are updated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpdateRule {
-    /// The optimiser. Its learning rate is not part of a plan: [`Scalar::LearningRate`] is set for each replay.
+    /// The optimiser. Its learning rate is not part of a plan: [`LEARNING_RATE`] is set for each replay.
     pub optimizer: Optimizer,
     /// Largest norm of all gradients together; 0 means no clipping.
     pub clip_norm: f64,
@@ -97,7 +103,7 @@ impl Learner {
 
     fn update(&self, env: &Env, i: usize, value: Var, grad: Var) {
         let (t, o) = (env.t, &self.rule.optimizer);
-        let rate = t.scalar(Scalar::LearningRate);
+        let rate = t.scalar(LEARNING_RATE);
         let op = match o.kind {
             OptimizerKind::Adam => Op::Adam { beta1: o.beta1, beta2: o.beta2, eps: o.eps },
             OptimizerKind::Rmsprop => Op::RmsProp { alpha: o.alpha, eps: o.eps },

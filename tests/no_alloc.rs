@@ -5,6 +5,7 @@ use pixtape::backend::{Backend, Feed, Scalars};
 use pixtape::config::preset;
 use pixtape::models::{Family, Model};
 use pixtape::nn::{Init, Layout, ParamSet};
+use pixtape::optim::{LEARNING_RATE, STEP};
 use pixtape::rng::Stream;
 use pixtape::shape::Meta;
 use pixtape::tape::op::{Dist, Op, Param, Scalar};
@@ -43,7 +44,7 @@ fn adam(t: &Tape, set: &mut ParamSet, params: &[Param], loss: Var) {
     for ((p, v), g) in params.iter().zip(&vars).zip(t.grad(loss, &vars)) {
         let state = |slot: &str, set: &mut ParamSet| set.state(&format!("{slot}.{}", p.path), p.shape, Init::Fill(0.0));
         let (m, s) = (state("m", set), state("v", set));
-        let inputs = [*v, g, t.param(&m), t.param(&s), t.scalar(Scalar::LearningRate), t.scalar(Scalar::Step)];
+        let inputs = [*v, g, t.param(&m), t.param(&s), t.scalar(LEARNING_RATE), t.scalar(STEP)];
         let new = t.record(Op::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, &inputs);
         t.store(p, new);
         t.store(&m, t.output_of(new, 1));
@@ -99,7 +100,7 @@ fn a_training_step_allocates_nothing() {
     let labels: Vec<u32> = (0..16).map(|i| i % 10).collect();
     let mut scalars = Scalars::default();
     let mut step = |cpu: &mut Cpu, i: u32| {
-        scalars.set(Scalar::LearningRate, 1e-2).set(Scalar::Step, i as f32).set_u32(Scalar::Replay, i);
+        scalars.set(LEARNING_RATE, 1e-2).set(STEP, i as f32).set_u32(Scalar::REPLAY, i);
         cpu.run(compiled, &[Feed::F32(&images), Feed::U32(&labels)], &scalars).unwrap();
         let mut loss = [0.0];
         pixtape::backend::read(cpu, compiled, 0, &mut loss).unwrap();

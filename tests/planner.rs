@@ -1,5 +1,6 @@
-//! Random small tapes through the planner: fusion, slots, stores, kept values, dead code. Whatever is recorded, the plan
-//! holds to its rules and gives what the f64 interpreter gives, which knows no plan; twice in a row, on poisoned slots.
+//! Random small tapes through the planner: fusion, slots, stores, kept values, dead code. Whatever is
+//! recorded, the plan holds to its rules and gives what the f64 interpreter gives, which knows no plan;
+//! twice in a row, on poisoned slots.
 
 #[path = "common/truth/mod.rs"]
 mod truth;
@@ -9,8 +10,9 @@ use pixtape::backend::{Backend, Feed, read};
 use pixtape::check::compare::{relative_error, within};
 use pixtape::check::draw::{Draw, Values};
 use pixtape::nn::{Init, Layout, ParamSet};
+use pixtape::optim::{LEARNING_RATE, STEP};
 use pixtape::shape::Meta;
-use pixtape::tape::op::{Op, Param, Scalar, Unary};
+use pixtape::tape::op::{Op, Param, Unary};
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
 use pixtape::tape::{Tape, Var};
@@ -249,7 +251,7 @@ impl<'a> Program<'a> {
                 let (p, [m, v]) = self.params.learnt(p);
                 let old = self.current(&p);
                 let grad = t.grad(t.mean(t.square(self.var(a))), &[old])[0];
-                let (rate, step) = (t.scalar(Scalar::LearningRate), t.scalar(Scalar::Step));
+                let (rate, step) = (t.scalar(LEARNING_RATE), t.scalar(STEP));
                 let (m_old, v_old) = (self.current(&m), self.current(&v));
                 let (op, inputs, slots) = match rule {
                     Rule::Adam => {
@@ -335,9 +337,9 @@ fn verify(acts: &[Act]) -> Result<(), String> {
     }
     let compiled = cpu.compile(&plan).map_err(|e| e.to_string())?;
     let rows: Vec<u32> = (0..ROWS as u32).map(|i| i * 5 % 9).collect();
-    given.scalars.set(Scalar::LearningRate, 0.05);
+    given.scalars.set(LEARNING_RATE, 0.05);
     for replay in 0..2 {
-        given.scalars.set(Scalar::Step, 1.0 + replay as f32);
+        given.scalars.set(STEP, 1.0 + replay as f32);
         let (x, y) = (floats(replay, 0), floats(replay, 1));
         given.feeds = vec![to_f64(&x), to_f64(&y), rows.iter().map(|r| f64::from(*r)).collect()];
         let want = truth::run(&program.t, &given);

@@ -3,7 +3,7 @@
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
 use pixtape::config::{PRESETS, preset};
-use pixtape::models::{Family, Model};
+use pixtape::models::{Family, Model, TEMPERATURE};
 use pixtape::nn::{Init, Layout, ParamSet};
 use pixtape::rng::{self, Stream};
 use pixtape::shape::{Meta, Shape};
@@ -21,11 +21,12 @@ fn cpu() -> Cpu {
 
 fn scalars(seed: u32, temperature: f32) -> Scalars {
     let mut scalars = Scalars::default();
-    scalars.set_u32(Scalar::Seed, seed).set_u32(Scalar::FirstImage, 40).set(Scalar::Temperature, temperature);
+    scalars.set_u32(Scalar::SEED, seed).set_u32(Scalar::FIRST_IMAGE, 40).set(TEMPERATURE, temperature);
     scalars
 }
 
-/// What a plan is fed: images, and, where it asks for them, the class of each, or floats of which each image has other ones.
+/// What a plan is fed: images, and, where it asks for them, the class of each, or floats of which each image
+/// has other ones.
 struct Given<'a> {
     plan: &'a Plan,
     x: &'a [f32],
@@ -75,8 +76,8 @@ fn windowed(cpu: &mut Cpu, plan: &SamplingPlan, given: &[f32], from: usize, scal
     x
 }
 
-/// A preset with other settings, and random weights that are large enough for draws to depend on what was drawn before.
-/// `None` where the model is not autoregressive.
+/// A preset with other settings, and random weights that are large enough for draws to depend on what was
+/// drawn before. `None` where the model is not autoregressive.
 fn plan(name: &str, settings: &[String], batch: usize, cpu: &mut Cpu) -> Option<Plan> {
     let mut config = preset(name).unwrap();
     settings.iter().for_each(|setting| config.set(setting).unwrap());
@@ -227,15 +228,15 @@ fn recurrent(layer: &str, size: [usize; 3], batch: usize, cpu: &mut Cpu) -> Plan
 fn draw_bits(name: &str, t: &Tape, set: &ParamSet, logits: Var, cpu: &mut Cpu) -> Plan {
     let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(logits));
     t.output("logits", logits);
-    t.output("draw", t.bernoulli(logits, u, t.scalar(Scalar::Temperature)));
+    t.output("draw", t.bernoulli(logits, u, t.scalar(TEMPERATURE)));
     for spec in set.specs() {
         cpu.write_param(spec.param.id, &spec.initial(5)).unwrap();
     }
     Plan::new(name, t)
 }
 
-/// What no preset has: a residual in front of an activation, rows times matrices, elementwise functions of two values, few
-/// output channels of a large kernel, shifts down and right.
+/// What no preset has: a residual in front of an activation, rows times matrices, elementwise functions of
+/// two values, few output channels of a large kernel, shifts down and right.
 fn miscellany([h, w]: [usize; 2], batch: usize, cpu: &mut Cpu) -> Plan {
     let (t, mut set) = (Tape::new(), ParamSet::new());
     let mut weight = |name: &str, shape: [usize; 4]| {
@@ -312,7 +313,7 @@ fn what_reads_the_whole_image_is_refused_with_a_sentence() {
     let ones = t.fill(1.0, [2]);
     let logits = t.group_norm(x, ones, ones, 2, 1e-5);
     let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(logits));
-    t.output("draw", t.bernoulli(logits, u, t.scalar(Scalar::Temperature)));
+    t.output("draw", t.bernoulli(logits, u, t.scalar(TEMPERATURE)));
     let why = SamplingPlan::new(&Plan::new("grouped", &t)).unwrap_err().to_string();
     let told = why.starts_with("plan grouped cannot be sampled window by window: group_norm");
     assert!(told && why.ends_with("it reads the whole image"), "{why}");

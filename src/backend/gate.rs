@@ -400,7 +400,7 @@ mod tests {
         let weight = Param { id: ParamId(0), path: "weight".into(), shape: [3, 3, 1, 1].into() };
         let y = t.conv(x, t.param(&weight), ConvAttrs::masked(Mask::A, 3, 1));
         let u = t.fill(0.5, t.shape(y));
-        t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
+        t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::f32("Temperature", 1.0))));
         Plan::new("test", &t)
     }
 

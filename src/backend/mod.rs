@@ -54,7 +54,7 @@ pub enum Feed<'a> {
 
 impl Feed<'_> {
     /// The type of the elements.
-    pub fn dtype(&self) -> DType {
+    pub(crate) fn dtype(&self) -> DType {
         match self {
             Feed::F32(_) => DType::F32,
             Feed::U32(_) => DType::U32,
@@ -71,41 +71,41 @@ impl Feed<'_> {
     }
 }
 
-/// The device scalars of one replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scalars([u32; Scalar::ALL.len()]);
-
-impl Default for Scalars {
-    /// Learning rate 0, steps 1, seed 0, replay 0, image 0, temperature 1, KL weight 1.
-    fn default() -> Self {
-        let mut scalars = Scalars([0; Scalar::ALL.len()]);
-        scalars.set(Scalar::Step, 1.0);
-        scalars.set(Scalar::CriticStep, 1.0);
-        scalars.set(Scalar::Temperature, 1.0);
-        scalars.set(Scalar::KlWeight, 1.0);
-        scalars
-    }
-}
+/// The values of scalars in one replay, by name. A scalar that is not set has the value that its declaration
+/// gives; one that the plan does not read is ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scalars(Vec<(Scalar, u32)>);
 
 impl Scalars {
     /// Sets a float. Panics if the scalar is an integer: a bug in a program.
     pub fn set(&mut self, scalar: Scalar, value: f32) -> &mut Self {
-        assert!(!scalar.is_u32(), "{scalar:?} is an integer");
-        self.0[scalar as usize] = value.to_bits();
-        self
+        assert!(scalar.dtype() == DType::F32, "{} is an integer", scalar.name());
+        self.set_word(scalar, value.to_bits())
     }
 
     /// Sets an unsigned integer. Panics if the scalar is a float: a bug in a program.
     pub fn set_u32(&mut self, scalar: Scalar, value: u32) -> &mut Self {
-        assert!(scalar.is_u32(), "{scalar:?} is a float");
-        self.0[scalar as usize] = value;
+        assert!(scalar.dtype() == DType::U32, "{} is a float", scalar.name());
+        self.set_word(scalar, value)
+    }
+
+    fn set_word(&mut self, scalar: Scalar, word: u32) -> &mut Self {
+        match self.0.iter_mut().find(|(known, _)| *known == scalar) {
+            Some((_, known)) => *known = word,
+            None => self.0.push((scalar, word)),
+        }
         self
     }
 
-    /// All words, in the order of [`Scalar::ALL`].
+    /// The word of a scalar.
     #[doc(hidden)]
-    pub fn words(&self) -> &[u32] {
-        &self.0
+    pub fn word(&self, scalar: Scalar) -> u32 {
+        self.0.iter().find(|(known, _)| *known == scalar).map_or(scalar.unset(), |(_, word)| *word)
+    }
+
+    /// The words of a plan's scalars, in the order of their declaration.
+    pub(crate) fn words<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = u32> + 'a {
+        plan.scalars.iter().map(|scalar| self.word(*scalar))
     }
 }
 

@@ -3,9 +3,8 @@
 
 use crate::config::Config;
 use crate::nn::{DiagonalLstm, Env, Init, Layout, Linear, Mode, ParamSet, RowLstm};
-use crate::optim::Learner;
+use crate::optim::{Learner, STEP};
 use crate::shape::{Meta, Shape};
-use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use crate::tape::{Tape, Var};
 
@@ -58,7 +57,7 @@ pub(super) fn diagonal_bilstm(config: &Config) -> LayerStep {
 /// Records one training step of a layer with input `x` and loss mean(y^2).
 fn step(name: &str, mut set: ParamSet, config: &Config, x: Shape, forward: impl FnOnce(&Env, Var) -> Var) -> LayerStep {
     let weights = set.weights().cloned().collect();
-    let learner = Learner::new(&mut set, weights, config, Scalar::Step);
+    let learner = Learner::new(&mut set, weights, config, STEP);
     let t = Tape::new();
     let env = Env::new(&t, Mode::Train);
     let loss = t.mean(t.square(forward(&env, t.input("x", Meta::f32(x)))));

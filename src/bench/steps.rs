@@ -12,8 +12,9 @@ use super::timing::{Effort, PeakMemory, measure, stopwatch};
 use crate::backend::{self, Backend, Compiled, Feed, Scalars, StepTime};
 use crate::config::{Config, Objective, preset};
 use crate::error::{Error, Result};
-use crate::models::{Family, Model};
+use crate::models::{CRITIC_STEP, Family, Model};
 use crate::nn::ParamSet;
+use crate::optim::{LEARNING_RATE, STEP};
 use crate::report::text::text_table;
 use crate::rng::{self, Stream};
 use crate::tape::cost::{Cost, total};
@@ -147,10 +148,10 @@ impl Running {
     ) -> Result<()> {
         let mut scalars = Scalars::default();
         scalars
-            .set(Scalar::LearningRate, 1e-4)
-            .set(Scalar::Step, (step + 1) as f32)
-            .set(Scalar::CriticStep, (step + 1) as f32)
-            .set_u32(Scalar::Replay, step as u32);
+            .set(LEARNING_RATE, 1e-4)
+            .set(STEP, (step + 1) as f32)
+            .set(CRITIC_STEP, (step + 1) as f32)
+            .set_u32(Scalar::REPLAY, step as u32);
         for (index, (plan, inputs)) in self.compiled.iter().zip(&self.batches[step % BATCHES]).enumerate() {
             let feeds: Vec<Feed> = inputs.iter().map(|values| Feed::F32(values)).collect();
             act(&mut *self.device, index, *plan, &feeds, &scalars)?;

@@ -6,9 +6,10 @@ use super::draw::Draw;
 use super::problem::Problem;
 use crate::backend::{Backend, Compiled};
 use crate::error::Result;
+use crate::optim::{LEARNING_RATE, STEP};
 use crate::tape::cost::{self, Cost};
 use crate::tape::geometry::{ConvGeom, Mask};
-use crate::tape::op::{Op, Scalar, Unary};
+use crate::tape::op::{Op, Unary};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
 
@@ -186,11 +187,11 @@ fn rest() -> Vec<Case> {
     let adam = vec![normal("param", [n]).param(), normal("grad", [n]), normal("m", [n]).param(), moments];
     let adam = Case::new("adam", "1M in place", adam, |t, v| {
         let op = Op::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
-        let (lr, step) = (t.scalar(Scalar::LearningRate), t.scalar(Scalar::Step));
+        let (lr, step) = (t.scalar(LEARNING_RATE), t.scalar(STEP));
         let param = t.record(op, &[v[0], v[1], v[2], v[3], lr, step]);
         vec![param, t.output_of(param, 1), t.output_of(param, 2)]
     });
-    let adam = adam.store(0, 0).store(1, 2).store(2, 3).scalars(|s| _ = s.set(Scalar::LearningRate, 1e-3));
+    let adam = adam.store(0, 0).store(1, 2).store(2, 3).scalars(|s| _ = s.set(LEARNING_RATE, 1e-3));
     let (steps, rows, h) = (784, 64, 128);
     let small = |name, shape: [usize; 2]| drawn(name, shape, Draw::Uniform(-0.08, 0.08));
     let state = || [normal("h0", [rows, h]), normal("c0", [rows, h]), small("w_hh", [h, 4 * h])];

@@ -91,7 +91,7 @@ impl Case {
         }
         let graded_results = self.graded_outputs.min(outputs.len());
         let results = outputs.into_iter().enumerate().map(|(i, v)| (format!("out{i}"), v)).collect();
-        Problem { tape, results, feeds, variables, params, scalars: self.scalars, graded_results, seed }
+        Problem { tape, results, feeds, variables, params, scalars: self.scalars.clone(), graded_results, seed }
     }
 }
 

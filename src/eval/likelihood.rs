@@ -150,13 +150,13 @@ fn bounds(backend: &mut dyn Backend, plan: Plan, batches: Batches, k: u32, seed:
     let total = batches.images().len();
     let (mut sum, mut images) = (Bounds::default(), 0);
     let mut scalars = Scalars::default();
-    scalars.set_u32(Scalar::Seed, seed);
+    scalars.set_u32(Scalar::SEED, seed);
     for batch in one_pass(batches) {
         let n = batch.len();
         let mut log_weights = vec![Vec::with_capacity(k as usize); n];
         for draw in 0..k as usize {
             // Every draw of every image has its own random numbers.
-            scalars.set_u32(Scalar::FirstImage, (draw * total + images) as u32);
+            scalars.set_u32(Scalar::FIRST_IMAGE, (draw * total + images) as u32);
             backend.run(compiled, &[Feed::F32(&batch.pixels)], &scalars)?;
             let read = |backend: &mut dyn Backend, name| read_batch(backend, compiled, plan.output(name), n);
             for (all, w) in log_weights.iter_mut().zip(read(backend, "log_weight")?) {

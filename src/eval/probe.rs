@@ -5,11 +5,10 @@ use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::config::Optimizer;
 use crate::error::{Error, Result};
 use crate::nn::{Env, Linear, Mode, ParamSet};
-use crate::optim::Learner;
+use crate::optim::{LEARNING_RATE, Learner, STEP};
 use crate::rng::{Stream, words};
 use crate::shape::Meta;
 use crate::tape::Tape;
-use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 
 const BATCH: usize = 500;
@@ -49,7 +48,7 @@ pub fn linear_probe(device: &str, threads: usize, train: &Latents, test: &Latent
     let mut set = ParamSet::new();
     let layer = Linear::new(&mut set, "probe", d, classes);
     let weights = set.weights().cloned().collect();
-    let learner = Learner::new(&mut set, weights, Optimizer::default(), Scalar::Step);
+    let learner = Learner::new(&mut set, weights, Optimizer::default(), STEP);
     crate::train::weights::initialize(&mut *device, &set, seed)?;
     let learn = {
         let t = Tape::new();
@@ -83,7 +82,7 @@ pub fn linear_probe(device: &str, threads: usize, train: &Latents, test: &Latent
         }
         let mut scalars = Scalars::default();
         let left = 1.0 - step as f32 / (EPOCHS * per_epoch) as f32;
-        scalars.set(Scalar::LearningRate, RATE * left).set(Scalar::Step, (step + 1) as f32);
+        scalars.set(LEARNING_RATE, RATE * left).set(STEP, (step + 1) as f32);
         device.run(learn, &[Feed::F32(&rows), Feed::U32(&labels)], &scalars)?;
     }
     let train_accuracy = accuracy(&mut *device, score, &x, &train.labels, classes)?;

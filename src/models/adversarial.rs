@@ -5,17 +5,21 @@
 //! learns from real and generated images, and then the generator learns from the new critic, on the same
 //! generated batch. Further critic steps are a plan of their own, which runs first.
 
-use super::required;
+use super::{TEMPERATURE, required};
 use crate::config::{Config, Objective};
 use crate::error::{Error, Result};
 use crate::nn::{BatchNorm, Conv, ConvTranspose, Env, Init, Mode, ParamSet};
-use crate::optim::Learner;
+use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::Meta;
 use crate::tape::op::{Dist, Param, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
 use crate::tape::{InputRole, Tape, Var};
+
+/// Step of the critic's optimiser, counted from 1: the critic may take several steps for one of the
+/// generator.
+pub(crate) const CRITIC_STEP: Scalar = Scalar::f32("CriticStep", 1.0);
 
 /// Height and width of what the generator draws and the critic sees.
 pub(super) const SIDE: usize = 32;
@@ -81,8 +85,8 @@ impl Gan {
         let generator_weights: Vec<Param> = set.weights().cloned().collect();
         let critic = Critic::new(set, [channels, c, 2 * c, 4 * c, 1], objective != Objective::WganGp);
         let critic_weights = set.weights().skip(generator_weights.len()).cloned().collect();
-        let generator_learner = Learner::new(set, generator_weights, config, Scalar::Step);
-        let critic_learner = Learner::new(set, critic_weights, config, Scalar::CriticStep);
+        let generator_learner = Learner::new(set, generator_weights, config, STEP);
+        let critic_learner = Learner::new(set, critic_weights, config, CRITIC_STEP);
         let game = Game {
             objective,
             weight_clip: config.weight_clip.unwrap_or(0.01),
@@ -184,7 +188,7 @@ impl Gan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let draws = t.random_by_image(Dist::Normal, Stream::Prior, [batch, 1, 1, self.latent]);
-        let z = t.mul_scalar(draws, t.scalar(Scalar::Temperature));
+        let z = t.mul_scalar(draws, t.scalar(TEMPERATURE));
         t.output("image", self.generator.forward(&env, z));
         Plan::new("gan.sample", &t)
     }

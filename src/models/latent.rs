@@ -4,11 +4,11 @@
 //! maximises the evidence lower bound E_q[log p(x | z)] - KL(q || p) (eq. 3), with one reparameterised
 //! sample per image (eq. 10).
 
-use super::required;
+use super::{TEMPERATURE, required};
 use crate::config::{Config, NetworkKind};
 use crate::error::Result;
 use crate::nn::{Conv, ConvTranspose, Env, Linear, Mode, ParamSet};
-use crate::optim::Learner;
+use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::Meta;
 use crate::tape::op::{Dist, Scalar};
@@ -17,6 +17,9 @@ use crate::tape::record::ConvAttrs;
 use crate::tape::{InputRole, Tape, Var};
 
 const SIDE: usize = 28;
+
+/// Weight of the KL term in the loss.
+pub(crate) const KL_WEIGHT: Scalar = Scalar::f32("KlWeight", 1.0);
 
 /// An encoder and a decoder around a latent vector.
 #[derive(Clone, Debug)]
@@ -91,7 +94,7 @@ impl Latent {
             (Body::Convolutional(Box::new(Convolutional { e1, e2, ef, d1, d2, t1, t2, map })), mu, logvar)
         };
         let weights = set.weights().cloned().collect();
-        let learner = Learner::new(set, weights, config, Scalar::Step);
+        let learner = Learner::new(set, weights, config, STEP);
         Ok(Latent { set: set.clone(), body, mu, logvar, dims, learner })
     }
 
@@ -159,7 +162,7 @@ impl Latent {
                 t.output("elbo", t.scale(t.add(reconstruction, kl), -1.0));
                 t.output("reconstruction", reconstruction);
                 t.output("kl", kl);
-                t.add(reconstruction, t.mul(kl, t.scalar(Scalar::KlWeight)))
+                t.add(reconstruction, t.mul(kl, t.scalar(KL_WEIGHT)))
             }
             None => {
                 let image = t.sigmoid(self.decode(&env, mu));
@@ -225,7 +228,7 @@ impl Latent {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let draws = t.random_by_image(Dist::Normal, Stream::Prior, [batch, self.dims]);
-        let z = t.mul_scalar(draws, t.scalar(Scalar::Temperature));
+        let z = t.mul_scalar(draws, t.scalar(TEMPERATURE));
         t.output("image", t.sigmoid(self.decode(&env, z)));
         Plan::new("latent.sample", &t)
     }

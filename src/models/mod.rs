@@ -8,8 +8,10 @@ mod autoregressive;
 mod latent;
 mod sequence;
 
+pub(crate) use adversarial::CRITIC_STEP;
 pub use adversarial::Gan;
 pub use autoregressive::{Autoregressive, Conditions, Network, Pixels};
+pub(crate) use latent::KL_WEIGHT;
 pub use latent::Latent;
 pub(crate) use sequence::LEAST_LOGVAR;
 pub use sequence::{Observations, Prediction, Sequence};
@@ -18,8 +20,13 @@ use crate::config::{Config, NetworkKind};
 use crate::data::{Batch, BatchOptions, Batches, Images, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::nn::ParamSet;
+use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use std::sync::Arc;
+
+/// Divisor of the logits before a draw, and factor of the standard normal numbers that a decoder or
+/// generator starts from.
+pub const TEMPERATURE: Scalar = Scalar::f32("Temperature", 1.0);
 
 /// A model with its parameters, built from a configuration.
 #[derive(Clone, Debug)]

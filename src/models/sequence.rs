@@ -10,11 +10,12 @@
 use super::required;
 use crate::config::{Config, Distribution};
 use crate::error::Result;
+use crate::models::TEMPERATURE;
 use crate::nn::{Env, Linear, Lstm, LstmState, Mode, ParamSet};
-use crate::optim::Learner;
+use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::Meta;
-use crate::tape::op::{Dist, Scalar};
+use crate::tape::op::Dist;
 use crate::tape::plan::Plan;
 use crate::tape::{InputRole, Tape, Var};
 
@@ -148,7 +149,7 @@ impl Sequence {
             if observations.distribution == Distribution::Bernoulli { 1 } else { 2 } * observations.predicted();
         let head = Linear::new(set, "head", units, outputs);
         let weights = set.weights().cloned().collect();
-        let learner = Learner::new(set, weights, config, Scalar::Step);
+        let learner = Learner::new(set, weights, config, STEP);
         Ok(Sequence { set: set.clone(), observations, lstm, head, learner })
     }
 
@@ -253,7 +254,7 @@ impl Sequence {
         let (x, h, c) = (input("x", self.observations.width), input("h", self.units()), input("c", self.units()));
         let noise = input("noise", self.observations.predicted());
         let (prediction, LstmState { h, c }) = self.step(&env, x, LstmState { h, c });
-        t.output("draw", prediction.draw(&t, noise, t.scalar(Scalar::Temperature)));
+        t.output("draw", prediction.draw(&t, noise, t.scalar(TEMPERATURE)));
         t.output("mean", prediction.mean(&t));
         t.output("h", h);
         t.output("c", c);

@@ -1,6 +1,7 @@
 //! The options of a draw.
 
 use crate::backend::Scalars;
+use crate::models::TEMPERATURE;
 use crate::tape::op::Scalar;
 
 /// How images are drawn.
@@ -38,9 +39,9 @@ impl DrawOptions<'_> {
     pub fn scalars(&self, first_image: usize) -> Scalars {
         let mut scalars = Scalars::default();
         scalars
-            .set_u32(Scalar::Seed, self.seed)
-            .set_u32(Scalar::FirstImage, first_image as u32)
-            .set(Scalar::Temperature, self.temperature);
+            .set_u32(Scalar::SEED, self.seed)
+            .set_u32(Scalar::FIRST_IMAGE, first_image as u32)
+            .set(TEMPERATURE, self.temperature);
         scalars
     }
 }

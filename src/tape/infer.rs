@@ -26,7 +26,7 @@ pub fn infer(
     match op {
         Op::Input(id) => Ok(vec![plan_inputs.get(id.0 as usize).ok_or("is not declared")?.meta]),
         Op::Param(id) => Ok(vec![param(*id).ok_or("is not declared")?]),
-        Op::Scalar(s) => Ok(vec![if s.is_u32() { Meta::u32([]) } else { Meta::f32([]) }]),
+        Op::Scalar(s) => Ok(vec![Meta { shape: [].into(), dtype: s.dtype() }]),
         Op::Fill { shape, .. } => one(*shape),
         Op::Unary(_) | Op::Affine { .. } | Op::Clamp { .. } | Op::Detach => Ok(vec![inputs[0]]),
         Op::UnaryBwd(_) | Op::Binary(_) | Op::BceWithLogits | Op::Mse | Op::Ema { .. } => {
@@ -323,7 +323,8 @@ fn with_last(s: Shape, last: usize) -> Shape {
     Shape::new(&dims)
 }
 
-/// Applies `change(extent, axis)` to every axis; the axes of an attribute array are those of the padded rank-4 shape.
+/// Applies `change(extent, axis)` to every axis; the axes of an attribute array are those of the padded
+/// rank-4 shape.
 fn padded_by(s: Shape, change: impl Fn(usize, usize) -> Option<usize>) -> Result<Shape, String> {
     let skip = 4 - s.rank();
     if (0..skip).any(|i| change(1, i) != Some(1)) {

@@ -2,7 +2,7 @@
 
 use super::alias::{Aliases, is_leaf};
 use super::fuse::{self, Folded};
-use super::op::{Op, ParamId};
+use super::op::{Op, ParamId, Scalar, ScalarId};
 use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
 use super::{Node, OutputSpec, Tape, Var, slots, text};
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,8 @@ impl Plan {
         let live = live_nodes(&nodes, &outputs);
         let alias = Aliases::new(&nodes);
         let folded = fuse::fold(&nodes, &live, &alias, &outputs);
-        let mut lowering = Lowering { tape, nodes: &nodes, alias, homes: HashMap::new(), slots: vec![] };
+        let mut lowering =
+            Lowering { tape, nodes: &nodes, alias, homes: HashMap::new(), slots: vec![], scalars: vec![] };
         lowering.place_stores(&live, &folded, &outputs);
         let mut steps = vec![];
         for (index, live) in live.iter().enumerate() {
@@ -39,6 +40,7 @@ impl Plan {
             steps,
             slots: lowering.slots,
             inputs: tape.input_specs(),
+            scalars: lowering.scalars,
             outputs: operands,
             params,
         };
@@ -96,6 +98,8 @@ struct Lowering<'a> {
     alias: Aliases,
     /// Buffers of the values computed so far, and of stored values.
     homes: HashMap<Var, Buffer>,
+    /// The scalars of live nodes.
+    scalars: Vec<Scalar>,
     /// One a value; [`slots::share`] makes them fewer.
     slots: Vec<Slot>,
 }
@@ -110,7 +114,10 @@ impl Lowering<'_> {
             }
             match node.op {
                 Op::Input(id) => self.homes.insert(self.tape.var(index, 0), Buffer::Input(id)),
-                Op::Scalar(s) => self.homes.insert(self.tape.var(index, 0), Buffer::Scalar(s)),
+                Op::Scalar(s) if live[index] => {
+                    let id = self.scalar(s);
+                    self.homes.insert(self.tape.var(index, 0), Buffer::Scalar(id))
+                }
                 _ => None,
             };
         }
@@ -211,6 +218,17 @@ impl Lowering<'_> {
             at: node.at,
             scope: format!("{}{mark}", node.scope).into(),
         }
+    }
+
+    /// The number of a scalar, which is declared if it has none.
+    fn scalar(&mut self, scalar: Scalar) -> ScalarId {
+        let known = self.scalars.iter().position(|other| other.name() == scalar.name());
+        let at = known.unwrap_or_else(|| {
+            self.scalars.push(scalar);
+            self.scalars.len() - 1
+        });
+        assert!(self.scalars[at] == scalar, "two different scalars are called {:?}", scalar.name());
+        ScalarId(at as u32)
     }
 
     fn new_slot(&mut self, len: usize, kept: bool) -> u32 {

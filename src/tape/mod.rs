@@ -49,11 +49,13 @@ pub struct Var {
 
 impl Var {
     /// Index of the node on its tape.
+    #[doc(hidden)]
     pub fn node(self) -> usize {
         self.node as usize
     }
 
     /// Which of the node's outputs.
+    #[doc(hidden)]
     pub fn out(self) -> usize {
         usize::from(self.out)
     }

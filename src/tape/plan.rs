@@ -1,7 +1,7 @@
 //! What a backend is given: steps over buffers. [`Plan::new`], which makes them of a tape, is in `lower.rs`.
 
 use super::InputSpec;
-use super::op::{InputId, Op, ParamId, Scalar, Unary};
+use super::op::{InputId, Op, ParamId, Scalar, ScalarId, Unary};
 use crate::shape::Meta;
 use std::panic::Location;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub enum Buffer {
     /// Fed before the replay.
     Input(InputId),
     /// A word of the scalar buffer.
-    Scalar(Scalar),
+    Scalar(ScalarId),
 }
 
 /// A value as a step sees it.
@@ -133,7 +133,7 @@ impl Step {
 
 /// A buffer of the plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// Elements of four bytes.
     pub(crate) len: usize,
     /// Never shared and never poisoned: the next replay finds it as this one left it.
@@ -153,6 +153,8 @@ pub struct Plan {
     pub(crate) slots: Vec<Slot>,
     /// Declared inputs, in order.
     pub(crate) inputs: Vec<InputSpec>,
+    /// Declared scalars, in order.
+    pub(crate) scalars: Vec<Scalar>,
     /// Readable values: name, operand.
     pub(crate) outputs: Vec<(String, Operand)>,
     /// Parameters that are read or written, with shapes.
@@ -181,6 +183,7 @@ impl Plan {
     }
 
     /// The parameters that are read or written, with shapes and names.
+    #[doc(hidden)]
     pub fn params(&self) -> &[(ParamId, Meta, String)] {
         &self.params
     }

@@ -26,7 +26,7 @@ impl fmt::Display for Buffer {
             Buffer::Slot(s) => write!(f, "s{s}"),
             Buffer::Param(p) => write!(f, "p{}", p.0),
             Buffer::Input(i) => write!(f, "in{}", i.0),
-            Buffer::Scalar(s) => write!(f, "{s:?}"),
+            Buffer::Scalar(s) => write!(f, "scalar{}", s.0),
         }
     }
 }
@@ -44,14 +44,17 @@ impl fmt::Display for Plan {
             let kept = if slot.kept { " kept" } else { "" };
             writeln!(f, "  s{i} {:.1} KiB{kept}", slot.len as f64 * 4.0 / 1024.0)?;
         }
-        let list =
-            |all: &[Operand]| all.iter().map(|o| format!("{}{}", o.buffer, o.meta.shape)).collect::<Vec<_>>().join(" ");
+        let place = |o: &Operand| match o.buffer {
+            Buffer::Scalar(s) => format!("{}{}", self.scalars[s.0 as usize].name(), o.meta.shape),
+            buffer => format!("{buffer}{}", o.meta.shape),
+        };
+        let list = |all: &[Operand]| all.iter().map(place).collect::<Vec<_>>().join(" ");
         for (i, step) in self.steps.iter().enumerate() {
             let (reads, writes) = (list(&step.reads()), list(&step.outputs));
             writeln!(f, "{i:4}  {:<28} {:<40} {reads} -> {writes}", step.scope, step.label())?;
         }
         for (name, o) in &self.outputs {
-            writeln!(f, "  out {name} {}{}", o.buffer, o.meta.shape)?;
+            writeln!(f, "  out {name} {}", place(o))?;
         }
         Ok(())
     }

@@ -95,7 +95,7 @@ impl Tape {
         self.record(Op::Fill { value, shape: shape.into() }, &[])
     }
 
-    /// A device scalar, shape `[]`.
+    /// A scalar, shape `[]`. Lowering the tape panics if two different scalars have one name.
     #[track_caller]
     pub fn scalar(&self, scalar: Scalar) -> Var {
         self.record(Op::Scalar(scalar), &[])
@@ -274,9 +274,10 @@ impl Tape {
         self.record(Op::Conv(g), &[x, weight])
     }
 
-    /// The transposed convolution: the x-gradient of the convolution with `attrs` and `weight[kh, kw, cin, cout]`, where
-    /// y `[n, oh, ow, cout]` is the input here and `[n, h, w, cin]` the output. Its extents `size` are given in the place of
-    /// `attrs.pad_end`; PyTorch's `output_padding` is `pad - pad_end`.
+    /// The transposed convolution: the x-gradient of the convolution with `attrs` and
+    /// `weight[kh, kw, cin, cout]`, where y `[n, oh, ow, cout]` is the input here and `[n, h, w, cin]` the
+    /// output. Its extents `size` are given in the place of `attrs.pad_end`; PyTorch's `output_padding` is
+    /// `pad - pad_end`.
     #[track_caller]
     pub fn conv_transpose(&self, y: Var, weight: Var, attrs: ConvAttrs, size: [usize; 2]) -> Var {
         let (ys, ws) = (self.shape(y), self.shape(weight));
@@ -308,7 +309,8 @@ impl Tape {
         self.record(Op::LayerNorm { eps }, &[x, gamma, beta])
     }
 
-    /// Group normalisation of x `[n, .., c]`: each image within each of `groups` groups of neighbouring channels.
+    /// Group normalisation of x `[n, .., c]`: each image within each of `groups` groups of neighbouring
+    /// channels.
     #[track_caller]
     pub fn group_norm(&self, x: Var, gamma: Var, beta: Var, groups: usize, eps: f64) -> Var {
         self.record(Op::GroupNorm { groups, eps }, &[x, gamma, beta])
@@ -358,14 +360,15 @@ impl Tape {
         self.record(Op::RowLstm, &[z, w_ss])
     }
 
-    /// A Diagonal LSTM from left to right, or from right to left where `reverse`, on the gates before activation:
-    /// `z[n, h, w, 4d], w_ss[2, 1, d, 4d] -> y[n, h, w, d]`.
+    /// A Diagonal LSTM from left to right, or from right to left where `reverse`, on the gates before
+    /// activation: `z[n, h, w, 4d], w_ss[2, 1, d, 4d] -> y[n, h, w, d]`.
     #[track_caller]
     pub fn diagonal_lstm(&self, z: Var, w_ss: Var, reverse: bool) -> Var {
         self.record(Op::DiagonalLstm { reverse }, &[z, w_ss])
     }
 
-    /// Every row of x `[n, h, w, c]` moved down by one, zeros in the first: what a pixel sees of the row above its own.
+    /// Every row of x `[n, h, w, c]` moved down by one, zeros in the first: what a pixel sees of the row
+    /// above its own.
     #[track_caller]
     pub fn shift_down(&self, x: Var) -> Var {
         self.pad(self.slice(x, [0; 4], [0, 1, 0, 0]), [0, 1, 0, 0], [0; 4])
@@ -374,22 +377,23 @@ impl Tape {
     /// Draws of a training plan: another set at every replay.
     #[track_caller]
     pub fn random(&self, dist: Dist, stream: Stream, shape: impl Into<Shape>) -> Var {
-        let inputs = [self.scalar(Scalar::Seed), self.scalar(Scalar::Replay)];
+        let inputs = [self.scalar(Scalar::SEED), self.scalar(Scalar::REPLAY)];
         self.record(Op::Random { dist, stream, counter: Counter::Replay, shape: shape.into() }, &inputs)
     }
 
     /// Draws that belong to an image (the leading dimension), whatever the batch size.
     #[track_caller]
     pub fn random_by_image(&self, dist: Dist, stream: Stream, shape: impl Into<Shape>) -> Var {
-        let inputs = [self.scalar(Scalar::Seed), self.scalar(Scalar::FirstImage)];
+        let inputs = [self.scalar(Scalar::SEED), self.scalar(Scalar::FIRST_IMAGE)];
         self.record(Op::Random { dist, stream, counter: Counter::Image, shape: shape.into() }, &inputs)
     }
 
-    /// A draw of every Gaussian, another one at every replay, and its divergence: `mu[n, d], logvar[n, d] -> z[n, d], kl[n]`, what
-    /// [`random`](Tape::random), [`reparameterize`](Tape::reparameterize) and [`gaussian_kl`](Tape::gaussian_kl) give in one step.
+    /// A draw of every Gaussian, another one at every replay, and its divergence:
+    /// `mu[n, d], logvar[n, d] -> z[n, d], kl[n]`, what [`random`](Tape::random),
+    /// [`reparameterize`](Tape::reparameterize) and [`gaussian_kl`](Tape::gaussian_kl) give in one step.
     #[track_caller]
     pub fn gaussian_sample(&self, mu: Var, logvar: Var, stream: Stream) -> [Var; 2] {
-        let (seed, replay) = (self.scalar(Scalar::Seed), self.scalar(Scalar::Replay));
+        let (seed, replay) = (self.scalar(Scalar::SEED), self.scalar(Scalar::REPLAY));
         let z = self.record(Op::GaussianSample { stream }, &[mu, logvar, seed, replay]);
         [z, self.output_of(z, 1)]
     }
@@ -424,7 +428,8 @@ mod tests {
     }
     op_table!(words);
 
-    /// A method under its root word records an op, unless gradients or optimisers record it, or the list of functions.
+    /// A method under its root word records an op, unless gradients or optimisers record it, or the list of
+    /// functions.
     #[test]
     fn every_op_has_a_recording_method() {
         const OTHERS: [&str; 6] = ["binary", "conv_dx", "conv_dw", "adam", "rmsprop", "sgd"];

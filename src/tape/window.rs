@@ -1,11 +1,12 @@
 //! Sampling pixel by pixel without repeating work: which positions of which step become computable when.
 //!
 //! Drawing an image position by position needs, for each draw, only what has changed since the one before. A
-//! [`SamplingPlan`] is a plan for one draw of every position given the ones before it (input `x`, output `draw`), with every
-//! value in a slot of its own, and a schedule: *rounds*, one for each position of x, of *windows*, rectangles of
-//! positions of one step. Round `t` computes what becomes computable once `t` positions are drawn, and ends with the draw
-//! of position `t`, which becomes part of x. Every position of every step is computed exactly once, so an image costs one
-//! forward pass; what was computed in earlier rounds lies where it was left.
+//! [`SamplingPlan`] is a plan for one draw of every position given the ones before it (input `x`, output
+//! `draw`), with every value in a slot of its own, and a schedule: *rounds*, one for each position of x, of
+//! *windows*, rectangles of positions of one step. Round `t` computes what becomes computable once `t`
+//! positions are drawn, and ends with the draw of position `t`, which becomes part of x. Every position of
+//! every step is computed exactly once, so an image costs one forward pass; what was computed in earlier
+//! rounds lies where it was left.
 //!
 //! It falls out of the plan: nothing here knows a network. See `tape/times.rs` for what each op needs.
 
@@ -23,9 +24,9 @@ pub(crate) const DRAW: &str = "draw";
 /// Name of the output that holds the finished images.
 const IMAGES: &str = InputRole::Images.name();
 
-/// Positions of one step that are computed together, in all images; half-open ranges of rows, columns and channels of what
-/// the step writes first, whose height, width and channels are in `SamplingPlan::sizes`. As words, so that a device can
-/// interpret a table of them.
+/// Positions of one step that are computed together, in all images; half-open ranges of rows, columns and
+/// channels of what the step writes first, whose height, width and channels are in `SamplingPlan::sizes`. As
+/// words, so that a device can interpret a table of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C)]
 pub struct Window {
@@ -51,8 +52,8 @@ impl Window {
 /// A plan with a schedule of windows.
 #[derive(Clone, Debug)]
 pub struct SamplingPlan {
-    /// The plan, every value in a slot of its own. Its outputs are `draw`, the images, and whatever else the plan has; what
-    /// depends on the last position of x is not computed.
+    /// The plan, every value in a slot of its own. Its outputs are `draw`, the images, and whatever else the
+    /// plan has; what depends on the last position of x is not computed.
     pub(crate) plan: Plan,
     /// The input that holds the images.
     pub(crate) x: InputId,
@@ -60,11 +61,11 @@ pub struct SamplingPlan {
     pub(crate) image: [usize; 3],
     /// Images in a batch.
     pub(crate) images: usize,
-    /// Height, width and channels of what each step writes first; `None` for a step that does not depend on x. Those run
-    /// whole, in order, before the first round.
+    /// Height, width and channels of what each step writes first; `None` for a step that does not depend on
+    /// x. Those run whole, in order, before the first round.
     pub(crate) sizes: Vec<Option<[usize; 3]>>,
-    /// All windows, in order of rounds; within a round in the order of the steps, within a step in an order in which none reads
-    /// a later one.
+    /// All windows, in order of rounds; within a round in the order of the steps, within a step in an order
+    /// in which none reads a later one.
     pub(crate) windows: Vec<Window>,
     /// Where the windows of each round begin, and their number.
     pub(crate) starts: Vec<usize>,
@@ -77,10 +78,12 @@ impl SamplingPlan {
     #[doc(hidden)]
     pub const IMAGES: usize = 1;
 
-    /// Schedules `plan`, which has an input of images `[n, h, w, c]` ([`InputRole::Images`]) and the output `draw` of as many elements.
+    /// Schedules `plan`, which has an input of images `[n, h, w, c]` ([`InputRole::Images`]) and the output
+    /// `draw` of as many elements.
     ///
     /// # Errors
-    /// When a step has no rule, or a draw depends on its own position or a later one; the error names the step.
+    /// When a step has no rule, or a draw depends on its own position or a later one; the error names the
+    /// step.
     pub fn new(plan: &Plan) -> Result<SamplingPlan> {
         let fail = |why: String| Error::Failed(format!("plan {} cannot be sampled window by window: {why}", plan.name));
         let x = plan.inputs.iter().position(|input| input.role == Some(InputRole::Images));
@@ -270,7 +273,8 @@ fn rectangles(step: u32, times: &Times) -> Vec<(u32, Window)> {
     all
 }
 
-/// The same pixel by pixel, in the order in which a scan walks: a pixel may read its neighbours of the same time.
+/// The same pixel by pixel, in the order in which a scan walks: a pixel may read its neighbours of the same
+/// time.
 fn cells(step: u32, times: &Times, reverse: bool) -> Vec<(u32, Window)> {
     let [h, w, _] = times.size;
     let mut all: Vec<(u32, Window)> = vec![];
@@ -329,7 +333,7 @@ mod tests {
         let last = weight(&t, 1, [1, 1, t.shape(y).last(), colours]);
         let y = t.conv(y, last, ConvAttrs::masked(Mask::B, 1, colours));
         let u = t.fill(0.5, t.shape(y));
-        t.output(DRAW, t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
+        t.output(DRAW, t.bernoulli(y, u, t.scalar(Scalar::f32("Temperature", 1.0))));
         Plan::new("test", &t)
     }
 
@@ -394,7 +398,8 @@ mod tests {
     #[test]
     fn a_shift_by_a_row_turns_rows_into_windows() {
         let plan = record(1, Mask::None, |t, y| {
-            // Reads the row itself, so the vertical stack hands it on one row down; twice, for the 3x3 looks down a row.
+            // Reads the row itself, so the vertical stack hands it on one row down; twice, for the 3x3 looks
+            // down a row.
             t.slice(t.pad(y, [0, 2, 0, 0], [0; 4]), [0; 4], [0, 2, 0, 0])
         });
         let plan = SamplingPlan::new(&plan).unwrap();

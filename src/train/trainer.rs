@@ -5,8 +5,9 @@ use crate::backend::{self, Backend, Compiled, Scalars, StepTime};
 use crate::config::Config;
 use crate::data::{Batch, BatchSource};
 use crate::error::{Error, Result};
-use crate::models::Model;
+use crate::models::{CRITIC_STEP, KL_WEIGHT, Model};
 use crate::optim::schedule::{self, Steps};
+use crate::optim::{LEARNING_RATE, STEP};
 use crate::store::Checkpoint;
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
@@ -28,7 +29,8 @@ struct TrainingPlan {
 }
 
 impl Trainer {
-    /// A new run of `total_steps` steps: writes the initial parameters under the configuration's seed and compiles the plans.
+    /// A new run of `total_steps` steps: writes the initial parameters under the configuration's seed and
+    /// compiles the plans.
     ///
     /// # Errors
     /// Whatever the device reports.
@@ -133,11 +135,11 @@ pub(crate) fn scalars(config: &Config, steps: Steps, index: usize, plans: usize)
     let replay = steps.done * plans as u64 + index as u64;
     let mut scalars = Scalars::default();
     scalars
-        .set(Scalar::LearningRate, schedule::learning_rate(config, steps))
-        .set(Scalar::Step, (steps.done + 1) as f32)
-        .set(Scalar::CriticStep, (replay + 1) as f32)
-        .set(Scalar::KlWeight, schedule::kl_weight(config, steps))
-        .set_u32(Scalar::Seed, config.seed)
-        .set_u32(Scalar::Replay, replay as u32);
+        .set(LEARNING_RATE, schedule::learning_rate(config, steps))
+        .set(STEP, (steps.done + 1) as f32)
+        .set(CRITIC_STEP, (replay + 1) as f32)
+        .set(KL_WEIGHT, schedule::kl_weight(config, steps))
+        .set_u32(Scalar::SEED, config.seed)
+        .set_u32(Scalar::REPLAY, replay as u32);
     scalars
 }

@@ -9,7 +9,7 @@ pub fn given(problem: &Problem) -> Given {
     Given {
         feeds: problem.feeds.iter().map(|v| v.to_f64()).collect(),
         params: problem.params.iter().map(|(id, v)| (*id, v.iter().map(|x| f64::from(*x)).collect())).collect(),
-        scalars: problem.scalars,
+        scalars: problem.scalars.clone(),
     }
 }
 

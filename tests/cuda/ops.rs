@@ -6,9 +6,10 @@ use pixtape::check::builtin::against_cpu;
 use pixtape::check::case::Case;
 use pixtape::check::cases::FAMILIES;
 use pixtape::check::reference::OPS;
+use pixtape::optim::LEARNING_RATE;
 use pixtape::shape::{Meta, Shape};
 use pixtape::tape::Tape;
-use pixtape::tape::op::{Op, Param, ParamId, Scalar};
+use pixtape::tape::op::{Param, ParamId};
 use pixtape::tape::plan::Plan;
 
 /// The table on poisoned memory, cut in two so that both cores have something to do.
@@ -55,7 +56,8 @@ fn the_order_of_the_threads_does_not_matter() {
     }
 }
 
-/// Few multiprocessors get large tiles and many small ones; a card with little shared memory holds fewer weights there.
+/// Few multiprocessors get large tiles and many small ones; a card with little shared memory holds fewer
+/// weights there.
 #[test]
 fn other_cards_take_other_tiles() {
     let Some(stand_in) = StandIn::get(Build::Plain) else { return };
@@ -72,7 +74,7 @@ fn adder() -> Plan {
     let t = Tape::new();
     let param = Param { id: ParamId(0), path: "total".into(), shape: [1000].into() };
     let (total, x) = (t.param(&param), t.input("x", Meta::f32([1000])));
-    let rate = t.record(Op::Scalar(Scalar::LearningRate), &[]);
+    let rate = t.scalar(LEARNING_RATE);
     let rates = t.expand(t.reshape(rate, [1]), [1000]);
     let next = t.add(total, t.mul(x, rates));
     t.store(&param, next);
@@ -80,7 +82,8 @@ fn adder() -> Plan {
     Plan::new("adder", &t)
 }
 
-/// The script asks for them by name, family by family; last for the reference cases whose op is none of the tape's.
+/// The script asks for them by name, family by family; last for the reference cases whose op is none of the
+/// tape's.
 #[test]
 fn the_script_for_a_card_checks_every_op() {
     let path = root().join("benches/gpu.sh");
@@ -107,8 +110,8 @@ fn the_script_for_a_card_checks_every_op() {
     );
 }
 
-/// Two sequences of many units and of few through one kernel: what the one asks for of shared memory, the other does not take
-/// back, within a plan and from plan to plan.
+/// Two sequences of many units and of few through one kernel: what the one asks for of shared memory, the
+/// other does not take back, within a plan and from plan to plan.
 #[test]
 fn a_kernel_keeps_the_shared_memory_that_another_step_asked_for() {
     let Some(mut backend) = StandIn::backend() else { return };
@@ -132,7 +135,8 @@ fn a_kernel_keeps_the_shared_memory_that_another_step_asked_for() {
     }
 }
 
-/// Replays in flight keep their own inputs and scalars: nothing is overwritten before it was read, nothing is baked in.
+/// Replays in flight keep their own inputs and scalars: nothing is overwritten before it was read, nothing
+/// is baked in.
 #[test]
 fn replays_follow_one_another_without_waiting() {
     let Some(mut backend) = StandIn::backend() else { return };
@@ -140,7 +144,7 @@ fn replays_follow_one_another_without_waiting() {
     let plan = backend.compile(&adder()).unwrap();
     for i in 0..7 {
         let mut scalars = Scalars::default();
-        scalars.set(Scalar::LearningRate, (10f32).powi(i));
+        scalars.set(LEARNING_RATE, (10f32).powi(i));
         backend.run(plan, &[Feed::F32(&vec![(i + 1) as f32; 1000])], &scalars).unwrap();
     }
     let mut total = vec![0.0; 1000];

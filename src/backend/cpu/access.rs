@@ -25,8 +25,8 @@ impl Places {
             Buffer::Slot(s) => self.slots[s as usize],
             Buffer::Input(i) => self.inputs[i.0 as usize],
             Buffer::Param(p) => self.params[p.0 as usize],
-            // SAFETY: there is a word for each scalar.
-            Buffer::Scalar(s) => unsafe { self.scalars.add(s as usize) },
+            // SAFETY: there is a word for each scalar of the plan, which has this one (`Plan::check`).
+            Buffer::Scalar(s) => unsafe { self.scalars.add(s.0 as usize) },
         };
         assert!(!at.is_null(), "a plan names every parameter that it uses");
         at

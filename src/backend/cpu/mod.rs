@@ -30,7 +30,7 @@ use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::shape::DType;
-use crate::tape::op::{ParamId, Scalar};
+use crate::tape::op::ParamId;
 use crate::tape::plan::{Buffer, Plan, Step};
 use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
@@ -122,7 +122,7 @@ impl CpuEngine {
         memory::check((plan.slot_bytes() + 4 * (scratch + packed)) as u64, &format!("the plan {}", plan.name))?;
         let mut slots: Vec<WordBuffer> = plan.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
         let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
-        let mut scalars = WordBuffer::new(Scalar::ALL.len());
+        let mut scalars = WordBuffer::new(plan.scalars.len());
         let mut places = Places {
             slots: slots.iter_mut().map(WordBuffer::as_ptr).collect(),
             inputs: inputs.iter_mut().map(WordBuffer::as_ptr).collect(),
@@ -176,7 +176,8 @@ impl CompiledPlan {
         for (buffer, feed) in self.inputs.iter_mut().zip(feeds) {
             buffer.words_mut().copy_from_slice(feed.words());
         }
-        self.scalars.words_mut().copy_from_slice(scalars.words());
+        let words = self.scalars.words_mut().iter_mut();
+        words.zip(scalars.words(&self.plan)).for_each(|(word, value)| *word = value);
     }
 }
 
@@ -280,7 +281,7 @@ impl Engine for CpuEngine {
             Buffer::Slot(s) => plan.slots[s as usize].words(),
             Buffer::Input(i) => plan.inputs[i.0 as usize].words(),
             Buffer::Param(p) => self.params[&p].words(),
-            Buffer::Scalar(s) => &plan.scalars.words()[s as usize..],
+            Buffer::Scalar(s) => &plan.scalars.words()[s.0 as usize..],
         };
         into.copy_from_slice(&words[..into.len()]);
         Ok(())

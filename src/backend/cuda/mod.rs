@@ -26,7 +26,7 @@ mod sample;
 use super::gate::{Engine, Gate};
 use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
-use crate::tape::op::{ParamId, Scalar};
+use crate::tape::op::ParamId;
 use crate::tape::plan::{Buffer, Plan};
 use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
@@ -110,9 +110,12 @@ impl CudaEngine {
         let copied = event.wait().and_then(|()| {
             let mut rest = pinned.words_mut();
             let targets = compiled.inputs.iter().chain([&compiled.scalars]);
-            for (memory, words) in targets.zip(feeds.iter().map(Feed::words).chain([scalars.words()])) {
-                let (part, after) = rest.split_at_mut(words.len());
-                part.copy_from_slice(words);
+            for (memory, feed) in targets.zip(feeds.iter().map(Some).chain([None])) {
+                let (part, after) = rest.split_at_mut(memory.words());
+                match feed {
+                    Some(feed) => part.copy_from_slice(feed.words()),
+                    None => part.iter_mut().zip(scalars.words(&compiled.plan)).for_each(|(word, value)| *word = value),
+                }
                 if !part.is_empty() {
                     // SAFETY: the memory is as long as the feed (`Gate::ready`, and `prepare` made it as
                     // long as the input). Both live as long as the plan; this half is written again only
@@ -162,7 +165,7 @@ impl CudaEngine {
         let memory = |lens: Vec<usize>| lens.into_iter().map(Memory::new).collect::<Result<Vec<_>>>();
         let slots = memory(plan.slots.iter().map(|s| s.len).collect())?;
         let inputs = memory(plan.inputs.iter().map(|i| i.meta.shape.len()).collect())?;
-        let scalars = Memory::new(Scalar::ALL.len())?;
+        let scalars = Memory::new(plan.scalars.len())?;
         let scratch = Memory::new(scratch)?;
         let mut tables: Vec<Memory> = vec![];
         let places =
@@ -200,7 +203,7 @@ impl CudaEngine {
             groups.push(Group { steps: range.len(), work });
         }
         let graph = self.stream.capture(|| groups.iter().try_for_each(|group| enqueue(&self.stream, group)))?;
-        let half = || Ok((Pinned::new(inputs_len + Scalar::ALL.len())?, Event::new()?));
+        let half = || Ok((Pinned::new(inputs_len + plan.scalars.len())?, Event::new()?));
         let uploads = Uploads { halves: [half()?, half()?], turn: 0 };
         let (plan, sampling) = (plan.clone(), None);
         Ok(CompiledPlan { graph, plan, groups, slots, inputs, scalars, scratch, tables, uploads, sampling })
@@ -271,9 +274,9 @@ impl Engine for CudaEngine {
             Buffer::Input(i) => self.stream.read(&plan.inputs[i.0 as usize], into),
             Buffer::Param(p) => self.stream.read(&self.params[&p], into),
             Buffer::Scalar(s) => {
-                let mut all = [0; Scalar::ALL.len()];
+                let mut all = vec![0; plan.plan.scalars.len()];
                 self.stream.read(&plan.scalars, &mut all)?;
-                into.copy_from_slice(&all[s as usize..][..into.len()]);
+                into.copy_from_slice(&all[s.0 as usize..][..into.len()]);
                 Ok(())
             }
         }

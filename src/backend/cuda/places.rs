@@ -22,7 +22,7 @@ impl Places<'_> {
             Buffer::Slot(s) => self.slots[s as usize].address(),
             Buffer::Input(i) => self.inputs[i.0 as usize].address(),
             Buffer::Param(p) => self.params[&p].address(),
-            Buffer::Scalar(s) => self.scalars.address() + 4 * s as u64,
+            Buffer::Scalar(s) => self.scalars.address() + 4 * u64::from(s.0),
         }
     }
 

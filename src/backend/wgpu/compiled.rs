@@ -5,7 +5,7 @@ use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
 use super::launch;
 use super::sample::{Arenas, Sampling};
 use crate::error::{Error, Result};
-use crate::tape::op::{InputId, ParamId, Scalar};
+use crate::tape::op::{InputId, ParamId};
 use crate::tape::plan::{Buffer, Plan, Step};
 use crate::tape::window::SamplingPlan;
 use std::collections::HashMap;
@@ -38,7 +38,8 @@ pub struct CompiledPlan {
 }
 
 impl CompiledPlan {
-    /// Allocates and binds everything that the plan needs. `poison` fills outputs and scratch with NaN before each step.
+    /// Allocates and binds everything that the plan needs. `poison` fills outputs and scratch with NaN
+    /// before each step.
     pub(super) fn new(
         gpu: &mut Gpu,
         plan: &Plan,
@@ -48,10 +49,12 @@ impl CompiledPlan {
         CompiledPlan::prepare(gpu, plan, params, poison, HashMap::new(), |_| true)
     }
 
-    /// The same for a plan to be sampled; `None` where not even one image fits into what a kernel can be given.
+    /// The same for a plan to be sampled; `None` where not even one image fits into what a kernel can be
+    /// given.
     ///
     /// # Errors
-    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error names them.
+    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error
+    /// names them.
     pub(super) fn sampled(
         gpu: &mut Gpu,
         plan: &SamplingPlan,
@@ -65,8 +68,8 @@ impl CompiledPlan {
         Ok(Some(compiled))
     }
 
-    /// A compiled plan some of whose values have buffers already, and only the steps that `runs` names have dispatches; what the others
-    /// write is poisoned as well.
+    /// A compiled plan some of whose values have buffers already, and only the steps that `runs` names have
+    /// dispatches; what the others write is poisoned as well.
     fn prepare(
         gpu: &mut Gpu,
         plan: &Plan,
@@ -92,7 +95,7 @@ impl CompiledPlan {
             scratch.push(gpu.buffer(len, &format!("the scratch memory of the plan {name}"))?);
         }
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let scalars = gpu.raw_buffer(Scalar::ALL.len() as u64 * ALIGNMENT, usage);
+        let scalars = gpu.raw_buffer(plan.scalars.len() as u64 * ALIGNMENT, usage);
         let (plan_kept, bound, sampling) = (plan.clone(), vec![], None);
         let mut compiled = CompiledPlan { plan: plan_kept, slots, inputs, scalars, scratch, bound, sampling };
         let mut all = vec![];
@@ -144,7 +147,7 @@ impl CompiledPlan {
                     Place::Buffer(Buffer::Slot(s)) => self.slots[s as usize].binding(),
                     Place::Buffer(Buffer::Input(i)) => self.inputs[i.0 as usize].binding(),
                     Place::Buffer(Buffer::Param(p)) => params[&p].binding(),
-                    Place::Buffer(Buffer::Scalar(s)) => resource(&self.scalars, s as u64 * ALIGNMENT, ALIGNMENT),
+                    Place::Buffer(Buffer::Scalar(s)) => resource(&self.scalars, u64::from(s.0) * ALIGNMENT, ALIGNMENT),
                 };
                 entries.push(wgpu::BindGroupEntry { binding, resource });
             }
@@ -172,7 +175,7 @@ impl CompiledPlan {
             Buffer::Slot(s) => self.slots[s as usize].place(),
             Buffer::Input(i) => self.inputs[i.0 as usize].place(),
             Buffer::Param(p) => params[&p].place(),
-            Buffer::Scalar(s) => (&self.scalars, s as u64 * ALIGNMENT),
+            Buffer::Scalar(s) => (&self.scalars, u64::from(s.0) * ALIGNMENT),
         }
     }
 
@@ -189,8 +192,8 @@ impl CompiledPlan {
         gpu.queue.submit([encoder.finish()]);
     }
 
-    /// Runs the plan once, timing each step: milliseconds by step. By the device's clock where it has one, else by ours,
-    /// with a submit and a wait for each step.
+    /// Runs the plan once, timing each step: milliseconds by step. By the device's clock where it has one,
+    /// else by ours, with a submit and a wait for each step.
     pub(super) fn time(&self, gpu: &mut Gpu) -> Result<Vec<f64>> {
         let mut times = vec![0.0; self.plan.steps.len()];
         let stamped = gpu.device.features().contains(Features::TIMESTAMP_QUERY);

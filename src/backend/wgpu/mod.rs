@@ -24,7 +24,7 @@ pub mod shaders;
 use super::gate::{Engine, Gate};
 use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
-use crate::tape::op::{ParamId, Scalar};
+use crate::tape::op::ParamId;
 use crate::tape::plan::{Buffer, Plan};
 use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
@@ -126,11 +126,13 @@ impl WgpuEngine {
             self.gpu.write(buffer, feed.words());
         }
         // A word at the start of each binding.
-        let mut words = vec![0; Scalar::ALL.len() * ALIGNMENT as usize / 4];
-        for (scalar, word) in scalars.words().iter().enumerate() {
-            words[scalar * ALIGNMENT as usize / 4] = *word;
+        let mut words = vec![0; compiled.plan.scalars.len() * ALIGNMENT as usize / 4];
+        for (scalar, word) in scalars.words(&compiled.plan).enumerate() {
+            words[scalar * ALIGNMENT as usize / 4] = word;
         }
-        self.gpu.queue.write_buffer(&compiled.scalars, 0, bytemuck::cast_slice(&words));
+        if !words.is_empty() {
+            self.gpu.queue.write_buffer(&compiled.scalars, 0, bytemuck::cast_slice(&words));
+        }
     }
 }
 
@@ -218,7 +220,7 @@ impl Engine for WgpuEngine {
             Buffer::Slot(s) => self.gpu.read(&plan.slots[s as usize], into),
             Buffer::Input(i) => self.gpu.read(&plan.inputs[i.0 as usize], into),
             Buffer::Param(p) => self.gpu.read(&self.params[&p], into),
-            Buffer::Scalar(s) => self.gpu.read_raw(&plan.scalars, s as u64 * ALIGNMENT, into),
+            Buffer::Scalar(s) => self.gpu.read_raw(&plan.scalars, u64::from(s.0) * ALIGNMENT, into),
         }
     }
 

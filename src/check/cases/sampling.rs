@@ -2,6 +2,7 @@
 
 use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
+use crate::models::TEMPERATURE;
 use crate::rng::Stream;
 use crate::shape::Shape;
 use crate::tape::op::{Dist, Op, Scalar};
@@ -21,9 +22,9 @@ pub fn random() -> Vec<Case> {
                     }]
                 });
                 all.push(case.scalars(|s| {
-                    s.set_u32(Scalar::Seed, 0x9abc_def0)
-                        .set_u32(Scalar::Replay, 12_345)
-                        .set_u32(Scalar::FirstImage, 777);
+                    s.set_u32(Scalar::SEED, 0x9abc_def0)
+                        .set_u32(Scalar::REPLAY, 12_345)
+                        .set_u32(Scalar::FIRST_IMAGE, 777);
                 }));
             }
         }
@@ -55,7 +56,7 @@ pub fn gaussian_sample() -> Vec<Case> {
             t.gaussian_sample(v[0], v[1], Stream::Latent).to_vec()
         });
         let case = if detail == " narrow" { case.once() } else { case.twice() };
-        case.scalars(|s| _ = s.set_u32(Scalar::Seed, 0x9abc_def0).set_u32(Scalar::Replay, 12_345))
+        case.scalars(|s| _ = s.set_u32(Scalar::SEED, 0x9abc_def0).set_u32(Scalar::REPLAY, 12_345))
     };
     gaussians().map(one).into()
 }
@@ -82,9 +83,9 @@ pub fn categorical() -> Vec<Case> {
     let one = |[m, k]: [usize; 2], logits: Draw, u: Draw, temperature: f32, detail: &str| {
         let inputs = vec![drawn("logits", [m, k], logits), drawn("u", [m], u)];
         let case = Case::new("categorical", format!("[{m}x{k}]{detail}"), inputs, |t, v| {
-            vec![t.categorical(v[0], v[1], t.scalar(Scalar::Temperature))]
+            vec![t.categorical(v[0], v[1], t.scalar(TEMPERATURE))]
         });
-        case.scalars(|s| _ = s.set(Scalar::Temperature, temperature))
+        case.scalars(|s| _ = s.set(TEMPERATURE, temperature))
     };
     let unit = Draw::Uniform(0.0, 1.0);
     let largest = 1.0 - 1.0 / 16_777_216.0;
@@ -105,9 +106,9 @@ pub fn bernoulli() -> Vec<Case> {
     let one = |size: Shape, logits: Draw, temperature: f32, detail: &str| {
         let inputs = vec![drawn("logits", size, logits), drawn("u", size, Draw::Uniform(0.0, 1.0))];
         let case = Case::new("bernoulli", format!("{size}{detail}"), inputs, |t, v| {
-            vec![t.bernoulli(v[0], v[1], t.scalar(Scalar::Temperature))]
+            vec![t.bernoulli(v[0], v[1], t.scalar(TEMPERATURE))]
         });
-        case.scalars(|s| _ = s.set(Scalar::Temperature, temperature))
+        case.scalars(|s| _ = s.set(TEMPERATURE, temperature))
     };
     vec![
         one([33, 17].into(), Draw::Normal, 1.0, ""),

@@ -2,7 +2,9 @@
 
 use crate::check::case::{Case, drawn, normal};
 use crate::check::draw::Draw;
-use crate::shape::Shape;
+use crate::models::{CRITIC_STEP, KL_WEIGHT, TEMPERATURE};
+use crate::optim::{LEARNING_RATE, STEP};
+use crate::shape::{DType, Shape};
 use crate::tape::op::Scalar;
 
 pub fn input() -> Vec<Case> {
@@ -17,16 +19,18 @@ pub fn param() -> Vec<Case> {
 
 pub fn scalar() -> Vec<Case> {
     let one = |scalar: Scalar| {
-        let case = Case::new("scalar", format!("{scalar:?}"), vec![], move |t, _| vec![t.scalar(scalar)]);
+        let case = Case::new("scalar", scalar.name(), vec![], move |t, _| vec![t.scalar(scalar)]);
         case.scalars(|s| {
-            _ = if scalar.is_u32() { s.set_u32(scalar, 0xdead_beef) } else { s.set(scalar, 0.7) };
+            _ = if scalar.dtype() == DType::U32 { s.set_u32(scalar, 0xdead_beef) } else { s.set(scalar, 0.7) };
         })
     };
     let times = Case::new("scalar", "times x", vec![normal("x", [17, 33])], |t, v| {
-        vec![t.mul_scalar(v[0], t.scalar(Scalar::KlWeight))]
+        vec![t.mul_scalar(v[0], t.scalar(KL_WEIGHT))]
     });
-    let times = times.twice().scalars(|s| _ = s.set(Scalar::KlWeight, 0.3));
-    Scalar::ALL.into_iter().map(one).chain([times]).collect()
+    let times = times.twice().scalars(|s| _ = s.set(KL_WEIGHT, 0.3));
+    let integers = [Scalar::SEED, Scalar::REPLAY, Scalar::FIRST_IMAGE];
+    let floats = [LEARNING_RATE, STEP, CRITIC_STEP, TEMPERATURE, KL_WEIGHT];
+    integers.into_iter().chain(floats).map(one).chain([times]).collect()
 }
 
 pub fn fill() -> Vec<Case> {

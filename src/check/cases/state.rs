@@ -2,7 +2,8 @@
 
 use crate::check::case::{Case, CaseInput, drawn, normal};
 use crate::check::draw::Draw;
-use crate::tape::op::{Op, Scalar};
+use crate::optim::{LEARNING_RATE, STEP};
+use crate::tape::op::Op;
 
 const SIZES: [usize; 5] = [1, 3, 33, 130, 10_007];
 
@@ -26,12 +27,12 @@ pub fn adam() -> Vec<Case> {
                 kind(second_moment),
             ];
             let case = Case::new("adam", format!("[{size}] step {step}{detail}"), inputs, |t, v| {
-                let (lr, step) = (t.scalar(Scalar::LearningRate), t.scalar(Scalar::Step));
+                let (lr, step) = (t.scalar(LEARNING_RATE), t.scalar(STEP));
                 let op = Op::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
                 let param = t.record(op, &[v[0], v[1], v[2], v[3], lr, step]);
                 vec![param, t.output_of(param, 1), t.output_of(param, 2)]
             });
-            case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.02).set(Scalar::Step, step))
+            case.scalars(|s| _ = s.set(LEARNING_RATE, 0.02).set(STEP, step))
         };
         all.extend(both(make, &[0, 2, 3]));
     }
@@ -45,10 +46,10 @@ pub fn rmsprop() -> Vec<Case> {
             let inputs = vec![kind(normal("param", [size])), normal("grad", [size]).constant(), kind(v)];
             let case = Case::new("rmsprop", format!("[{size}]{detail}"), inputs, |t, v| {
                 let op = Op::RmsProp { alpha: 0.99, eps: 1e-8 };
-                let param = t.record(op, &[v[0], v[1], v[2], t.scalar(Scalar::LearningRate)]);
+                let param = t.record(op, &[v[0], v[1], v[2], t.scalar(LEARNING_RATE)]);
                 vec![param, t.output_of(param, 1)]
             });
-            case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.01))
+            case.scalars(|s| _ = s.set(LEARNING_RATE, 0.01))
         }
     };
     SIZES.into_iter().flat_map(|size| both(make(size), &[0, 2])).collect()
@@ -61,10 +62,10 @@ pub fn sgd() -> Vec<Case> {
                 vec![kind(normal("param", [size])), normal("grad", [size]).constant(), kind(normal("buf", [size]))];
             let case = Case::new("sgd", format!("[{size}]{detail}"), inputs, |t, v| {
                 let op = Op::Sgd { momentum: 0.9 };
-                let param = t.record(op, &[v[0], v[1], v[2], t.scalar(Scalar::LearningRate)]);
+                let param = t.record(op, &[v[0], v[1], v[2], t.scalar(LEARNING_RATE)]);
                 vec![param, t.output_of(param, 1)]
             });
-            case.scalars(|s| _ = s.set(Scalar::LearningRate, 0.01))
+            case.scalars(|s| _ = s.set(LEARNING_RATE, 0.01))
         }
     };
     SIZES.into_iter().flat_map(|size| both(make(size), &[0, 2])).collect()

@@ -4,9 +4,11 @@ use super::file::Case;
 use super::layout::Layout;
 use super::recorder::{Recorded, Recorder};
 use super::recurrence::{diagonal_bilstm, diagonal_lstm, lstm, lstm_cell, row_lstm};
+use crate::models::TEMPERATURE;
+use crate::optim::{LEARNING_RATE, STEP};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
-use crate::tape::op::{Op, Scalar, Unary};
+use crate::tape::op::{Op, Unary};
 use crate::tape::record::ConvAttrs;
 
 /// Records one case. The error is a sentence.
@@ -355,7 +357,7 @@ fn new_state<const N: usize>(r: &mut Recorder, first: Var, names: [&'static str;
 
 fn adam(r: &mut Recorder) -> Result<(), String> {
     let mut inputs = state(r, ["param", "grad", "m", "v"])?;
-    inputs.extend([r.scalar("lr", Scalar::LearningRate)?, r.scalar("step", Scalar::Step)?]);
+    inputs.extend([r.scalar("lr", LEARNING_RATE)?, r.scalar("step", STEP)?]);
     let op = Op::Adam { beta1: r.number("beta1")?, beta2: r.number("beta2")?, eps: r.number("eps")? };
     let param = r.tape.record(op, &inputs);
     new_state(r, param, ["param", "m", "v"])
@@ -363,14 +365,14 @@ fn adam(r: &mut Recorder) -> Result<(), String> {
 
 fn rmsprop(r: &mut Recorder) -> Result<(), String> {
     let mut inputs = state(r, ["param", "grad", "v"])?;
-    inputs.push(r.scalar("lr", Scalar::LearningRate)?);
+    inputs.push(r.scalar("lr", LEARNING_RATE)?);
     let param = r.tape.record(Op::RmsProp { alpha: r.number("alpha")?, eps: r.number("eps")? }, &inputs);
     new_state(r, param, ["param", "v"])
 }
 
 fn sgd(r: &mut Recorder) -> Result<(), String> {
     let mut inputs = state(r, ["param", "grad", "buf"])?;
-    inputs.push(r.scalar("lr", Scalar::LearningRate)?);
+    inputs.push(r.scalar("lr", LEARNING_RATE)?);
     let param = r.tape.record(Op::Sgd { momentum: r.number("momentum")? }, &inputs);
     new_state(r, param, ["param", "buf"])
 }
@@ -381,7 +383,7 @@ fn categorical(r: &mut Recorder) -> Result<(), String> {
     if r.extent('k') == 0 {
         return Err("its logits have no class to draw".to_string());
     }
-    let index = r.tape.categorical(logits, u, r.tape.scalar(Scalar::Temperature));
+    let index = r.tape.categorical(logits, u, r.tape.scalar(TEMPERATURE));
     r.output("index", index, Layout::Same)
 }
 

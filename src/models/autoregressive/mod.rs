@@ -19,11 +19,12 @@ pub use pixels::Pixels;
 
 use crate::config::{Config, NetworkKind};
 use crate::error::{Error, Result};
+use crate::models::TEMPERATURE;
 use crate::nn::{Env, Mode, ParamSet};
-use crate::optim::Learner;
+use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::Meta;
-use crate::tape::op::{Dist, Scalar};
+use crate::tape::op::Dist;
 use crate::tape::plan::Plan;
 use crate::tape::{InputRole, Tape, Var};
 
@@ -95,7 +96,7 @@ impl Autoregressive {
         let pixels = Pixels::new(config)?;
         let network = Box::new(Network::new(set, config, pixels)?);
         let weights = set.weights().cloned().collect();
-        let learner = Learner::new(set, weights, config, Scalar::Step);
+        let learner = Learner::new(set, weights, config, STEP);
         Ok(Autoregressive { set: set.clone(), network, pixels, learner })
     }
 
@@ -164,7 +165,7 @@ impl Autoregressive {
         let (x, conditions) = self.inputs(&t, batch);
         let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(x));
         let logits = self.network.logits(&env, x, conditions);
-        t.output("draw", self.pixels.draw(&t, logits, u, t.scalar(Scalar::Temperature)));
+        t.output("draw", self.pixels.draw(&t, logits, u, t.scalar(TEMPERATURE)));
         self.plan("draw", &t)
     }
 

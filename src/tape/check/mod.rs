@@ -9,7 +9,7 @@ mod windows;
 
 use super::infer::infer;
 use super::lower::in_place;
-use super::op::{Op, ParamId, Scalar};
+use super::op::{Op, ParamId, Scalar, ScalarId};
 use super::plan::{Buffer, Fused, Operand, Plan, Step};
 use crate::shape::{DType, Meta, Shape};
 use std::collections::{HashMap, HashSet};
@@ -109,7 +109,10 @@ impl State<'_> {
                 (declared.map(|m| m.shape.len()), declared.map(|m| m.dtype))
             }
             Buffer::Param(id) => (self.params.get(&id).map(|m| m.shape.len()), Some(DType::F32)),
-            Buffer::Scalar(s) => (Some(1), Some(if s.is_u32() { DType::U32 } else { DType::F32 })),
+            Buffer::Scalar(s) => {
+                let declared = self.plan.scalars.get(s.0 as usize).map(Scalar::dtype);
+                (declared.map(|_| 1), declared)
+            }
         };
         let len = len.ok_or_else(|| format!("{buffer} is not declared"))?;
         countable(meta.shape)?;
@@ -237,7 +240,7 @@ fn epilogue(step: &Step) -> Result<(), String> {
 /// All scalars are words of one buffer.
 fn binding(buffer: Buffer) -> Buffer {
     match buffer {
-        Buffer::Scalar(_) => Buffer::Scalar(Scalar::Seed),
+        Buffer::Scalar(_) => Buffer::Scalar(ScalarId(0)),
         other => other,
     }
 }
@@ -247,6 +250,9 @@ mod tests {
     use super::*;
     use crate::tape::Tape;
     use crate::tape::op::{InputId, Param, Unary};
+
+    const RATE: Scalar = Scalar::f32("Rate", 0.0);
+    const STEP: Scalar = Scalar::f32("Step", 1.0);
 
     fn param(id: u32, shape: impl Into<Shape>) -> Param {
         Param { id: ParamId(id), path: format!("params/{id}").into(), shape: shape.into() }
@@ -270,7 +276,7 @@ mod tests {
         let t = Tape::new();
         let (w, buf) = (param(0, [6]), param(1, [6]));
         let g = t.input("g", Meta::f32([6]));
-        let inputs = [t.param(&w), g, t.param(&buf), t.scalar(Scalar::LearningRate)];
+        let inputs = [t.param(&w), g, t.param(&buf), t.scalar(RATE)];
         let new = t.record(Op::Sgd { momentum: 0.9 }, &inputs);
         t.store(&w, new);
         t.store(&buf, t.output_of(new, 1));
@@ -311,6 +317,7 @@ mod tests {
     fn a_buffer_that_is_not_declared_is_refused() {
         says(&refused(sound(), |plan| plan.inputs.clear()), &["in0 is not declared"]);
         says(&refused(sound(), |plan| plan.params.truncate(1)), &["p1 is not declared"]);
+        says(&refused(learning(), |plan| plan.scalars.clear()), &["scalar0 is not declared"]);
         says(&refused(sound(), |plan| plan.steps[1].inputs[0].buffer = Buffer::Slot(9)), &["s9 is not declared"]);
         says(&refused(sound(), |plan| plan.outputs[0].1.buffer = Buffer::Input(InputId(1))), &["in1 is not declared"]);
     }
@@ -388,7 +395,7 @@ mod tests {
         // Adam out of place: four read, three written and the scalars are eight.
         let t = Tape::new();
         let x: Vec<_> = ["param", "grad", "m", "v"].iter().map(|name| t.input(name, Meta::f32([5]))).collect();
-        let inputs = [x[0], x[1], x[2], x[3], t.scalar(Scalar::LearningRate), t.scalar(Scalar::Step)];
+        let inputs = [x[0], x[1], x[2], x[3], t.scalar(RATE), t.scalar(STEP)];
         let new = t.record(Op::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 }, &inputs);
         (0..3).for_each(|o| t.output(&format!("out{o}"), t.output_of(new, o)));
         let plan = Plan::new("adam", &t);

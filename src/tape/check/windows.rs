@@ -168,7 +168,7 @@ mod tests {
         let y = t.relu(t.conv(x, t.param(&first), ConvAttrs::masked(Mask::A, 3, 1)));
         let y = t.conv(y, t.param(&last), ConvAttrs::masked(Mask::B, 1, 1));
         let u = t.fill(0.5, t.shape(y));
-        t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
+        t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::f32("Temperature", 1.0))));
         let plan = SamplingPlan::new(&Plan::new("sound", &t)).unwrap();
         plan.check().unwrap();
         assert_eq!(plan.sizes.iter().flatten().count(), 3, "{}", plan.plan);

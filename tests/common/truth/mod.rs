@@ -1,4 +1,5 @@
-//! The definition of everything: an interpreter of tapes in f64, in plain loops, straight from the words in `op.rs`.
+//! The definition of everything: an interpreter of tapes in f64, in plain loops, straight from the words in
+//! `op.rs`.
 //!
 //! It knows no plan, no fusion and no kernel. Indices (u32) are carried as f64, which holds them exactly.
 
@@ -12,7 +13,7 @@ mod sampling;
 mod state;
 
 use pixtape::backend::Scalars;
-use pixtape::shape::{Meta, Shape};
+use pixtape::shape::{DType, Meta, Shape};
 use pixtape::tape::op::{Op, ParamId, Scalar};
 use pixtape::tape::{Node, Tape, Var};
 use recurrence::Scan;
@@ -152,8 +153,8 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
 }
 
 fn scalar(s: Scalar, given: &Given) -> f64 {
-    let word = given.scalars.words()[s as usize];
-    if s.is_u32() { f64::from(word) } else { f64::from(f32::from_bits(word)) }
+    let word = given.scalars.word(s);
+    if s.dtype() == DType::U32 { f64::from(word) } else { f64::from(f32::from_bits(word)) }
 }
 
 /// All indices of a padded rank-4 shape, in row-major order.

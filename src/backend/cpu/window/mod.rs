@@ -137,7 +137,7 @@ mod tests {
         let y = t.tanh(t.conv(x, t.param(&first), ConvAttrs::masked(Mask::A, 3, 1)));
         let y = t.conv(y, t.param(&last), ConvAttrs::masked(Mask::B, 3, 1));
         let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(y));
-        t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::Temperature)));
+        t.output("draw", t.bernoulli(y, u, t.scalar(Scalar::f32("Temperature", 1.0))));
         for param in [first, last] {
             let number = |k| 4.0 * rng::uniform(1, Stream::Test, [param.id.0, k as u32]) - 2.0;
             let value: Vec<f32> = (0..param.shape.len()).map(number).collect();
