@@ -164,10 +164,9 @@ __device__ __forceinline__ float recip_bwd_of(float dy, float y) { return -dy * 
 __device__ __forceinline__ float gelu_of(float x) { return x * sigmoid_of(x * (7.1354814e-2f * (x * x) + 1.5957692f)); }
 // p + x p (1 - p) u' with p = sigmoid(u). Beyond +-12 p (1 - p) is 0, and u' must stay finite.
 __device__ __forceinline__ float gelu_bwd_of(float dy, float x) {
-    const float below = x > 12.0f ? 12.0f : x, near = below < -12.0f ? -12.0f : below;
-    const float square = near * near, u = near * (7.1354814e-2f * square + 1.5957692f), e = exp_of(-fabsf(u));
-    const float p = (u < 0.0f ? e : 1.0f) / (1.0f + e);
-    return dy * (p + near * (e / ((1.0f + e) * (1.0f + e))) * (0.21406445f * square + 1.5957692f));
+    const float below = x > 12.0f ? 12.0f : x, near = below < -12.0f ? -12.0f : below, square = near * near;
+    const float p = sigmoid_of(near * (7.1354814e-2f * square + 1.5957692f));
+    return dy * (p + near * (p * (1.0f - p)) * (0.21406445f * square + 1.5957692f));
 }
 
 __device__ __forceinline__ float add_of(float a, float b) { return a + b; }

@@ -236,10 +236,8 @@ fn math_gelu_bwd(dy: vec4f, x: vec4f) -> vec4f {
     let below = select(x, vec4f(12f), x > vec4f(12f));
     let near = select(below, vec4f(-12f), below < vec4f(-12f));
     let square = near * near;
-    let u = near * (7.1354814e-2f * square + 1.5957692f);
-    let e = math_exp(-abs(u));
-    let p = select(vec4f(1f), e, u < vec4f(0f)) / (1f + e);
-    return dy * (p + near * (e / ((1f + e) * (1f + e))) * (0.21406445f * square + 1.5957692f));
+    let p = math_sigmoid(near * (7.1354814e-2f * square + 1.5957692f));
+    return dy * (p + near * (p * (1f - p)) * (0.21406445f * square + 1.5957692f));
 }
 
 fn math_add(a: vec4f, b: vec4f) -> vec4f {

@@ -111,10 +111,8 @@ fn gelu_bwd(dy: f32, x: f32) -> f32 {
     let near = if x > 12.0 { 12.0 } else { x };
     let near = if near < -12.0 { -12.0 } else { near };
     let square = near * near;
-    let u = near * (7.135_481_4e-2 * square + 1.595_769_2);
-    let e = exp(-u.abs());
-    let p = (if u < 0.0 { e } else { 1.0 }) / (1.0 + e);
-    dy * (p + near * (e / ((1.0 + e) * (1.0 + e))) * (0.214_064_45 * square + 1.595_769_2))
+    let p = sigmoid(near * (7.135_481_4e-2 * square + 1.595_769_2));
+    dy * (p + near * (p * (1.0 - p)) * (0.214_064_45 * square + 1.595_769_2))
 }
 
 macro_rules! define_unary {
