@@ -1,10 +1,11 @@
-//! The arguments of the GPU kernels besides their buffers: one `#[repr(C)]` struct per kernel family, the
-//! same fields in the same order as in `kernels/args.cuh`.
+//! The arguments of the GPU kernels, apart from their buffers. Each kernel family has one `#[repr(C)]`
+//! struct, with the same fields in the same order as in `kernels/args.cuh`.
 //!
-//! Of these, `Block`, `Conv` and `Epilogue` are read by WGSL kernels too; the other structs of the shaders
-//! are in `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32), except two of [`Optim`]. Arrays
-//! are four words long and start at multiples of 16 bytes, so that Rust, CUDA and WGSL agree on every
-//! offset. Sizes are asserted here and in `args.cuh`. Lengths count elements of four bytes.
+//! WGSL kernels read `Block`, `Conv` and `Epilogue` too; the other structs of the shaders are in
+//! `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32), except two of [`Optim`]. Rust, CUDA and
+//! WGSL must agree on every offset. So the arrays in structs that WGSL reads are four words long and start
+//! at multiples of 16 bytes. Sizes are asserted here and in `args.cuh`. Lengths count elements of four
+//! bytes.
 
 use crate::error::{Error, Result};
 use crate::shape::Shape;
@@ -18,7 +19,7 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Map {
-    /// Elements.
+    /// Number of elements.
     pub len: u32,
     /// Code of a [`Unary`] or [`Binary`](crate::tape::op::Binary) function.
     pub f: u32,
@@ -35,15 +36,15 @@ pub struct Map {
 pub struct Rows {
     /// Rows of the output.
     pub rows: u32,
-    /// Elements of a row; of one gate, of one half.
+    /// Elements of a row, of one gate (`lstm_cell`) or of one half (`gated`).
     pub width: u32,
-    /// Rows of the other operand: of the table of `gather`, of the indices of `scatter`.
+    /// Rows of the other operand: rows of the table for `gather`, number of indices for `scatter`.
     pub others: u32,
-    /// What keeps a root away from zero.
+    /// Added under the root, so that no divisor is zero.
     pub eps: f32,
 }
 
-/// `pad` and `slice`: where a block of `inner` extents lies in a tensor of `outer` extents.
+/// `pad` and `slice`: the position of a block of `inner` extents in a tensor of `outer` extents.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Block {
@@ -51,7 +52,7 @@ pub struct Block {
     pub outer: [u32; 4],
     /// Extents of the block.
     pub inner: [u32; 4],
-    /// Where the block begins.
+    /// Position of the block's first element in the larger tensor.
     pub before: [u32; 4],
 }
 
@@ -66,9 +67,9 @@ pub struct Axes {
     pub kept1: u32,
     pub folded1: u32,
     pub kept2: u32,
-    /// Rows (of `folded0 * folded1`) of one partial sum.
+    /// Rows that one partial sum adds up, of the `folded0 * folded1` rows of a sum.
     pub part_rows: u32,
-    /// Partial sums of each sum.
+    /// Number of partial sums per sum.
     pub parts: u32,
     /// Threads that add up one column, a power of two.
     pub lanes: u32,
@@ -78,7 +79,7 @@ pub struct Axes {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Conv {
-    /// Images, rows and columns of x, its channels.
+    /// Images, rows, columns and channels of x.
     pub n: u32,
     pub h: u32,
     pub w: u32,
@@ -87,7 +88,7 @@ pub struct Conv {
     pub oh: u32,
     pub ow: u32,
     pub cout: u32,
-    /// Taps.
+    /// Rows and columns of the kernel.
     pub kh: u32,
     pub kw: u32,
     /// Strides of rows and columns.
@@ -96,18 +97,18 @@ pub struct Conv {
     /// Padding above and to the left.
     pub ph: u32,
     pub pw: u32,
-    /// 0 none, 1 A, 2 B.
+    /// Mask: 0 for none, 1 for A, 2 for B.
     pub mask: u32,
-    /// Colour groups, and blocks of the output channels.
+    /// Number of colour groups, and number of blocks of output channels.
     pub groups: u32,
     pub blocks: u32,
 }
 
-/// What is folded into the end of a product: up to four operations in order, at most one of each kind.
+/// The epilogue of a product: up to four operations in order, at most one of each kind.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Epilogue {
-    /// 0 nothing more, 1 bias, 2 add, 3 activation, 4 activation gradient.
+    /// Kinds of the operations: 0 ends the list, 1 bias, 2 add, 3 activation, 4 activation gradient.
     pub kinds: [u32; 4],
     /// Code and slope of the activation.
     pub act: u32,
@@ -123,20 +124,20 @@ pub struct Epilogue {
 pub struct Product {
     /// The convolution.
     pub conv: Conv,
-    /// What follows it.
+    /// The operations on its output.
     pub epilogue: Epilogue,
 }
 
-/// `conv_dw`: the sum over pixels is cut into chunks, whose sums are then added up in order.
+/// `conv_dw`: the sum over pixels is cut into chunks. The sums of the chunks are then added in order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct ConvDw {
     /// The convolution.
     pub conv: Conv,
-    /// Pixels of a chunk, and how many chunks there are.
+    /// Pixels of a chunk, and number of chunks.
     pub chunk: u32,
     pub chunks: u32,
-    /// Makes the size a multiple of 16 bytes.
+    /// Padding: makes the size a multiple of 16 bytes.
     pub unused: [u32; 2],
 }
 
@@ -144,13 +145,13 @@ pub struct ConvDw {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Matmul {
-    /// Rows and columns of c, and what is summed over.
+    /// Rows of c, columns of c, and length of the sum.
     pub m: u32,
     pub n: u32,
     pub k: u32,
-    /// Where k is cut into chunks: elements of one; 0 where it is not cut.
+    /// Elements of k in a chunk; 0 if k is not cut into chunks.
     pub chunk: u32,
-    /// What follows it.
+    /// The operations on its output.
     pub epilogue: Epilogue,
 }
 
@@ -158,21 +159,22 @@ pub struct Matmul {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Norm {
-    /// Rows (pixels), and elements of each (channels).
+    /// Number of rows (pixels), and elements of a row (channels).
     pub rows: u32,
     pub c: u32,
-    /// Rows of a chunk, and how many chunks there are.
+    /// Rows of a chunk, and number of chunks.
     pub chunk: u32,
     pub chunks: u32,
-    /// What keeps the root away from zero.
+    /// Added to the variance under the root.
     pub eps: f32,
-    /// Code of the activation, or [`NO_FUNCTION`], and its slope.
+    /// Code of the activation and its slope; the code is [`NO_FUNCTION`] if there is no activation.
     pub act: u32,
     pub act_slope: f32,
-    /// Images of `rows` rows, which have statistics of their own, and neighbouring channels that share them.
+    /// Number of images, each of `rows` rows with statistics of its own, and number of neighbouring channels
+    /// that share their statistics.
     pub images: u32,
     pub share: u32,
-    /// Makes the size a multiple of 16 bytes.
+    /// Padding: makes the size a multiple of 16 bytes.
     pub unused: [u32; 3],
 }
 
@@ -192,18 +194,18 @@ pub struct Sequence {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Scan {
-    /// Images, their rows and columns, units of a pixel.
+    /// Images, rows, columns, and units of a pixel.
     pub n: u32,
     pub h: u32,
     pub w: u32,
     pub d: u32,
-    /// States that a pixel reads: of the row above, or 2 on a diagonal.
+    /// Number of states that a pixel reads: states of the row above in a Row LSTM, 2 in a Diagonal LSTM.
     pub taps: u32,
-    /// 1 where columns run from right to left.
+    /// 1 if columns run from right to left.
     pub reverse: u32,
     /// Leading rows of the weights that are held in shared memory (CUDA).
     pub held: u32,
-    /// Makes the size a multiple of 16 bytes.
+    /// Padding: makes the size a multiple of 16 bytes.
     pub unused: u32,
 }
 
@@ -211,26 +213,26 @@ pub struct Scan {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Random {
-    /// Elements.
+    /// Number of elements.
     pub len: u32,
-    /// Elements of an image; 0 where the replay counts and not the image.
+    /// Elements of an image if draws are counted by image; 0 if they are counted by replay.
     pub per_image: u32,
-    /// Number of the stream.
+    /// Number of the random stream.
     pub stream: u32,
-    /// 0 uniform, 1 normal.
+    /// 0 for uniform draws, 1 for normal draws.
     pub normal: u32,
 }
 
-/// `gaussian_sample`: a draw for each row.
+/// `gaussian_sample`: one sample per row.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Gaussian {
     /// Rows, and dimensions of each.
     pub rows: u32,
     pub width: u32,
-    /// Number of the stream.
+    /// Number of the random stream.
     pub stream: u32,
-    /// Makes the size a multiple of 16 bytes.
+    /// Padding: makes the size a multiple of 16 bytes.
     pub unused: u32,
 }
 
@@ -238,32 +240,32 @@ pub struct Gaussian {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Optim {
-    /// `adam`: beta1 and beta2, whose powers the kernel takes in double precision. These two fields are two
-    /// words each.
+    /// `adam`: beta1 and beta2. The kernel computes their powers in double precision, so each of these two
+    /// fields takes two words.
     pub beta1: f64,
     pub beta2: f64,
     /// `adam`: 1 - beta1.
     pub to_m: f32,
-    /// beta2, alpha, momentum or decay.
+    /// beta2 (`adam`), alpha (`rmsprop`), momentum (`sgd`) or decay (`ema`).
     pub keep: f32,
-    /// One minus that.
+    /// 1 - `keep`.
     pub to_v: f32,
-    /// What keeps a quotient finite.
+    /// Added to a divisor, so that the quotient stays finite.
     pub eps: f32,
-    /// Elements, where a launch updates one parameter.
+    /// Number of updates in the table of the launch.
     pub len: u32,
-    /// Makes the size a multiple of 16 bytes.
+    /// Padding: makes the size a multiple of 16 bytes.
     pub unused: [u32; 3],
 }
 
-/// `sample`: some rounds of a sampling plan.
+/// `sample`: a range of rounds of a sampling plan.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Sample {
-    /// First round and the one after the last.
+    /// The first round, and the round after the last one.
     pub first: u32,
     pub end: u32,
-    /// Rounds in all: positions of an image.
+    /// Number of all rounds, which is the number of positions of an image.
     pub rounds: u32,
     /// Positions before this one are given and not drawn.
     pub from: u32,
@@ -279,17 +281,18 @@ const _: () = assert!(size_of::<Optim>() == 48 && size_of::<Scan>() == 32 && siz
 /// A length or extent as a word.
 ///
 /// # Errors
-/// [`Error::Device`] above 2^31 - 1: kernels count in 32 bits.
+/// [`Error::Device`] if it is above 2^31 - 1, because kernels count elements in 32 bits.
 pub fn word(x: usize) -> Result<u32> {
     i32::try_from(x).map(|x| x as u32).map_err(|_| {
         Error::Device(format!("an operand of {x} elements is more than a GPU kernel counts; choose a smaller batch"))
     })
 }
 
-/// In the place of the code of a function: there is none.
+/// The code that means "no function".
 pub const NO_FUNCTION: u32 = 0;
 
-/// Code of an elementwise function, and its argument: the slope of a leaky relu, 0 where there is none.
+/// Code of an elementwise function, and its argument (the slope of a leaky relu), or 0 if it has no
+/// argument.
 pub fn unary_code(f: Unary) -> (u32, f32) {
     (f.code(), f.argument().unwrap_or_default() as f32)
 }
@@ -303,10 +306,10 @@ impl Block {
 }
 
 impl Conv {
-    /// The words of a geometry.
+    /// Converts a geometry.
     ///
     /// # Errors
-    /// [`Error::Device`] where an operand is too large, see [`word`].
+    /// [`Error::Device`] if an operand is too large, see [`word`].
     pub fn new(g: &ConvGeom) -> Result<Conv> {
         for shape in [g.x_shape(), g.w_shape(), g.y_shape()] {
             word(shape.len())?;
@@ -348,7 +351,7 @@ pub mod fused {
 }
 
 impl Epilogue {
-    /// The words of an epilogue, which has at most one operation of each kind (`Plan::check`).
+    /// Converts an epilogue. It has at most one operation of each kind (`Plan::check`).
     pub fn new(fused: &[Fused]) -> Epilogue {
         let mut epilogue = Epilogue::default();
         for (kind, operation) in epilogue.kinds.iter_mut().zip(fused) {
@@ -369,8 +372,8 @@ impl Epilogue {
     }
 }
 
-/// What an epilogue reads, in the order in which every kernel takes it: the bias, what is added, and what an
-/// activation gradient is computed from.
+/// The operands of an epilogue, in the order in which every kernel takes them: the bias, the addend, and the
+/// saved value that an activation gradient is computed from.
 pub fn fused_operands(epilogue: &[Fused]) -> [Option<&Operand>; 3] {
     let mut operands = [None; 3];
     for fused in epilogue {

@@ -1,10 +1,10 @@
-//! Which axes a sum folds and an expansion repeats, neighbouring ones merged: every device sees at most
-//! five.
+//! The axes that a sum folds and an expansion repeats. Neighbouring axes of the same kind are merged, so
+//! every device sees five axes.
 
 use crate::shape::Shape;
 
-/// A large and a small tensor between which axes are summed or repeated, with neighbouring axes of a kind
-/// merged: the large one is `[kept0, folded0, kept1, folded1, kept2]`, the small one
+/// Extents of a large and a small tensor: a sum goes from the large one to the small one, an expansion from
+/// the small one to the large one. The large one is `[kept0, folded0, kept1, folded1, kept2]`, the small one
 /// `[kept0, kept1, kept2]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axes {
@@ -16,7 +16,7 @@ pub(super) struct Axes {
 }
 
 impl Axes {
-    /// From the two shapes, of equal rank.
+    /// Merges the axes of two shapes of equal rank.
     pub(super) fn new(large: Shape, small: Shape) -> Self {
         let mut groups = [1; 5];
         let mut at = 0;

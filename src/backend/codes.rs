@@ -1,6 +1,7 @@
-//! The sources that follow from the lists of functions and of ops that have windows: the codes by which the
-//! kernels of GPUs know them. The files are committed, so that the folders of kernels and shaders compile by
-//! themselves; this test compares them with the lists, and writes them anew under `PIXTAPE_BLESS`.
+//! Generates the kernel sources that follow from two Rust lists: the codes of the elementwise functions, and
+//! the codes of the ops that have windows. The generated files are committed, so the kernels and shaders
+//! compile without a generator. The test compares the files with the lists. If `PIXTAPE_BLESS` is set, it
+//! writes them instead.
 
 use crate::tape::functions::{binary_functions, unary_functions};
 use crate::tape::window_op::code;
@@ -8,7 +9,8 @@ use std::path::Path;
 
 const NOTE: &str = "// Written by `PIXTAPE_BLESS=1 cargo test --lib backend::codes`. Do not edit.";
 
-/// A function: its code, its name, the name of what computes `dy f'`, and whether both take an argument.
+/// An elementwise function: its code, its name, the name of the function that computes `dy f'`, and whether
+/// both take an argument.
 struct Function {
     code: u32,
     name: &'static str,

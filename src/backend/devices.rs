@@ -1,28 +1,29 @@
-//! The devices of this machine by name: which one is meant, opening it, listing them.
+//! Finds, opens and lists the devices of this machine by name.
 
 use super::{Backend, DeviceInfo, cpu};
 use crate::error::{Error, Result};
 use std::sync::{Once, OnceLock};
 
-/// The names that a device can be asked for by.
+/// The names of devices that a user can give.
 pub const DEVICES: [&str; 4] = ["auto", "cpu", "cuda", "wgpu"];
 
-/// Whether a device can be called `name`: one of [`DEVICES`], or one adapter as `wgpu:1` or
-/// `wgpu:part of its name`.
+/// Whether `name` is a valid name of a device: one of [`DEVICES`], or an adapter by number or by a part of
+/// its name, as in `wgpu:1` or `wgpu:radeon`.
 pub fn is_device(name: &str) -> bool {
     DEVICES.contains(&name) || name.strip_prefix("wgpu:").is_some_and(|adapter| !adapter.is_empty())
 }
 
-/// The error about a name that is no device.
+/// The error for a name that no device has.
 pub fn unknown_device(name: &str) -> Error {
     Error::Usage(format!("there is no device \"{name}\"; name one of {} by --device", DEVICES.join(", ")))
 }
 
-/// Where sentences about the choice of a device go.
+/// The function that is told about the choice of a device.
 static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Sets the function that is told which device `auto` has chosen and why, and that a device is slow: each
-/// sentence once per process. Nothing is said without a listener. The first listener stays.
+/// Sets the function that receives messages: which device `auto` has chosen and why, and a warning about a
+/// slow device. Each message is sent once per process. Without a listener the messages are dropped. Only the
+/// first call has an effect.
 pub fn listen(listener: fn(&str)) {
     LISTENER.get_or_init(|| listener);
 }
@@ -33,12 +34,12 @@ fn say_once(said: &Once, sentence: &str) {
     }
 }
 
-/// Opens the device called `name`. `auto` takes an NVIDIA card, else an adapter that is hardware, else the
-/// CPU, and tells the listener which it took and why, see [`listen`]. A software adapter is used only where
-/// wgpu is asked for, with a warning. `threads` 0 takes every core.
+/// Opens the device called `name`. `auto` takes an NVIDIA card, else a hardware adapter of wgpu, else the
+/// CPU, and tells the listener its choice and the reason (see [`listen`]). A software adapter is used only
+/// if `name` asks for wgpu; the listener then gets a warning. `threads` is for the CPU; 0 takes every core.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that no device has; [`Error::Device`] for one that this build or
+/// [`Error::Usage`] for a name that no device has; [`Error::Device`] for a device that this build or this
 /// machine lacks.
 pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
     match name {
@@ -53,7 +54,7 @@ pub fn open(name: &str, threads: usize) -> Result<Box<dyn Backend>> {
     }
 }
 
-/// The first of cuda, hardware through wgpu, and cpu that opens.
+/// Opens the first of these that works: cuda, a hardware adapter of wgpu, cpu.
 fn open_auto(threads: usize) -> Result<Box<dyn Backend>> {
     let (device, why) = match open_cuda() {
         Ok(card) => (card, String::new()),
@@ -82,7 +83,7 @@ fn open_cuda() -> Result<Box<dyn Backend>> {
     Err(absent("cuda"))
 }
 
-/// The first adapter that is hardware.
+/// Opens the first hardware adapter of wgpu.
 #[cfg(feature = "wgpu")]
 fn open_hardware() -> Result<Box<dyn Backend>> {
     match super::wgpu::first_hardware() {
@@ -113,16 +114,16 @@ fn open_wgpu(_adapter: Option<&str>) -> Result<Box<dyn Backend>> {
     Err(absent("wgpu"))
 }
 
-/// A backend that was left out by a cargo feature.
+/// The error for a backend that this build lacks because its cargo feature is off.
 #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
 fn absent(device: &str) -> Error {
     Error::Device(format!("this build has no {device} backend; use --device cpu"))
 }
 
-/// Every device of this machine that opens, with the name by which it is asked for.
+/// Every device of this machine that can be opened, with its name.
 ///
 /// # Errors
-/// Where not even the CPU can be used.
+/// Fails if not even the CPU backend can be opened.
 pub fn devices() -> Result<Vec<(String, DeviceInfo)>> {
     let mut all = vec![("cpu".to_string(), open_cpu(0)?.describe())];
     all.extend(open_cuda().ok().map(|card| ("cuda".to_string(), card.describe())));
@@ -131,7 +132,7 @@ pub fn devices() -> Result<Vec<(String, DeviceInfo)>> {
     Ok(all)
 }
 
-/// Why a kind of device that this build has cannot be used here: (name, reason).
+/// The kinds of devices that this build supports but this machine does not: (name, reason).
 pub fn unusable() -> Vec<(&'static str, String)> {
     let tried = [("cuda", cfg!(feature = "cuda"), open_cuda().err()), ("wgpu", cfg!(feature = "wgpu"), no_adapter())];
     tried
@@ -151,7 +152,7 @@ fn no_adapter() -> Option<Error> {
     None
 }
 
-/// The names of devices that this build leaves out.
+/// The names of the devices that this build does not support.
 pub fn not_in_this_build() -> Vec<&'static str> {
     let left_out = |name: &str| name == "cuda" && !cfg!(feature = "cuda") || name == "wgpu" && !cfg!(feature = "wgpu");
     DEVICES.into_iter().filter(|name| left_out(name)).collect()

@@ -1,9 +1,9 @@
-//! The one gate above the backends: everything is checked here once, and what is below works unchecked.
+//! All checks of the backends, in one place: the engines below run without checks of their own.
 //!
-//! [`Gate`] wraps an [`Engine`] (the CPU's, CUDA's, wgpu's) and is this crate's only [`Backend`]. It
-//! verifies plans, feeds, parameters and lengths, and owns what the engine compiled, so that a plan can be
-//! freed and a handle of another device is noticed. Engines may assume everything that their methods name as
-//! checked.
+//! [`Gate`] wraps an [`Engine`] (CPU, CUDA or wgpu) and is this crate's only [`Backend`]. It checks plans,
+//! feeds, parameters and lengths. It owns the compiled plans, so it can free them and detect handles of
+//! freed plans and of other devices. An engine may rely on every condition that its methods list after
+//! "Checked".
 
 use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::tape::plan::Plan;
 use crate::tape::window::SamplingPlan;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A device below the gate.
+/// A device, as the gate calls it.
 pub trait Engine {
     /// A plan with its buffers.
     type Compiled;
@@ -20,33 +20,34 @@ pub trait Engine {
     /// See [`Backend::describe`].
     fn describe(&self) -> DeviceInfo;
 
-    /// Elements of a parameter; `None` before its first value.
+    /// Number of elements of a parameter; `None` before its first value.
     fn param_len(&self, id: ParamId) -> Option<usize>;
 
-    /// Sets a parameter. Checked: if it has a value, the new one is as long.
+    /// Sets a parameter. Checked: if it already has a value, the new value has the same length.
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()>;
 
-    /// Reads a parameter. Checked: it has a value, and `into` its length.
+    /// Reads a parameter. Checked: it has a value, and `into` has the length of that value.
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()>;
 
-    /// Prepares a plan. Checked: [`Plan::check`], and every parameter has a value of its declared length.
+    /// Prepares a plan. Checked: [`Plan::check`] passes, and every parameter has a value of its declared
+    /// length.
     fn compile(&mut self, plan: &Plan) -> Result<Self::Compiled>;
 
-    /// Prepares a plan to be sampled. Checked: [`SamplingPlan::check`], and every parameter has a value of
-    /// its declared length.
+    /// Prepares a plan to be sampled. Checked: [`SamplingPlan::check`] passes, and every parameter has a
+    /// value of its declared length.
     fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<Self::Compiled>>;
 
-    /// What was compiled.
+    /// The plan that was compiled.
     fn plan(compiled: &Self::Compiled) -> &Plan;
 
-    /// Replays a plan. Checked: the feeds have number, types and lengths of its inputs, and it was made by
-    /// [`Engine::compile`].
+    /// Replays a plan. Checked: the feeds match its inputs in number, type and length, and the plan was
+    /// compiled by [`Engine::compile`].
     fn run(&mut self, plan: &mut Self::Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()>;
 
-    /// Replays a plan, timing each step. Checked: as for [`Engine::run`].
+    /// Replays a plan and measures the time of each step. Checked: as for [`Engine::run`].
     fn profile(&mut self, plan: &mut Self::Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>>;
 
-    /// Draws a batch of images. Checked: the feeds as for [`Engine::run`], and the plan was made by
+    /// Draws a batch of images. Checked: the feeds as for [`Engine::run`], and the plan was compiled by
     /// [`Engine::compile_sampling`].
     fn sample(
         &mut self,
@@ -57,10 +58,10 @@ pub trait Engine {
         progress: &Progress,
     ) -> Result<()>;
 
-    /// Reads an output. Checked: the plan has it, and `into` its length.
+    /// Reads an output. Checked: the plan has this output, and `into` has its length.
     fn read_words(&mut self, plan: &mut Self::Compiled, output: usize, into: &mut [u32]) -> Result<()>;
 
-    /// Frees a plan once the device is done with it.
+    /// Frees a plan, after the device has finished all work on it.
     fn release(&mut self, plan: Self::Compiled);
 
     /// Bytes of the buffers of a plan.
@@ -80,19 +81,19 @@ pub trait Engine {
     }
 }
 
-/// A device behind its checks.
+/// An engine with the checks in front of it.
 pub struct Gate<E: Engine> {
     pub(super) engine: E,
-    /// Distinguishes devices, so that a handle of another one is noticed.
+    /// Number of the device, unique in the process. It detects handles of other devices.
     id: u32,
     places: Vec<Place<E::Compiled>>,
 }
 
-/// Where a compiled plan is kept, one after another.
+/// A place for one compiled plan. It is used again after the plan was freed.
 struct Place<C> {
-    /// How many plans were freed here: handles of an earlier one are noticed.
+    /// Number of plans that were freed from this place. It detects handles of freed plans.
     generation: u32,
-    /// `None` if the last plan was freed.
+    /// `None` while the place is free.
     kept: Option<Kept<C>>,
 }
 
@@ -103,30 +104,32 @@ struct Kept<C> {
 }
 
 impl<E: Engine> Gate<E> {
-    /// A gate with no plan.
+    /// Wraps an engine. No plan is compiled yet.
     pub(super) fn over(engine: E) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Gate { engine, id: NEXT.fetch_add(1, Ordering::Relaxed), places: vec![] }
     }
 
-    /// Every plan that was compiled and not freed.
+    /// All compiled plans that are not freed.
     pub(super) fn compiled(&self) -> impl Iterator<Item = &E::Compiled> {
         self.places.iter().filter_map(|place| place.kept.as_ref()).map(|kept| &kept.compiled)
     }
 
-    /// The engine, and a plan to be replayed with feeds that fit its inputs.
+    /// Returns the engine and the compiled plan of a handle, after it has checked that the feeds match the
+    /// plan's inputs.
     ///
     /// # Errors
-    /// If the feeds do not fit, or the plan was compiled to be sampled.
+    /// Fails if the feeds do not match the inputs, or if the plan was compiled for sampling.
     ///
     /// # Panics
-    /// For a handle of another device or of a plan that was freed: a bug in a program.
+    /// Panics if the handle belongs to another device or to a plan that was freed.
     #[track_caller]
     pub(super) fn ready(&mut self, plan: Compiled, feeds: &[Feed]) -> Result<(&mut E, &mut E::Compiled)> {
         self.find(plan, Some(false), feeds)
     }
 
-    /// The engine and a plan. `is_sampling` says how it has to be compiled and that it is fed.
+    /// Returns the engine and the compiled plan of a handle. If `is_sampling` is given, checks that the plan
+    /// was compiled for sampling (or not) and that the feeds match its inputs.
     #[track_caller]
     fn find(
         &mut self,
@@ -166,7 +169,7 @@ impl<E: Engine> Gate<E> {
         Ok((&mut self.engine, &mut kept.compiled))
     }
 
-    /// Verifies a plan's parameters.
+    /// Checks that every parameter of a plan has a value of its declared length.
     fn check_params(&self, plan: &Plan) -> Result<()> {
         for (id, meta, name) in &plan.params {
             if self.engine.param_len(*id) != Some(meta.shape.len()) {
@@ -176,7 +179,7 @@ impl<E: Engine> Gate<E> {
         Ok(())
     }
 
-    /// Keeps a compiled plan and gives its handle.
+    /// Stores a compiled plan and returns its handle.
     fn keep(&mut self, compiled: E::Compiled, is_sampling: bool) -> Compiled {
         let free = self.places.iter().position(|place| place.kept.is_none());
         let place = free.unwrap_or_else(|| {
@@ -204,7 +207,7 @@ impl<E: Engine> Drop for Gate<E> {
     }
 }
 
-/// A plan that does not hold to its checks: a bug in this crate, reported as an error.
+/// The error for a plan that fails its checks, which is a bug in this crate.
 fn broken(name: &str, why: &str) -> Error {
     Error::Failed(format!("the plan {name} is broken: {why}; please report this as a bug in pixtape"))
 }
@@ -248,7 +251,7 @@ impl<E: Engine> Backend for Gate<E> {
     }
 
     fn free(&mut self, plan: Compiled) {
-        // Panics for a handle of another device or of a plan that was freed.
+        // `find` panics if the handle belongs to another device or to a plan that was freed.
         let _ = self.find(plan, None, &[]);
         let place = &mut self.places[plan.place as usize];
         place.generation += 1;
@@ -317,7 +320,7 @@ mod tests {
     use std::collections::HashMap;
     use std::rc::Rc;
 
-    /// An engine that computes nothing and counts what reaches it.
+    /// An engine that computes nothing and counts the calls that reach it.
     #[derive(Default)]
     struct Fake {
         params: HashMap<ParamId, usize>,
@@ -386,7 +389,7 @@ mod tests {
         }
     }
 
-    /// A gate over a fake engine, and how often the engine was reached.
+    /// A gate over a fake engine, and the number of calls that reached the engine.
     fn fake() -> (Gate<Fake>, Rc<Cell<usize>>) {
         let engine = Fake::default();
         let reached = engine.reached.clone();
@@ -404,7 +407,7 @@ mod tests {
         Plan::new("test", &t)
     }
 
-    /// Every device that opens here, the fake one first.
+    /// Every device that can be opened on this machine; the fake one is the first.
     fn devices() -> Vec<Box<dyn Backend>> {
         let mut all: Vec<Box<dyn Backend>> = vec![Box::new(fake().0)];
         let opened = ["cpu", "cuda", "wgpu"].map(|name| crate::backend::open(name, 1));
@@ -413,7 +416,7 @@ mod tests {
         all
     }
 
-    /// Whether the call failed with a sentence that has this part.
+    /// Whether the call failed with a message that contains `part`.
     #[track_caller]
     fn fails<T>(result: Result<T>, part: &str) {
         let why = result.err().expect("it is refused").to_string();
@@ -431,7 +434,7 @@ mod tests {
             device.write_param(ParamId(0), &[0.1; 9]).unwrap();
             fails(device.compile(&short), "the plan test is broken: step 0");
             fails(device.compile_sampling(&outside), "reaches beyond");
-            // What holds to them is compiled.
+            // A plan that passes the checks reaches the engine.
             device.compile(&plan()).unwrap();
             device.compile_sampling(&sampling).unwrap();
         }
@@ -484,7 +487,7 @@ mod tests {
             assert!(device.memory_bytes() > before);
             device.free(first);
             assert_eq!(device.memory_bytes(), before);
-            // The next plan takes the free place under another handle.
+            // The next plan takes the free place and gets a different handle.
             let second = device.compile(&plan()).unwrap();
             assert!(first != second && first.place == second.place);
             device.run(second, &[Feed::F32(&[0.5; 18])], &Scalars::default()).unwrap();

@@ -1,7 +1,7 @@
-//! Devices that run plans.
+//! The devices that run plans.
 //!
-//! [`Backend`] is the interface to a device: it compiles a whole plan and replays it, and is never called
-//! per op. [`open`] finds a device by name. `gate.rs` implements the interface once, with all checks, over
+//! [`Backend`] is the interface to a device. It compiles a whole plan and replays it; no method runs a
+//! single op. [`open`] finds a device by name. `gate.rs` implements the interface once, with all checks, for
 //! the engines in `cpu`, `cuda` and `wgpu`.
 
 #[doc(hidden)]
@@ -32,18 +32,18 @@ use crate::tape::plan::Plan;
 use crate::tape::window::SamplingPlan;
 use serde::Serialize;
 
-/// A plan that a device has compiled: a handle, good on this device until the plan is freed.
+/// Handle of a plan that a device has compiled. It is valid on that device until the plan is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Compiled {
     /// Number of the device.
     device: u32,
-    /// Where the device keeps the plan.
+    /// Index of the place where the device keeps the plan.
     place: u32,
-    /// How many plans were freed there before.
+    /// Number of plans that were freed from that place before.
     generation: u32,
 }
 
-/// What is fed to an input.
+/// The value of an input in one replay.
 #[derive(Clone, Copy, Debug)]
 pub enum Feed<'a> {
     /// Floats.
@@ -61,7 +61,7 @@ impl Feed<'_> {
         }
     }
 
-    /// The words, whatever they mean.
+    /// The elements as raw 32-bit words.
     #[doc(hidden)]
     pub fn words(&self) -> &[u32] {
         match self {
@@ -71,19 +71,19 @@ impl Feed<'_> {
     }
 }
 
-/// The values of scalars in one replay, by name. A scalar that is not set has the value that its declaration
-/// gives; one that the plan does not read is ignored.
+/// The values of scalars in one replay, by name. A scalar that is not set has the default value of its
+/// declaration. A scalar that the plan does not have is ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scalars(Vec<(Scalar, u32)>);
 
 impl Scalars {
-    /// Sets a float. Panics if the scalar is an integer: a bug in a program.
+    /// Sets a float. Panics if the scalar is an integer, which is a bug in the calling program.
     pub fn set(&mut self, scalar: Scalar, value: f32) -> &mut Self {
         assert!(scalar.dtype() == DType::F32, "{} is an integer", scalar.name());
         self.set_word(scalar, value.to_bits())
     }
 
-    /// Sets an unsigned integer. Panics if the scalar is a float: a bug in a program.
+    /// Sets an unsigned integer. Panics if the scalar is a float, which is a bug in the calling program.
     pub fn set_u32(&mut self, scalar: Scalar, value: u32) -> &mut Self {
         assert!(scalar.dtype() == DType::U32, "{} is a float", scalar.name());
         self.set_word(scalar, value)
@@ -97,7 +97,7 @@ impl Scalars {
         self
     }
 
-    /// The word of a scalar.
+    /// The word of a scalar: the value that was set, else the default value.
     #[doc(hidden)]
     pub fn word(&self, scalar: Scalar) -> u32 {
         self.0.iter().find(|(known, _)| *known == scalar).map_or(scalar.unset(), |(_, word)| *word)
@@ -109,63 +109,63 @@ impl Scalars {
     }
 }
 
-/// What a device says of itself.
+/// Description of a device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceInfo {
     /// `cpu`, `cuda` or `wgpu`.
     pub kind: String,
-    /// Processor or card.
+    /// Name of the processor or card.
     pub name: String,
     /// Instruction set, driver, features.
     pub detail: String,
-    /// Worker threads (CPU).
+    /// Worker threads of the CPU backend; 0 for other devices.
     pub threads: usize,
 }
 
 /// Time of one step of a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepTime {
-    /// Layer.
+    /// The layer that recorded the step.
     pub scope: String,
-    /// Op with attributes and epilogue.
+    /// The op with its attributes and epilogue.
     pub label: String,
-    /// Root word of the op.
+    /// Name of the op without attributes.
     pub op: &'static str,
     /// Milliseconds.
     pub ms: f64,
-    /// Floor of the step.
+    /// FLOPs and bytes that the step needs at least.
     #[serde(skip)]
     pub cost: Cost,
 }
 
-/// Told now and then, from any thread, how many positions (of any image of the batch) have been drawn since
-/// the last call.
+/// Progress callback. It is called from any thread with the number of positions, over all images of the
+/// batch, that were passed since the last call.
 pub type Progress<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// A device. Called once per plan, never once per op.
+/// A device. One call compiles or replays a whole plan.
 ///
-/// Methods that take a [`Compiled`] panic if it is a handle of another device, or of a plan that was freed:
-/// a bug in a program.
+/// Methods that take a [`Compiled`] panic if the handle belongs to another device or to a plan that was
+/// freed. Both are bugs in the calling program.
 pub trait Backend {
-    /// What the device is.
+    /// Describes the device.
     fn describe(&self) -> DeviceInfo;
 
-    /// Sets a parameter; its first value fixes its length.
+    /// Sets a parameter. The first value fixes its length.
     ///
     /// # Errors
-    /// If the value has another length, or the device has no memory left.
+    /// Fails if the parameter has another length, or if the device has no memory left.
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()>;
 
     /// Reads a parameter.
     ///
     /// # Errors
-    /// If it has no value yet, or `into` another length.
+    /// Fails if the parameter has no value yet, or if `into` has another length.
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()>;
 
-    /// Prepares a plan: all memory is allocated here.
+    /// Prepares a plan. All memory of the plan is allocated here.
     ///
     /// # Errors
-    /// If a parameter of the plan has no value of its shape, or the plan does not fit the device.
+    /// Fails if a parameter of the plan has no value of its shape, or if the plan does not fit the device.
     fn compile(&mut self, plan: &Plan) -> Result<Compiled>;
 
     /// Frees the memory of a plan. Its handle must not be used again.
@@ -174,48 +174,51 @@ pub trait Backend {
     /// Replays a plan with its inputs in the order of declaration.
     ///
     /// # Errors
-    /// If the feeds do not fit the inputs in number, type or length, the plan was compiled for sampling, or
-    /// the device fails.
+    /// Fails if the feeds do not match the inputs in number, type or length, if the plan was compiled for
+    /// sampling, or if the device fails.
     fn run(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<()>;
 
     /// Reads an output of the last replay as words (`bytemuck::cast_slice_mut` turns floats into words and
     /// back).
     ///
     /// # Errors
-    /// If the plan has no such output, or `into` has another length.
+    /// Fails if the plan has no such output, or if `into` has another length.
     fn read_words(&mut self, plan: Compiled, output: usize, into: &mut [u32]) -> Result<()>;
 
-    /// Replays a plan, timing each step.
+    /// Replays a plan and measures the time of each step.
     ///
     /// # Errors
     /// As for [`Backend::run`].
     fn profile(&mut self, plan: Compiled, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>>;
 
-    /// Prepares a plan to be sampled window by window: all memory is allocated here. `None` if the device
-    /// cannot, not even for a single image: the whole plan is then replayed for each position, with
-    /// [`Backend::run`].
+    /// Prepares a plan to be sampled window by window. All memory of the plan is allocated here. Returns
+    /// `None` if the device cannot do this even for a single image. The caller then replays the whole plan
+    /// for each position, with [`Backend::run`].
     ///
     /// # Errors
-    /// If a parameter has no value, a step meets a limit of the device, or the batch has more than
-    /// [`Backend::sampling_bytes`]; the error names them.
+    /// Fails if a parameter has no value, if a step exceeds a limit of the device, or if the values of the
+    /// batch take more than [`Backend::sampling_bytes`]. The error names the cause.
     fn compile_sampling(&mut self, _plan: &SamplingPlan) -> Result<Option<Compiled>> {
         Ok(None)
     }
 
-    /// Most bytes of values of a batch that is drawn by windows on this device; `None` if only its memory
-    /// limits them.
+    /// Most bytes that the values of a batch may take if it is sampled by windows on this device. `None` if
+    /// only the memory of the device limits them.
     fn sampling_bytes(&self) -> Option<usize> {
         None
     }
 
-    /// Draws a batch of images, position by position, with no read-back in between. `feeds` are the plan's
-    /// inputs in the order of declaration; x holds what is given: the positions before `from` (in the order
-    /// of the draws: rows, columns, colours); the values of later positions do not matter. Afterwards
-    /// [`SamplingPlan::IMAGES`] is the output to read, with every position from `from` on drawn. Everything
-    /// that changes from batch to batch is in `feeds` and `scalars`; parameters are read anew.
+    /// Draws a batch of images, position by position, without copying anything back to the host in between.
+    ///
+    /// `feeds` are the plan's inputs in the order of declaration. The images among them hold the given
+    /// positions, which are those before `from` in the order of the draws (rows, columns, colours). Their
+    /// values at later positions are ignored. Afterwards the output [`SamplingPlan::IMAGES`] holds the
+    /// images, with every position from `from` on drawn. Everything that changes between batches is in
+    /// `feeds`, `scalars` and the parameters, which are read again for each batch.
     ///
     /// # Errors
-    /// If the feeds do not fit, or the plan was not compiled for sampling.
+    /// Fails if the feeds do not match the inputs, if the plan was not compiled for sampling, or if the
+    /// device fails.
     fn sample(
         &mut self,
         _plan: Compiled,
@@ -227,14 +230,14 @@ pub trait Backend {
         Err(Error::Device(format!("{} cannot sample window by window", self.describe().name)))
     }
 
-    /// Bytes of all buffers that the device holds for this program.
+    /// Bytes of the parameters and of all compiled plans on the device.
     fn memory_bytes(&self) -> usize;
 
-    /// The best that the device can do, by its own description or measured on it: f32 GFLOP/s and GB/s.
-    /// `None` on the processor.
+    /// Peak arithmetic in f32 GFLOP/s and peak bandwidth in GB/s, as the device describes itself or as
+    /// measured on it. `None` for the CPU backend.
     ///
     /// # Errors
-    /// What the device reports while it is measured.
+    /// Fails if the device reports an error during the measurement.
     fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! Windowed sampling on a GPU: the table of steps that `kernels/sample.cu` and `shaders/sample.wgsl`
+//! Windowed sampling on a GPU: builds the table of steps that `kernels/sample.cu` and `shaders/sample.wgsl`
 //! interpret.
 
 use super::args::{Conv, Epilogue, fused_operands, unary_code, word};
@@ -9,56 +9,58 @@ use crate::tape::window::SamplingPlan;
 use crate::tape::window_op::WindowOp;
 use bytemuck::{NoUninit, Pod, Zeroable};
 
-/// A step: where its operands lie, in the addresses of a device, and what it computes. In a table of words
-/// the addresses stand first, in this order: `SampleStep` of `sample.cu` and `sample.wgsl`.
+/// A step: the addresses of its operands, of the device's address type `A`, and what it computes. In the
+/// table of words the addresses come first, in the order of these fields. The same struct is `SampleStep` in
+/// `sample.cu` and `sample.wgsl`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SampleStep<A> {
-    /// Where the first image of each operand begins.
+    /// Address of the first image of each operand.
     pub(super) inputs: [A; 3],
     pub(super) outputs: [A; 2],
-    /// Bias, what is added, what is saved.
+    /// Operands of the epilogue: bias, addend, saved value of an activation gradient.
     pub(super) fused: [A; 3],
     pub(super) does: Does,
 }
 
-/// What of a step is no address.
+/// The part of a step that is not an address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub(super) struct Does {
-    /// Words from an image to the next; 0 where all images share a value.
+    /// Words from one image to the next; 0 if all images share the value.
     pub(super) input_stride: [u32; 3],
     pub(super) output_stride: [u32; 2],
     pub(super) fused_stride: [u32; 3],
-    /// A convolution; of a scan `kw` alone, the states of the row above that a pixel reads.
+    /// Geometry of a convolution. A scan sets `kw` only: the number of states of the row above that a pixel
+    /// reads.
     pub(super) conv: Conv,
     pub(super) epilogue: Epilogue,
-    /// [`WindowOp::code`]; 0 for a step without windows.
+    /// The code of the op ([`WindowOp::code`]); 0 for a step without windows.
     pub(super) op: u32,
-    /// Code of a function; classes of a categorical draw.
+    /// Code of a function, or number of classes of a categorical draw.
     pub(super) f: u32,
-    /// Slope, scale, lower bound or highest level; shift or upper bound.
+    /// `a` is a slope, a scale, a lower bound or the highest level; `b` is a shift or an upper bound.
     pub(super) a: f32,
     pub(super) b: f32,
-    /// Height, width, channels of the first output, and of the first input.
+    /// Height, width and channels: `size` of the first output, `inner` of the first input.
     pub(super) size: [u32; 3],
     pub(super) inner: [u32; 3],
-    /// Where a block begins.
+    /// Position of the first element of a block (`pad`, `slice`).
     pub(super) before: [u32; 3],
-    /// 1 where the weights are `[cout, cin]`.
+    /// 1 if the weights are stored as `[cout, cin]`.
     pub(super) transposed: u32,
-    /// 1 where columns run from right to left.
+    /// 1 if columns run from right to left.
     pub(super) reverse: u32,
-    /// Makes the size a multiple of 16 bytes.
+    /// Padding: makes the size a multiple of 16 bytes.
     pub(super) unused: u32,
 }
 
 const _: () = assert!(size_of::<Does>() == 192);
 
-/// The steps of a plan, where `of` says at which address a buffer lies; one that runs before the first round
-/// has no window and is left empty.
+/// The table entries of a plan's steps. `of` returns the address of a buffer. A step that runs before the
+/// first round has no windows; its entry is left empty.
 ///
 /// # Errors
-/// [`Error::Device`] for a step that has no windows here; the error names it.
+/// [`Error::Device`] if a step has no windows in this plan; the error names the step.
 pub(super) fn steps<A: Copy + Default>(plan: &SamplingPlan, of: impl Fn(Buffer) -> A) -> Result<Vec<SampleStep<A>>> {
     let steps = plan.plan.steps.iter().zip(&plan.sizes);
     steps
@@ -66,7 +68,7 @@ pub(super) fn steps<A: Copy + Default>(plan: &SamplingPlan, of: impl Fn(Buffer) 
         .collect()
 }
 
-/// The steps as words.
+/// The table as words.
 pub(super) fn words<A: NoUninit>(steps: &[SampleStep<A>]) -> Vec<u32> {
     let words = |step: &SampleStep<A>| {
         let SampleStep { inputs, outputs, fused, does } = step;
@@ -76,7 +78,7 @@ pub(super) fn words<A: NoUninit>(steps: &[SampleStep<A>]) -> Vec<u32> {
     steps.iter().flat_map(words).collect()
 }
 
-/// A step that writes images of `size`.
+/// The entry of a step that writes images of `size`.
 fn entry<A: Copy + Default>(
     step: &Step,
     size: [usize; 3],
@@ -88,7 +90,7 @@ fn entry<A: Copy + Default>(
         Error::Device(format!("{} in {}, recorded at {}, has no windows: {why}", step.label(), step.scope, step.at))
     })?;
     does.op = op.code();
-    // Inputs that all images share.
+    // Indices of the inputs that all images share.
     let shared: &[usize] = match op {
         WindowOp::Unary(f) => {
             (does.f, does.a) = unary_code(f);
