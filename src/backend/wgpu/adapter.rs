@@ -1,17 +1,18 @@
-//! Which adapter is used: hardware before software, by number or by name.
+//! Lists and chooses adapters: hardware before software, by number or by name.
 
 use super::super::DeviceInfo;
 use crate::error::{Error, Result};
 use wgpu::{Adapter, DeviceType, Features, Limits};
 
-/// What to do where there is none, on this system.
+/// What a user can do on this system if no adapter is found.
 #[cfg(target_os = "linux")]
 const REMEDY: &str =
     "install the Vulkan driver of your card, or mesa-vulkan-drivers and libvulkan1 for software, or use --device cpu";
 #[cfg(not(target_os = "linux"))]
 const REMEDY: &str = "install the driver of your graphics card, or use --device cpu";
 
-/// All adapters of the machine, hardware first: cards, graphics inside the processor, others, software.
+/// All adapters of the machine, in this order: discrete cards, graphics inside the processor, others,
+/// software.
 pub(super) fn all() -> Vec<Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
@@ -29,10 +30,10 @@ pub(super) fn is_software(adapter: &Adapter) -> bool {
     adapter.get_info().device_type == DeviceType::Cpu
 }
 
-/// The adapter that is asked for: the first one, one by its number, or the first whose name contains a text.
+/// Chooses an adapter: the first one, one by its number, or the first one whose name contains a text.
 ///
 /// # Errors
-/// [`Error::Device`] where there is none.
+/// [`Error::Device`] if there is no such adapter.
 pub(super) fn choose(which: Option<&str>) -> Result<Adapter> {
     let mut adapters = all();
     if adapters.is_empty() {
@@ -56,7 +57,7 @@ pub(super) fn choose(which: Option<&str>) -> Result<Adapter> {
     }
 }
 
-/// The error where there is no adapter at all.
+/// The error if the machine has no adapter at all.
 pub(super) fn none() -> Error {
     Error::Device(format!("no Vulkan, Metal or DX12 driver was found for the device wgpu; {REMEDY}"))
 }
@@ -65,7 +66,7 @@ fn contains(name: &str, text: &str) -> bool {
     name.to_lowercase().contains(&text.to_lowercase())
 }
 
-/// What an adapter says of itself.
+/// The description of an adapter.
 pub(super) fn describe(adapter: &Adapter) -> DeviceInfo {
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let mut detail = format!("{}, {}", info.backend, format!("{} {}", info.driver, info.driver_info).trim());
@@ -81,8 +82,8 @@ pub(super) fn describe(adapter: &Adapter) -> DeviceInfo {
     DeviceInfo { kind: "wgpu".into(), name: info.name, detail, threads: 0 }
 }
 
-/// Bytes of the largest buffer that a kernel can be given.
+/// Size of the largest buffer that can be bound to a kernel, in bytes.
 pub(super) fn binding_limit(limits: &Limits) -> u64 {
-    // Kernels count elements in 32 bits, and the drivers of some cards bytes in 31.
+    // Kernels count elements in 32 bits, and the drivers of some cards count bytes in 31 bits.
     limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(1 << 31)
 }

@@ -1,8 +1,8 @@
-//! Argument structures of the shaders that differ from those of the CUDA kernels, because the work is cut
-//! otherwise; what both share is in [`backend::args`](crate::backend::args).
+//! Argument structs of the shaders that differ from those of the CUDA kernels, because the work is divided
+//! differently. The structs that both share are in [`backend::args`](crate::backend::args).
 //!
-//! One structure a kernel family, mirrored field by field in the family's shader: words, and arrays of four
-//! words where a uniform buffer wants them aligned to 16 bytes.
+//! There is one struct per kernel family, with the same fields in the family's shader. Fields are words. An
+//! array has four words and starts at a multiple of 16 bytes, as uniform buffers require.
 
 use crate::backend::axes::Axes;
 use crate::shape::Shape;
@@ -13,17 +13,18 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct ElementArgs {
-    /// Elements written.
+    /// Number of elements of the output.
     pub len: u32,
-    /// Channels after gating; `fill`: the bits of the number.
+    /// Channels after gating; for `fill`, the bits of the number.
     pub width: u32,
-    /// Slope of an activation; scale of `affine`; lower end of `clamp`.
+    /// Slope of an activation, scale of `affine`, lower bound of `clamp`, or highest level of `quantize` and
+    /// `dequantize`.
     pub p: f32,
-    /// Shift of `affine`; upper end of `clamp`.
+    /// Shift of `affine` or upper bound of `clamp`.
     pub q: f32,
 }
 
-/// Rows by index: `gather`, `scatter`.
+/// `gather` and `scatter`, which select rows by index.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct IndexArgs {
@@ -35,8 +36,8 @@ pub struct IndexArgs {
     pub width: u32,
 }
 
-/// A large tensor `[kept0, folded0, kept1, folded1, width]` and a small one `[kept0, kept1, width]`: `sum`,
-/// `expand`.
+/// `sum` and `expand`: the large tensor is `[kept0, folded0, kept1, folded1, width]`, the small one
+/// `[kept0, kept1, width]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct ReduceArgs {
@@ -45,36 +46,38 @@ pub struct ReduceArgs {
     pub kept1: u32,
     pub folded1: u32,
     pub width: u32,
-    /// Rows of one partial sum.
+    /// Rows that one partial sum adds up.
     pub part_rows: u32,
-    /// Partial sums of each sum.
+    /// Number of partial sums per sum.
     pub parts: u32,
-    /// Threads side by side along the width, a power of two.
+    /// Threads of a workgroup along the width, a power of two.
     pub columns: u32,
-    /// Where row 0 begins and how far apart rows are, if they are not dense; else 0.
+    /// Offset of row 0, and distance between rows, if the rows are not dense. Both are 0 if they are dense.
     pub offset: u32,
     pub row_stride: u32,
 }
 
-/// A blocked matrix product `c[m, n] = sum over k`: `matmul`, `conv`, `conv_dx`, `conv_dw`.
+/// A blocked matrix product `c[m, n] = sum over k of a[m, k] b[k, n]`: `matmul`, `conv`, `conv_dx`,
+/// `conv_dw`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct ProductArgs {
-    /// Operations folded into the end: kind ([`fused`](crate::backend::args::fused)) in the low byte, a code
-    /// of [`unary_code`](crate::backend::args::unary_code) above; 0 ends the list.
+    /// Operations of the epilogue. The low byte holds the kind ([`fused`](crate::backend::args::fused)); the
+    /// bits above hold the code of an activation ([`unary_code`](crate::backend::args::unary_code)). 0 ends
+    /// the list.
     pub fused: [u32; 4],
-    /// Rows of c; `conv_dx`: pixels of the largest stride phase.
+    /// Rows of c; for `conv_dx`, pixels of the largest stride phase.
     pub m: u32,
     /// Columns of c.
     pub n: u32,
-    /// What is summed over.
+    /// Length of each sum.
     pub k: u32,
-    /// Elements of c.
+    /// Number of elements of c.
     pub len: u32,
-    /// Tiles along m and n.
+    /// Number of tiles along m and along n.
     pub tiles_m: u32,
     pub tiles_n: u32,
-    /// Rows of k of one partial sum, and partial sums.
+    /// Rows of k per partial sum, and number of partial sums.
     pub chunk: u32,
     pub chunks: u32,
     /// The geometry, see [`ConvGeom`].
@@ -91,18 +94,18 @@ pub struct ProductArgs {
     pub stride_w: u32,
     pub pad_h: u32,
     pub pad_w: u32,
-    /// Rows of taps that are open throughout, and open taps of the row after them.
+    /// Number of rows of taps that are fully open, and number of open taps in the next row.
     pub open_rows: u32,
     pub open_columns: u32,
-    /// Colour groups; 0 where every channel sees the same taps.
+    /// Number of colour groups; 0 if every channel sees the same taps.
     pub groups: u32,
     /// Output channels of a block.
     pub block: u32,
-    /// 1 for mask B: a group sees itself at the centre.
+    /// 1 for mask B, with which a colour group sees itself at the centre tap.
     pub sees_own: u32,
-    /// Taps before the centre.
+    /// Number of taps before the centre tap.
     pub centre: u32,
-    /// Slope of a fused activation, and of a fused activation gradient.
+    /// Slope of the activation, and slope of the activation gradient, in the epilogue.
     pub act_slope: f32,
     pub bwd_slope: f32,
 }
@@ -113,21 +116,22 @@ pub struct ProductArgs {
 pub struct NormArgs {
     pub rows: u32,
     pub width: u32,
-    /// Rows whose statistics are taken together.
+    /// Rows of a chunk, and number of chunks.
     pub chunk_rows: u32,
     pub chunks: u32,
-    /// Threads side by side along the width, a power of two.
+    /// Threads of a workgroup along the width, a power of two.
     pub columns: u32,
     pub eps: f32,
     /// Fused activation (a code of [`unary_code`](crate::backend::args::unary_code)) and its slope.
     pub act: u32,
     pub slope: f32,
-    /// Images of `rows` rows, which have statistics of their own, and neighbouring columns that share them.
+    /// Number of images, each of `rows` rows with statistics of its own, and number of neighbouring columns
+    /// that share their statistics.
     pub images: u32,
     pub share: u32,
 }
 
-/// Losses over `[rows, width]`; elementwise ones have their elements as rows.
+/// Losses over `[rows, width]`. An elementwise loss has one row per element.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct LossArgs {
@@ -135,15 +139,16 @@ pub struct LossArgs {
     pub width: u32,
 }
 
-/// What the device can do at best.
+/// Measurement of the device's peaks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct PeakArgs {
-    /// Rounds of 8 multiply-adds of vec4s.
+    /// Number of rounds; each is 8 multiply-adds of vec4s.
     pub rounds: u32,
-    /// vec4s in each array of the triad.
+    /// Number of vec4s in each array of the triad.
     pub len: u32,
-    /// What no sum is.
+    /// A value that no sum has: the result is stored only if it is equal, so the compiler cannot drop the
+    /// sums.
     pub never: f32,
 }
 
@@ -151,13 +156,13 @@ pub struct PeakArgs {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct LstmArgs {
-    /// Steps of a sequence.
+    /// Number of steps of a sequence.
     pub steps: u32,
     /// Rows of the batch.
     pub rows: u32,
-    /// Units.
+    /// Hidden units.
     pub h: u32,
-    /// The step of a sequence that a dispatch makes.
+    /// The step of the sequence that this dispatch computes.
     pub step: u32,
 }
 
@@ -168,17 +173,17 @@ pub struct ScanArgs {
     pub images: u32,
     pub h: u32,
     pub w: u32,
-    /// Units.
+    /// Hidden units.
     pub d: u32,
     /// Columns of the row above that a pixel sees (Row LSTM).
     pub taps: u32,
-    /// 1: from right to left (Diagonal LSTM).
+    /// 1 if columns run from right to left (Diagonal LSTM).
     pub reverse: u32,
-    /// The row or diagonal of a dispatch.
+    /// The row or diagonal that this dispatch computes.
     pub line: u32,
 }
 
-/// Random draws, and categories or bits from given ones.
+/// Random draws, and the categories or bits that are derived from given draws.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct RandomArgs {
@@ -188,7 +193,7 @@ pub struct RandomArgs {
     pub per_image: u32,
     /// Number of the stream.
     pub stream: u32,
-    /// 1: counted by (image, element within it); 0: by (replay, element).
+    /// 1 if draws are counted by (image, element of the image); 0 if they are counted by (replay, element).
     pub by_image: u32,
     /// Rows and classes of a categorical draw; rows and dimensions of Gaussian ones.
     pub rows: u32,
@@ -204,7 +209,7 @@ pub struct OptimArgs {
     pub to_m: f32,
     /// beta2; `rmsprop`: alpha; `sgd`: momentum; `ema`: decay.
     pub beta2: f32,
-    /// One minus that.
+    /// 1 - `beta2`.
     pub to_v: f32,
     /// log beta1 and log beta2: 1 - beta^t = -expm1(t log beta).
     pub log_beta1: f32,
@@ -216,7 +221,7 @@ pub struct OptimArgs {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct SampleArgs {
-    /// The first window of a dispatch and the one after its last.
+    /// The first window of the dispatch, and the window after its last one.
     pub first: u32,
     pub end: u32,
     /// Positions of an image before this one are given and not drawn.
@@ -225,29 +230,31 @@ pub struct SampleArgs {
     pub images: u32,
 }
 
-/// Threads of a workgroup that reduces.
+/// Threads of a workgroup of a reduction.
 pub const REDUCE_THREADS: usize = 256;
 /// Rows that one thread of a reduction adds up.
 const ROWS_OF_A_LANE: usize = 64;
 
-/// Threads side by side along rows of `width`.
+/// Threads of a workgroup along rows of `width` elements.
 pub fn reduce_columns(width: usize) -> usize {
     width.clamp(1, 64).next_power_of_two()
 }
 
-/// Rows of one partial sum over rows of `width`: fixed by the width alone.
+/// Rows per partial sum, for rows of `width` elements. It depends on the width alone, so the order of a sum
+/// does too.
 pub fn reduce_part_rows(width: usize) -> usize {
     ROWS_OF_A_LANE * REDUCE_THREADS / reduce_columns(width)
 }
 
 impl ReduceArgs {
-    /// Axes summed from the large shape to the small one, or repeated the other way.
+    /// The arguments of a sum from the large shape to the small one, or of the expansion from the small one
+    /// to the large one.
     pub fn new(large: Shape, small: Shape) -> Self {
         let Axes { kept0, folded0, kept1, folded1, kept2 } = Axes::new(large, small);
         ReduceArgs::of([kept0, folded0, kept1, folded1, kept2])
     }
 
-    /// The sum of `rows` rows.
+    /// The arguments of the sum of `rows` rows.
     pub fn rows(rows: usize, width: usize) -> Self {
         ReduceArgs::of([1, 1, 1, rows, width])
     }
@@ -268,24 +275,24 @@ impl ReduceArgs {
         }
     }
 
-    /// How many rows of `width` come out.
+    /// Number of sums, each a row of `width` elements.
     pub fn sums(&self) -> usize {
         self.kept0 as usize * self.kept1 as usize
     }
 
-    /// How many rows are added up in each.
+    /// Number of rows that each sum adds up.
     pub fn summed_rows(&self) -> usize {
         self.folded0 as usize * self.folded1 as usize
     }
 
-    /// The sum of the partial sums that these arguments make.
+    /// The arguments of the second stage, which adds up the partial sums of this one.
     pub fn second_stage(&self) -> Self {
         ReduceArgs::of([1, 1, self.sums(), self.parts as usize, self.width as usize])
     }
 }
 
 impl ProductArgs {
-    /// The geometry's part; extents of the product and the epilogue are left to be set.
+    /// Sets the fields of the geometry. The caller sets the extents of the product and the epilogue.
     pub fn of_geometry(g: &ConvGeom) -> Self {
         ProductArgs {
             images: g.n as u32,
@@ -312,14 +319,14 @@ impl ProductArgs {
         }
     }
 
-    /// Open taps.
+    /// Number of open taps.
     pub fn open_taps(&self) -> u32 {
         self.open_rows * self.kw + self.open_columns
     }
 }
 
 impl OptimArgs {
-    /// `adam` with these attributes.
+    /// Arguments of `adam`.
     pub fn adam(len: usize, [beta1, beta2, eps]: [f64; 3]) -> Self {
         OptimArgs {
             len: len as u32,
@@ -332,7 +339,7 @@ impl OptimArgs {
         }
     }
 
-    /// `rmsprop`, `sgd` and `ema`: what is kept of the old value, and eps.
+    /// Arguments of `rmsprop`, `sgd` and `ema`: the fraction of the old value that is kept, and eps.
     pub fn keeping(len: usize, kept: f64, eps: f64) -> Self {
         let [beta2, to_v, eps] = [kept, 1.0 - kept, eps].map(|v| v as f32);
         OptimArgs { len: len as u32, beta2, to_v, eps, ..OptimArgs::default() }

@@ -1,4 +1,4 @@
-//! A plan with its buffers, pipelines and bind groups: made once, encoded at every replay.
+//! A compiled plan: its buffers, pipelines and bind groups are made once, and each replay encodes them.
 
 use super::dispatch::{Dispatch, Launch, Place, grid};
 use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
@@ -12,10 +12,10 @@ use std::collections::HashMap;
 use std::time::Instant;
 use wgpu::{BindGroup, BindingResource, BufferUsages, ComputePass, ComputePipeline, Features};
 
-/// Timestamps of one query set.
+/// Number of timestamps in one query set.
 const QUERIES: usize = 4096;
 
-/// A dispatch that can be encoded.
+/// A dispatch with its pipeline and bind group, ready to be encoded.
 struct Bound {
     pipeline: ComputePipeline,
     group: BindGroup,
@@ -29,17 +29,17 @@ pub struct CompiledPlan {
     pub(super) plan: Plan,
     pub(super) slots: Vec<GpuBuffer>,
     pub(super) inputs: Vec<GpuBuffer>,
-    /// A word for each scalar, each where a binding may begin.
+    /// One word per scalar. Each is at an offset where a binding may begin.
     pub(super) scalars: wgpu::Buffer,
     scratch: Vec<GpuBuffer>,
     bound: Vec<Bound>,
-    /// Windows, where the plan is sampled.
+    /// Present if the plan is sampled by windows.
     pub(super) sampling: Option<Sampling>,
 }
 
 impl CompiledPlan {
-    /// Allocates and binds everything that the plan needs. `poison` fills outputs and scratch with NaN
-    /// before each step.
+    /// Allocates and binds all buffers of the plan. With `poison`, the outputs and the scratch of each step
+    /// are filled with NaN before the step.
     pub(super) fn new(
         gpu: &mut Gpu,
         plan: &Plan,
@@ -49,12 +49,11 @@ impl CompiledPlan {
         CompiledPlan::prepare(gpu, plan, params, poison, HashMap::new(), |_| true)
     }
 
-    /// The same for a plan to be sampled; `None` where not even one image fits into what a kernel can be
-    /// given.
+    /// Like [`CompiledPlan::new`], for a plan to be sampled. Returns `None` if the values of a single image
+    /// do not fit into the largest buffer.
     ///
     /// # Errors
-    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error
-    /// names them.
+    /// [`Error::Device`] if a step has no windows, or if the batch is too large; the error names the cause.
     pub(super) fn sampled(
         gpu: &mut Gpu,
         plan: &SamplingPlan,
@@ -68,8 +67,9 @@ impl CompiledPlan {
         Ok(Some(compiled))
     }
 
-    /// A compiled plan some of whose values have buffers already, and only the steps that `runs` names have
-    /// dispatches; what the others write is poisoned as well.
+    /// Compiles a plan. The values in `there` already have buffers. Only the steps for which `runs` is true
+    /// get dispatches. With `poison`, the outputs of all steps are poisoned, also of those without
+    /// dispatches.
     fn prepare(
         gpu: &mut Gpu,
         plan: &Plan,
@@ -109,7 +109,7 @@ impl CompiledPlan {
         Ok(compiled)
     }
 
-    /// Makes pipelines, arguments and bind groups.
+    /// Makes the pipeline, the arguments and the bind group of each dispatch.
     fn bind(
         &mut self,
         gpu: &mut Gpu,
@@ -169,7 +169,7 @@ impl CompiledPlan {
         slots.chain(inputs).chain(scratch).chain(sampling)
     }
 
-    /// Where a value begins: its buffer, and bytes in it.
+    /// The buffer that holds a value, and the value's offset in bytes.
     fn place<'a>(&'a self, buffer: Buffer, params: &'a HashMap<ParamId, GpuBuffer>) -> (&'a wgpu::Buffer, u64) {
         match buffer {
             Buffer::Slot(s) => self.slots[s as usize].place(),
@@ -179,7 +179,7 @@ impl CompiledPlan {
         }
     }
 
-    /// Encodes all dispatches as one pass, then what sampling copies, and submits it.
+    /// Encodes all dispatches as one pass, then the copies that sampling needs, and submits both.
     pub(super) fn submit(&self, gpu: &Gpu) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
@@ -192,8 +192,8 @@ impl CompiledPlan {
         gpu.queue.submit([encoder.finish()]);
     }
 
-    /// Runs the plan once, timing each step: milliseconds by step. By the device's clock where it has one,
-    /// else by ours, with a submit and a wait for each step.
+    /// Runs the plan once and returns the milliseconds of each step. If the device has timestamps, they
+    /// measure the time. Otherwise the host's clock does, with a submission and a wait per dispatch.
     pub(super) fn time(&self, gpu: &mut Gpu) -> Result<Vec<f64>> {
         let mut times = vec![0.0; self.plan.steps.len()];
         let stamped = gpu.device.features().contains(Features::TIMESTAMP_QUERY);
@@ -215,7 +215,8 @@ impl CompiledPlan {
         Ok(times)
     }
 
-    /// Adds the time of each dispatch to that of its step: a pass each, with a timestamp at both ends.
+    /// Adds the time of each dispatch to the time of its step. Each dispatch is a pass of its own, with a
+    /// timestamp at its beginning and its end.
     fn time_stamped(&self, gpu: &mut Gpu, chunk: &[Bound], times: &mut [f64]) -> Result<()> {
         let count = 2 * chunk.len() as u32;
         let descriptor = wgpu::QuerySetDescriptor { label: Some("steps"), ty: wgpu::QueryType::Timestamp, count };
@@ -254,7 +255,8 @@ impl Bound {
     }
 }
 
-/// NaN in every output of a step that replaces no input of it, and in its scratch.
+/// Dispatches that fill a step's scratch and outputs with NaN, except outputs that replace an input of the
+/// step.
 fn poisoned(step: &Step, launch: &Launch) -> Vec<Dispatch> {
     let nan = f32::NAN.to_bits();
     let fresh = |buffer: Buffer| !step.inputs.iter().any(|input| input.buffer == buffer);

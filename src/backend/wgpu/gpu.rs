@@ -1,4 +1,4 @@
-//! The opened device: pipelines, buffers, reading back, and errors as sentences.
+//! The opened device: makes pipelines and buffers, reads buffers back, and turns errors into messages.
 
 use super::adapter;
 use super::dispatch::Dispatch;
@@ -9,36 +9,36 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, BufferUsages, ComputePipeline, Device, Features, Limits, Queue, ShaderModule};
 
-/// Where buffers begin in a binding.
+/// Alignment of the offset of a binding, in bytes.
 pub(super) const ALIGNMENT: u64 = 256;
-/// Buffers hold whole vec4s.
+/// The size of a buffer is a multiple of this, because kernels read whole vec4s.
 const QUAD_BYTES: u64 = 16;
-/// What guards hold.
+/// The value of every guard word.
 const GUARD: u32 = 0x5afe_c0de;
 
-/// Words on the device. A clone is the same buffer.
+/// Words on the device. A clone refers to the same buffer.
 #[derive(Clone)]
 pub(super) struct GpuBuffer {
     pub(super) buffer: wgpu::Buffer,
-    /// Elements of four bytes.
+    /// Number of elements, of four bytes each.
     pub(super) len: usize,
-    /// Where the first one lies; behind the last one, rounded up to a vec4, stands another guard of that
-    /// size.
+    /// Offset of the first element in bytes. If the device is guarded, a guard ends there, and a second
+    /// guard begins after the last element, rounded up to a vec4.
     offset: u64,
 }
 
 impl GpuBuffer {
-    /// Bytes that a kernel is given.
+    /// Number of bytes that are bound to a kernel.
     pub(super) fn bound_bytes(&self) -> u64 {
         bound_bytes(self.len)
     }
 
-    /// Where a part of an arena begins in it, in words.
+    /// Offset of this part in its arena, in words.
     pub(super) fn start_in(&self, arena: &GpuBuffer) -> usize {
         (self.offset - arena.offset) as usize / 4
     }
 
-    /// Where the first word lies: the buffer, and bytes in it.
+    /// The buffer, and the offset of the first word in bytes.
     pub(super) fn place(&self) -> (&wgpu::Buffer, u64) {
         (&self.buffer, self.offset)
     }
@@ -50,21 +50,21 @@ impl GpuBuffer {
     }
 }
 
-/// Bytes that a kernel is given of `len` words.
+/// Number of bytes that are bound to a kernel for `len` words.
 fn bound_bytes(len: usize) -> u64 {
     (4 * len as u64).next_multiple_of(QUAD_BYTES).max(QUAD_BYTES)
 }
 
-/// What went wrong on the device.
+/// The errors of the device that were not reported yet.
 #[derive(Clone, Debug, Default)]
 struct Faults {
-    /// The first thing that was not reported yet; the later ones follow from it.
+    /// The first error since the last report. Later ones follow from it.
     first: Option<String>,
-    /// Why the device is lost, which it stays.
+    /// The reason why the device is lost. It stays set, because a lost device does not come back.
     lost: Option<String>,
 }
 
-/// What to do once a device is lost.
+/// Advice for the user after a device is lost.
 const LOST: &str = "go on from the last checkpoint by --resume";
 
 /// A key of the pipeline cache: file, entry point, constants.
@@ -74,7 +74,7 @@ type PipelineKey = (Shader, &'static str, Vec<(&'static str, u32)>);
 pub(super) struct Gpu {
     pub(super) device: Device,
     pub(super) queue: Queue,
-    /// Bytes of the largest buffer.
+    /// Size of the largest buffer that can be bound, in bytes.
     pub(super) largest: u64,
     guarded: bool,
     faults: Arc<Mutex<Faults>>,
@@ -84,14 +84,15 @@ pub(super) struct Gpu {
 }
 
 impl Gpu {
-    /// Opens an adapter. `guarded` puts words around every buffer that [`Gpu::check_guard`] looks at.
+    /// Opens an adapter. With `guarded`, every buffer has guard words around it, which
+    /// [`Gpu::first_overrun`] checks.
     ///
     /// # Errors
-    /// [`Error::Device`] where the driver refuses.
+    /// [`Error::Device`] if the driver refuses.
     pub(super) fn open(adapter: &Adapter, guarded: bool) -> Result<Gpu> {
         let name = adapter.get_info().name;
         let offered = adapter.limits();
-        // The limits that every browser grants, but for the size of buffers.
+        // The limits that every browser grants, except for the size of buffers.
         let limits = Limits {
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
             max_buffer_size: offered.max_buffer_size,
@@ -140,7 +141,8 @@ impl Gpu {
         })
     }
 
-    /// What went wrong since the last call, as an error that says while `doing` what.
+    /// Returns the error that occurred since the last call, if there is one. `doing` says what the program
+    /// was doing.
     pub(super) fn check(&self, doing: &str) -> Result<()> {
         let fault = self.faults.lock().ok().and_then(|mut faults| faults.lost.clone().or_else(|| faults.first.take()));
         match fault {
@@ -149,10 +151,11 @@ impl Gpu {
         }
     }
 
-    /// A buffer of `len` words, zeros at first.
+    /// Makes a buffer of `len` words, which are zero at first.
     ///
     /// # Errors
-    /// [`Error::Device`] where a kernel could not be given so much; `what` says what it is for.
+    /// [`Error::Device`] if the buffer is larger than what can be bound to a kernel. `what` names the
+    /// purpose of the buffer in the message.
     pub(super) fn buffer(&self, len: usize, what: &str) -> Result<GpuBuffer> {
         let guard = self.guard_bytes();
         let buffer = GpuBuffer { buffer: self.raw_buffer(0, BufferUsages::STORAGE), len, offset: guard };
@@ -171,8 +174,8 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// A buffer of many parts, of so many words each: a kernel finds all of them in one binding, and each
-    /// can be bound alone. The whole, then the parts.
+    /// Makes a buffer of several parts with `lens` words. A kernel can reach all parts through one binding,
+    /// and each part can be bound alone. Returns the whole and the parts.
     ///
     /// # Errors
     /// As for [`Gpu::buffer`].
@@ -189,17 +192,17 @@ impl Gpu {
         Ok((whole, parts))
     }
 
-    /// Words of an arena of such parts.
+    /// Number of words of an arena with parts of `lens` words.
     pub(super) fn arena_words(&self, lens: &[usize]) -> usize {
         lens.iter().map(|len| self.part_bytes(*len)).sum::<u64>() as usize / 4
     }
 
-    /// Bytes of a part of an arena, with its guards and up to where the next one may begin.
+    /// Number of bytes of a part of an arena, with its guards and the padding before the next part.
     fn part_bytes(&self, len: usize) -> u64 {
         (bound_bytes(len) + 2 * self.guard_bytes()).next_multiple_of(ALIGNMENT)
     }
 
-    /// Bytes in front of each buffer and behind it that nobody may write.
+    /// Size of the guard before and after each buffer, in bytes. No kernel may write there.
     fn guard_bytes(&self) -> u64 {
         if self.guarded { ALIGNMENT } else { 0 }
     }
@@ -213,7 +216,7 @@ impl Gpu {
         }
     }
 
-    /// A buffer for arguments, scalars or staging.
+    /// Makes a buffer for arguments, scalars or staging.
     pub(super) fn raw_buffer(&self, bytes: u64, usage: BufferUsages) -> wgpu::Buffer {
         let descriptor =
             wgpu::BufferDescriptor { label: None, size: bytes.max(QUAD_BYTES), usage, mapped_at_creation: false };
@@ -227,12 +230,12 @@ impl Gpu {
         }
     }
 
-    /// Reads words from the front of a buffer once everything before is done.
+    /// Waits until all earlier work is done, then reads words from the front of a buffer.
     pub(super) fn read(&mut self, buffer: &GpuBuffer, into: &mut [u32]) -> Result<()> {
         self.read_raw(&buffer.buffer, buffer.offset, into)
     }
 
-    /// Reads words from `offset` on.
+    /// Reads words of a buffer from the byte `offset` on, like [`Gpu::read`].
     pub(super) fn read_raw(&mut self, buffer: &wgpu::Buffer, offset: u64, into: &mut [u32]) -> Result<()> {
         if into.is_empty() {
             return self.wait();
@@ -269,9 +272,9 @@ impl Gpu {
         self.check("reading from the device")
     }
 
-    /// Waits until everything is done.
+    /// Waits until all submitted work is done.
     pub(super) fn wait(&self) -> Result<()> {
-        // wgpu panics if a device is lost while it is waited for, and there is no other way to wait.
+        // wgpu panics if the device is lost during the wait, and it has no other way to wait.
         let waited = panics::catch(|| self.device.poll(wgpu::PollType::wait_indefinitely()));
         self.check("waiting for the device")?;
         match waited {
@@ -281,7 +284,7 @@ impl Gpu {
         }
     }
 
-    /// Index of the first of these buffers around which words were changed.
+    /// Index of the first of these buffers whose guard words were changed.
     pub(super) fn first_overrun(&mut self, buffers: &[GpuBuffer]) -> Result<Option<usize>> {
         let all =
             self.raw_buffer(2 * ALIGNMENT * buffers.len() as u64, BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
@@ -298,7 +301,7 @@ impl Gpu {
         Ok(words.chunks(guard).position(|words| words.iter().any(|word| *word != GUARD)))
     }
 
-    /// The pipeline of a dispatch, made when it is first asked for.
+    /// The pipeline of a dispatch. It is made on first use.
     pub(super) fn pipeline(&mut self, dispatch: &Dispatch) -> ComputePipeline {
         let key = (dispatch.shader, dispatch.entry, dispatch.constants.clone());
         if let Some(pipeline) = self.pipelines.get(&key) {
@@ -312,7 +315,7 @@ impl Gpu {
             layout: None,
             module,
             entry_point: Some(dispatch.entry),
-            // Kernels write workgroup memory before they read it.
+            // Zeros would be wasted: kernels write workgroup memory before they read it.
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &constants,
                 zero_initialize_workgroup_memory: false,
@@ -324,17 +327,18 @@ impl Gpu {
     }
 }
 
-/// The module of a file.
+/// Compiles a shader file.
 fn module(device: &Device, shader: Shader) -> ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(shader.name()),
         source: wgpu::ShaderSource::Wgsl(shader.source().into()),
     };
-    // SAFETY: the shaders are our own. Every index is held below the extents in the arguments, which the
-    // launches take from the operands whose buffers are bound, and no operand is longer than its buffer
-    // (`Plan::check` and, for windows, `SamplingPlan::check`, called by the gate). Every loop counts up to
-    // such an extent; no divisor is zero where its quotient is used. Tests run every kernel on odd sizes
-    // between guard words.
+    // SAFETY: without run-time checks, a shader must not access memory outside its bindings, loop forever or
+    // use the quotient of a division by zero. The shaders are our own. Every index is kept below the extents
+    // in the arguments. The launches take these extents from the operands whose buffers are bound, and no
+    // operand is longer than its buffer (`Plan::check` and, for windows, `SamplingPlan::check`, called by
+    // the gate). Every loop counts up to such an extent. No divisor is zero where its quotient is used.
+    // Tests run every kernel on odd sizes between guard words.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
@@ -342,7 +346,7 @@ fn module(device: &Device, shader: Shader) -> ShaderModule {
 mod tests {
     use super::*;
 
-    /// Nothing panics, and every call says so.
+    /// No call panics, and every call reports the loss.
     #[test]
     fn a_lost_device_is_an_error_with_a_remedy() {
         let Ok(adapter) = adapter::choose(None) else {

@@ -1,4 +1,5 @@
-//! Steps to dispatches: one exhaustive match, and no device: what runs can be looked at without one.
+//! Lowers steps to dispatches, in one exhaustive match. Pure data: no device is needed, so tests can inspect
+//! it.
 
 use super::args::{ElementArgs, IndexArgs, LossArgs, LstmArgs, OptimArgs, RandomArgs, ReduceArgs, ScanArgs};
 use super::dispatch::{Dispatch, Launch, Place, out, with_inputs, with_outputs};
@@ -11,13 +12,13 @@ use crate::tape::op::{Counter, Dist, Op};
 use crate::tape::plan::Step;
 use crate::tape::text;
 
-/// Rows that a workgroup of `categorical` draws.
+/// Number of rows that a workgroup of `categorical` draws.
 const CATEGORICAL_ROWS: usize = 64;
 
-/// What a step runs.
+/// The dispatches of a step.
 pub(super) fn launch(step: &Step) -> Launch {
     let mut run = Launch::default();
-    // Every kernel may take it that there is something to write.
+    // Kernels may assume at least one output element.
     if step.outputs.iter().all(|o| o.meta.shape.is_empty()) {
         return run;
     }
@@ -28,7 +29,7 @@ pub(super) fn launch(step: &Step) -> Launch {
     let by_element = |entry, args: ElementArgs| {
         Dispatch::new(Shader::Elementwise, entry, &ElementArgs { len: len as u32, ..args }).quads(len)
     };
-    // The elementwise kernels bind their inputs from 1 on and their output at 4.
+    // The elementwise kernels have their inputs at the bindings from 1 on and their output at binding 4.
     let element = |entry, args: ElementArgs| with_inputs(by_element(entry, args), step).bind(4, &step.outputs[0]);
     let plain = ElementArgs::default();
     match &step.op {
@@ -132,10 +133,10 @@ pub(super) fn launch(step: &Step) -> Launch {
             let dispatch = with_inputs(Dispatch::new(Shader::Lstm, "lstm_cell_bwd", &args), step);
             run.push(with_outputs(dispatch, step).each(shape(0).len()));
         }
-        // Without steps the cells stay as they are.
+        // Without steps the final cells are the initial ones.
         Op::Lstm if shape(0).dims()[0] == 0 => run.push(copy((&step.inputs[2]).into(), out(step, 1), shape(2).len())),
         Op::Lstm => sequence(&mut run, step, 0..shape(0).dims()[0]),
-        // One more than there are steps: the last one leaves the gradients of the initial states.
+        // One dispatch more than steps: the last one writes the gradients of the initial states.
         Op::LstmBwd => {
             let steps = shape(0).dims()[0];
             sequence(&mut run, step, (0..steps).rev().chain([steps]));
@@ -219,14 +220,15 @@ fn copy(from: Place, to: Place, len: usize) -> Dispatch {
     Dispatch::new(Shader::Elementwise, "copy", &args).bind(1, from).bind(4, to).quads(len)
 }
 
-/// `to = the number with these bits` in every element.
+/// Fills `to` with the number that has these bits.
 pub(super) fn fill(bits: u32, to: Place, len: usize) -> Dispatch {
     let args = ElementArgs { len: len as u32, width: bits, ..ElementArgs::default() };
     Dispatch::new(Shader::Elementwise, "fill", &args).bind(4, to).quads(len)
 }
 
-/// An optimiser on its state, given as (input, output, binding): bound once, as the output, which takes the old value first
-/// where the planner has not put both into one buffer.
+/// An optimiser and its state, given as (input, output, binding). Each state is bound once, as the output.
+/// If the planner has not put the input and the output into one buffer, the old value is copied to the
+/// output first.
 fn optimise(run: &mut Launch, step: &Step, dispatch: Dispatch, state: &[(usize, usize, u32)]) {
     let len = step.outputs[0].meta.shape.len();
     let mut dispatch = dispatch.quads(len);
@@ -240,7 +242,8 @@ fn optimise(run: &mut Launch, step: &Step, dispatch: Dispatch, state: &[(usize, 
     run.push(dispatch);
 }
 
-/// An LSTM over time, from its first input `[steps, rows, ..]` and its second one `[rows, h]`: a dispatch for each step.
+/// An LSTM over time, with one dispatch per step. The first input is `[steps, rows, ..]`, the second one
+/// `[rows, h]`.
 fn sequence(run: &mut Launch, step: &Step, order: impl Iterator<Item = usize>) {
     let (sequence, state) = (step.inputs[0].meta.shape, step.inputs[1].meta.shape);
     let args = LstmArgs {
@@ -255,7 +258,8 @@ fn sequence(run: &mut Launch, step: &Step, order: impl Iterator<Item = usize>) {
     }
 }
 
-/// A scan over images, from its first input `[n, h, w, ..]` and its weights: a dispatch for each line, first to last.
+/// A scan over images, with one dispatch per line, from the first line to the last one. The first input is
+/// `[n, h, w, ..]`, the second one the weights.
 fn scan(run: &mut Launch, step: &Step, cells: Place) {
     let (&[n, h, w, _], &[_, k, d, _]) = (step.inputs[0].meta.shape.dims(), step.inputs[1].meta.shape.dims()) else {
         unreachable!("inferred")
@@ -275,7 +279,7 @@ fn index_args(rows: usize, count: usize, width: usize) -> IndexArgs {
     IndexArgs { rows: rows as u32, count: count as u32, width: width as u32 }
 }
 
-/// A loss with a workgroup for each row of a matrix.
+/// A loss with one workgroup per row of a matrix. Returns the number of rows and the dispatch.
 fn loss_rows(entry: &'static str, shape: Shape) -> (usize, Dispatch) {
     let args = LossArgs { rows: shape.rows() as u32, width: shape.last() as u32 };
     (shape.rows(), Dispatch::new(Shader::Loss, entry, &args))

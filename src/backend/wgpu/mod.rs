@@ -1,10 +1,10 @@
 //! The wgpu backend: WGSL kernels on Vulkan, Metal and DX12, within the limits that every browser grants.
 //!
-//! A plan becomes a list of dispatches (`launch`, with `product` and `norm` for what takes several), each
-//! with its pipeline, bind group and arguments made once in `compile`. A replay encodes one compute pass and
-//! submits it; nothing is read back unless it is asked for. Slots are whole buffers: WebGPU tracks what is
-//! read and written by buffer. Where a plan is sampled (`sample`), one kernel interprets it, and what it
-//! writes lies in one buffer.
+//! `launch` turns a plan into a list of dispatches; `product`, `norm` and `reduce` hold the ops that need
+//! several. `compile` makes the pipeline, the bind group and the arguments of each dispatch once. A replay
+//! encodes one compute pass and submits it. Nothing is read back unless the caller asks for it. Each slot is
+//! a buffer of its own, because WebGPU tracks reads and writes per buffer. If a plan is sampled (`sample`),
+//! one kernel interprets it, and all values that it writes are in one buffer.
 
 mod adapter;
 #[doc(hidden)]
@@ -32,23 +32,24 @@ use compiled::CompiledPlan;
 use gpu::{ALIGNMENT, Gpu, GpuBuffer};
 use std::collections::HashMap;
 
-/// How the backend runs.
+/// Options of the wgpu backend.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Number of the adapter, or a part of its name; `None` takes the first, hardware before software.
     pub adapter: Option<String>,
-    /// Fills every output with NaN before its step, so that what a kernel leaves out shows.
+    /// Fills every output and the scratch with NaN before each step. An element that a kernel forgets to
+    /// write then shows.
     pub poison: bool,
     /// Puts guard words around every buffer, for `Wgpu::check_guards`.
     pub guards: bool,
-    /// Bytes of the largest buffer, where they are to be fewer than the adapter allows.
+    /// Limit of the size of a buffer in bytes, if it should be smaller than the adapter's own limit.
     pub largest: Option<u64>,
 }
 
 /// The wgpu backend.
 pub type Wgpu = Gate<WgpuEngine>;
 
-/// What runs plans on an adapter, below the checks of `Gate`.
+/// Runs plans on an adapter. `Gate` does the checks.
 #[doc(hidden)]
 pub struct WgpuEngine {
     gpu: Gpu,
@@ -63,12 +64,12 @@ pub fn adapters() -> Vec<DeviceInfo> {
     adapter::all().iter().map(adapter::describe).collect()
 }
 
-/// The error where there is none: it names what to install.
+/// The error if there is no adapter. It names what to install.
 pub(super) fn no_adapter() -> Error {
     adapter::none()
 }
 
-/// Number of the first adapter that is hardware, if there is one.
+/// Number of the first hardware adapter, if there is one.
 pub(super) fn first_hardware() -> Option<usize> {
     adapter::all().iter().position(|adapter| !adapter::is_software(adapter))
 }
@@ -77,7 +78,8 @@ impl Wgpu {
     /// Opens an adapter.
     ///
     /// # Errors
-    /// [`Error::Device`] where there is no such adapter, with the package to install, or its driver refuses.
+    /// [`Error::Device`] if there is no such adapter (the message names what to install) or if its driver
+    /// refuses.
     pub fn new(options: Options) -> Result<Self> {
         let adapter = adapter::choose(options.adapter.as_deref())?;
         let mut gpu = Gpu::open(&adapter, options.guards)?;
@@ -91,10 +93,11 @@ impl Wgpu {
         self.engine.software
     }
 
-    /// Whether the words around every buffer are untouched.
+    /// Checks that the guard words around every buffer are unchanged.
     ///
     /// # Errors
-    /// [`Error::Failed`] that names a buffer which a kernel has overrun.
+    /// [`Error::Failed`] if a kernel has overrun a buffer (the error names it), or if the device has no
+    /// guards.
     #[doc(hidden)]
     pub fn check_guards(&mut self) -> Result<()> {
         if !self.engine.options.guards {
@@ -111,7 +114,7 @@ impl Wgpu {
         Ok(())
     }
 
-    /// Frees every plan and parameter, and keeps the pipelines.
+    /// Frees all plans and parameters, and keeps the pipelines.
     #[doc(hidden)]
     pub fn clear(&mut self) {
         self.free_all();
@@ -120,12 +123,12 @@ impl Wgpu {
 }
 
 impl WgpuEngine {
-    /// Writes inputs and scalars.
+    /// Writes the inputs and scalars of a replay.
     fn feed(&mut self, compiled: &CompiledPlan, feeds: &[Feed], scalars: &Scalars) {
         for (buffer, feed) in compiled.inputs.iter().zip(feeds) {
             self.gpu.write(buffer, feed.words());
         }
-        // A word at the start of each binding.
+        // One word per scalar, at the start of its binding.
         let mut words = vec![0; compiled.plan.scalars.len() * ALIGNMENT as usize / 4];
         for (scalar, word) in scalars.words(&compiled.plan).enumerate() {
             words[scalar * ALIGNMENT as usize / 4] = word;
@@ -225,7 +228,7 @@ impl Engine for WgpuEngine {
     }
 
     fn release(&mut self, _plan: CompiledPlan) {
-        // wgpu keeps what a submitted command uses.
+        // wgpu keeps the buffers that submitted commands use.
     }
 
     fn plan_bytes(&self, plan: &CompiledPlan) -> usize {
@@ -237,7 +240,8 @@ impl Engine for WgpuEngine {
     }
 
     fn sampling_bytes(&self) -> Option<usize> {
-        // Values begin where a binding may, which leaves gaps.
+        // Each value begins at an offset where a binding may begin. That leaves gaps, for which 1/64 is set
+        // aside.
         Some((self.gpu.largest - self.gpu.largest / 64) as usize)
     }
 

@@ -1,4 +1,4 @@
-//! What of `norm.wgsl` a normalisation runs.
+//! Lowers batch, layer and group normalisation to dispatches of `norm.wgsl`.
 
 use super::args::{NormArgs, REDUCE_THREADS, ReduceArgs, reduce_columns};
 use super::dispatch::{Dispatch, Launch, Place, out};
@@ -8,10 +8,10 @@ use crate::backend::args::{NO_FUNCTION, unary_code};
 use crate::shape::Shape;
 use crate::tape::plan::{Fused, Step};
 
-/// Rows of a chunk that one thread goes through.
+/// Rows of a chunk per thread.
 const ROWS_OF_A_LANE: usize = 32;
 
-/// Rows in chunks that depend on their width alone.
+/// The arguments for x. The size of a chunk depends on the width of the rows alone.
 fn arguments(x: Shape, eps: f32) -> NormArgs {
     let (rows, width) = (x.rows(), x.last());
     let columns = reduce_columns(width);
@@ -34,13 +34,13 @@ fn kernel(entry: &'static str, args: &NormArgs) -> Dispatch {
     Dispatch::new(Shader::Norm, entry, args)
 }
 
-/// A kernel with a workgroup for each block of columns of each chunk of each image.
+/// A kernel with one workgroup per block of columns, chunk and image.
 fn by_chunk(entry: &'static str, args: &NormArgs) -> Dispatch {
     let chunks = args.images as usize * args.chunks as usize;
     kernel(entry, args).groups(chunks * args.width.div_ceil(args.columns) as usize)
 }
 
-/// `rows` words for each column of each chunk.
+/// Takes scratch of `rows` words per column of each chunk.
 fn partial_sums(run: &mut Launch, args: &NormArgs, rows: usize) -> Place {
     run.take_scratch(args.images as usize * args.chunks as usize * rows * args.width as usize)
 }
@@ -50,7 +50,7 @@ fn reads(dispatch: Dispatch, step: &Step, inputs: &[(u32, usize)]) -> Dispatch {
     inputs.iter().fold(dispatch, |d, &(binding, i)| d.bind(binding, &step.inputs[i]))
 }
 
-/// Statistics of chunks, their join, and the rows normalised by them.
+/// Computes the statistics of the chunks, joins them, and normalises the rows. Inputs x, gamma, beta.
 pub(super) fn batch_norm(run: &mut Launch, step: &Step, eps: f32) {
     let x = step.inputs[0].meta.shape;
     let mut args = arguments(x, eps);
@@ -105,7 +105,7 @@ pub(super) fn layer_norm_bwd(run: &mut Launch, step: &Step) {
     scale_and_shift(run, step, args.chunks as usize, parts);
 }
 
-/// dgamma and dbeta, the second and third output: the sums over `rows` of `parts[rows, 2, c]`.
+/// Computes dgamma and dbeta, the second and third output: the sums over the rows of `parts[rows, 2, c]`.
 fn scale_and_shift(run: &mut Launch, step: &Step, rows: usize, parts: Place) {
     let c = step.outputs[1].meta.shape.len();
     for output in [1, 2] {
@@ -114,7 +114,7 @@ fn scale_and_shift(run: &mut Launch, step: &Step, rows: usize, parts: Place) {
     }
 }
 
-/// Arguments over the images of x `[n, .., c]`.
+/// The arguments of group norm for x `[n, .., c]`.
 fn of_groups(x: Shape, groups: usize, eps: f32) -> NormArgs {
     let (images, c) = (x.dims()[0], x.last());
     let args = arguments(Shape::new(&[x.rows() / images.max(1), c]), eps);

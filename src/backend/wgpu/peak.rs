@@ -1,4 +1,4 @@
-//! What a device can do at best, measured on it: WebGPU tells neither clocks nor units.
+//! Measures the peaks of a device, because WebGPU reports neither clocks nor numbers of units.
 
 use super::args::PeakArgs;
 use super::dispatch::Dispatch;
@@ -8,25 +8,26 @@ use crate::error::Result;
 use std::time::Instant;
 use wgpu::{BindGroup, BindGroupEntry, BufferUsages, ComputePipeline};
 
-/// Workgroups of multiply-adds, and rounds of each: 8.6 GFLOP.
+/// Workgroups of the multiply-adds, and rounds of each thread: 8.6 GFLOP in all.
 const GROUPS: u32 = 1024;
 const ROUNDS: u32 = 512;
-/// FLOPs of a thread in a round, threads of a workgroup.
+/// FLOPs of a thread per round, and threads of a workgroup.
 const FLOPS: u32 = 64;
 const THREADS: u32 = 256;
-/// Floats in each array of the triad, as on the CPU: more than the caches hold.
+/// Floats in each array of the triad: more than the caches hold.
 const TRIAD_LEN: usize = 12 << 20;
-/// Seconds that a run must take, so that its start does not count, and dispatches that it may take for that.
+/// Shortest time of a run in seconds, so that the time to start it is negligible, and most dispatches of a
+/// run.
 const LONG: f64 = 0.03;
 const MOST_REPEATS: u32 = 1 << 12;
-/// Runs of which the best counts.
+/// Number of runs; the fastest one counts.
 const RUNS: usize = 5;
 
-/// f32 multiply-adds on registers in GFLOP/s, and the bandwidth of memory in GB/s, every array of a triad
-/// counted once. About a second in all.
+/// Measures f32 multiply-adds on registers in GFLOP/s, and the bandwidth of memory in GB/s, where each array
+/// of the triad counts once. Takes about a second.
 ///
 /// # Errors
-/// What the device reports.
+/// Fails if the device reports an error.
 pub(super) fn measure(gpu: &mut Gpu) -> Result<[f64; 2]> {
     let arithmetic = {
         let y = gpu.buffer(4, "the measure of arithmetic")?;
@@ -44,7 +45,7 @@ pub(super) fn measure(gpu: &mut Gpu) -> Result<[f64; 2]> {
     Ok([arithmetic, bandwidth])
 }
 
-/// Seconds of one dispatch at best.
+/// Shortest time of one dispatch in seconds.
 fn seconds(gpu: &mut Gpu, dispatch: &Dispatch, buffers: &[(u32, &GpuBuffer)], groups: u32) -> Result<f64> {
     let pipeline = gpu.pipeline(dispatch);
     let args = gpu.raw_buffer(dispatch.args.len() as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST);
@@ -67,7 +68,7 @@ fn seconds(gpu: &mut Gpu, dispatch: &Dispatch, buffers: &[(u32, &GpuBuffer)], gr
     Ok(best / f64::from(repeats))
 }
 
-/// Seconds of `repeats` dispatches, from the submission until they are done.
+/// Time of `repeats` dispatches in seconds, from the submission until they are done.
 fn timed(gpu: &Gpu, pipeline: &ComputePipeline, bound: &BindGroup, groups: u32, repeats: u32) -> Result<f64> {
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     {

@@ -1,5 +1,5 @@
-//! How products are cut into tiles: what of `matmul.wgsl`, `conv.wgsl`, `conv_dx.wgsl` and `conv_dw.wgsl` a
-//! step runs.
+//! Lowers matrix products and convolutions to dispatches of `matmul.wgsl`, `conv.wgsl`, `conv_dx.wgsl` and
+//! `conv_dw.wgsl`, and chooses their tiles.
 
 use super::args::{ProductArgs, ReduceArgs};
 use super::dispatch::{Dispatch, Launch, Place, out};
@@ -10,24 +10,24 @@ use crate::shape::Shape;
 use crate::tape::geometry::ConvGeom;
 use crate::tape::plan::Step;
 
-/// Columns of c up to which the narrow tile serves.
+/// Most columns of c for which the narrow tile is used.
 const NARROW: usize = 16;
-/// Rows of k of a partial sum, and elements of c for which they are doubled: few partial sums where each is
-/// large.
+/// A partial sum has `CHUNK` rows of k for every `CHUNK_OUTPUTS` elements of c. If c is large, its partial
+/// sums are large too, so there are fewer of them.
 const CHUNK: usize = 512;
 const CHUNK_OUTPUTS: usize = 16 * 1024;
 
-/// A kernel of the family and how it is tiled.
+/// A kernel of the family with its arguments.
 struct Tiled {
     args: ProductArgs,
     shader: Shader,
     entry: &'static str,
-    /// Channels of what a is read from.
+    /// Channels of the tensor that a is read from.
     channels: usize,
 }
 
 impl Tiled {
-    /// A product `[m, k] [k, n]` in tiles; `phases` of them, or partial sums.
+    /// The dispatch of `phases` products `[m, k] [k, n]`, one per stride phase or per partial sum.
     fn dispatch(mut self, [m, k, n]: [usize; 3], phases: usize) -> Dispatch {
         let columns = if n <= NARROW { 4 } else { 16 };
         let depth = if n <= NARROW { 8 } else { 16 };
@@ -51,7 +51,7 @@ fn finish(dispatch: Dispatch, step: &Step, y: Place) -> Dispatch {
     dispatch.bind(3, bias).bind(4, added).bind(5, saved).bind(6, y)
 }
 
-/// Writes what was folded into a step into its arguments.
+/// Writes the epilogue of a step into its arguments.
 fn set_epilogue(args: &mut ProductArgs, step: &Step) {
     let Epilogue { kinds, act, act_slope, act_bwd, act_bwd_slope } = Epilogue::new(&step.epilogue);
     args.len = step.outputs[0].meta.shape.len() as u32;
@@ -120,8 +120,8 @@ pub(super) fn conv_dw(run: &mut Launch, step: &Step, g: &ConvGeom) {
     outer(run, step, g, (&step.inputs[1]).into());
 }
 
-/// Sums over output pixels in chunks that depend on the weights alone, then the sum of the chunks in order.
-/// Only a sum in one piece can have an epilogue.
+/// Sums over output pixels in chunks whose size depends on the extents of the weights alone, then adds the
+/// chunks in order. With an epilogue there is a single chunk, because the epilogue needs the whole sum.
 fn outer(run: &mut Launch, step: &Step, g: &ConvGeom, dy: Place) {
     let (m, n, k) = (g.kh * g.kw * g.cin, g.cout, g.n * g.oh * g.ow);
     let chunk = if step.epilogue.is_empty() { CHUNK * (m * n).div_ceil(CHUNK_OUTPUTS).max(1) } else { k.max(1) };
@@ -145,7 +145,7 @@ fn outer(run: &mut Launch, step: &Step, g: &ConvGeom, dy: Place) {
     sum(run, ReduceArgs::new(Shape::from([chunks, m * n]), Shape::from([1, m * n])), partial, out(step, 0));
 }
 
-/// The weights as `[kh, kw, cout, cin]`, closed ones zero.
+/// Transposes the weights to `[kh, kw, cout, cin]`, with zeros for closed weights.
 fn transposed(run: &mut Launch, g: &ConvGeom, w: Place) -> Place {
     let len = g.w_shape().len();
     let to = run.take_scratch(len);

@@ -1,13 +1,13 @@
-//! Sums in fixed order, in as many stages as it takes.
+//! Sums in a fixed order, in as many stages as needed.
 
 use super::args::ReduceArgs;
 use super::dispatch::{Dispatch, Launch, Place};
 use super::shaders::Shader;
 
-/// Sums of at most so many rows are made by a thread each.
+/// A sum of at most this many rows is computed by one thread per element.
 const SHORT: usize = 32;
 
-/// `y = sum of x`, in as many stages as it takes.
+/// `y = sum of x`, in as many stages as needed.
 pub(super) fn sum(run: &mut Launch, args: ReduceArgs, x: Place, y: Place) {
     let (sums, width) = (args.sums(), args.width as usize);
     if args.summed_rows() <= SHORT {

@@ -1,8 +1,8 @@
-//! Windowed sampling: the tables that `sample.wgsl` interprets, and its dispatches.
+//! Windowed sampling: builds the tables that `sample.wgsl` interprets, and the dispatches of that kernel.
 //!
-//! What windows write, and the images, lie in one arena, so that one kernel reaches all of it. What they
-//! read besides (parameters, the temperature, values of the steps that run whole) is copied into a second
-//! one at the beginning of each batch.
+//! The images and all values that windows write are in one arena, so that one kernel can reach them. The
+//! other values that windows read (parameters, the temperature, values of the steps that run whole) are
+//! copied into a second arena at the beginning of each batch.
 
 use super::args::SampleArgs;
 use super::dispatch::{Dispatch, grid};
@@ -19,18 +19,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use wgpu::{BindGroup, BufferUsages, CommandEncoder, ComputePipeline};
 
-/// Rounds of all loops that a thread goes through in one dispatch. Mesa's software Vulkan ends any loop of a
-/// thread after 65 535 of them without a word; and a dispatch on a card should not keep a watchdog waiting.
+/// Most loop iterations of a thread in one dispatch, over all its loops. Mesa's software Vulkan silently
+/// ends the loops of a thread after 65 535 iterations. On a card, the limit keeps a dispatch short enough
+/// for the driver's watchdog.
 const LOOPS: usize = 60_000;
-/// Addresses from here on are those of what no window writes.
+/// Addresses from this one on are in the arena of the values that no window writes.
 const FIXED: u32 = 1 << 31;
-/// The draw of a position becomes part of the image: a step of its own, for a dispatch may end before it.
+/// Code of the step that writes the draw of a position into the image. It is a step of its own, because a
+/// dispatch may end before it.
 const FEED: u32 = 30;
-/// The bit of an activation gradient among the ops of a plan.
+/// The bit of the constant `OPS` that says whether the plan has an activation gradient in an epilogue.
 const ACT_BWD: u32 = 31;
 const _: () = assert!(code::EACH.len() < FEED as usize);
 
-/// What a sampling plan has beside its buffers.
+/// The parts of a sampled plan in addition to its buffers.
 pub(super) struct Sampling {
     images: u32,
     positions_of_a_row: usize,
@@ -38,41 +40,41 @@ pub(super) struct Sampling {
     rows: Vec<Vec<Piece>>,
     pipeline: ComputePipeline,
     grid: [u32; 2],
-    /// The arguments of each dispatch, in order, each where a binding may begin.
+    /// The arguments of all dispatches in order. Each begins at an offset where a binding may begin.
     args: wgpu::Buffer,
     fixed: Vec<Fixed>,
-    /// Steps, windows.
+    /// The table of steps and the table of windows.
     tables: [GpuBuffer; 2],
 }
 
-/// A dispatch: some windows.
+/// One dispatch, which computes a range of windows.
 struct Piece {
     windows: Range<usize>,
     group: BindGroup,
 }
 
-/// A value that no window writes, and where it is copied from.
+/// A value that no window writes, and the place that it is copied from.
 struct Fixed {
     to: GpuBuffer,
     from: wgpu::Buffer,
     offset: u64,
 }
 
-/// Where windows find every value of a plan.
+/// The two arenas, and the address of every value in them.
 pub(super) struct Arenas {
-    /// Of what windows only read, and of what they write.
+    /// The arena of the values that windows only read, and the arena of the values that they write.
     whole: [GpuBuffer; 2],
-    /// The parts of the former.
+    /// The parts of the first arena.
     fixed: Vec<(Buffer, GpuBuffer)>,
     addresses: HashMap<Buffer, u32>,
 }
 
 impl Arenas {
-    /// Allocates them; beside them what windows write, each value with its part. `None` where not even one
-    /// image fits into what a kernel can be given.
+    /// Allocates the arenas. Also returns the part of each value that windows write. Returns `None` if a
+    /// batch of a single image does not fit into the largest buffer.
     ///
     /// # Errors
-    /// [`Error::Device`] for a batch that is too large.
+    /// [`Error::Device`] if the batch is too large.
     pub(super) fn new(gpu: &mut Gpu, plan: &SamplingPlan) -> Result<Option<(Arenas, HashMap<Buffer, GpuBuffer>)>> {
         let written = written(plan);
         let fixed: Vec<Buffer> = read(plan).into_iter().filter(|buffer| !written.contains(buffer)).collect();
@@ -97,14 +99,14 @@ impl Arenas {
     }
 }
 
-/// The images, and what windows write.
+/// The buffers that the sampling kernel writes: the images, and the outputs of the steps with windows.
 fn written(plan: &SamplingPlan) -> Vec<Buffer> {
     let steps = plan.plan.steps.iter().zip(&plan.sizes).filter(|(_, size)| size.is_some());
     let outputs = steps.flat_map(|(step, _)| step.outputs.iter().map(|output| output.buffer));
     [Buffer::Input(plan.x)].into_iter().chain(outputs).collect()
 }
 
-/// What windows read.
+/// The buffers that the steps with windows read.
 fn read(plan: &SamplingPlan) -> BTreeSet<Buffer> {
     let steps = plan.plan.steps.iter().zip(&plan.sizes).filter(|(_, size)| size.is_some());
     let operands =
@@ -112,7 +114,7 @@ fn read(plan: &SamplingPlan) -> BTreeSet<Buffer> {
     operands.map(|operand| operand.buffer).collect()
 }
 
-/// Elements of some buffers of a plan.
+/// Number of elements of each of these buffers.
 fn lens(plan: &Plan, buffers: &[Buffer]) -> Vec<usize> {
     let len = |buffer: &Buffer| match buffer {
         Buffer::Slot(s) => plan.slots[*s as usize].len,
@@ -124,12 +126,11 @@ fn lens(plan: &Plan, buffers: &[Buffer]) -> Vec<usize> {
 }
 
 impl Sampling {
-    /// The tables of a plan, and its dispatches over the arenas; `place` tells where a value begins that no
-    /// window writes: its buffer, and bytes in it.
+    /// Makes the tables of a plan and its dispatches. For a value that no window writes, `place` returns the
+    /// buffer that holds it and its offset in bytes.
     ///
     /// # Errors
-    /// [`Error::Device`] for a step that has no windows here, or for a batch that is too large; the error
-    /// names them.
+    /// [`Error::Device`] if a step has no windows, or if the batch is too large; the error names the cause.
     pub(super) fn new<'a>(
         gpu: &mut Gpu,
         plan: &SamplingPlan,
@@ -183,24 +184,24 @@ impl Sampling {
         Ok(Sampling { images, positions_of_a_row: positions, rows, pipeline, grid, args, fixed, tables })
     }
 
-    /// Every buffer of its own, with a name for messages.
+    /// The buffers that this struct owns, with names for messages.
     pub(super) fn buffers(&self) -> impl Iterator<Item = (String, &GpuBuffer)> {
         let tables = self.tables.iter().enumerate().map(|(i, buffer)| (format!("table {i}"), buffer));
         let fixed = self.fixed.iter().enumerate().map(|(i, fixed)| (format!("copy {i}"), &fixed.to));
         tables.chain(fixed)
     }
 
-    /// Rows of an image.
+    /// Number of rows of an image.
     pub(super) fn rows(&self) -> usize {
         self.rows.len()
     }
 
-    /// Positions of all images in a row of them.
+    /// Number of positions in one row, over all images.
     pub(super) fn positions_of_a_row(&self) -> usize {
         self.positions_of_a_row
     }
 
-    /// Copies what no window writes to where the kernel finds it; it may have changed since the last batch.
+    /// Copies the values that no window writes into their arena. They may have changed since the last batch.
     pub(super) fn copy_fixed(&self, encoder: &mut CommandEncoder) {
         for Fixed { to, from, offset } in &self.fixed {
             let (buffer, at) = to.place();
@@ -208,7 +209,7 @@ impl Sampling {
         }
     }
 
-    /// Writes the arguments of a batch, of whose images the positions before `given` are given.
+    /// Writes the arguments of a batch. The positions before `given` are given and not drawn.
     pub(super) fn begin(&self, gpu: &Gpu, given: usize) {
         let given = u32::try_from(given).unwrap_or(u32::MAX);
         let mut words = vec![];
@@ -220,7 +221,7 @@ impl Sampling {
         gpu.queue.write_buffer(&self.args, 0, &words);
     }
 
-    /// Encodes the rounds of one row of all images as one pass and submits it.
+    /// Encodes the rounds of one row of all images as one pass, and submits it.
     pub(super) fn submit_row(&self, gpu: &Gpu, row: usize) {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
@@ -235,13 +236,13 @@ impl Sampling {
     }
 }
 
-/// Threads of a workgroup: one for each channel of the widest pixel, within what every device grants.
+/// Threads of a workgroup: one per channel of the widest window, within the limits of every device.
 fn threads(plan: &SamplingPlan) -> usize {
     let widest = plan.windows.iter().map(|window| window.channels[1] - window.channels[0]).max().unwrap_or(0);
     (widest as usize).next_power_of_two().clamp(64, 256)
 }
 
-/// A bit for each op that the steps have.
+/// One bit per op that occurs in the steps.
 fn ops(steps: &[SampleStep<u32>]) -> u32 {
     let gradient = |does: &Does| u32::from(does.epilogue.kinds.contains(&fused::ACT_BWD)) << ACT_BWD;
     steps.iter().fold(0, |ops, SampleStep { does, .. }| ops | 1 << does.op | gradient(does))
@@ -255,7 +256,7 @@ fn function(steps: &[SampleStep<u32>]) -> u32 {
     if functions.len() > 1 { NO_FUNCTION } else { functions.first().copied().unwrap_or(NO_FUNCTION) }
 }
 
-/// The step by which draws `[n, h, w, c]` become part of the images.
+/// The step that writes draws `[n, h, w, c]` into the images.
 fn feed_step(plan: &SamplingPlan, addresses: &HashMap<Buffer, u32>) -> Result<SampleStep<u32>> {
     let of = |output: usize| addresses[&plan.plan.outputs[output].1.buffer];
     let positions = word(plan.rounds())?;
@@ -265,8 +266,8 @@ fn feed_step(plan: &SamplingPlan, addresses: &HashMap<Buffer, u32>) -> Result<Sa
     Ok(SampleStep { inputs, outputs, does, ..SampleStep::default() })
 }
 
-/// All windows in order, those of a round followed by one of the step `feed`, and which of them the
-/// dispatches of each row of an image take.
+/// All windows in order, and the ranges of windows of the dispatches of each row of an image. The windows of
+/// a round are followed by a window of the step `feed`.
 fn dispatches(
     plan: &SamplingPlan,
     steps: &[SampleStep<u32>],
@@ -300,7 +301,7 @@ fn dispatches(
     (windows, rows)
 }
 
-/// A window in parts of no more than [`LOOPS`], as far as it has several elements.
+/// Cuts a window into parts of at most [`LOOPS`] loop iterations. A window of a single element is not cut.
 fn parts(window: Window, does: &Does, threads: usize) -> Vec<Window> {
     let lengths = [window.rows, window.columns, window.channels].map(|[start, end]| end - start);
     let longest = lengths.into_iter().max().unwrap_or(0);
@@ -320,7 +321,7 @@ fn parts(window: Window, does: &Does, threads: usize) -> Vec<Window> {
     halves.into_iter().flat_map(|half| parts(half, does, threads)).collect()
 }
 
-/// Rounds of loops that a thread goes through for a window, at most.
+/// Most loop iterations of a thread for a window.
 fn loops_of(window: &Window, does: &Does, threads: usize) -> usize {
     let lengths = [window.rows, window.columns, window.channels].map(|[start, end]| (end - start) as usize);
     let conv = &does.conv;
@@ -329,7 +330,7 @@ fn loops_of(window: &Window, does: &Does, threads: usize) -> usize {
         code::CONV => {
             let open = if conv.mask == 0 { kh * kw } else { centre_of(kh) * kw + centre_of(kw) + 1 };
             let channels = conv.cin as usize;
-            // Taps, quads of channels and what is left of them; the epilogue.
+            // Taps; groups of four channels and single channels; the operations of the epilogue.
             open * (1 + channels / 4 + channels % 4) + 4
         }
         code::CATEGORICAL => 3 * does.f as usize,
@@ -355,7 +356,7 @@ mod tests {
     fn loops_are_counted_as_the_kernel_goes_through_them() {
         let conv = Conv { kh: 3, kw: 3, cin: 18, mask: 1, ..Conv::default() };
         let does = Does { op: code::CONV, conv, ..Does::default() };
-        // Five open taps of four quads and two channels; two elements a thread.
+        // Five open taps, each of four quads and two single channels; two elements per thread.
         assert_eq!(loops_of(&window(1, 5, 64), &does, 256), 1 + 2 * (1 + 5 * (1 + 4 + 2) + 4));
         let draw = Does { op: code::CATEGORICAL, f: 256, ..Does::default() };
         assert_eq!(loops_of(&window(1, 1, 3), &draw, 64), 1 + 1 + 768);

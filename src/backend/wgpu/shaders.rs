@@ -1,10 +1,10 @@
-//! The shader files, embedded; each is compiled with what all families share in front of it, and what its
-//! family shares.
+//! The shader files, embedded in the binary. The text of a shader is the code that all families share, then
+//! the code that its family shares, then its own file.
 
-/// A file of `shaders/`: one kernel family.
+/// A file of `shaders/`, which holds one kernel family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shader {
-    /// Everything that treats elements alike.
+    /// Elementwise kernels.
     Elementwise,
     /// Pad, slice, gather, scatter.
     ShapeOps,
@@ -14,11 +14,11 @@ pub enum Shader {
     Matmul,
     /// Convolutions.
     Conv,
-    /// Gradients of their inputs; transposed convolutions.
+    /// Gradients of the inputs of convolutions; transposed convolutions.
     ConvDx,
-    /// Gradients of their weights.
+    /// Gradients of the weights of convolutions.
     ConvDw,
-    /// Batch and layer normalisation.
+    /// Batch, layer and group normalisation.
     Norm,
     /// Losses.
     Loss,
@@ -26,22 +26,22 @@ pub enum Shader {
     Lstm,
     /// LSTMs that scan images.
     Scan,
-    /// Draws.
+    /// Random draws.
     Random,
     /// Optimisers.
     Optim,
     /// Windowed sampling.
     Sample,
-    /// What the device can do at best.
+    /// Measurement of the device's peaks.
     Peak,
 }
 
 const COMMON: &str = include_str!("../../../shaders/common.wgsl");
 /// The elementwise functions by their codes.
 const FUNCTIONS: &str = include_str!("../../../shaders/functions.wgsl");
-/// The ops of windows by their codes, for [`Shader::Sample`].
+/// The codes of the ops that have windows, for [`Shader::Sample`].
 const WINDOWS: &str = include_str!("../../../shaders/windows.wgsl");
-/// The blocked product, whose operands the four files behind it read.
+/// The blocked product. Each of the four files that follow it defines how its operands are read.
 const PRODUCT: &str = include_str!("../../../shaders/product.wgsl");
 
 impl Shader {
