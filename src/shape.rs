@@ -1,4 +1,4 @@
-//! Dense shapes of at most four dimensions, and the metadata of a value.
+//! Dense shapes of at most four dimensions, the size of an image, and the metadata of a value.
 
 use std::fmt;
 
@@ -79,6 +79,48 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> = self.dims().iter().map(|d| d.to_string()).collect();
         write!(f, "[{}]", dims.join("x"))
+    }
+}
+
+/// The size of an image or a feature map. A tensor of `n` of them is `[n, height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageSize {
+    /// Number of rows.
+    pub height: usize,
+    /// Number of columns.
+    pub width: usize,
+    /// Values per pixel: 1 (grey) or 3 (RGB) in an image.
+    pub channels: usize,
+}
+
+impl ImageSize {
+    /// The extents in the order of the axes: `[height, width, channels]`.
+    pub(crate) fn axes(self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
+
+    /// Number of values of an image: height x width x channels.
+    #[doc(hidden)]
+    pub fn dims(self) -> usize {
+        self.axes().iter().product()
+    }
+
+    /// The shape of `n` images: `[n, height, width, channels]`.
+    pub(crate) fn batch(self, n: usize) -> Shape {
+        [n, self.height, self.width, self.channels].into()
+    }
+}
+
+/// From `[height, width, channels]`, the order of a tensor's axes.
+impl From<[usize; 3]> for ImageSize {
+    fn from([height, width, channels]: [usize; 3]) -> Self {
+        ImageSize { height, width, channels }
+    }
+}
+
+impl fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.height, self.width, self.channels)
     }
 }
 

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use flate2::{Compression, write::GzEncoder};
 use pixtape::data::{Counts, Fetched, FileFormat, SETS, Served, Set, SetFile, Split, fetch, open};
+use pixtape::shape::ImageSize;
 use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 
@@ -113,7 +114,7 @@ fn set(files: &[(&'static str, &[u8])], served: Served, mirrors: Vec<&'static st
         |&(name, bytes): &(&'static str, &[u8])| SetFile { name, bytes: bytes.len() as u64, sha256: hex(bytes).leak() };
     Set {
         name: "tiny",
-        size: [1, 1, 1],
+        size: ImageSize { height: 1, width: 1, channels: 1 },
         counts: Counts { train: 1, valid: 0, test: 1 },
         classes: 0,
         format: FileFormat::Idx,
@@ -443,6 +444,9 @@ fn every_known_set_can_be_fetched_and_opened() {
         assert_eq!(run(set, dir.path(), &site).unwrap().new.len(), set.files.len());
         assert!(set.missing(dir.path()).is_empty());
         let images = open(set.name, Split::Test, Some(dir.path())).unwrap();
-        assert_eq!((images.len(), [images.height(), images.width(), images.channels()]), (set.counts.test, set.size));
+        assert_eq!(
+            (images.len(), [images.height(), images.width(), images.channels()].into()),
+            (set.counts.test, set.size)
+        );
     }
 }

@@ -6,6 +6,7 @@ use pixtape::data::{Images, Levels, Split};
 use pixtape::eval;
 use pixtape::models::{Family, Model};
 use pixtape::sampling::{DrawOptions, Sampler};
+use pixtape::shape::ImageSize;
 use pixtape::train::weights;
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ fn evaluation_and_sampling_give_their_memory_back() {
         let model = Model::new(&config).unwrap();
         let mut device = backend::open("cpu", 1).unwrap();
         weights::initialize(&mut *device, &model.set, 1).unwrap();
-        let [h, w, c] = model.image;
+        let ImageSize { height: h, width: w, channels: c } = model.image;
         let bytes = (0..6 * h * w * c).map(|i| (i * 37 % 256) as u8).collect();
         let images = Arc::new(Images::new("test", model.image, bytes, None, Levels::Grey256).unwrap());
         let before = device.memory_bytes();

@@ -64,7 +64,7 @@ fn uniform(i: usize) -> f32 {
 /// autoregressive model, else values in -1 to 1.
 fn batch(model: &Model) -> Vec<f32> {
     let n = model.config.batch;
-    if model.image[2] == 1 {
+    if model.image.channels == 1 {
         return discs(n, 28).iter().enumerate().map(|(i, inside)| f32::from(inside ^ (uniform(i) < 0.05))).collect();
     }
     if let Family::Autoregressive(_) = model.family {

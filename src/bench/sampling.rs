@@ -88,8 +88,8 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
         return Err(Error::Failed(format!("{name}: the images drawn are empty; their times mean nothing")));
     }
     let Cost { flops, bytes } = sampler.cost();
-    let [h, w, c] = model.image;
-    let entry = Entry::new(name, "sampling", format!("[{IMAGES}x{h}x{w}x{c}]"), &times, Cost { flops, bytes }, limits);
+    let entry =
+        Entry::new(name, "sampling", format!("[{IMAGES}x{}]", model.image), &times, Cost { flops, bytes }, limits);
     // Memory of a graphics card does not count as memory of the process.
     let on_host = peak.bytes().filter(|_| device.describe().kind == "cpu");
     let peak_bytes = on_host.unwrap_or(device.memory_bytes() as u64);

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::causality::{Dependency, Support, Supports, supports};
 use crate::eval::{LEGEND, receptive_field_png};
 use crate::models::{Family, Model};
+use crate::shape::ImageSize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +68,7 @@ pub(super) fn run(args: Args) -> Result<()> {
              pixelcnn-mnist"
         )));
     };
-    let [height, width, colours] = model.image;
+    let ImageSize { height, width, channels: colours } = model.image;
     let Pixel { row, column } = args.pixel.unwrap_or(Pixel { row: height * 2 / 3, column: width / 2 });
     if row >= height || column >= width {
         return Err(Error::Usage(format!(
@@ -147,14 +148,14 @@ fn model(args: &Args) -> Result<Model> {
 
 /// The name of a dimension in messages.
 fn name(support: &Support, at: usize) -> String {
-    let [_, width, colours] = support.input;
+    let ImageSize { width, channels: colours, .. } = support.input;
     let pixel = format!("pixel {},{}", at / colours / width, at / colours % width);
     if colours == 1 { pixel } else { format!("colour {} of {pixel}", at % colours) }
 }
 
 fn text(args: &Args, title: &str, support: &Support, outputs: &[usize]) -> String {
     let (leaks, blind) = (support.leaks().len(), support.blind_outputs());
-    let total: usize = support.input.iter().product();
+    let total = support.input.dims();
     let mut text = format!("{title}: {leaks} leaks among all {total} outputs\n");
     text += &match blind {
         0 => "no output has a blind spot\n".to_string(),

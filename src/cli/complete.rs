@@ -38,7 +38,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
-    let rows = args.rows.unwrap_or(model.image[0] / 2);
+    let rows = args.rows.unwrap_or(model.image.height / 2);
     sampling::check_completion(model, rows)?;
     let images = args.picture.choose(model, args.n)?;
     let n = images.len();

@@ -4,8 +4,8 @@ use super::args::{count, split};
 use super::output::{self, note};
 use crate::data::{self, FileFormat, Images, Levels, Progress, SETS, Set, Split};
 use crate::error::{Error, Result};
-use crate::pictures::grid::{Pictures, grid_png};
-use crate::pictures::sequences;
+use crate::pictures::grid::grid_png;
+use crate::pictures::sequences::{self, OwnedPictures};
 use crate::report::text::text_table;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -91,7 +91,7 @@ fn list(args: &Common) -> Result<()> {
         let set = |set: &Set| {
             json!({
                 "name": set.name,
-                "size": set.size,
+                "size": set.size.axes(),
                 "train": set.counts.train,
                 "valid": set.counts.valid,
                 "test": set.counts.test,
@@ -103,7 +103,6 @@ fn list(args: &Common) -> Result<()> {
         return output::json(&SETS.iter().map(set).collect());
     }
     let row = |set: &Set| {
-        let [height, width, channels] = set.size;
         let state = match (set.format, set.missing(&dir).as_slice()) {
             (FileFormat::Drawn(_), _) => "built in".to_string(),
             (_, []) => dir.join(set.name).display().to_string(),
@@ -112,7 +111,7 @@ fn list(args: &Common) -> Result<()> {
         };
         vec![
             set.name.to_string(),
-            format!("{height}x{width}x{channels}"),
+            set.size.to_string(),
             set.counts.train.to_string(),
             set.counts.valid.to_string(),
             set.counts.test.to_string(),
@@ -129,11 +128,11 @@ fn show(args: &Show) -> Result<()> {
     let chosen = images.sample(args.n, args.seed);
     let factor = 255 / chosen.levels().max();
     let pixels: Vec<u8> = chosen.pixels().iter().map(|level| level * factor).collect();
-    let size = [chosen.height(), chosen.width(), chosen.channels()];
+    let size = chosen.size();
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.png", images.name())));
     let series = Set::named(&args.name).is_some_and(Set::is_series);
-    let (pictures, shown) = if series { sequences::panels(&pixels, size) } else { (pixels, size) };
-    output::write(&out, &grid_png(Pictures::new(&pictures, shown), None)?)?;
+    let pictures = if series { sequences::panels(&pixels, size) } else { OwnedPictures { pixels, size } };
+    output::write(&out, &grid_png(pictures.view(), None)?)?;
     let levels = if images.levels() == Levels::Binary { "binary" } else { "grey or colour, 256 levels" };
     let per_class = per_class(&images);
     if args.common.json {
@@ -141,7 +140,7 @@ fn show(args: &Show) -> Result<()> {
             "name": images.name(),
             "split": args.split.name(),
             "images": images.len(),
-            "size": size,
+            "size": size.axes(),
             "levels": images.levels().count(),
             "mean": images.mean(),
             "per_class": per_class,
@@ -149,8 +148,8 @@ fn show(args: &Show) -> Result<()> {
             "out": out,
         }));
     }
-    let ([height, width, channels], n) = (size, images.len());
-    let mut text = format!("{} {}: {n} images of {height}x{width}x{channels}, {levels}", images.name(), args.split);
+    let n = images.len();
+    let mut text = format!("{} {}: {n} images of {size}, {levels}", images.name(), args.split);
     text += &format!(", mean level {:.2}\n", images.mean());
     if !per_class.is_empty() {
         let counts: Vec<String> = per_class.iter().map(usize::to_string).collect();

@@ -6,7 +6,7 @@ use super::progress::Drawing;
 use super::tensors::{self, Tensors};
 use super::trained::{CheckpointArgs, Stored, Trained};
 use crate::error::{Error, Result};
-use crate::pictures::grid::{Pictures, grid_png};
+use crate::pictures::grid::grid_png;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
 use serde_json::json;
@@ -66,8 +66,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let file = if tensors::is_meant(&args.out) {
         numbers(&stored, &images, &args, how)?
     } else {
-        let (pictures, size) = sequences::as_pictures(&stored.model, images);
-        grid_png(Pictures::new(&pictures, size), columns(&stored, &args))?
+        grid_png(sequences::as_pictures(&stored.model, images).view(), columns(&stored, &args))?
     };
     output::write(&args.out, &file)?;
     let images_per_s = args.n as f64 / seconds.max(1e-9);
@@ -91,9 +90,10 @@ pub(super) fn run(args: Args) -> Result<()> {
 
 /// The images as a file of tensors.
 fn numbers(stored: &Stored, images: &[u8], args: &Args, how: DrawOptions) -> Result<Vec<u8>> {
-    let ([h, w, c], known) = (stored.model.image, stored.model.classes());
+    let (image, known) = (stored.model.image, stored.model.classes());
     let mut file = Tensors::default();
-    file.u8("images", vec![args.n, c, h, w], tensors::channels_first(images, [h, w, c]));
+    let shape = vec![args.n, image.channels, image.height, image.width];
+    file.u8("images", shape, tensors::channels_first(images, image));
     if known > 0 {
         file.index("label", &(0..args.n).map(|i| how.class(i, known)).collect::<Vec<_>>());
     }

@@ -1,6 +1,7 @@
 //! Results as numbers: safetensors files in PyTorch's layout.
 
 use crate::error::{Error, Result};
+use crate::shape::ImageSize;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -58,11 +59,11 @@ impl Tensors {
     }
 }
 
-/// Converts images `[n, h, w, c]` to `[n, c, h, w]`.
-pub(super) fn channels_first(images: &[u8], [h, w, c]: [usize; 3]) -> Vec<u8> {
+/// Converts images `[n, h, w, c]` of this size to `[n, c, h, w]`.
+pub(super) fn channels_first(images: &[u8], size: ImageSize) -> Vec<u8> {
     let mut out = Vec::with_capacity(images.len());
-    for image in images.chunks_exact((h * w * c).max(1)) {
-        (0..c).for_each(|channel| out.extend(image.iter().skip(channel).step_by(c)));
+    for image in images.chunks_exact(size.dims().max(1)) {
+        (0..size.channels).for_each(|channel| out.extend(image.iter().skip(channel).step_by(size.channels)));
     }
     out
 }
@@ -75,7 +76,7 @@ mod tests {
     fn channels_come_first() {
         // Two images of 1 x 2 pixels in three colours.
         let images = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16];
-        assert_eq!(channels_first(&images, [1, 2, 3]), [1, 4, 2, 5, 3, 6, 11, 14, 12, 15, 13, 16]);
+        assert_eq!(channels_first(&images, [1, 2, 3].into()), [1, 4, 2, 5, 3, 6, 11, 14, 12, 15, 13, 16]);
     }
 
     #[test]

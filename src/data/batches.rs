@@ -13,6 +13,7 @@ use super::images::{Images, Levels};
 use super::reduction::Reduction;
 use crate::backend::Feed;
 use crate::rng::{Stream, words};
+use crate::shape::ImageSize;
 use crate::tape::plan::Plan;
 use crate::tape::{InputRole, InputSpec};
 use crate::{Error, Result};
@@ -144,7 +145,8 @@ pub struct Batches {
     images: Arc<Images>,
     options: BatchOptions,
     levels: Levels,
-    size: [usize; 2],
+    /// The size of an image in a batch, padding included.
+    size: ImageSize,
     values: [f32; 256],
     cursor: Cursor,
     /// The order of the images in epoch `ordered`. It is computed when a batch of that epoch is first
@@ -174,8 +176,10 @@ impl Batches {
         }
         let levels = options.binarize.levels(&images)?;
         let size = match options.pad_to {
-            None => [images.height(), images.width()],
-            Some(side) if side >= images.height().max(images.width()) => [side, side],
+            None => images.size(),
+            Some(side) if side >= images.height().max(images.width()) => {
+                ImageSize { height: side, width: side, channels: images.channels() }
+            }
             Some(side) => {
                 let (name, height, width) = (images.name(), images.height(), images.width());
                 return Err(Error::Failed(format!(
@@ -206,10 +210,10 @@ impl Batches {
         &self.options
     }
 
-    /// `[height, width, channels]` of an image in a batch, padding included.
+    /// The size of an image in a batch, padding included.
     #[doc(hidden)]
-    pub fn size(&self) -> [usize; 3] {
-        [self.size[0], self.size[1], self.images.channels()]
+    pub fn size(&self) -> ImageSize {
+        self.size
     }
 
     /// Batches per epoch.
@@ -255,11 +259,11 @@ impl Batches {
         if let Some(labels) = self.images.labels() {
             batch.labels.extend(batch.indices.iter().map(|&index| u32::from(labels[index as usize])));
         }
-        let size: usize = self.size().iter().product();
+        let dims = self.size.dims();
         // The padding must be level 0, whatever the reused batch held before.
         batch.levels.clear();
-        batch.levels.resize(batch.indices.len() * size, 0);
-        for (levels, &index) in batch.levels.chunks_exact_mut(size).zip(&batch.indices) {
+        batch.levels.resize(batch.indices.len() * dims, 0);
+        for (levels, &index) in batch.levels.chunks_exact_mut(dims).zip(&batch.indices) {
             self.options.binarize.apply(
                 &self.images,
                 index as usize,
@@ -271,9 +275,9 @@ impl Batches {
         }
         batch.reduced.clear();
         if let Some(reduction) = self.options.reduction {
-            let (top, size) = (u32::from(self.levels.max()), self.size());
-            for image in batch.levels.chunks_exact(size.iter().product()) {
-                let reduced = reduction.apply(image, size, top);
+            let top = u32::from(self.levels.max());
+            for image in batch.levels.chunks_exact(dims) {
+                let reduced = reduction.apply(image, self.size, top);
                 batch.reduced.extend(reduced.into_iter().map(|byte| f32::from(byte) / 255.0));
             }
         }
@@ -319,13 +323,13 @@ impl Batches {
     }
 }
 
-/// Copies one image into the middle of a padded one of this height and width.
-fn place(image: &[u8], images: &Images, size: [usize; 2], out: &mut [u32]) {
-    let (height, width, channels) = (images.height(), images.width(), images.channels());
-    let (top, left) = ((size[0] - height) / 2, (size[1] - width) / 2);
+/// Copies one image into the middle of a padded one.
+fn place(image: &[u8], images: &Images, padded: ImageSize, out: &mut [u32]) {
+    let ImageSize { height, width, channels } = images.size();
+    let (top, left) = ((padded.height - height) / 2, (padded.width - width) / 2);
     let row = width * channels;
     for y in 0..height {
-        let start = ((top + y) * size[1] + left) * channels;
+        let start = ((top + y) * padded.width + left) * channels;
         let target = &mut out[start..start + row];
         target.iter_mut().zip(&image[y * row..]).for_each(|(to, &from)| *to = u32::from(from));
     }
@@ -399,7 +403,7 @@ mod tests {
         let options =
             BatchOptions { pad_to: Some(4), range: Range::Symmetric, order: Order::InOrder, ..BatchOptions::new(2, 0) };
         let mut batches = Batches::new(images(64), options).unwrap();
-        assert_eq!(batches.size(), [4, 4, 1]);
+        assert_eq!(batches.size(), [4, 4, 1].into());
         let mut batch = Batch { levels: vec![77; 500], pixels: vec![7.0; 500], ..Batch::default() };
         batches.seek(Cursor { epoch: 0, position: 62 }).unwrap();
         batches.next_into(&mut batch);

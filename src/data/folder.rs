@@ -12,6 +12,7 @@ use image::{DynamicImage, ImageReader, Limits};
 use rayon::prelude::*;
 
 use super::images::{Images, Levels, Split};
+use crate::shape::ImageSize;
 use crate::{Error, Result};
 
 /// The largest height and width that are accepted.
@@ -62,7 +63,7 @@ pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Ima
         if grey { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() }
     };
     let pixels = found.into_iter().flat_map(flat).collect();
-    let size = [height as usize, width as usize, if grey { 1 } else { 3 }];
+    let size = ImageSize { height: height as usize, width: width as usize, channels: if grey { 1 } else { 3 } };
     Ok(Images::new(name, size, pixels, labels, Levels::Grey256)?.with_part(part))
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::rng::{Stream, words};
+use crate::shape::ImageSize;
 use crate::{Error, Result};
 
 /// What a byte of [`Images::pixels`] means.
@@ -100,7 +101,7 @@ pub(super) struct Origin {
 #[derive(Clone, PartialEq)]
 pub struct Images {
     name: String,
-    size: [usize; 3],
+    size: ImageSize,
     pixels: Vec<u8>,
     labels: Option<Vec<u8>>,
     levels: Levels,
@@ -112,23 +113,23 @@ pub struct Images {
 }
 
 impl Images {
-    /// Makes a set of images. `size` is `[height, width, channels]`, `pixels` is `[n, height, width,
-    /// channels]`, and `labels` has one entry per image.
+    /// Makes a set of images of one size. `pixels` is `[n, height, width, channels]`, and `labels` has one
+    /// entry per image.
     ///
     /// # Errors
     /// If there is no image, if the lengths do not fit each other, or if a value is above the largest
     /// level.
     pub fn new(
         name: impl Into<String>,
-        size: [usize; 3],
+        size: impl Into<ImageSize>,
         pixels: Vec<u8>,
         labels: Option<Vec<u8>>,
         levels: Levels,
     ) -> Result<Images> {
-        let name = name.into();
-        let one = size[0] * size[1] * size[2];
+        let (name, size) = (name.into(), size.into());
+        let one = size.dims();
         if one == 0 || pixels.is_empty() || !pixels.len().is_multiple_of(one) {
-            let [height, width, channels] = size;
+            let ImageSize { height, width, channels } = size;
             return Err(Error::Failed(format!(
                 "{name}: {} bytes are not a whole number of {height} x {width} x {channels} images; check the data set",
                 pixels.len()
@@ -154,24 +155,29 @@ impl Images {
         &self.name
     }
 
+    /// The size of every image.
+    pub(crate) fn size(&self) -> ImageSize {
+        self.size
+    }
+
     /// Rows of an image.
     pub fn height(&self) -> usize {
-        self.size[0]
+        self.size.height
     }
 
     /// Columns of an image.
     pub fn width(&self) -> usize {
-        self.size[1]
+        self.size.width
     }
 
     /// Channels of an image: 1 (grey) or 3 (RGB).
     pub fn channels(&self) -> usize {
-        self.size[2]
+        self.size.channels
     }
 
     /// Values per image: height x width x channels. These are the dimensions of "bits per dimension".
     pub fn dims(&self) -> usize {
-        self.size.iter().product()
+        self.size.dims()
     }
 
     /// Number of images, at least 1.
@@ -269,7 +275,6 @@ impl Images {
 
 impl fmt::Debug for Images {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [height, width, channels] = self.size;
-        write!(f, "Images({}: {} of {height}x{width}x{channels})", self.name, self.len())
+        write!(f, "Images({}: {} of {})", self.name, self.len(), self.size)
     }
 }

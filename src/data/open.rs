@@ -13,6 +13,7 @@ use super::images::{Images, Levels, Split};
 use super::series;
 use super::sets::{Drawn, FileFormat, SETS, Set};
 use super::source::{Source, find};
+use crate::shape::ImageSize;
 use crate::{Error, Result};
 
 /// The folder of the known data sets: `chosen` (`--data-dir`), or else the environment variable
@@ -168,19 +169,26 @@ fn read_idx(path: &Path, labels: Option<&Path>, name: &str) -> Result<Images> {
         let reason = format!("it has {} labels, but {} has {count} images", labels.len(), path.display());
         return Err(Error::file(labels_path, reason, "the files do not belong together: fetch or copy both again"));
     }
-    Images::new(name, [height, width, 1], pixels, labels.map(|(_, labels)| labels), Levels::Grey256)
+    Images::new(
+        name,
+        ImageSize { height, width, channels: 1 },
+        pixels,
+        labels.map(|(_, labels)| labels),
+        Levels::Grey256,
+    )
 }
 
 /// Reads the files in parallel, because unpacking takes most of the time.
 fn read_cifar_files(paths: &[PathBuf], name: &str) -> Result<Images> {
     let parts: Vec<_> = paths.par_iter().map(|path| read_cifar(&mut Source::open(path)?)).collect::<Result<_>>()?;
     let (pixels, labels): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    Images::new(name, [cifar::SIDE, cifar::SIDE, 3], pixels.concat(), Some(labels.concat()), Levels::Grey256)
+    let size = ImageSize { height: cifar::SIDE, width: cifar::SIDE, channels: 3 };
+    Images::new(name, size, pixels.concat(), Some(labels.concat()), Levels::Grey256)
 }
 
 fn read_amat_file(path: &Path, name: &str) -> Result<Images> {
     let (side, pixels) = read_amat(&mut Source::open(path)?)?;
-    Images::new(name, [side, side, 1], pixels, None, Levels::Binary)
+    Images::new(name, ImageSize { height: side, width: side, channels: 1 }, pixels, None, Levels::Binary)
 }
 
 /// Opens a single file. Its name determines its format and, if it contains a word such as `train` or

@@ -1,5 +1,7 @@
 //! Reductions: what is removed from an image before a model restores it, either its colour or its detail.
 
+use crate::shape::ImageSize;
+
 /// [`Reduction::Small`] reduces this many pixels of a side to one.
 const FACTOR: usize = 4;
 
@@ -17,19 +19,20 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    /// Height, width and channels of the reduced version of an image of this size.
+    /// The size of the reduced version of an image of this size.
     #[doc(hidden)]
-    pub fn size(self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
+    pub fn size(self, whole: ImageSize) -> ImageSize {
+        let ImageSize { height, width, channels } = whole;
         match self {
-            Reduction::Grey => [height, width, 1],
-            Reduction::Small => [height.div_ceil(FACTOR), width.div_ceil(FACTOR), channels],
+            Reduction::Grey => ImageSize { channels: 1, ..whole },
+            Reduction::Small => ImageSize { height: height.div_ceil(FACTOR), width: width.div_ceil(FACTOR), channels },
         }
     }
 
     /// The reduced version of an image `[height, width, channels]` of levels from 0 to `top`, as bytes
     /// from 0 to 255.
-    pub(crate) fn apply(self, image: &[u32], size: [usize; 3], top: u32) -> Vec<u8> {
-        let [height, width, channels] = size;
+    pub(crate) fn apply(self, image: &[u32], size: ImageSize, top: u32) -> Vec<u8> {
+        let ImageSize { height, width, channels } = size;
         // The mean on the scale of a byte, rounded to the nearest integer.
         let byte =
             |sum: u64, weight: u64| ((2 * 255 * sum + weight * u64::from(top)) / (2 * weight * u64::from(top))) as u8;
@@ -46,10 +49,10 @@ impl Reduction {
                 })
                 .collect(),
             Reduction::Small => {
-                let [small_height, small_width, _] = self.size(size);
-                let mut small = Vec::with_capacity(small_height * small_width * channels);
+                let reduced = self.size(size);
+                let mut small = Vec::with_capacity(reduced.dims());
                 for (top_row, left) in
-                    (0..small_height).flat_map(|r| (0..small_width).map(move |c| (r * FACTOR, c * FACTOR)))
+                    (0..reduced.height).flat_map(|r| (0..reduced.width).map(move |c| (r * FACTOR, c * FACTOR)))
                 {
                     let rows = top_row..(top_row + FACTOR).min(height);
                     let columns = left..(left + FACTOR).min(width);
@@ -65,15 +68,15 @@ impl Reduction {
     }
 
     /// The reduced image enlarged to the size of the original, for pictures: every pixel is repeated.
-    pub(crate) fn enlarged(self, reduced: &[u8], size: [usize; 3]) -> Vec<u8> {
-        let [height, width, _] = size;
-        let [small_height, small_width, channels] = self.size(size);
+    pub(crate) fn enlarged(self, reduced: &[u8], size: ImageSize) -> Vec<u8> {
+        let ImageSize { height, width, .. } = size;
+        let small = self.size(size);
         let place = |at: usize, from: usize, to: usize| if from == to { at } else { at / FACTOR };
         let pixels = (0..height).flat_map(|r| (0..width).map(move |c| (r, c)));
         pixels
             .flat_map(|(r, c)| {
-                let at = place(r, small_height, height) * small_width + place(c, small_width, width);
-                reduced[at * channels..(at + 1) * channels].iter().copied()
+                let at = place(r, small.height, height) * small.width + place(c, small.width, width);
+                reduced[at * small.channels..(at + 1) * small.channels].iter().copied()
             })
             .collect()
     }
@@ -86,26 +89,26 @@ mod tests {
     #[test]
     fn grey_is_luma_of_three_colours_and_the_mean_of_others() {
         let pixels = [255, 255, 255, 255, 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0];
-        assert_eq!(Reduction::Grey.apply(&pixels, [1, 5, 3], 255), [255, 76, 150, 29, 0]);
-        assert_eq!(Reduction::Grey.apply(&[0, 1, 1, 1], [1, 2, 2], 1), [128, 255]);
-        assert_eq!(Reduction::Grey.size([32, 30, 3]), [32, 30, 1]);
+        assert_eq!(Reduction::Grey.apply(&pixels, [1, 5, 3].into(), 255), [255, 76, 150, 29, 0]);
+        assert_eq!(Reduction::Grey.apply(&[0, 1, 1, 1], [1, 2, 2].into(), 1), [128, 255]);
+        assert_eq!(Reduction::Grey.size([32, 30, 3].into()), [32, 30, 1].into());
     }
 
     #[test]
     fn a_quarter_is_the_mean_of_blocks_cut_off_at_the_border() {
         // One channel of 5 x 6 pixels has blocks of 4x4, 4x2, 1x4 and 1x2 pixels.
         let image: Vec<u32> = (0..30).map(|i| if i / 6 < 4 { i % 6 } else { 100 }).collect();
-        assert_eq!(Reduction::Small.size([5, 6, 1]), [2, 2, 1]);
-        assert_eq!(Reduction::Small.apply(&image, [5, 6, 1], 255), [2, 5, 100, 100]);
+        assert_eq!(Reduction::Small.size([5, 6, 1].into()), [2, 2, 1].into());
+        assert_eq!(Reduction::Small.apply(&image, [5, 6, 1].into(), 255), [2, 5, 100, 100]);
         let two = [[1, 0]; 16].concat();
-        assert_eq!(Reduction::Small.apply(&two, [4, 4, 2], 1), [255, 0]);
+        assert_eq!(Reduction::Small.apply(&two, [4, 4, 2].into(), 1), [255, 0]);
         let bits: Vec<u32> = (0..16).map(|i| u32::from(i < 4)).collect();
-        assert_eq!(Reduction::Small.apply(&bits, [4, 4, 1], 1), [64]);
+        assert_eq!(Reduction::Small.apply(&bits, [4, 4, 1].into(), 1), [64]);
     }
 
     #[test]
     fn enlarging_repeats_what_stands_for_several_pixels() {
-        assert_eq!(Reduction::Small.enlarged(&[1, 2], [1, 6, 1]), [1, 1, 1, 1, 2, 2]);
-        assert_eq!(Reduction::Grey.enlarged(&[1, 2], [1, 2, 3]), [1, 2]);
+        assert_eq!(Reduction::Small.enlarged(&[1, 2], [1, 6, 1].into()), [1, 1, 1, 1, 2, 2]);
+        assert_eq!(Reduction::Grey.enlarged(&[1, 2], [1, 2, 3].into()), [1, 2]);
     }
 }

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use super::source::find;
+use crate::shape::ImageSize;
 
 /// A known data set.
 #[derive(Debug)]
 pub struct Set {
     /// Its name on the command line, which is also the name of its folder.
     pub name: &'static str,
-    /// `[height, width, channels]` of an image.
-    pub size: [usize; 3],
+    /// The size of an image.
+    pub size: ImageSize,
     /// Images of each part.
     pub counts: Counts,
     /// Number of classes; 0 if there are no labels.
@@ -106,7 +107,7 @@ pub enum Drawn {
 pub const SETS: [Set; 7] = [
     Set {
         name: "mnist",
-        size: [28, 28, 1],
+        size: ImageSize { height: 28, width: 28, channels: 1 },
         counts: Counts { train: 60_000, valid: 0, test: 10_000 },
         classes: 10,
         format: FileFormat::Idx,
@@ -142,7 +143,7 @@ pub const SETS: [Set; 7] = [
     },
     Set {
         name: "fashion-mnist",
-        size: [28, 28, 1],
+        size: ImageSize { height: 28, width: 28, channels: 1 },
         counts: Counts { train: 60_000, valid: 0, test: 10_000 },
         classes: 10,
         format: FileFormat::Idx,
@@ -177,7 +178,7 @@ pub const SETS: [Set; 7] = [
     },
     Set {
         name: "cifar-10",
-        size: [32, 32, 3],
+        size: ImageSize { height: 32, width: 32, channels: 3 },
         counts: Counts { train: 50_000, valid: 0, test: 10_000 },
         classes: 10,
         format: FileFormat::Cifar,
@@ -219,7 +220,7 @@ pub const SETS: [Set; 7] = [
     },
     Set {
         name: "binarized-mnist",
-        size: [28, 28, 1],
+        size: ImageSize { height: 28, width: 28, channels: 1 },
         counts: Counts { train: 50_000, valid: 10_000, test: 10_000 },
         classes: 0,
         format: FileFormat::Amat,
@@ -246,7 +247,7 @@ pub const SETS: [Set; 7] = [
     },
     Set {
         name: "glyphs",
-        size: [28, 28, 1],
+        size: ImageSize { height: 28, width: 28, channels: 1 },
         counts: Counts { train: 10_000, valid: 1_000, test: 2_000 },
         classes: 10,
         format: FileFormat::Drawn(Drawn::Glyphs),
@@ -257,7 +258,7 @@ pub const SETS: [Set; 7] = [
     },
     Set {
         name: "oscillator",
-        size: [100, 1, 1],
+        size: ImageSize { height: 100, width: 1, channels: 1 },
         counts: Counts { train: 8_000, valid: 1_000, test: 1_000 },
         classes: 0,
         format: FileFormat::Drawn(Drawn::Oscillator),
@@ -268,7 +269,7 @@ pub const SETS: [Set; 7] = [
     },
     Set {
         name: "pendulum",
-        size: [100, 4, 1],
+        size: ImageSize { height: 100, width: 4, channels: 1 },
         counts: Counts { train: 8_000, valid: 1_000, test: 1_000 },
         classes: 0,
         format: FileFormat::Drawn(Drawn::Pendulum),

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::models::{Autoregressive, Conditions};
 use crate::nn::{Env, Layout, ParamSet};
 use crate::rng::{self, Stream};
-use crate::shape::{DType, Meta};
+use crate::shape::{DType, ImageSize, Meta};
 use crate::tape::plan::Plan;
 use crate::tape::{Tape, Var};
 
@@ -41,8 +41,8 @@ const LOUD: f32 = 1e6;
 pub struct Subject<'a> {
     /// Its parameters.
     pub set: &'a ParamSet,
-    /// Height, width and channels of its input.
-    pub input: [usize; 3],
+    /// The size of its input.
+    pub input: ImageSize,
     /// Outputs per pixel: equal groups of the last layer's channels. Each group is examined as a whole.
     pub outputs: usize,
     /// The input value that its first layer reads as zero.
@@ -56,8 +56,8 @@ pub struct Subject<'a> {
 /// order, then by channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Support {
-    /// Height, width and channels of the input.
-    pub input: [usize; 3],
+    /// The size of the input.
+    pub input: ImageSize,
     /// Outputs per pixel.
     pub outputs: usize,
     /// `[output][input]`
@@ -118,25 +118,25 @@ impl Subject<'_> {
         self.write_weights(backend, CONSTANT)?;
         let t = Tape::new();
         let env = Env::infer(&t, self.set);
-        let [h, w, c] = self.input;
-        let x = t.input("x", Meta::f32([BATCH, h, w, c]));
+        let (pixels, inputs) = (self.input.height * self.input.width, self.input.dims());
+        let x = t.input("x", Meta::f32(self.input.batch(BATCH)));
         let y = (self.network)(&env, x);
         let dy = t.input("dy", Meta::f32(t.shape(y)));
         t.output("dx", t.grad_from(&[(y, dy)], &[x])[0]);
         let running = Running::new(backend, Plan::new("causality.gradient", &t))?;
         // Inputs above the middle of their range are positive to the first layer, whether it reads them
         // in 0 to 1 or in -1 to 1.
-        let x: Vec<f32> = (0..BATCH * h * w * c).map(|i| 0.75 + 0.25 * draw(0, i)).collect();
+        let x: Vec<f32> = (0..BATCH * inputs).map(|i| 0.75 + 0.25 * draw(0, i)).collect();
         let (mut support, k) = (self.nothing(), t.shape(y).last() / self.outputs);
         let (mut cotangent, mut dx) = (vec![0.0; t.shape(y).len()], vec![0.0; x.len()]);
-        let total = h * w * self.outputs;
+        let total = pixels * self.outputs;
         for first in (0..total).step_by(BATCH) {
             cotangent.fill(0.0);
             for (i, output) in (first..total).take(BATCH).enumerate() {
                 cotangent[(i * total + output) * k..][..k].fill(LOUD);
             }
             running.replay(backend, &[("x", &x), ("dy", &cotangent)], &mut dx)?;
-            for (output, dx) in (first..total).zip(dx.chunks_exact(h * w * c)) {
+            for (output, dx) in (first..total).zip(dx.chunks_exact(inputs)) {
                 dx.iter().enumerate().filter(|(_, d)| **d != 0.0).for_each(|(input, _)| support.set(output, input));
             }
             progress((first + BATCH).min(total), total);
@@ -152,13 +152,12 @@ impl Subject<'_> {
     pub fn by_perturbation(&self, backend: &mut dyn Backend, progress: &mut Progress) -> Result<Support> {
         let t = Tape::new();
         let env = Env::infer(&t, self.set);
-        let [h, w, c] = self.input;
-        let x = t.input("x", Meta::f32([BATCH, h, w, c]));
+        let (pixels, inputs) = (self.input.height * self.input.width, self.input.dims());
+        let x = t.input("x", Meta::f32(self.input.batch(BATCH)));
         let y = (self.network)(&env, x);
         t.output("y", y);
         let (mut support, k) = (self.nothing(), t.shape(y).last() / self.outputs);
-        let (mut x, mut y) = (vec![0.0; BATCH * h * w * c], vec![0.0; t.shape(y).len()]);
-        let total = h * w * c;
+        let (mut x, mut y) = (vec![0.0; BATCH * inputs], vec![0.0; t.shape(y).len()]);
         struct Start {
             bias: f32,
             level: f32,
@@ -170,21 +169,21 @@ impl Subject<'_> {
             let running = Running::new(backend, Plan::new("causality.perturbation", &t))?;
             x.fill(*level);
             running.replay(backend, &[("x", &x)], &mut y)?;
-            let unchanged = y[..h * w * self.outputs * k].to_vec();
-            for first in (0..total).step_by(BATCH) {
+            let unchanged = y[..pixels * self.outputs * k].to_vec();
+            for first in (0..inputs).step_by(BATCH) {
                 x.fill(*level);
-                for (i, input) in (first..total).take(BATCH).enumerate() {
-                    x[i * total + input] = LOUD;
+                for (i, input) in (first..inputs).take(BATCH).enumerate() {
+                    x[i * inputs + input] = LOUD;
                 }
                 running.replay(backend, &[("x", &x)], &mut y)?;
-                for (input, y) in (first..total).zip(y.chunks_exact(unchanged.len())) {
+                for (input, y) in (first..inputs).zip(y.chunks_exact(unchanged.len())) {
                     for (output, (y, before)) in y.chunks_exact(k).zip(unchanged.chunks_exact(k)).enumerate() {
                         if y != before {
                             support.set(output, input);
                         }
                     }
                 }
-                progress(round * total + (first + BATCH).min(total), starts.len() * total);
+                progress(round * inputs + (first + BATCH).min(inputs), starts.len() * inputs);
             }
             backend.free(running.compiled);
         }
@@ -204,8 +203,8 @@ impl Subject<'_> {
     }
 
     fn nothing(&self) -> Support {
-        let [h, w, c] = self.input;
-        let seen = vec![false; (h * w * self.outputs) * (h * w * c)];
+        let outputs = self.input.height * self.input.width * self.outputs;
+        let seen = vec![false; outputs * self.input.dims()];
         Support { input: self.input, outputs: self.outputs, seen }
     }
 }
@@ -250,7 +249,7 @@ impl Running {
 
 impl Support {
     fn inputs(&self) -> usize {
-        self.input.iter().product()
+        self.input.dims()
     }
 
     fn set(&mut self, output: usize, input: usize) {
@@ -267,7 +266,7 @@ impl Support {
     /// Whether an output sees any channel of the pixel.
     #[doc(hidden)]
     pub fn sees_pixel(&self, output: usize, pixel: usize) -> bool {
-        let channels = self.input[2];
+        let channels = self.input.channels;
         (pixel * channels..(pixel + 1) * channels).any(|input| self.sees(output, input))
     }
 
@@ -297,7 +296,7 @@ impl Support {
     /// The blind spot of an output: earlier pixels that it does not see, although they are within the
     /// rows and columns that its context spans.
     pub fn blind_spot(&self, output: usize) -> Vec<usize> {
-        let [_, width, _] = self.input;
+        let width = self.input.width;
         let own = output / self.outputs;
         let seen: Vec<usize> = (0..own).filter(|pixel| self.sees_pixel(output, *pixel)).collect();
         let (rows, columns) = (seen.iter().map(|p| p / width), seen.iter().map(|p| p % width));

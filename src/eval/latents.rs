@@ -106,7 +106,7 @@ pub fn interpolate(backend: &mut dyn Backend, model: &Model, images: Arc<Images>
 fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>> {
     let net = latent_of(model)?;
     let compiled: Compiled = backend.compile(&net.decoding(BATCH))?;
-    let len: usize = model.image.iter().product();
+    let len = model.image.dims();
     let (mut out, mut images) = (vec![], vec![0.0; BATCH * len]);
     for part in z.chunks(BATCH * net.dims) {
         let mut full = part.to_vec();
@@ -121,6 +121,6 @@ fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>
 
 /// Converts values in 0 to 1 to bytes.
 fn to_bytes(model: &Model, values: &[f32]) -> Vec<u8> {
-    let len: usize = model.image.iter().product();
+    let len = model.image.dims();
     values.chunks(len).flat_map(|image| crop_to_bytes(image, model.image, model.image, [0.0, 1.0])).collect()
 }

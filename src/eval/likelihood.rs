@@ -110,7 +110,7 @@ pub fn evaluate(
 
 /// The batches of one pass, padded to full size. The last one may hold fewer images.
 pub(super) fn one_pass(mut batches: Batches) -> impl Iterator<Item = Batch> {
-    let (dims, full): (usize, usize) = (batches.size().iter().product(), batches.options().batch);
+    let (dims, full) = (batches.size().dims(), batches.options().batch);
     (0..batches.per_epoch()).map(move |_| {
         let mut batch = batches.next_batch();
         batch.pixels.resize(full * dims, 0.0);

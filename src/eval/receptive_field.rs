@@ -4,6 +4,7 @@
 use super::causality::Support;
 use crate::error::Result;
 use crate::pictures::grid::{Pictures, grid_png};
+use crate::shape::ImageSize;
 
 /// Width and height of a cell in pixels, including its border. The inside is divisible by three, for
 /// three stripes.
@@ -39,14 +40,14 @@ pub const LEGEND: &str = "light or coloured: seen; grey: earlier but not seen; o
 /// # Errors
 /// If the picture would be too large for a PNG file.
 pub fn receptive_field_png(support: &Support, outputs: &[usize]) -> Result<Vec<u8>> {
-    let [height, width, _] = support.input;
-    let size = [height * CELL + BORDER, width * CELL + BORDER, 3];
+    let ImageSize { height, width, .. } = support.input;
+    let size = ImageSize { height: height * CELL + BORDER, width: width * CELL + BORDER, channels: 3 };
     let panels: Vec<u8> = outputs.iter().flat_map(|output| panel(support, *output)).collect();
     grid_png(Pictures::new(&panels, size), Some(outputs.len()))
 }
 
 fn panel(support: &Support, output: usize) -> Vec<u8> {
-    let [height, width, channels] = support.input;
+    let ImageSize { height, width, channels } = support.input;
     let blind = support.blind_spot(output);
     let row = width * CELL + BORDER;
     let mut canvas = LINE.repeat(row * (height * CELL + BORDER));
@@ -63,7 +64,7 @@ fn panel(support: &Support, output: usize) -> Vec<u8> {
 }
 
 fn colour(support: &Support, output: usize, input: usize, is_blind: bool) -> Rgb {
-    let channels = support.input[2];
+    let channels = support.input.channels;
     let comes_before = input < output;
     if support.sees(output, input) {
         if !comes_before {

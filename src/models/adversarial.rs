@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::nn::{BatchNorm, Conv, ConvTranspose, Env, Init, Mode, ParamSet};
 use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
-use crate::shape::Meta;
+use crate::shape::{ImageSize, Meta};
 use crate::tape::op::{Dist, Param, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
@@ -37,8 +37,8 @@ pub struct Gan {
     critic_learner: Learner,
     game: Game,
     critic_steps: usize,
-    /// Height, width and channels of the images, without padding.
-    image: [usize; 3],
+    /// The size of the images, without padding.
+    image: ImageSize,
     /// Dimensions of z.
     pub latent: usize,
 }
@@ -73,7 +73,6 @@ impl Gan {
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let (c, latent) = (required(config.model.channels, "channels")?, required(config.model.latent, "latent")?);
         let image = image_of(config)?;
-        let channels = image[2];
         let objective = config.objective.unwrap_or(Objective::NonSaturating);
         if objective == Objective::Hinge {
             let known = "minimax, non-saturating, lsgan, wgan or wgan-gp";
@@ -81,9 +80,9 @@ impl Gan {
                 "objective hinge needs spectral norm, which this version lacks; use {known}"
             )));
         }
-        let generator = Generator::new(set, [latent, 4 * c, 2 * c, c, channels]);
+        let generator = Generator::new(set, [latent, 4 * c, 2 * c, c, image.channels]);
         let generator_weights: Vec<Param> = set.weights().cloned().collect();
-        let critic = Critic::new(set, [channels, c, 2 * c, 4 * c, 1], objective != Objective::WganGp);
+        let critic = Critic::new(set, [image.channels, c, 2 * c, 4 * c, 1], objective != Objective::WganGp);
         let critic_weights = set.weights().skip(generator_weights.len()).cloned().collect();
         let generator_learner = Learner::new(set, generator_weights, config, STEP);
         let critic_learner = Learner::new(set, critic_weights, config, CRITIC_STEP);
@@ -97,8 +96,8 @@ impl Gan {
         Ok(Gan { set, generator, critic, generator_learner, critic_learner, game, critic_steps, image, latent })
     }
 
-    /// Height, width and channels of its images, which it pads to 32x32.
-    pub fn image(&self) -> [usize; 3] {
+    /// The size of its images, which it pads to 32x32.
+    pub fn image(&self) -> ImageSize {
         self.image
     }
 
@@ -141,7 +140,7 @@ impl Gan {
     }
 
     fn images(&self, batch: usize) -> Meta {
-        Meta::f32([batch, SIDE, SIDE, self.image[2]])
+        Meta::f32([batch, SIDE, SIDE, self.image.channels])
     }
 
     /// Records an update of the critic on `real` and `fake`. From here on `env` has its new weights.
@@ -195,17 +194,17 @@ impl Gan {
 }
 
 /// The images that `config` describes by `model.height`, `model.width` and `model.colours`.
-fn image_of(config: &Config) -> Result<[usize; 3]> {
+fn image_of(config: &Config) -> Result<ImageSize> {
     let model = &config.model;
     let [height, width] = [(model.height, "height"), (model.width, "width")].map(|(value, key)| required(value, key));
-    let image = [height?, width?, required(model.colours, "colours")?];
-    if image[0].max(image[1]) > SIDE {
-        let (name, [height, width, _]) = (config.name(), image);
+    let (height, width, channels) = (height?, width?, required(model.colours, "colours")?);
+    if height.max(width) > SIDE {
+        let name = config.name();
         return Err(Error::Usage(format!(
             "{name} draws images of at most {SIDE}x{SIDE}, not {height}x{width}; set model.height and model.width"
         )));
     }
-    Ok(image)
+    Ok(ImageSize { height, width, channels })
 }
 
 impl Generator {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::nn::{Conv, ConvTranspose, Env, Linear, Mode, ParamSet};
 use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
-use crate::shape::Meta;
+use crate::shape::{ImageSize, Meta};
 use crate::tape::op::{Dist, Scalar};
 use crate::tape::plan::Plan;
 use crate::tape::record::ConvAttrs;
@@ -60,8 +60,8 @@ struct Convolutional {
     d2: Linear,
     t1: ConvTranspose,
     t2: ConvTranspose,
-    /// Height, width and channels of the feature map between the convolutions and the hidden layer.
-    map: [usize; 3],
+    /// The size of the feature map between the convolutions and the hidden layer.
+    map: ImageSize,
 }
 
 impl Latent {
@@ -82,7 +82,8 @@ impl Latent {
             (Body::Dense(Box::new(Dense { fc1, fc3, fc4 })), mu, logvar)
         } else {
             let c = required(config.model.channels, "channels")?;
-            let (map, halve) = ([SIDE / 4, SIDE / 4, 2 * c], ConvAttrs::new(2, 1));
+            let map = ImageSize { height: SIDE / 4, width: SIDE / 4, channels: 2 * c };
+            let halve = ConvAttrs::new(2, 1);
             let e1 = Conv::new(set, "e1", [1, c], 4, halve);
             let e2 = Conv::new(set, "e2", [c, 2 * c], 4, halve);
             let ef = Linear::from_map(set, "ef", map, hidden);
@@ -98,9 +99,9 @@ impl Latent {
         Ok(Latent { set: set.clone(), body, mu, logvar, dims, learner })
     }
 
-    /// Height, width and channels of its images.
-    pub fn image(&self) -> [usize; 3] {
-        [SIDE, SIDE, 1]
+    /// The size of its images.
+    pub fn image(&self) -> ImageSize {
+        ImageSize { height: SIDE, width: SIDE, channels: 1 }
     }
 
     /// Whether the model has a density. A plain autoencoder has none.
@@ -116,7 +117,7 @@ impl Latent {
             Body::Convolutional(net) => {
                 let y = t.scope("e1", || t.relu(net.e1.forward(env, x)));
                 let y = t.scope("e2", || t.relu(net.e2.forward(env, y)));
-                let flat = t.reshape(y, [n, net.map.iter().product()]);
+                let flat = t.reshape(y, [n, net.map.dims()]);
                 t.scope("ef", || t.relu(net.ef.forward(env, flat)))
             }
             Body::Dense(net) => t.scope("fc1", || t.relu(net.fc1.forward(env, t.reshape(x, [n, SIDE * SIDE])))),
@@ -133,8 +134,7 @@ impl Latent {
             Body::Convolutional(net) => {
                 let y = t.scope("d1", || t.relu(net.d1.forward(env, z)));
                 let y = t.scope("d2", || t.relu(net.d2.forward(env, y)));
-                let [h, w, c] = net.map;
-                let y = t.scope("t1", || t.relu(net.t1.forward(env, t.reshape(y, [n, h, w, c]))));
+                let y = t.scope("t1", || t.relu(net.t1.forward(env, t.reshape(y, net.map.batch(n)))));
                 t.scope("t2", || net.t2.forward(env, y))
             }
             Body::Dense(net) => {

@@ -20,6 +20,7 @@ use crate::config::{Config, NetworkKind};
 use crate::data::{Batch, BatchOptions, Batches, Images, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::nn::ParamSet;
+use crate::shape::ImageSize;
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 use std::sync::Arc;
@@ -35,8 +36,8 @@ pub struct Model {
     pub config: Config,
     /// All parameters and state.
     pub set: ParamSet,
-    /// Height, width and channels of its images.
-    pub image: [usize; 3],
+    /// The size of its images.
+    pub image: ImageSize,
     /// The network.
     pub family: Family,
 }
@@ -73,7 +74,7 @@ impl Model {
             NetworkKind::Lstm => {
                 let net = Sequence::new(&mut set, config)?;
                 let Observations { steps, width, .. } = net.observations();
-                ([steps, width, 1], Family::Sequence(net))
+                (ImageSize { height: steps, width, channels: 1 }, Family::Sequence(net))
             }
             NetworkKind::Dcgan => {
                 let net = Gan::new(&mut set, config)?;

@@ -3,6 +3,7 @@
 
 use super::env::{Env, Mode};
 use super::params::{Init, Layout, ParamSet};
+use crate::shape::ImageSize;
 use crate::tape::Var;
 use crate::tape::op::Param;
 use crate::tape::record::ConvAttrs;
@@ -48,16 +49,14 @@ impl Linear {
         Linear::with_layouts(set, path, inputs, outputs, Layout::Linear, Layout::Same)
     }
 
-    /// A layer that reads a flattened map `[h, w, c]`.
-    pub fn from_map(set: &mut ParamSet, path: &str, map: [usize; 3], outputs: usize) -> Self {
-        let inputs = map.iter().product();
-        Linear::with_layouts(set, path, inputs, outputs, Layout::LinearFromMap(map), Layout::Same)
+    /// A layer that reads a flattened map of this size.
+    pub fn from_map(set: &mut ParamSet, path: &str, map: ImageSize, outputs: usize) -> Self {
+        Linear::with_layouts(set, path, map.dims(), outputs, Layout::LinearFromMap(map), Layout::Same)
     }
 
-    /// A layer that writes a map `[h, w, c]`, flattened.
-    pub fn to_map(set: &mut ParamSet, path: &str, inputs: usize, map: [usize; 3]) -> Self {
-        let outputs = map.iter().product();
-        Linear::with_layouts(set, path, inputs, outputs, Layout::LinearToMap(map), Layout::BiasOfMap(map))
+    /// A layer that writes a map of this size, flattened.
+    pub fn to_map(set: &mut ParamSet, path: &str, inputs: usize, map: ImageSize) -> Self {
+        Linear::with_layouts(set, path, inputs, map.dims(), Layout::LinearToMap(map), Layout::BiasOfMap(map))
     }
 
     fn with_layouts(

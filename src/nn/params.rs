@@ -2,7 +2,7 @@
 
 use crate::math;
 use crate::rng::{self, Stream};
-use crate::shape::Shape;
+use crate::shape::{ImageSize, Shape};
 use crate::tape::op::{Param, ParamId};
 use std::rc::Rc;
 
@@ -30,12 +30,12 @@ pub enum Layout {
     Conv,
     /// `[in, out]` here, `[out, in]` there.
     Linear,
-    /// A linear layer that reads a flattened map: `[h, w, c]` here, `[c, h, w]` there.
-    LinearFromMap([usize; 3]),
-    /// A linear layer that writes a flattened map: `[h, w, c]` here, `[c, h, w]` there.
-    LinearToMap([usize; 3]),
+    /// A linear layer that reads a flattened map of this size: `[h, w, c]` here, `[c, h, w]` there.
+    LinearFromMap(ImageSize),
+    /// A linear layer that writes a flattened map of this size: `[h, w, c]` here, `[c, h, w]` there.
+    LinearToMap(ImageSize),
     /// The bias of such a layer: its elements are a map `[h, w, c]` here, `[c, h, w]` there.
-    BiasOfMap([usize; 3]),
+    BiasOfMap(ImageSize),
 }
 
 /// One entry of a [`ParamSet`].
@@ -154,7 +154,10 @@ impl ParamSpec {
     fn torch_order(&self) -> (Vec<usize>, Vec<usize>) {
         let dims = self.param.shape.dims();
         // Channels-first position -> channels-last position of a flattened map.
-        let map = |[h, w, c]: [usize; 3]| move |i: usize| (i % (h * w)) * c + i / (h * w);
+        let map = |ImageSize { height, width, channels }| {
+            let pixels = height * width;
+            move |i: usize| (i % pixels) * channels + i / pixels
+        };
         match self.layout {
             Layout::Same => (dims.to_vec(), (0..self.param.shape.len()).collect()),
             Layout::Conv => {
@@ -163,9 +166,9 @@ impl ParamSpec {
                 (vec![cout, cin, dims[0], dims[1]], (0..taps * cin * cout).map(of).collect())
             }
             Layout::Linear => linear(dims, |i| i, |o| o),
-            Layout::LinearFromMap(hwc) => linear(dims, map(hwc), |o| o),
-            Layout::LinearToMap(hwc) => linear(dims, |i| i, map(hwc)),
-            Layout::BiasOfMap(hwc) => (dims.to_vec(), (0..dims[0]).map(map(hwc)).collect()),
+            Layout::LinearFromMap(size) => linear(dims, map(size), |o| o),
+            Layout::LinearToMap(size) => linear(dims, |i| i, map(size)),
+            Layout::BiasOfMap(size) => (dims.to_vec(), (0..dims[0]).map(map(size)).collect()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Grids of pictures as PNG files: samples, and pictures before and after an operation.
 
 use crate::error::{Error, Result};
+use crate::shape::ImageSize;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
@@ -29,18 +30,19 @@ pub struct Pictures<'a> {
 }
 
 impl<'a> Pictures<'a> {
-    /// Pictures from their bytes and their size `[height, width, channels]`.
+    /// Pictures of this size from their bytes.
     ///
     /// # Panics
     /// If the bytes are not a whole number of pictures, if a size is 0, or if there are not 1 or 3
     /// channels.
     #[track_caller]
-    pub fn new(pixels: &'a [u8], [height, width, channels]: [usize; 3]) -> Self {
+    pub fn new(pixels: &'a [u8], size: impl Into<ImageSize>) -> Self {
+        let size = size.into();
+        let ImageSize { height, width, channels } = size;
         assert!(channels == 1 || channels == 3, "pictures have 1 or 3 channels, not {channels}");
-        let size = height * width * channels;
-        assert!(size > 0, "pictures of {height}x{width} have no pixels");
+        assert!(size.dims() > 0, "pictures of {height}x{width} have no pixels");
         assert_eq!(
-            pixels.len() % size,
+            pixels.len() % size.dims(),
             0,
             "{} bytes are not a whole number of {height}x{width} pictures",
             pixels.len()

@@ -4,9 +4,10 @@ use super::grid::{Pictures, grid_png};
 use crate::config::Distribution;
 use crate::error::Result;
 use crate::models::{Family, Model, Observations};
+use crate::shape::ImageSize;
 
-/// Height, width and channels of a panel.
-const PANEL: [usize; 3] = [120, 320, 3];
+/// The size of a panel.
+const PANEL: ImageSize = ImageSize { height: 120, width: 320, channels: 3 };
 
 /// Pixels between the edge and the extremes of a curve.
 const MARGIN: f32 = 6.0;
@@ -44,8 +45,8 @@ struct Curve {
 /// Draws one panel of `steps` steps as RGB bytes. Later curves cover earlier ones. `mark` is a step that
 /// is marked by a vertical line.
 fn panel(curves: &[Curve], steps: usize, mark: Option<usize>) -> Vec<u8> {
-    let [height, width, channels] = PANEL;
-    let mut canvas = vec![WHITE; height * width * channels];
+    let ImageSize { height, width, .. } = PANEL;
+    let mut canvas = vec![WHITE; PANEL.dims()];
     let x = |step: usize| MARGIN + (width as f32 - 2.0 * MARGIN) * step as f32 / steps.saturating_sub(1).max(1) as f32;
     let y = |value: f32| MARGIN + (height as f32 - 2.0 * MARGIN) * (1.0 - value.clamp(0.0, 1.0));
     let (right, bottom) = (width as f32, height as f32);
@@ -72,22 +73,39 @@ fn segment(canvas: &mut [u8], [from, to]: [[f32; 2]; 2], radius: f32, colour: [u
     };
     let way = [to[0] - from[0], to[1] - from[1]];
     let square = (way[0] * way[0] + way[1] * way[1]).max(1e-12);
-    for row in span(1, PANEL[0]) {
-        for column in span(0, PANEL[1]) {
+    for row in span(1, PANEL.height) {
+        for column in span(0, PANEL.width) {
             let [dx, dy] = [column as f32 + 0.5 - from[0], row as f32 + 0.5 - from[1]];
             let along = ((dx * way[0] + dy * way[1]) / square).clamp(0.0, 1.0);
             let distance = (dx - along * way[0]).hypot(dy - along * way[1]);
             let cover = (reach - distance).clamp(0.0, 1.0);
-            for (byte, ink) in canvas[(row * PANEL[1] + column) * PANEL[2]..][..PANEL[2]].iter_mut().zip(colour) {
+            let pixel = &mut canvas[(row * PANEL.width + column) * PANEL.channels..][..PANEL.channels];
+            for (byte, ink) in pixel.iter_mut().zip(colour) {
                 *byte = (f32::from(*byte) * (1.0 - cover) + f32::from(ink) * cover + 0.5) as u8;
             }
         }
     }
 }
 
-/// Draws a panel for each sequence `[steps, width, 1]` of bytes, with one curve per value. Also returns
-/// the size of a panel.
-pub fn panels(bytes: &[u8], [steps, width, _]: [usize; 3]) -> (Vec<u8>, [usize; 3]) {
+/// Pictures of one size that own their bytes, `[n, height, width, channels]`.
+pub struct OwnedPictures {
+    /// The bytes of all pictures.
+    pub pixels: Vec<u8>,
+    /// The size of one picture.
+    pub size: ImageSize,
+}
+
+impl OwnedPictures {
+    /// The same pictures as a view.
+    pub fn view(&self) -> Pictures<'_> {
+        Pictures::new(&self.pixels, self.size)
+    }
+}
+
+/// Draws a panel for each sequence, with one curve per value. A sequence is an image `[steps, width, 1]` of
+/// bytes.
+pub fn panels(bytes: &[u8], sequence: ImageSize) -> OwnedPictures {
+    let ImageSize { height: steps, width, .. } = sequence;
     let curve = |sequence: &[u8], value: usize| Curve {
         from: 0,
         values: sequence.iter().skip(value).step_by(width).map(|byte| f32::from(*byte) / 255.0).collect(),
@@ -96,7 +114,8 @@ pub fn panels(bytes: &[u8], [steps, width, _]: [usize; 3]) -> (Vec<u8>, [usize; 
     };
     // The first value of an observation is drawn last, over the others.
     let curves = |sequence: &[u8]| (0..width).rev().map(|value| curve(sequence, value)).collect::<Vec<_>>();
-    (bytes.chunks(steps * width).flat_map(|sequence| panel(&curves(sequence), steps, None)).collect(), PANEL)
+    let panels = bytes.chunks(steps * width).flat_map(|sequence| panel(&curves(sequence), steps, None));
+    OwnedPictures { pixels: panels.collect(), size: PANEL }
 }
 
 /// Draws continuations of sequences as a PNG file, with one panel per sequence and predicted value. If there
@@ -132,14 +151,14 @@ pub fn futures_png(observations: Observations, truth: &[f32], drawn: &[f32], giv
     grid_png(Pictures::new(&panels, PANEL), Some(columns))
 }
 
-/// The images `[n, height, width, channels]` of a model, with the size in which they are shown: sequences
-/// of normal values become curves, all other images stay as they are.
-pub fn as_pictures(model: &Model, images: Vec<u8>) -> (Vec<u8>, [usize; 3]) {
+/// The images `[n, height, width, channels]` of a model as they are shown: sequences of normal values become
+/// curves, all other images stay as they are.
+pub fn as_pictures(model: &Model, images: Vec<u8>) -> OwnedPictures {
     match &model.family {
         Family::Sequence(net) if net.observations().distribution == Distribution::Normal => {
             panels(&images, model.image)
         }
-        _ => (images, model.image),
+        _ => OwnedPictures { pixels: images, size: model.image },
     }
 }
 
@@ -148,7 +167,7 @@ mod tests {
     use super::*;
 
     fn at(panel: &[u8], row: usize, column: usize) -> [u8; 3] {
-        std::array::from_fn(|c| panel[(row * PANEL[1] + column) * PANEL[2] + c])
+        std::array::from_fn(|c| panel[(row * PANEL.width + column) * PANEL.channels + c])
     }
 
     #[test]
@@ -163,9 +182,10 @@ mod tests {
 
     #[test]
     fn every_sequence_has_a_panel_and_every_value_a_curve() {
-        let (shown, size) = panels(&[0, 255, 0, 255, 128, 128, 128, 128], [2, 2, 1]);
-        assert_eq!((size, shown.len()), (PANEL, 2 * PANEL.iter().product::<usize>()));
-        assert_eq!((at(&shown, 113, 160), at(&shown, 6, 160)), (PALETTE[0], PALETTE[1]));
+        let panels = panels(&[0, 255, 0, 255, 128, 128, 128, 128], [2, 2, 1].into());
+        let shown = &panels.pixels;
+        assert_eq!((panels.size, shown.len()), (PANEL, 2 * PANEL.dims()));
+        assert_eq!((at(shown, 113, 160), at(shown, 6, 160)), (PALETTE[0], PALETTE[1]));
         let second = &shown[shown.len() / 2..];
         assert_eq!((at(second, 59, 160), at(second, 113, 160)), (PALETTE[0], [255; 3]));
     }

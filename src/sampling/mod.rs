@@ -17,6 +17,7 @@ use crate::backend::{self, Backend, Compiled, Feed};
 use crate::data::BatchFeeds;
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
+use crate::shape::ImageSize;
 use crate::tape::cost::{self, Cost};
 use crate::tape::plan::Plan;
 use crate::tape::window::SamplingPlan;
@@ -45,10 +46,10 @@ const BATCH_BYTES: usize = 1 << 30;
 pub struct Sampler {
     way: Way,
     batch: usize,
-    /// Height, width and channels of the plans' output.
-    size: [usize; 3],
-    /// Height, width and channels of the model's images.
-    image: [usize; 3],
+    /// The size of the images that the plans draw, padding included.
+    size: ImageSize,
+    /// The size of the model's images.
+    image: ImageSize,
     /// The smallest and the largest value of a pixel.
     range: [f32; 2],
     /// The inputs of the plan.
@@ -101,8 +102,8 @@ impl Sampler {
     }
 
     fn of(model: &Model, plan: &Plan, way: Way, range: [f32; 2]) -> Self {
-        let dims = plan.outputs[0].1.meta.shape;
-        let (batch, size) = (dims.dims()[0], [dims.dims()[1], dims.dims()[2], dims.dims()[3]]);
+        let [batch, height, width, channels] = plan.outputs[0].1.meta.shape.padded();
+        let size = ImageSize { height, width, channels };
         Sampler {
             way,
             batch,
@@ -149,7 +150,7 @@ impl Sampler {
         progress: &Drawn,
     ) -> Result<Vec<u8>> {
         let mut out = vec![];
-        let len: usize = self.size.iter().product();
+        let len = self.size.dims();
         let mut values = vec![0.0; self.batch * len];
         for first in (0..n).step_by(self.batch) {
             let images = self.batch.min(n - first);
@@ -188,7 +189,7 @@ impl Sampler {
         how: DrawOptions,
         progress: &Drawn,
     ) -> Result<()> {
-        let len: usize = self.size.iter().product();
+        let len = self.size.dims();
         let mut values = vec![0.0; self.batch * len];
         for (i, part) in images.chunks_mut(self.batch * len).enumerate() {
             values[..part.len()].copy_from_slice(part);
@@ -209,7 +210,7 @@ impl Sampler {
         how: DrawOptions,
         progress: &Drawn,
     ) -> Result<()> {
-        let (len, scalars) = (self.size.iter().product::<usize>(), &how.scalars(first));
+        let (len, scalars) = (self.size.dims(), &how.scalars(first));
         let conditions = self.conditions(first, how)?;
         let plan = match self.way {
             Way::Windows(plan) => {
@@ -276,10 +277,10 @@ impl ConditionValues {
     }
 }
 
-/// The middle of an image `[h, w, c]` with values in `range`, as bytes of size `to`.
-pub(crate) fn crop_to_bytes(image: &[f32], size: [usize; 3], to: [usize; 3], range: [f32; 2]) -> Vec<u8> {
-    let [top, left] = [(size[0] - to[0]) / 2, (size[1] - to[1]) / 2];
+/// The middle of an image of this size with values in `range`, as bytes of the size `to`.
+pub(crate) fn crop_to_bytes(image: &[f32], size: ImageSize, to: ImageSize, range: [f32; 2]) -> Vec<u8> {
+    let (top, left) = ((size.height - to.height) / 2, (size.width - to.width) / 2);
     let byte = |v: f32| (((v - range[0]) / (range[1] - range[0])).clamp(0.0, 1.0) * 255.0).round() as u8;
-    let rows = (0..to[0]).map(|r| ((top + r) * size[1] + left) * size[2]);
-    rows.flat_map(|start| image[start..start + to[1] * to[2]].iter().map(|v| byte(*v))).collect()
+    let rows = (0..to.height).map(|r| ((top + r) * size.width + left) * size.channels);
+    rows.flat_map(|start| image[start..start + to.width * to.channels].iter().map(|v| byte(*v))).collect()
 }

@@ -6,6 +6,7 @@ use crate::data::{Images, Reduction};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::pictures::grid::{Pictures, before_after_png};
+use crate::shape::ImageSize;
 use std::sync::Arc;
 
 /// Images that are drawn together at most.
@@ -28,8 +29,8 @@ pub struct Redraw {
 /// Images, what the model was given of each, and what it drew: bytes `[n, height, width, channels]`.
 #[derive(Clone, Debug)]
 pub struct Redrawn {
-    /// Height, width and channels of originals and draws.
-    pub size: [usize; 3],
+    /// The size of originals and draws.
+    pub size: ImageSize,
     /// The images themselves, as the model reads them.
     pub originals: Vec<u8>,
     /// What the model was given, at the height and width of the originals.
@@ -41,10 +42,10 @@ pub struct Redrawn {
 }
 
 impl Redrawn {
-    /// From values in 0 to 1: images `[n, h, w, c]` of which the model was given the first `given` values
+    /// From values in 0 to 1: images of this size of which the model was given the first `given` values
     /// each, and its draws, in which all draws of an image come one after the other.
-    pub fn after_beginning(size: [usize; 3], images: &[f32], drawn: &[f32], given: usize) -> Redrawn {
-        let (len, draws) = (size.iter().product(), drawn.len() / images.len().max(1));
+    pub fn after_beginning(size: ImageSize, images: &[f32], drawn: &[f32], given: usize) -> Redrawn {
+        let (len, draws) = (size.dims(), drawn.len() / images.len().max(1));
         let originals = to_bytes(images, size);
         let mut masked = originals.clone();
         masked.chunks_mut(len).for_each(|image| image[given..].fill(HIDDEN));
@@ -52,7 +53,7 @@ impl Redrawn {
             size,
             originals,
             given: masked,
-            given_channels: size[2],
+            given_channels: size.channels,
             draws: by_draw(&to_bytes(drawn, size), len, draws),
         }
     }
@@ -81,8 +82,7 @@ impl Redrawn {
     }
 
     fn given_pictures(&self) -> Pictures<'_> {
-        let [height, width, _] = self.size;
-        Pictures::new(&self.given, [height, width, self.given_channels])
+        Pictures::new(&self.given, ImageSize { channels: self.given_channels, ..self.size })
     }
 
     fn drawn_pictures(&self) -> impl Iterator<Item = Pictures<'_>> {
@@ -101,7 +101,7 @@ pub(crate) fn check_completion(model: &Model, rows: usize) -> Result<()> {
             model.config.name()
         )));
     };
-    let [height, ..] = model.image;
+    let height = model.image.height;
     if rows >= height {
         return Err(Error::Usage(format!("keeping {rows} rows leaves nothing to draw; keep fewer than {height} rows")));
     }
@@ -122,8 +122,7 @@ pub fn complete(
     progress: &Drawn,
 ) -> Result<Redrawn> {
     check_completion(model, rows)?;
-    let [_, width, channels] = model.image;
-    let (n, given) = (images.len(), rows * width * channels);
+    let (n, given) = (images.len(), rows * model.image.width * model.image.channels);
     let seen = model.batch_of(images)?;
     // All completions of an image come one after the other, so that each draw has an index of its own.
     let mut drawn = repeat_each(&seen.pixels, n, how.draws);
@@ -173,13 +172,13 @@ pub fn restore(
         DrawOptions { seed: how.seed, temperature: how.temperature, reduced: &reduced, ..DrawOptions::default() };
     let drawn = sampler.draw_with(backend, n * how.draws, draw, progress)?;
     let small = reduction.size(size);
-    let given = seen.reduced.chunks(small.iter().product());
+    let given = seen.reduced.chunks(small.dims());
     Ok(Redrawn {
         size,
         originals: to_bytes(&seen.pixels, size),
         given: given.flat_map(|image| reduction.enlarged(&to_bytes(image, small), size)).collect(),
-        given_channels: small[2],
-        draws: by_draw(&drawn, size.iter().product(), how.draws),
+        given_channels: small.channels,
+        draws: by_draw(&drawn, size.dims(), how.draws),
     })
 }
 
@@ -196,8 +195,8 @@ fn by_draw(images: &[u8], len: usize, draws: usize) -> Vec<Vec<u8>> {
 }
 
 /// Values in 0 to 1 of images of this size as bytes.
-fn to_bytes(values: &[f32], size: [usize; 3]) -> Vec<u8> {
-    values.chunks(size.iter().product()).flat_map(|image| crop_to_bytes(image, size, size, [0.0, 1.0])).collect()
+fn to_bytes(values: &[f32], size: ImageSize) -> Vec<u8> {
+    values.chunks(size.dims()).flat_map(|image| crop_to_bytes(image, size, size, [0.0, 1.0])).collect()
 }
 
 #[cfg(test)]
@@ -210,14 +209,14 @@ mod tests {
         let (images, drawn) = ([0.0, 1.0, 1.0, 0.0], repeat_each(&[0.0, 0.2, 1.0, 0.4], 2, 2));
         assert_eq!(drawn, [0.0, 0.2, 0.0, 0.2, 1.0, 0.4, 1.0, 0.4]);
         let drawn: Vec<f32> = drawn.iter().enumerate().map(|(i, v)| if i % 4 == 3 { 0.6 } else { *v }).collect();
-        let redrawn = Redrawn::after_beginning([2, 1, 1], &images, &drawn, 1);
+        let redrawn = Redrawn::after_beginning([2, 1, 1].into(), &images, &drawn, 1);
         assert_eq!((&redrawn.originals[..], &redrawn.given[..]), (&[0, 255, 255, 0][..], &[0, 128, 255, 128][..]));
         assert_eq!(redrawn.draws, [[0, 51, 255, 102], [0, 153, 255, 153]]);
     }
 
     #[test]
     fn a_picture_begins_or_ends_with_the_original() {
-        let redrawn = Redrawn::after_beginning([1, 2, 1], &[1.0, 1.0], &[0.0, 0.0], 1);
+        let redrawn = Redrawn::after_beginning([1, 2, 1].into(), &[1.0, 1.0], &[0.0, 0.0], 1);
         let row = |png: Vec<u8>| {
             let picture = image::load_from_memory(&png).unwrap().into_luma8();
             let (width, separators) = (picture.width(), 2);

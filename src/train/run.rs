@@ -9,7 +9,7 @@ use crate::data::{self, Batch, BatchSource, Images, Levels, Loader, Split};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::optim::schedule::Steps;
-use crate::pictures::grid::{Pictures, grid_png};
+use crate::pictures::grid::grid_png;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
 use crate::store::{Checkpoint, Row, RunDir};
@@ -93,15 +93,13 @@ pub(crate) fn open_images(model: &Model, name: &str, split: Split, data_dir: Opt
 
 /// Checks that the images have the model's size and the levels that its likelihood needs.
 pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
-    let size = [images.height(), images.width(), images.channels()];
-    if size != model.image {
-        let text = |[h, w, c]: [usize; 3]| format!("{h}x{w}x{c}");
+    if images.size() != model.image {
         return Err(Error::Failed(format!(
             "{} has images of {}, but {} models images of {}; choose a data set of that size",
             images.name(),
-            text(size),
+            images.size(),
             model.config.name(),
-            text(model.image)
+            model.image
         )));
     }
     check_labels(model, images)?;
@@ -278,8 +276,7 @@ impl Run<'_> {
         };
         let how = DrawOptions { seed: self.config.seed, reduced: &self.examples.reduced, ..DrawOptions::default() };
         let images = sampler.draw(&mut **backend, SAMPLES, how)?;
-        let (pictures, size) = sequences::as_pictures(model, images);
-        self.dir.write_sample(step, &grid_png(Pictures::new(&pictures, size), None)?)
+        self.dir.write_sample(step, &grid_png(sequences::as_pictures(model, images).view(), None)?)
     }
 
     fn save(&mut self) -> Result<PathBuf> {

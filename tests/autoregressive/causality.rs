@@ -6,6 +6,7 @@ use pixtape::config::NetworkKind;
 use pixtape::eval::causality::{Dependency, Subject, Support, Supports, supports};
 use pixtape::models::Model;
 use pixtape::nn::{Conv, Env, ParamSet};
+use pixtape::shape::ImageSize;
 use pixtape::tape::Var;
 use pixtape::tape::geometry::Mask;
 use pixtape::tape::record::ConvAttrs;
@@ -28,14 +29,14 @@ fn support_of(model: &Model) -> Support {
 /// The pixels that each pixel's outputs see.
 fn pixels_seen(support: &Support, pixel: usize) -> Vec<usize> {
     let output = pixel * support.outputs;
-    (0..support.input[0] * support.input[1]).filter(|q| support.sees_pixel(output, *q)).collect()
+    (0..support.input.height * support.input.width).filter(|q| support.sees_pixel(output, *q)).collect()
 }
 
 /// Whether every output sees exactly the earlier colours of its own pixel, and of any other pixel all colours or none. The
 /// exception of a Diagonal BiLSTM: what it reads at the end of the row above are features of that pixel, and no feature
 /// sees the last colour of its own pixel.
 fn colours_are_exact(name: &str, support: &Support) -> bool {
-    let [height, width, colours] = support.input;
+    let ImageSize { height, width, channels: colours } = support.input;
     let is_exception = |own: usize, q: usize| name.starts_with("diagonal") && q + 1 == own / width * width;
     let outputs = (0..height * width * colours).map(|output| (output, output / colours, output % colours));
     outputs.into_iter().all(|(output, own, colour)| {
@@ -170,7 +171,7 @@ fn one_conv(attrs: ConvAttrs, kernel: [usize; 2], [cin, cout]: [usize; 2]) -> [S
     let mut set = ParamSet::new();
     let conv = Conv::rectangular(&mut set, "conv", [cin, cout], kernel, attrs);
     let network = |env: &Env, x: Var| conv.forward(env, x);
-    let subject = Subject { set: &set, input: [5, 6, cin], outputs: cout, zero: 0.0, network: &network };
+    let subject = Subject { set: &set, input: [5, 6, cin].into(), outputs: cout, zero: 0.0, network: &network };
     let mut device = device();
     [subject.by_gradient(&mut *device, &mut |_, _| ()), subject.by_perturbation(&mut *device, &mut |_, _| ())]
         .map(Result::unwrap)
@@ -231,7 +232,7 @@ fn leaky(first: Mask, blocks: usize, second: Mask) -> [Vec<Dependency>; 2] {
         Conv::new(&mut set, "second", [6, 6], 3, masked(second, 1)),
     ];
     let network = |env: &Env, x: Var| layers[1].forward(env, env.t.gated(layers[0].forward(env, x)));
-    let subject = Subject { set: &set, input: [4, 5, 3], outputs: 3, zero: 0.0, network: &network };
+    let subject = Subject { set: &set, input: [4, 5, 3].into(), outputs: 3, zero: 0.0, network: &network };
     let mut device = device();
     [subject.by_gradient(&mut *device, &mut |_, _| ()), subject.by_perturbation(&mut *device, &mut |_, _| ())]
         .map(|support| support.unwrap().leaks())
@@ -258,7 +259,7 @@ fn a_network_that_leaks_is_caught_both_ways() {
     let first = Conv::new(&mut set, "first", [1, 4], 3, ConvAttrs::masked(Mask::A, 3, 1));
     let open = Conv::new(&mut set, "open", [4, 2], 3, ConvAttrs::new(1, 1));
     let network = |env: &Env, x: Var| open.forward(env, env.t.relu(first.forward(env, x)));
-    let subject = Subject { set: &set, input: [4, 4, 1], outputs: 1, zero: 0.0, network: &network };
+    let subject = Subject { set: &set, input: [4, 4, 1].into(), outputs: 1, zero: 0.0, network: &network };
     let leaks = subject.by_perturbation(&mut *device(), &mut |_, _| ()).unwrap().leaks();
     assert!(leaks.contains(&pair(5, 5)) && leaks.contains(&pair(5, 6)), "{leaks:?}");
 }

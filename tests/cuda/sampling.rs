@@ -6,6 +6,7 @@ use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
 use pixtape::rng::{self, Stream};
 use pixtape::sampling::{DrawOptions, Sampler};
+use pixtape::shape::ImageSize;
 use pixtape::tape::InputRole;
 
 /// Images that are drawn, in batches of which the last is not full.
@@ -70,7 +71,7 @@ fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
 fn images_are_completed_as_the_cpu_completes_them() {
     for (name, model) in models() {
         let Some(mut cuda) = StandIn::backend() else { return };
-        let [height, width, colours] = model.image;
+        let ImageSize { height, width, channels: colours } = model.image;
         let (len, from) = (height * width * colours, (2 * width + 1) * colours + colours / 2);
         let reduced = reduced(&model);
         let how = DrawOptions { seed: 6, reduced: &reduced, ..DrawOptions::default() };

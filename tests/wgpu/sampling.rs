@@ -52,8 +52,8 @@ fn cpu(model: &Model) -> Box<dyn Backend> {
 
 /// Random reduced images for `n` images, empty where the model is given none.
 fn reduced(model: &Model, n: usize) -> Vec<f32> {
-    let size = model.reduction().map_or([0; 3], |reduction| reduction.size(model.image));
-    (0..n * size.iter().product::<usize>()).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect()
+    let len = model.reduction().map_or(0, |reduction| reduction.size(model.image).dims());
+    (0..n * len).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect()
 }
 
 /// Checks that each of two sets of images is the same up to a first tie, by the CPU's logits, and counts those that are the same
@@ -151,7 +151,7 @@ fn a_given_beginning_stays_and_what_lies_behind_it_does_not_matter() {
         let model = model(name, &sizes).unwrap();
         write(&model, &mut *device);
         let mut cpu = cpu(&model);
-        let (n, len, colours) = (5, model.image.iter().product::<usize>(), model.image[2]);
+        let (n, len, colours) = (5, model.image.dims(), model.image.channels);
         // In the middle of a row.
         let from = (3 * 6 + 2) * colours;
         let given: Vec<f32> = (0..n * len).map(|i| (i * 7 % 3 % 2) as f32).collect();

@@ -1,6 +1,6 @@
 //! Conversion between the memory layouts of PyTorch (channels first) and of this crate (channels last).
 
-use crate::shape::Shape;
+use crate::shape::{ImageSize, Shape};
 
 /// How the layout of a tensor in this crate ("here") differs from that in PyTorch ("there").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,9 +13,8 @@ pub enum Layout {
     Conv,
     /// `[out, in]` there, `[in, out]` here.
     Linear,
-    /// `[out, c * h * w]` there, `[h * w * c, out]` here: a linear layer after a flattened map of `[c, h,
-    /// w]`.
-    LinearFromMap([usize; 3]),
+    /// `[out, c * h * w]` there, `[h * w * c, out]` here: a linear layer after a flattened map of this size.
+    LinearFromMap(ImageSize),
 }
 
 impl Layout {
@@ -27,7 +26,7 @@ impl Layout {
             Layout::Image => (torch.to_vec(), vec![0, 2, 3, 1]),
             Layout::Conv => (torch.to_vec(), vec![2, 3, 1, 0]),
             Layout::Linear => (torch.to_vec(), vec![1, 0]),
-            Layout::LinearFromMap([c, h, w]) => (vec![torch[0], c, h, w], vec![2, 3, 1, 0]),
+            Layout::LinearFromMap(map) => (vec![torch[0], map.channels, map.height, map.width], vec![2, 3, 1, 0]),
         }
     }
 
@@ -35,7 +34,7 @@ impl Layout {
     pub fn shape(self, torch: &[usize]) -> Shape {
         let (dims, order) = self.axes(torch);
         match self {
-            Layout::LinearFromMap([c, h, w]) => [h * w * c, torch[0]].into(),
+            Layout::LinearFromMap(map) => [map.dims(), torch[0]].into(),
             _ => Shape::new(&order.iter().map(|axis| dims[*axis]).collect::<Vec<_>>()),
         }
     }
@@ -78,7 +77,7 @@ mod tests {
             (Layout::Image, vec![2, 3, 4, 5]),
             (Layout::Conv, vec![2, 3, 4, 5]),
             (Layout::Linear, vec![2, 3]),
-            (Layout::LinearFromMap([3, 4, 5]), vec![2, 60]),
+            (Layout::LinearFromMap([4, 5, 3].into()), vec![2, 60]),
         ];
         for (layout, torch) in cases {
             let values: Vec<f64> = (0..torch.iter().product()).map(|i: usize| i as f64).collect();
@@ -94,6 +93,7 @@ mod tests {
         assert_eq!(Layout::Image.to_ours(&[1, 2, 1, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
         // Two outputs, three inputs.
         assert_eq!(Layout::Linear.to_ours(&[2, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
-        assert_eq!(Layout::LinearFromMap([2, 1, 3]).to_ours(&[1, 6], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
+        let from_map = Layout::LinearFromMap([1, 3, 2].into());
+        assert_eq!(from_map.to_ours(&[1, 6], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
     }
 }

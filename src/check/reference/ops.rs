@@ -6,6 +6,7 @@ use super::recorder::{Recorded, Recorder};
 use super::recurrence::{diagonal_bilstm, diagonal_lstm, lstm, lstm_cell, row_lstm};
 use crate::models::TEMPERATURE;
 use crate::optim::{LEARNING_RATE, STEP};
+use crate::shape::ImageSize;
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
 use crate::tape::op::{Op, Unary};
@@ -396,8 +397,8 @@ fn gradient_penalty(r: &mut Recorder) -> Result<(), String> {
     let (attrs, slope) = (ConvAttrs::new(2, 1), r.number("slope")?);
     let first = attrs.geometry(r.tape.shape(x_hat), r.tape.shape(conv1))?;
     let second = attrs.geometry(first.y_shape(), r.tape.shape(conv2))?;
-    let map = [second.cout, second.oh, second.ow];
-    let features = map.iter().product::<usize>();
+    let map = ImageSize { height: second.oh, width: second.ow, channels: second.cout };
+    let features = map.dims();
     let weight = r.shape("fc")?;
     if weight != [1, features] {
         return Err(format!("its tensor in/fc has the shape {weight:?}, not [1, {features}]"));

@@ -18,6 +18,7 @@ use super::draws::Draws;
 use super::images::{Images, Levels, Split};
 use crate::Result;
 use crate::rng::{Stream, unit};
+use crate::shape::ImageSize;
 
 /// Height and width of a glyph in pixels.
 pub(super) const SIDE: usize = 28;
@@ -40,7 +41,8 @@ pub(super) fn draw_split(split: Split) -> Result<Images> {
     let mut pixels = vec![0; indices.len() * SIDE * SIDE];
     pixels.par_chunks_exact_mut(SIDE * SIDE).zip(indices.clone()).for_each(|(image, index)| draw(SEED, index, image));
     let labels = indices.map(label).collect();
-    Images::new("glyphs", [SIDE, SIDE, 1], pixels, Some(labels), Levels::Grey256)
+    let size = ImageSize { height: SIDE, width: SIDE, channels: 1 };
+    Images::new("glyphs", size, pixels, Some(labels), Levels::Grey256)
 }
 
 /// The digit of glyph `index`. All ten digits are equally frequent.

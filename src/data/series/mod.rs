@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use super::images::{Images, Levels, Split};
 use crate::Result;
+use crate::shape::ImageSize;
 
 /// Observations per series.
 const STEPS: usize = 100;
@@ -47,7 +48,7 @@ fn draw(name: &str, width: usize, split: Split, draw: fn(u32, &mut [u8])) -> Res
     let indices = range(split);
     let mut values = vec![0; indices.len() * STEPS * width];
     values.par_chunks_exact_mut(STEPS * width).zip(indices).for_each(|(series, index)| draw(index, series));
-    Images::new(name, [STEPS, width, 1], values, None, Levels::Grey256)
+    Images::new(name, ImageSize { height: STEPS, width, channels: 1 }, values, None, Levels::Grey256)
 }
 
 /// A value in 0 to 1, rounded to the nearest byte. Values outside are clipped.

@@ -122,10 +122,10 @@ impl Autoregressive {
     #[track_caller]
     pub(crate) fn conditions(&self, t: &Tape, batch: usize) -> Conditions {
         let class = (self.pixels.classes > 0).then(|| t.input_of(InputRole::Labels, Meta::u32([batch])));
-        let reduced = self.pixels.reduction.map(|reduction| {
-            let [h, w, c] = reduction.size(self.pixels.size);
-            t.input_of(InputRole::Reduced, Meta::f32([batch, h, w, c]))
-        });
+        let reduced = self
+            .pixels
+            .reduction
+            .map(|reduction| t.input_of(InputRole::Reduced, Meta::f32(reduction.size(self.pixels.size).batch(batch))));
         Conditions { class, reduced }
     }
 

@@ -4,7 +4,7 @@ use crate::config::{Config, ReducedImage};
 use crate::data::Reduction;
 use crate::error::Result;
 use crate::models::required;
-use crate::shape::Meta;
+use crate::shape::{ImageSize, Meta};
 use crate::tape::{InputRole, Tape, Var};
 
 /// The images of a model: their extents, and the number of levels that a colour of a pixel can take.
@@ -14,8 +14,8 @@ use crate::tape::{InputRole, Tape, Var};
 /// `g * levels .. (g + 1) * levels`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pixels {
-    /// Height, width and colours.
-    pub size: [usize; 3],
+    /// Their size; a channel is a colour.
+    pub size: ImageSize,
     /// Number of levels, at least 2.
     pub levels: usize,
     /// Number of classes that the model is conditional on; 0 if it is not conditional on a class.
@@ -32,18 +32,19 @@ impl Pixels {
         let reduction = m.reduced.and_then(ReducedImage::reduction);
         let extents = [(m.height, "height"), (m.width, "width"), (m.colours, "colours"), (m.levels, "levels")];
         let [height, width, colours, levels] = extents.map(|(value, key)| required(value, key));
-        Ok(Pixels { size: [height?, width?, colours?], levels: levels?, classes: m.classes.unwrap_or(0), reduction })
+        let size = ImageSize { height: height?, width: width?, channels: colours? };
+        Ok(Pixels { size, levels: levels?, classes: m.classes.unwrap_or(0), reduction })
     }
 
     /// Colour groups of the masks.
     pub(crate) fn colours(&self) -> usize {
-        self.size[2]
+        self.size.channels
     }
 
     /// Number of dimensions of an image.
     #[doc(hidden)]
     pub fn dims(&self) -> usize {
-        self.size.iter().product()
+        self.size.dims()
     }
 
     /// Number of logits of one dimension.
@@ -60,8 +61,7 @@ impl Pixels {
     /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
     #[track_caller]
     pub(crate) fn input(&self, t: &Tape, batch: usize) -> Var {
-        let [h, w, c] = self.size;
-        t.input_of(InputRole::Images, Meta::f32([batch, h, w, c]))
+        t.input_of(InputRole::Images, Meta::f32(self.size.batch(batch)))
     }
 
     /// The image as the first layer reads it: binary pixels as they are, others in -1 to 1.

@@ -3,6 +3,7 @@
 
 use crate::data::Reduction;
 use crate::nn::{Conv, ConvTranspose, Env, ParamSet};
+use crate::shape::ImageSize;
 use crate::tape::Var;
 use crate::tape::record::ConvAttrs;
 
@@ -10,8 +11,8 @@ use crate::tape::record::ConvAttrs;
 #[derive(Clone, Debug)]
 pub(super) struct ReducedEncoder {
     layers: [Layer; 3],
-    /// Height and width of the image that is drawn.
-    size: [usize; 2],
+    /// The size of the image that is drawn.
+    size: ImageSize,
 }
 
 #[derive(Clone, Debug)]
@@ -24,9 +25,8 @@ impl ReducedEncoder {
     /// Declares the parameters `given.{c1,c2,c3}`, from an image that `reduction` makes to `channels`
     /// channels. A grey image goes through a 7x7 and two 3x3 kernels. A small image goes through a 3x3
     /// kernel, is enlarged by a transposed 4x4 kernel with stride 4, and goes through another 3x3 kernel.
-    pub fn new(set: &mut ParamSet, reduction: Reduction, size: [usize; 3], channels: usize) -> Self {
-        let [height, width, _] = size;
-        let [.., cin] = reduction.size(size);
+    pub fn new(set: &mut ParamSet, reduction: Reduction, size: ImageSize, channels: usize) -> Self {
+        let cin = reduction.size(size).channels;
         let mut same = |path: &str, cin: usize, k: usize| {
             Layer::Same(Conv::new(set, path, [cin, channels], k, ConvAttrs::new(1, k / 2)))
         };
@@ -39,7 +39,7 @@ impl ReducedEncoder {
                 [first, Layer::Enlarge(enlarge), last]
             }
         };
-        ReducedEncoder { layers, size: [height, width] }
+        ReducedEncoder { layers, size }
     }
 
     /// `reduced[n, h', w', c'] (0 to 1) -> [n, h, w, channels]`
@@ -50,7 +50,7 @@ impl ReducedEncoder {
             let x = if i == 0 { y } else { t.relu(y) };
             y = match layer {
                 Layer::Same(conv) => conv.forward(env, x),
-                Layer::Enlarge(conv) => conv.forward_to(env, x, self.size),
+                Layer::Enlarge(conv) => conv.forward_to(env, x, [self.size.height, self.size.width]),
             };
         }
         y
