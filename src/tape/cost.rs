@@ -1,16 +1,21 @@
-//! What a step costs at least: floating point operations and bytes moved. The floor that timings are held against.
+//! Counts the least work of a step: floating point operations and bytes moved. Timings are compared with
+//! this floor.
+//!
+//! The last column of the op table (`table.rs`) has the operations per element. `own_rule` counts the ops
+//! that are marked `own` there.
 
 use super::op::Op;
 use super::plan::{Fused, Plan, Step};
 use super::table::op_table;
 use std::iter::Sum;
 
-/// Floor of a step.
+/// The least work of a step or of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Additions and multiplications that have to be done (closed taps not counted; a transcendental counts as 1).
+    /// Additions and multiplications that have to be done. Closed taps are not counted. A transcendental
+    /// function counts as one.
     pub flops: u64,
-    /// Every operand once.
+    /// Bytes of all operands of a step, each read or written once.
     pub bytes: u64,
 }
 
@@ -20,12 +25,12 @@ impl Sum for Cost {
     }
 }
 
-/// Counts all steps of a plan.
+/// The sum of the costs of all steps of a plan.
 pub(crate) fn total(plan: &Plan) -> Cost {
     plan.steps.iter().map(cost).sum()
 }
 
-/// Counts a step.
+/// The cost of one step, including its epilogue.
 pub fn cost(step: &Step) -> Cost {
     let out = step.outputs.first().map_or(0, |o| o.meta.shape.len() as u64);
     let epilogue = out * step.epilogue.len() as u64;
@@ -34,7 +39,7 @@ pub fn cost(step: &Step) -> Cost {
     Cost { flops: flops(step) + epilogue, bytes: 4 * operands.map(|o| o.meta.shape.len() as u64).sum::<u64>() }
 }
 
-/// Operations by the last column of the table.
+/// Expands an entry of the table's last column to the number of operations of a step.
 macro_rules! by_column {
     ($step:ident, [$each:literal * y]) => {
         $each * $step.outputs.first().map_or(0, |o| o.meta.shape.len() as u64)
@@ -49,7 +54,7 @@ macro_rules! by_column {
 
 macro_rules! count {
     ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
-        /// Operations of a step, without its epilogue.
+        /// Floating point operations of a step, without its epilogue.
         fn flops(step: &Step) -> u64 {
             match &step.op {
                 $($op => by_column!(step, $flops),)*
@@ -59,7 +64,7 @@ macro_rules! count {
 }
 op_table!(count);
 
-/// Operations of those ops whose column says `own`.
+/// Operations of the ops that the table marks `own`.
 fn own_rule(step: &Step) -> u64 {
     let len = |i: usize| step.inputs[i].meta.shape.len() as u64;
     let out = step.outputs[0].meta.shape.len() as u64;
@@ -69,11 +74,13 @@ fn own_rule(step: &Step) -> u64 {
             let a = step.inputs[0].meta.shape;
             2 * out * a.dims()[usize::from(!*ta)] as u64
         }
-        // Each gate: the recurrent product, then about 20 elementwise operations a unit.
+        // The recurrent product of all four gates, then about 20 elementwise operations per unit and time
+        // step.
         Op::Lstm => 2 * len(0) * step.inputs[3].meta.shape.dims()[0] as u64 + 20 * out,
-        // dz w_hh^T, then about 40 elementwise operations a unit.
+        // The product dz w_hh^T, then about 40 elementwise operations per unit and time step.
         Op::LstmBwd => 8 * len(0) * step.inputs[3].meta.shape.dims()[0] as u64 + 40 * len(0),
-        // Each gate of a pixel: the products with k or two states (w_ss has as many rows), then as above.
+        // The products of each pixel's gates with k states (Row LSTM) or two states (Diagonal LSTM), whose
+        // units are the rows of w_ss. Then the elementwise operations as above.
         Op::RowLstm | Op::DiagonalLstm { .. } => 2 * len(0) * step.inputs[1].meta.shape.rows() as u64 + 20 * out,
         Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => 2 * out * step.inputs[1].meta.shape.rows() as u64 + 40 * len(0),
         other => unreachable!("{other:?} has no rule of its own"),

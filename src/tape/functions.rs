@@ -1,18 +1,21 @@
-//! The elementwise functions, each declared by one line of a list.
+//! Lists of the elementwise functions. Each line of a list declares one function.
 //!
-//! A place that needs something for each function hands a macro of its own to [`unary_functions!`] or
-//! [`binary_functions!`], which passes it the whole list. The codes, and the branches by which a kernel finds a function
-//! by its code, are written into `kernels/functions.cuh` and `shaders/functions.wgsl`; a test of `backend::codes` compares
-//! these files with the lists.
+//! Code that needs something for each function passes a macro of its own to [`unary_functions!`] or
+//! [`binary_functions!`], which expands that macro with the whole list. The codes, and the branches by which
+//! a kernel selects a function by its code, are also in `kernels/functions.cuh` and
+//! `shaders/functions.wgsl`. A test in `backend::codes` compares these files with the lists.
 
 use std::fmt;
 
-/// `unary_functions!(with, tokens)` expands to `with! { [tokens] list }`. A line of the list declares, in this order:
+/// `unary_functions!(with, tokens)` expands to `with! { [tokens] list }`. A line of the list declares, in
+/// this order:
 ///
-/// - the variant of [`Unary`], with the argument of the function where it has one, and a value of it for tests,
+/// - the variant of [`Unary`]; if the function has an argument besides x, the name and an example value of
+///   it,
 /// - its code on GPUs, which is never 0,
-/// - the name of the function: that of the recording method, of texts, and of the functions of the kernels,
-/// - the name of the kernels' function for `dy f'`, and what that needs: `y` is the output of f, `x` its input.
+/// - the name of the function, which the recording method, printed plans and the kernels share,
+/// - the name of the kernels' function for `dy f'(x)`, and the value that it reads: `y`, the output of f, or
+///   `x`, its input.
 macro_rules! unary_functions {
     ($($with:ident)::+ $(, $($given:tt)*)?) => {
         $($with)::+! {
@@ -48,7 +51,7 @@ macro_rules! unary_functions {
 }
 pub(crate) use unary_functions;
 
-/// As [`unary_functions!`], for [`Binary`]: variant, code, name.
+/// The same as [`unary_functions!`] for [`Binary`]. A line declares the variant, the code and the name.
 macro_rules! binary_functions {
     ($($with:ident)::+ $(, $($given:tt)*)?) => {
         $($with)::+! {
@@ -66,7 +69,7 @@ macro_rules! binary_functions {
 }
 pub(crate) use binary_functions;
 
-/// Whether a derivative that needs this letter is computed from the output.
+/// Whether a derivative is computed from the output: true for `y`, false for `x`.
 macro_rules! is_output {
     (y) => {
         true
@@ -86,11 +89,12 @@ macro_rules! declare_unary {
         }
 
         impl Unary {
-            /// Every function, with a value of its argument where it takes one: what tests and cases go through.
+            /// Every function, with an example argument if it takes one. Tests and the cases of `check`
+            /// iterate over it.
             #[doc(hidden)]
             pub const EACH: [Unary; [$($code),*].len()] = [$(Unary::$variant $(($example))?),*];
 
-            /// The number by which kernels of GPUs know the function; never 0.
+            /// The code of the function in GPU kernels; never 0.
             #[doc(hidden)]
             pub const fn code(self) -> u32 {
                 match self {
@@ -106,7 +110,7 @@ macro_rules! declare_unary {
                 }
             }
 
-            /// The argument of the function beside x, where it takes one.
+            /// The argument of the function besides x, if it takes one.
             #[doc(hidden)]
             pub fn argument(self) -> Option<f64> {
                 match self {
@@ -115,8 +119,8 @@ macro_rules! declare_unary {
                 }
             }
 
-            /// Whether the derivative is computed from the output y; otherwise it is computed from the input x.
-            /// An activation whose derivative needs y alone can be folded into the step that makes x.
+            /// Whether the derivative is computed from the output y; otherwise it is computed from the input
+            /// x. An activation whose derivative needs only y can be folded into the step that computes x.
             #[doc(hidden)]
             pub const fn saves_output(self) -> bool {
                 match self {
@@ -141,7 +145,7 @@ macro_rules! declare_binary {
             #[doc(hidden)]
             pub const EACH: [Binary; [$($code),*].len()] = [$(Binary::$variant),*];
 
-            /// The number by which kernels of GPUs know the function; never 0.
+            /// The code of the function in GPU kernels; never 0.
             #[doc(hidden)]
             pub const fn code(self) -> u32 {
                 match self {
@@ -165,13 +169,14 @@ impl fmt::Display for Unary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.argument() {
             None => f.write_str(self.name()),
-            // As the float that is computed with.
+            // The f32 that the kernels compute with.
             Some(argument) => write!(f, "{}({})", self.name(), argument as f32),
         }
     }
 }
 
-/// Codes count the lines of a list: none is 0, none is used twice, and none exceeds a byte.
+/// The codes number the lines of a list from 1: none is 0 and none is used twice. The codes of unary
+/// functions fit in a byte.
 const _: () = {
     let mut i = 0;
     while i < Unary::EACH.len() {

@@ -1,10 +1,12 @@
-//! Fusion has this one home: which elementwise nodes become the epilogue of the product that feeds them.
+//! Fusion: decides which elementwise nodes become the epilogue of the step that computes their input.
 //!
-//! A chain starts at a product (matmul, conv, conv_dx) or a batch norm and follows the only consumer of each
-//! value through bias, residual, activation and activation gradient. The fused step runs where the last node
-//! of the chain stood, so all its operands are there; a norm, whose chain has no operands, runs where it
-//! stood itself, since its other outputs may be read before the activation. An activation is folded only if
-//! its gradient needs its output alone.
+//! A chain starts at a product (matmul, conv, conv_dx) or a batch norm, its *root*, and follows the only
+//! consumer of each value. A product takes bias, residual, activation and activation gradient; a norm takes
+//! one activation. An activation is folded only if its gradient needs only its output.
+//!
+//! A fused product runs at the position of the last node of its chain, where all its operands exist. A fused
+//! norm runs at its own position: its epilogue has no operands, and its other outputs may be read before the
+//! activation. `lower.rs` makes the steps.
 
 use super::alias::{Aliases, is_alias, is_leaf};
 use super::op::{Binary, Op};
@@ -14,12 +16,12 @@ use std::collections::{HashMap, HashSet};
 
 /// The result of fusion.
 pub(super) struct Folded {
-    /// Where each step runs -> the node that it computes before its epilogue, and the node whose value it
-    /// ends with. Nodes folded away and leaves are absent.
+    /// Position at which a step runs -> the root that it computes before its epilogue, and the last node of
+    /// the chain, whose value it writes. Other positions have no entry.
     pub(super) steps: HashMap<usize, (usize, usize)>,
-    /// Epilogue of each root.
+    /// Root -> its epilogue. A root without an epilogue has no entry.
     pub(super) epilogues: HashMap<usize, Vec<Fused<Var>>>,
-    /// Node folded away or root -> where its step runs.
+    /// Node of a chain, root included -> position at which its step runs.
     runs_at: HashMap<usize, usize>,
 }
 
@@ -63,7 +65,7 @@ pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[Ou
             folded.epilogues.insert(root, chain);
         }
     }
-    // A bias is read as a vector: its expansion is a step only where somebody else reads it.
+    // A folded bias is read as a vector. Its expansion remains a step only if another node reads it.
     for (expand, reads) in bias_reads {
         if uses.of(expand).len() == reads {
             folded.steps.remove(&expand);
@@ -72,7 +74,7 @@ pub(super) fn fold(nodes: &[Node], live: &[bool], alias: &Aliases, outputs: &[Ou
     folded
 }
 
-/// The epilogue operation that `next`, the only user of `end`, would be; `None` where it does not fit.
+/// The epilogue operation that `next`, the only user of `end`, can become; `None` if it cannot be folded.
 fn fits(
     nodes: &[Node],
     alias: &Aliases,
@@ -115,7 +117,7 @@ fn fits(
     }
 }
 
-/// The vector `[c]` whose expansion along the last axis `v` is.
+/// If `v` is the expansion of a vector `[c]` along the last axis, that vector.
 fn bias_of(nodes: &[Node], alias: &Aliases, v: Var, c: usize) -> Option<Var> {
     let node = &nodes[alias.resolve(v).node as usize];
     let vector = *node.inputs.first()?;
@@ -124,11 +126,11 @@ fn bias_of(nodes: &[Node], alias: &Aliases, v: Var, c: usize) -> Option<Var> {
     along_last.then_some(vector)
 }
 
-/// Who reads each value, aliases looked through.
+/// The readers of each value. Aliases are looked through.
 struct Uses {
-    /// Node -> the nodes that read its output 0, once for each operand.
+    /// Node -> the nodes that read its output 0, listed once per operand.
     users: HashMap<usize, Vec<usize>>,
-    /// Nodes that an output of the plan reads.
+    /// Nodes whose values are outputs of the plan.
     outputs: HashSet<usize>,
 }
 
@@ -140,8 +142,7 @@ impl Uses {
                 continue;
             }
             for v in node.inputs.iter().map(|v| alias.resolve(*v)) {
-                // A by-product (out > 0) is read on its own; it does not stand in the way of folding output
-                // 0.
+                // Folding changes only output 0, so readers of the other outputs do not prevent it.
                 if v.out == 0 {
                     users.entry(v.node as usize).or_default().push(index);
                 }
@@ -151,12 +152,13 @@ impl Uses {
         Uses { users, outputs }
     }
 
-    /// The nodes that read output 0 of `node`, once for each operand.
+    /// The nodes that read output 0 of `node`, listed once per operand.
     fn of(&self, node: usize) -> &[usize] {
         self.users.get(&node).map_or(&[], Vec::as_slice)
     }
 
-    /// The only reader of output 0, if it is no output of the plan and read once.
+    /// The only reader of output 0. `None` if output 0 is read several times or never, or if the node's
+    /// value is an output of the plan.
     fn only_user(&self, node: usize) -> Option<usize> {
         match self.of(node) {
             [user] if !self.outputs.contains(&node) => Some(*user),

@@ -1,4 +1,8 @@
 //! Geometry and masks of convolutions: one description serves `conv`, `conv_dx` and `conv_dw`.
+//!
+//! [`ConvGeom`] has all extents. Its methods also say which weights a [`Mask`] leaves open: always a prefix
+//! of the weights of an output channel, in the order of taps and input channels. The backends and `cost.rs`
+//! rely on that.
 
 use crate::shape::Shape;
 use std::fmt;
@@ -8,22 +12,24 @@ use std::fmt;
 pub enum Mask {
     /// Every tap is open.
     None,
-    /// The centre tap connects colour group `i` to `o` only where `i < o`: the first layer.
+    /// The centre tap connects colour group `i` to `o` only if `i < o`. The first layer uses this mask.
     A,
-    /// The centre tap connects colour group `i` to `o` where `i <= o`: every later layer.
+    /// The centre tap connects colour group `i` to `o` only if `i <= o`. Every later layer uses this mask.
     B,
 }
 
-/// Which of `taps` taps along one axis is the centre. Even kernels have one more tap before it than after it.
+/// Index of the centre among `taps` taps along one axis. An even kernel has one more tap before the centre
+/// than after it.
 pub(crate) const fn centre_of(taps: usize) -> usize {
     taps / 2
 }
 
 /// One two-dimensional convolution with all its extents, NHWC, weights `[kh, kw, cin, cout]`:
-/// `y[n, r, c, o] = sum over taps (i, j) and channels k of x[n, r*stride - pad + i, c*stride - pad + j, k] * w[i, j, k, o]`.
+/// `y[n, r, c, o] = sum over i, j, k of x[n, r*stride - pad + i, c*stride - pad + j, k] * w[i, j, k, o]`,
+/// with taps (i, j) and input channels k.
 ///
-/// `conv` maps x to y, `conv_dx` maps dy to dx (a transposed convolution *is* `conv_dx`), `conv_dw` maps x, dy to dw.
-/// Padding below and to the right follows from the extents.
+/// `conv` maps x to y, `conv_dx` maps dy to dx (a transposed convolution *is* `conv_dx`), and `conv_dw` maps
+/// x and dy to dw. Padding below and to the right follows from the extents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvGeom {
     /// Images.
@@ -52,26 +58,29 @@ pub struct ConvGeom {
     pub mask: Mask,
     /// Colour groups of both channel axes (3 for RGB).
     pub groups: usize,
-    /// Equal blocks of the output channels, each of which has all colour groups (2 for gated units, 4 for LSTM gates).
+    /// Equal blocks of the output channels, each of which has all colour groups (2 for gated units, 4 for
+    /// LSTM gates).
     pub blocks: usize,
 }
 
 impl ConvGeom {
-    /// A 1x1 convolution without stride, padding or mask: rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`.
+    /// A 1x1 convolution without stride, padding or mask: rows of channels `[n * h * w, cin]` times a matrix
+    /// `[cin, cout]`.
     #[doc(hidden)]
     pub fn product(n: usize, [h, w]: [usize; 2], cin: usize, cout: usize) -> ConvGeom {
         let (kh, kw, stride, pad, mask, groups, blocks) = (1, 1, [1, 1], [0, 0], Mask::None, 1, 1);
         ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
     }
 
-    /// Rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`, as a 1x1 convolution that writes images of `[h, w, cout]`.
+    /// Rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`, as a 1x1 convolution that writes
+    /// images of `[h, w, cout]`.
     pub(crate) fn rows_times_matrix(rows: Shape, [h, w, cout]: [usize; 3]) -> ConvGeom {
         let (n, cin) = (rows.rows() / (h * w).max(1), rows.last());
         ConvGeom::product(n, [h, w], cin, cout)
     }
 
-    /// Whether this is a plain product: each output pixel is its own pixel's channels times the weights, with one tap and
-    /// without stride or padding. A mask may close some of the weights.
+    /// Whether this is a plain product: each output pixel is its own pixel's channels times the weights,
+    /// with one tap and without stride or padding. A mask may close some of the weights.
     #[cfg(any(test, feature = "wgpu"))]
     pub(crate) fn is_product(&self) -> bool {
         let same_size = self.pad == [0, 0] && (self.h, self.w) == (self.oh, self.ow);
@@ -107,14 +116,15 @@ impl ConvGeom {
         self.mask != Mask::None
     }
 
-    /// Whether a mask leaves some channels of its centre tap open to some output channels only: with one colour group all
-    /// or none of them are open.
+    /// Whether the centre tap is open between some channels and closed between others. With one colour group
+    /// it is open between all or none.
     pub(crate) fn has_partial_centre(&self) -> bool {
         self.is_masked() && self.groups > 1
     }
 
-    /// Row and column of the centre tap, which meets the output pixel's own position. A mask opens all taps before it, in
-    /// the order of rows and columns, and none after it.
+    /// Row and column of the centre tap. With stride 1 and padding of these sizes it reads the position of
+    /// the output pixel itself. A mask opens all taps before the centre, in the order of rows and columns,
+    /// and none after it.
     pub(crate) fn centre(&self) -> [usize; 2] {
         [self.kh, self.kw].map(centre_of)
     }
@@ -154,8 +164,8 @@ impl ConvGeom {
         self.full_rows() * self.kw + self.open_columns(self.full_rows())
     }
 
-    /// How many leading weights of output channel `co` are open, in the order of taps and input channels: where the sum of
-    /// the channel ends.
+    /// How many leading weights of output channel `co` are open, in the order of taps and input channels.
+    /// The sum of this channel ends there.
     pub(crate) fn open_prefix(&self, co: usize) -> usize {
         if self.is_masked() {
             self.centre_tap() * self.cin + self.centre_channels(co)
@@ -178,12 +188,13 @@ impl ConvGeom {
         (seen * self.cin).div_ceil(self.groups).min(self.cin)
     }
 
-    /// Multiplications with an open weight, for one output pixel; the number of open weights.
+    /// The number of open weights, which is the number of multiplications per output pixel.
     pub(crate) fn open_weights(&self) -> usize {
         (0..self.cout).map(|co| self.open_prefix(co)).sum()
     }
 
-    /// Floating point operations that have to be done: two per open weight and output pixel. The same in all three directions.
+    /// Floating point operations that have to be done: two per open weight and output pixel. The number is
+    /// the same for `conv`, `conv_dx` and `conv_dw`.
     #[doc(hidden)]
     pub fn flops(&self) -> u64 {
         2 * self.open_weights() as u64 * (self.n * self.oh * self.ow) as u64
@@ -211,8 +222,11 @@ impl fmt::Display for ConvGeom {
 }
 
 impl ConvGeom {
-    /// Whether the extents make sense: at least one tap, positive strides, channels that the groups and blocks divide.
-    /// The error is a clause that says what does not.
+    /// Verifies the extents: taps, strides, groups and blocks are at least 1; the blocks divide the output
+    /// channels; without a mask there is one group and one block.
+    ///
+    /// # Errors
+    /// A clause that says what is wrong.
     #[doc(hidden)]
     pub fn validate(&self) -> Result<(), String> {
         if self.kh == 0 || self.kw == 0 || self.stride.contains(&0) || self.groups == 0 || self.blocks == 0 {
@@ -237,7 +251,7 @@ mod tests {
         ConvGeom { n, h, w, cin, oh: h, ow: w, cout, kh, kw, stride, pad, mask, groups, blocks }
     }
 
-    /// The short answers are those of `open_channels`, asked of every weight.
+    /// The methods that count open weights agree with `open_channels`, called for every weight.
     #[test]
     fn open_weights_are_a_prefix_of_taps_and_channels() {
         for kernel in [[1, 1], [1, 3], [3, 1], [3, 3], [2, 4], [5, 3]] {

@@ -1,4 +1,9 @@
-//! Reverse mode: `grad` appends ordinary nodes, one exhaustive match, each rule with its formula.
+//! Reverse-mode differentiation. [`Tape::grad`] appends ordinary nodes, so its results can be differentiated
+//! again.
+//!
+//! [`Tape::grad_from`] walks the nodes backwards and accumulates the adjoint of each value. `Rule::apply`
+//! has the rule of every op in one exhaustive match, each with its formula; the methods below it have the
+//! longer rules.
 
 use super::geometry::{ConvGeom, Mask};
 use super::op::{Binary, Op, Unary};
@@ -8,10 +13,12 @@ use std::collections::HashMap;
 use std::panic::Location;
 
 impl Tape {
-    /// Gradients of `y` (one element) with respect to each of `xs`, as nodes that can be differentiated again.
-    /// Where `y` does not depend on an x, its gradient is a fill of zeros.
+    /// Gradients of `y` (one element) with respect to each of `xs`, as nodes that can be differentiated
+    /// again. If `y` does not depend on an x, the gradient of that x is a fill of zeros. An integer index
+    /// receives no gradient.
     ///
-    /// Panics, naming op and line, where a path from an x to `y` runs through an op without a derivative.
+    /// Panics if `y` has more than one element, or if the gradient of an x needs the derivative of an op
+    /// that has none. The message names the op and the line that recorded it.
     #[track_caller]
     pub fn grad(&self, y: Var, xs: &[Var]) -> Vec<Var> {
         assert_eq!(self.shape(y).len(), 1, "grad needs a y of one element, got {}", self.shape(y));
@@ -19,7 +26,11 @@ impl Tape {
         self.grad_from(&[(y, dy)], xs)
     }
 
-    /// Vector-Jacobian product: gradients of the sum over all `(y, dy)` of `<y, dy>` with respect to each of `xs`.
+    /// Vector-Jacobian product: gradients of the sum over all `(y, dy)` of `<y, dy>` with respect to each of
+    /// `xs`.
+    ///
+    /// Panics if a `dy` does not have the shape of its `y`, or if an op on the way has no derivative, as in
+    /// [`Tape::grad`].
     #[track_caller]
     pub fn grad_from(&self, ys: &[(Var, Var)], xs: &[Var]) -> Vec<Var> {
         let caller = Location::caller();
@@ -46,8 +57,9 @@ impl Tape {
             }
             let wanted: Vec<bool> =
                 node.inputs.iter().map(|v| on_path[v.node as usize] && self.meta(*v).dtype == DType::F32).collect();
-            // An x that nothing else leads to: what made it need not have a derivative. An index has no gradient, but
-            // pixels made of one must not lose theirs silently.
+            // If no input needs a gradient, the op needs no derivative: an x may be the output of any op.
+            // Dequantize is the exception. Its index has no gradient, but the pixels must not lose theirs
+            // silently.
             let makes_pixels = matches!(node.op, Op::Dequantize { .. }) && on_path[node.inputs[0].node as usize];
             if !(makes_pixels || wanted.contains(&true)) {
                 continue;
@@ -100,7 +112,7 @@ impl Tape {
     }
 }
 
-/// One node with the adjoints of its outputs.
+/// One forward node with the adjoints of its outputs; `None` for an output that nothing depends on.
 struct Rule<'a> {
     tape: &'a Tape,
     node: &'a Node,
@@ -117,7 +129,7 @@ impl Rule<'_> {
         self.tape.var(self.index as usize, out)
     }
 
-    /// The adjoint of an output, zeros where nothing depends on it.
+    /// The adjoint of an output; zeros if nothing depends on it.
     fn dy(&self, out: usize) -> Var {
         self.dys[out].unwrap_or_else(|| self.tape.fill(0.0, self.node.outs[out].shape))
     }
@@ -126,19 +138,22 @@ impl Rule<'_> {
         panic!("{} recorded at {} {why}", text::name(&self.node.op), self.node.at)
     }
 
-    /// Outputs from `first` on are by-products; a gradient that reaches them is a mistake, never dropped.
+    /// Panics if a gradient reaches an output from `first` on. These outputs are by-products without a
+    /// derivative, and a gradient must not be dropped silently.
     fn only_outputs_below(&self, first: usize) {
         if self.dys[first..].iter().any(Option::is_some) {
             self.no_derivative(&format!("has no derivative through its outputs from {first} on"));
         }
     }
 
-    /// Gradients of the inputs; `wanted` tells which are needed, so that the others need not be recorded.
+    /// The gradients of the inputs. `wanted` says which of them are needed; a rule need not record the
+    /// others.
     fn apply(&self, wanted: &[bool]) -> Vec<Option<Var>> {
         let t = self.tape;
         let want = |i: usize, f: &dyn Fn() -> Var| wanted[i].then(f);
         match &self.node.op {
-            // Leaves have no inputs; a detached value passes nothing on (depends_on stops there).
+            // These ops have no inputs or only integer ones. No gradient passes a detach: `depends_on` stops
+            // there.
             Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Fill { .. } | Op::Random { .. } => vec![],
             Op::Detach => vec![None],
             // dx = dy f'(.)
@@ -180,7 +195,8 @@ impl Rule<'_> {
             Op::Sum(_) => vec![want(0, &|| t.expand(self.dy(0), t.shape(self.x(0))))],
             Op::Expand(_) => vec![want(0, &|| t.sum_to(self.dy(0), t.shape(self.x(0))))],
             Op::Matmul { ta, tb } => self.matmul(*ta, *tb, wanted),
-            // The three convolutions are trilinear relatives: each one's derivatives are the other two.
+            // The three convolutions belong to one trilinear form, so the derivatives of each are the other
+            // two.
             Op::Conv(g) => vec![
                 want(0, &|| t.record(Op::ConvDx(*g), &[self.dy(0), self.x(1)])),
                 want(1, &|| t.record(Op::ConvDw(*g), &[self.x(0), self.dy(0)])),
@@ -222,7 +238,8 @@ impl Rule<'_> {
                 let dkl = t.expand(rows, shape);
                 vec![want(0, &|| t.mul(dkl, self.x(0))), want(1, &|| t.mul(dkl, t.affine(t.exp(self.x(1)), 0.5, -0.5)))]
             }
-            // z = mu + s eps with s eps = z - mu, and the divergence: nothing has to be kept, see the op.
+            // z = mu + s eps, and the divergence. `GaussianSampleBwd` uses s eps = z - mu, so eps is not
+            // stored.
             Op::GaussianSample { .. } => {
                 let inputs = [self.dy(0), self.dy(1), self.x(0), self.x(1), self.y(0)];
                 let dmu = t.record(Op::GaussianSampleBwd, &inputs);
@@ -275,9 +292,13 @@ impl Rule<'_> {
         (0..3).map(|out| Some(self.tape.output_of(dx, out))).collect()
     }
 
-    /// dmu = dz + dkl mu, dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2; with cotangents a of dmu and b of dlogvar:
-    /// d dz = a + b (z - mu) / 2; d dkl = sum over a row of a mu + b (exp(logvar) - 1) / 2; d mu = a dkl - b dz / 2;
-    /// d logvar = b dkl exp(logvar) / 2; d z = b dz / 2.
+    /// The op computes dmu = dz + dkl mu and dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2. With
+    /// cotangents a of dmu and b of dlogvar:
+    /// - `d dz = a + b (z - mu) / 2`
+    /// - `d dkl = a mu + b (exp(logvar) - 1) / 2`, summed over a row
+    /// - `d mu = a dkl - b dz / 2`
+    /// - `d logvar = b dkl exp(logvar) / 2`
+    /// - `d z = b dz / 2`
     fn gaussian_sample_bwd(&self, wanted: &[bool]) -> Vec<Option<Var>> {
         let (t, a) = (self.tape, self.dy(0));
         let b = t.scale(self.dy(1), 0.5);
@@ -302,8 +323,9 @@ impl Rule<'_> {
         vec![wanted[0].then(da), wanted[1].then(db)]
     }
 
-    /// z_t = .. + h_{t-1} w_hh: d w_hh = sum over t of h_{t-1}^T dz_t. Without h0 that is one product of all dz with y
-    /// moved on by a step, zeros in front: y is the smallest of what could be moved.
+    /// From z_t = .. + h_{t-1} w_hh follows d w_hh = sum over t of h_{t-1}^T dz_t. The first term has h0 and
+    /// is a product of its own. The others are one product of all dz with y shifted by one step, with zeros
+    /// in front. y is shifted and not dz, because y is smaller.
     fn lstm_dw_hh(&self, dz: Var) -> Var {
         let (t, y, h0) = (self.tape, self.y(0), self.x(1));
         let (&[steps, n, h], gates) = (t.shape(y).dims(), t.shape(dz).last()) else { unreachable!("inferred") };
@@ -324,13 +346,15 @@ impl Rule<'_> {
         vec![Some(dz), wanted[1].then(|| dw_ss(dz))]
     }
 
-    /// z(r, c) = .. + sum over j of y(r - 1, c + j - k/2) w_ss[j]: a convolution of y whose window lies a row higher.
+    /// From z(r, c) = .. + sum over j of y(r - 1, c + j - k/2) w_ss[j]: this is a convolution of y with one
+    /// row of k taps, shifted up by one row.
     fn row_dw_ss(&self, dz: Var) -> Var {
         let k = self.tape.shape(self.x(1)).dims()[1];
         self.dw_of_window(dz, k, [1, k / 2])
     }
 
-    /// z(r, c) = .. + y(r - 1, c) w_ss[0] + y(r, c - 1) w_ss[1]. In reverse it is y(r, c + 1): the second of two taps.
+    /// z(r, c) = .. + y(r - 1, c) w_ss[0] + y(r, c - 1) w_ss[1]. With `reverse` the second state is
+    /// `y(r, c + 1)`, which the second of two taps reads.
     fn diagonal_dw_ss(&self, dz: Var, reverse: bool) -> Var {
         let (t, one_tap) = (self.tape, [1, 0, 0, 0]);
         let above = self.dw_of_window(dz, 1, [1, 0]);
@@ -342,8 +366,8 @@ impl Rule<'_> {
         t.add(t.pad(above, [0; 4], one_tap), t.pad(beside, one_tap, [0; 4]))
     }
 
-    /// The weight gradient of the convolution of y to z with k taps in a row, `pad` zero rows above and columns left. No
-    /// copy of y is moved: the window is.
+    /// The weight gradient of a convolution from y to z with one row of k taps, and with `pad` zero rows
+    /// above and zero columns left of y. The padding shifts the window, so no shifted copy of y is needed.
     fn dw_of_window(&self, dz: Var, k: usize, pad: [usize; 2]) -> Var {
         let (t, y) = (self.tape, self.y(0));
         let (&[n, h, w, cin], cout) = (t.shape(y).dims(), t.shape(dz).last()) else { unreachable!("inferred") };
@@ -361,8 +385,8 @@ impl Rule<'_> {
         ]
     }
 
-    /// The gradient of `dy f'(s)` with respect to s, where s is the output or input that f saves; `None` where it is
-    /// zero everywhere.
+    /// The gradient of `dy f'(s)` with respect to s, where s is the output or input that f saves. `None` if
+    /// it is zero everywhere.
     fn second_derivative(&self, f: Unary) -> Option<Var> {
         let (t, s) = (self.tape, self.x(1));
         let g = t.mul(self.dy(0), self.x(0));
@@ -392,8 +416,8 @@ impl Rule<'_> {
             Unary::Square => t.scale(g, 2.0),
             // f' = -y^2
             Unary::Recip => t.mul(g, t.scale(s, -2.0)),
-            // f = x p with p = sigmoid(u), u = a x + b x^3, w = u' = a + 3 b x^2, w' = 6 b x: f' = p + x p (1 - p) w,
-            // f'' = p (1 - p) (2 w + x ((1 - 2 p) w^2 + w'))
+            // f = x p with p = sigmoid(u), u = a x + b x^3, w = u' = a + 3 b x^2, w' = 6 b x:
+            // f' = p + x p (1 - p) w, f'' = p (1 - p) (2 w + x ((1 - 2 p) w^2 + w'))
             Unary::Gelu => {
                 let a = (8.0 / std::f64::consts::PI).sqrt();
                 let (b, square) = (0.044715 * a, t.square(s));

@@ -1,11 +1,17 @@
-//! The only place where output shapes are computed.
+//! Shape inference: the only place where the output shapes of ops are computed.
+//!
+//! `Tape::record` calls [`infer`] for every node, and `Plan::check` calls it for every step. The helpers
+//! below the match verify ranks and shapes.
 
 use super::InputSpec;
 use super::op::{Op, ParamId};
 use super::table::op_table;
 use crate::shape::{DType, Meta, Shape};
 
-/// Shapes of an op's outputs, or one clause that says why its inputs do not fit.
+/// Shapes and types of an op's outputs. `plan_inputs` and `param` give the declared inputs and parameters.
+///
+/// # Errors
+/// A clause that says why the inputs do not fit.
 pub fn infer(
     op: &Op,
     inputs: &[Meta],
@@ -254,7 +260,7 @@ macro_rules! arities {
 }
 op_table!(arities);
 
-/// Whether input `i` of the op is a u32 index rather than a float.
+/// Whether input `i` of the op is a u32 (an index, a seed or a counter) and not a float.
 fn takes_index(op: &Op, i: usize) -> bool {
     matches!(
         (op, i),
@@ -281,7 +287,7 @@ fn matrix(s: Shape) -> Result<(usize, usize), String> {
     Ok((s.dims()[0], s.dims()[1]))
 }
 
-/// `[n, groups]` of x `[n, .., c]`.
+/// The shape `[n, groups]` of the statistics of x `[n, .., c]`.
 fn statistics_of_groups(x: Shape, groups: usize) -> Result<Shape, String> {
     match x.dims() {
         [n, .., c] if *c > 0 && groups > 0 && c % groups == 0 => Ok([*n, groups].into()),
@@ -298,7 +304,7 @@ fn lstm_dims(z: Shape, w_hh: Shape) -> Result<(usize, usize, usize), String> {
     Ok((z.dims()[0], z.dims()[1], h))
 }
 
-/// Units of a scan over an image, from its recurrent weights.
+/// The number of units of a scan over an image, from the shape of its recurrent weights.
 fn scan_units(op: &Op, w_ss: Shape) -> Result<usize, String> {
     let is_row = matches!(op, Op::RowLstm | Op::RowLstmBwd);
     match *w_ss.dims() {
@@ -323,8 +329,8 @@ fn with_last(s: Shape, last: usize) -> Shape {
     Shape::new(&dims)
 }
 
-/// Applies `change(extent, axis)` to every axis; the axes of an attribute array are those of the padded
-/// rank-4 shape.
+/// Applies `change(extent, axis)` to every axis. `axis` counts the axes of the padded rank-4 shape, as the
+/// arrays of pad and slice do.
 fn padded_by(s: Shape, change: impl Fn(usize, usize) -> Option<usize>) -> Result<Shape, String> {
     let skip = 4 - s.rank();
     if (0..skip).any(|i| change(1, i) != Some(1)) {

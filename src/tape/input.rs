@@ -1,16 +1,19 @@
-//! What the inputs of a plan hold.
+//! The declared inputs of a plan.
+//!
+//! [`InputSpec`] has the name, shape and type of an input. If the input is fed from a batch of images, its
+//! [`InputRole`] says with which part of the batch.
 
 use crate::shape::Meta;
 
-/// What an input holds that is fed from a batch of images. Whoever feeds a plan finds its inputs by this,
-/// not by their names.
+/// What an input holds if it is fed from a batch of images. Code that feeds a plan finds the inputs by their
+/// role, not by their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InputRole {
-    /// Images `[n, h, w, c]`; sequences are images of one colour.
+    /// Images `[n, h, w, c]`. Sequences are images with one channel.
     Images,
     /// The class of each image, `[n]` (u32).
     Labels,
-    /// The reduced image of each image, `[n, h', w', c']`.
+    /// The reduced (grey or smaller) form of each image, `[n, h', w', c']`.
     Reduced,
 }
 

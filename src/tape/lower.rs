@@ -1,4 +1,7 @@
-//! Lowering a tape to steps: dead code, fusion, stores, buffers.
+//! Lowers a tape to a plan of steps. Pure data: no device is needed, so tests can inspect a plan.
+//!
+//! [`Plan::new`] removes dead code, folds epilogues (`fuse.rs`), decides which stores happen in place, makes
+//! the steps, and lets values share slots (`slots.rs`).
 
 use super::alias::{Aliases, is_leaf};
 use super::fuse::{self, Folded};
@@ -9,6 +12,9 @@ use std::collections::{HashMap, HashSet};
 
 impl Plan {
     /// Lowers what is live on the tape: everything that an output or a store needs.
+    ///
+    /// Panics if two different scalars have the same name. In debug builds it also panics if the plan fails
+    /// [`Plan::check`].
     pub fn new(name: &str, tape: &Tape) -> Plan {
         let nodes = tape.nodes();
         let outputs = tape.output_specs();
@@ -70,7 +76,8 @@ fn live_nodes(nodes: &[Node], outputs: &[OutputSpec]) -> Vec<bool> {
     live
 }
 
-/// How many of an op's leading outputs replace parameters in place, given as its inputs: (input, output).
+/// Pairs (input, output) of an op that replaces parameters: the output is the new value of the input and may
+/// be written in place.
 pub(super) fn in_place(op: &Op) -> &'static [(usize, usize)] {
     match op {
         Op::Adam { .. } => &[(0, 0), (2, 1), (3, 2)],
@@ -80,7 +87,7 @@ pub(super) fn in_place(op: &Op) -> &'static [(usize, usize)] {
     }
 }
 
-/// A step that copies a value, on behalf of a node.
+/// A step that copies `value` to `buffer`, with the line and scope of `node`.
 fn copy(op: Op, node: &Node, value: Operand, buffer: Buffer) -> Step {
     Step {
         op,
@@ -96,17 +103,18 @@ struct Lowering<'a> {
     tape: &'a Tape,
     nodes: &'a [Node],
     alias: Aliases,
-    /// Buffers of the values computed so far, and of stored values.
+    /// Buffers of the leaves, of the values computed so far, and of values that are stored in place.
     homes: HashMap<Var, Buffer>,
-    /// The scalars of live nodes.
+    /// The scalars of live nodes, in the order of their ids.
     scalars: Vec<Scalar>,
-    /// One a value; [`slots::share`] makes them fewer.
+    /// One slot per value; [`slots::share`] merges them.
     slots: Vec<Slot>,
 }
 
 impl Lowering<'_> {
-    /// Gives each stored value its parameter's buffer where every reader of the old value runs before the
-    /// new one is written; what remains is copied at the end by `late_stores`.
+    /// Gives the leaves their buffers. Gives a stored value its parameter's buffer if every reader of the
+    /// old value runs before the new value is written; `late_stores` copies the other stored values at the
+    /// end.
     fn place_stores(&mut self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) {
         for (index, node) in self.nodes.iter().enumerate() {
             if let (true, Op::Param(id)) = (live[index], &node.op) {
@@ -144,7 +152,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The positions at which each parameter's old value is read; outputs read after everything else.
+    /// The positions at which each parameter's old value is read. Outputs count as read after all steps.
     fn readers(&self, live: &[bool], folded: &Folded, outputs: &[OutputSpec]) -> HashMap<Buffer, Vec<usize>> {
         let mut readers: HashMap<Buffer, Vec<usize>> = HashMap::new();
         for home in outputs.iter().filter_map(|o| self.homes.get(&self.alias.resolve(o.var))) {
@@ -164,12 +172,12 @@ impl Lowering<'_> {
         readers
     }
 
-    /// Where the node reads its inputs: stores after everything else.
+    /// The position at which the node reads its inputs. A store reads after all steps.
     fn read_at(&self, index: usize, folded: &Folded) -> usize {
         if matches!(self.nodes[index].op, Op::Store(_)) { self.nodes.len() } else { folded.position(index) }
     }
 
-    /// The values that a node's step reads, those of its epilogue included.
+    /// The values that a node's step reads, including those of its epilogue.
     fn reads(&self, index: usize, folded: &Folded) -> Vec<Var> {
         let fused = folded.epilogues.get(&index).into_iter().flatten().filter_map(Fused::operand).copied();
         self.nodes[index].inputs.iter().copied().chain(fused).map(|v| self.alias.resolve(v)).collect()
@@ -220,7 +228,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The number of a scalar, which is declared if it has none.
+    /// The id of a scalar. Declares the scalar if it is new.
     fn scalar(&mut self, scalar: Scalar) -> ScalarId {
         let known = self.scalars.iter().position(|other| other.name() == scalar.name());
         let at = known.unwrap_or_else(|| {
@@ -236,8 +244,8 @@ impl Lowering<'_> {
         self.slots.len() as u32 - 1
     }
 
-    /// Copies of the old values that are still wanted once the parameters change: by an output, or by the
-    /// store of another parameter.
+    /// Steps that copy the old values of parameters that an output or the store of another parameter still
+    /// needs after the parameters have changed.
     fn save_old_values(&mut self, stored: &HashSet<ParamId>, outputs: &[OutputSpec]) -> Vec<Step> {
         let stores = self.nodes.iter().filter(|n| matches!(n.op, Op::Store(_))).map(|n| n.inputs[0]);
         let wanted: Vec<Var> = stores.chain(outputs.iter().map(|o| o.var)).map(|v| self.alias.resolve(v)).collect();
@@ -257,7 +265,7 @@ impl Lowering<'_> {
         steps
     }
 
-    /// Copies of stored values that could not be computed in place.
+    /// Steps that copy stored values to their parameters, for values that could not be computed in place.
     fn late_stores(&self, live: &[bool]) -> Vec<Step> {
         let stores = self.nodes.iter().zip(live).filter_map(|(node, live)| match node.op {
             Op::Store(id) if *live => Some((node, id)),

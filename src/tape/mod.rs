@@ -1,8 +1,11 @@
-//! The tape: an append-only list of typed nodes. Recording computes nothing.
+//! The tape: an append-only list of typed nodes. Recording only appends nodes; it computes no values.
 //!
 //! A [`Var`] is a copyable handle to one output of one node. [`Tape::grad`] appends ordinary nodes, so a
-//! gradient can be differentiated again. A [`Plan`](plan::Plan) makes steps for a backend out of what is
-//! live.
+//! gradient can be differentiated again. [`Plan::new`](plan::Plan::new) lowers the live nodes to steps for a
+//! backend.
+//!
+//! Read in this order: [`op`], [`record`], `infer.rs`, `grad.rs`; then [`plan`], `lower.rs`, `fuse.rs`,
+//! `slots.rs`, `check`; for sampling [`window`] and `times.rs`.
 
 mod alias;
 mod check;
@@ -36,14 +39,14 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A handle to a value on a tape: one output of one node. It is good on this tape alone.
+/// A handle to a value on a tape: one output of one node. It is valid only on this tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Var {
     /// Index of the node on its tape.
     node: u32,
-    /// Which of the node's outputs.
+    /// Index among the outputs of the node.
     out: u16,
-    /// Number of the tape, so that a value of another one is noticed.
+    /// Number of the tape, to detect values of another tape.
     tape: u16,
 }
 
@@ -54,7 +57,7 @@ impl Var {
         self.node as usize
     }
 
-    /// Which of the node's outputs.
+    /// Index among the outputs of the node.
     #[doc(hidden)]
     pub fn out(self) -> usize {
         usize::from(self.out)
@@ -66,7 +69,7 @@ impl Var {
 pub struct Node {
     /// What is computed.
     pub op: Op,
-    /// From what.
+    /// The values that it reads.
     pub inputs: Vec<Var>,
     /// Shape and type of each output.
     pub outs: Vec<Meta>,
@@ -85,14 +88,14 @@ pub struct OutputSpec {
     pub name: String,
     /// The value.
     pub var: Var,
-    /// Whether the next replay finds it as this one left it (never shared, never poisoned).
+    /// Whether the value survives until the next replay. Its slot is then never shared and never poisoned.
     pub kept: bool,
 }
 
-/// An append-only list of nodes. All recording methods take `&self`, so that calls nest:
+/// An append-only list of nodes. All recording methods take `&self`, so calls can be nested:
 /// `t.relu(t.conv(..))`.
 ///
-/// Methods that take a [`Var`] panic, naming the caller's line, if it is a value of another tape.
+/// Methods that take a [`Var`] panic if it belongs to another tape. The message names the caller's line.
 pub struct Tape {
     /// Distinguishes tapes; the numbers repeat after 65536 tapes.
     id: u16,
@@ -127,19 +130,19 @@ impl Tape {
         }
     }
 
-    /// A handle of this tape.
+    /// A handle to output `out` of node `node` of this tape.
     fn var(&self, node: usize, out: usize) -> Var {
         Var { node: node as u32, out: out as u16, tape: self.id }
     }
 
-    /// Panics for a value of another tape.
+    /// Panics if `v` belongs to another tape.
     #[track_caller]
     fn own(&self, v: Var) {
         assert!(v.tape == self.id, "a value of another tape is used at {}", Location::caller());
     }
 
-    /// Records `op` on `inputs` and returns its first output. Panics, naming the op, its shapes and the
-    /// caller's line, if the shapes do not fit.
+    /// Records `op` on `inputs` and returns its first output. Panics if the shapes do not fit; the message
+    /// names the op, its shapes and the caller's line.
     #[track_caller]
     pub fn record(&self, op: Op, inputs: &[Var]) -> Var {
         let at = self.gradient_of.get().unwrap_or(Location::caller());
@@ -158,7 +161,7 @@ impl Tape {
         self.var(nodes.len() - 1, 0)
     }
 
-    /// The `out`-th output of the node that `v` belongs to.
+    /// The `out`-th output of the node that `v` belongs to. Panics if the node has no such output.
     #[track_caller]
     pub fn output_of(&self, v: Var, out: usize) -> Var {
         self.own(v);
@@ -166,13 +169,14 @@ impl Tape {
         self.var(v.node(), out)
     }
 
-    /// Declares an input that is fed before each replay.
+    /// Declares an input that is fed before each replay. Panics if the tape has an input of this name.
     #[track_caller]
     pub fn input(&self, name: &str, meta: Meta) -> Var {
         self.declare(InputSpec { name: name.to_string(), meta, role: None })
     }
 
-    /// Declares an input that is fed from a batch of images.
+    /// Declares an input that is fed from a batch of images. Panics if the tape has an input of the same
+    /// name.
     #[track_caller]
     pub fn input_of(&self, role: InputRole, meta: Meta) -> Var {
         self.declare(InputSpec { name: role.name().to_string(), meta, role: Some(role) })
@@ -185,7 +189,7 @@ impl Tape {
         self.record(Op::Input(InputId(self.inputs.borrow().len() as u32 - 1)), &[])
     }
 
-    /// The parameter's value at the beginning of the plan. The same node however often it is asked for.
+    /// The parameter's value at the beginning of the plan. Repeated calls return the same node.
     #[track_caller]
     pub fn param(&self, param: &Param) -> Var {
         if let Some(v) = self.params.borrow().get(&param.id) {
@@ -207,14 +211,14 @@ impl Tape {
         v
     }
 
-    /// Makes `v` readable after a replay under `name`.
+    /// Makes `v` readable after a replay under `name`. Panics if the tape has an output of this name.
     #[track_caller]
     pub fn output(&self, name: &str, v: Var) {
         self.add_output(name, v, false);
     }
 
-    /// Like [`Tape::output`], but its buffer is never shared or poisoned: the next replay finds it as this
-    /// one left it.
+    /// Like [`Tape::output`], but the value survives until the next replay: its buffer is never shared or
+    /// poisoned.
     #[track_caller]
     pub fn keep(&self, name: &str, v: Var) {
         self.add_output(name, v, true);
@@ -227,14 +231,14 @@ impl Tape {
         self.outputs.borrow_mut().push(OutputSpec { name: name.to_string(), var: v, kept });
     }
 
-    /// `value` becomes the parameter's value when the plan ends.
+    /// `value` becomes the parameter's value when the plan ends. Panics if the shapes differ.
     #[track_caller]
     pub fn store(&self, param: &Param, value: Var) {
         self.param(param);
         self.record(Op::Store(param.id), &[value]);
     }
 
-    /// Records everything that `body` records under the scope `name`.
+    /// Runs `body` and records its nodes under the scope `name`.
     pub fn scope<T>(&self, name: &str, body: impl FnOnce() -> T) -> T {
         self.scope.borrow_mut().push(name.to_string());
         let result = body();

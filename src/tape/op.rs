@@ -1,8 +1,9 @@
-//! Everything the crate can compute. One root word names an op everywhere: variant, kernel, shader, test
-//! case.
+//! The ops: everything that the crate can compute. One root word names an op everywhere: in the variant, the
+//! kernel, the shader and the test cases.
 //!
-//! Only ops have gradient rules (`grad.rs`); backends see the steps that the planner makes of them.
-//! Images are NHWC; a *row* is all that shares every index but the last one (the channels of a pixel).
+//! Gradients are defined for ops (`grad.rs`). Backends run steps, which the planner makes from ops
+//! (`lower.rs`). Images are NHWC. A *row* consists of all elements that share every index except the last
+//! one, e.g. the channels of a pixel.
 
 pub use super::functions::{Binary, Unary};
 use super::geometry::ConvGeom;
@@ -25,20 +26,19 @@ pub struct Param {
     pub shape: Shape,
 }
 
-/// An input of a plan, in the order of declaration.
+/// An input of a plan: its index in the order of declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InputId(pub u32);
 
-/// A single number on the device that changes from one replay of a plan to the next, by its name.
+/// A named single number on the device that may change from one replay of a plan to the next.
 ///
 /// A plan declares the scalars that it reads, and [`Scalars`](crate::backend::Scalars) holds the values of a
-/// replay. The constants here are what the engine's random ops read; optimisers and models declare their
-/// own.
+/// replay. The random ops read the constants defined here; optimisers and models declare their own scalars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scalar {
     name: &'static str,
     dtype: DType,
-    /// The word that it has in a replay that sets no other.
+    /// Its value, as a word, in a replay that does not set it.
     unset: u32,
 }
 
@@ -50,17 +50,17 @@ impl Scalar {
     /// Index of the first image of a batch that is sampled or evaluated: the counter of its draws.
     pub const FIRST_IMAGE: Scalar = Scalar::u32("FirstImage");
 
-    /// A float, which is `unset` in a replay that does not set it.
+    /// A float. Its value is `unset` in a replay that does not set it.
     pub const fn f32(name: &'static str, unset: f32) -> Scalar {
         Scalar { name, dtype: DType::F32, unset: unset.to_bits() }
     }
 
-    /// An unsigned integer, which is 0 in a replay that does not set it.
+    /// An unsigned integer. Its value is 0 in a replay that does not set it.
     pub(crate) const fn u32(name: &'static str) -> Scalar {
         Scalar { name, dtype: DType::U32, unset: 0 }
     }
 
-    /// Its name, which no other scalar of a plan has.
+    /// Its name, which is unique in a plan.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
@@ -71,38 +71,38 @@ impl Scalar {
         self.dtype
     }
 
-    /// The word that it has in a replay that sets no other.
+    /// Its value, as a word, in a replay that does not set it.
     pub(crate) fn unset(&self) -> u32 {
         self.unset
     }
 }
 
-/// A scalar of a plan, in the order in which the plan reads them first.
+/// A scalar of a plan: its index in the order in which the live scalars were recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScalarId(pub u32);
 
 /// A distribution to draw from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dist {
-    /// [0, 1) in steps of 2^-24.
+    /// Uniform in [0, 1), in steps of 2^-24.
     Uniform,
     /// N(0, 1) by Box-Muller.
     Normal,
 }
 
-/// What counts the draws of a random op.
+/// The counter that indexes the draws of a random op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// (replay of the plan, element index): training.
+    /// (replay of the plan, element index). Training uses it.
     Replay,
-    /// (image index, index within the image); the leading dimension counts images: sampling and evaluation,
-    /// where the batch size must not matter.
+    /// (image index, index within the image), where the leading dimension counts images. Sampling and
+    /// evaluation use it, because their results must not depend on the batch size.
     Image,
 }
 
-/// One operation. Shapes are inferred in `infer.rs`; the shapes given there in brackets are those of inputs
-/// -> outputs. Attributes that are real numbers are f64. A backend computes from them what its kernels need,
-/// such as 1 - decay, and rounds that once to f32.
+/// One operation. The docs of a variant give `inputs -> outputs` with their shapes in brackets; `infer.rs`
+/// infers them. Attributes that are real numbers are f64. A backend computes the numbers that its kernels
+/// need from them, e.g. 1 - decay, and rounds each once to f32.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     // ---- 1. leaves ---------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ pub enum Op {
     Param(ParamId),
     /// A scalar, shape `[]`.
     Scalar(Scalar),
-    /// The same number everywhere.
+    /// A constant: the same number in every element.
     Fill {
         /// The number.
         value: f64,
@@ -134,7 +134,7 @@ pub enum Op {
         /// The addend.
         shift: f64,
     },
-    /// `x -> min(max(x, lo), hi)`; passes no gradient.
+    /// `x -> min(max(x, lo), hi)`; has no derivative.
     Clamp {
         /// The lower bound.
         lo: f64,
@@ -147,32 +147,31 @@ pub enum Op {
     GatedBwd,
     /// `mu, logvar, eps -> mu + exp(logvar / 2) * eps` (Kingma & Welling 2014, eq. 10)
     Reparameterize,
-    /// `x -> index (u32)`: the nearest of `levels` levels from 0 to 1, `floor(x * (levels - 1) + 1/2)`; what
-    /// lies outside becomes the level at that end.
+    /// `x -> index (u32)`: the nearest of `levels` levels from 0 to 1, `floor(x * (levels - 1) + 1/2)`;
+    /// values below 0 and above 1 become the first and the last level.
     Quantize {
-        /// How many levels there are, at least 2.
+        /// Number of levels, at least 2.
         levels: usize,
     },
-    /// `index (u32) -> index / (levels - 1)`: what a level is worth as a pixel.
+    /// `index (u32) -> index / (levels - 1)`: the pixel value of a level.
     Dequantize {
-        /// How many levels there are, at least 2.
+        /// Number of levels, at least 2.
         levels: usize,
     },
 
     // ---- 3. shape ----------------------------------------------------------------------------------------
-    /// The same elements under another shape. An alias, no step.
+    /// The same elements with another shape. It is an alias and makes no step.
     Reshape(Shape),
-    /// The same value, opaque to `grad`. An alias, no step.
+    /// The same value, but no gradient passes through it. It is an alias and makes no step.
     Detach,
-    /// Zeros around, per dimension (padded rank 4, leading dimensions first).
+    /// Adds zeros on both sides of each dimension. The arrays count the dimensions of [`Shape::padded`].
     Pad {
-        /// Zeros in front of each dimension.
+        /// Number of zeros before the first entry, per dimension.
         before: [usize; 4],
-        /// Zeros behind each dimension.
+        /// Number of zeros after the last entry, per dimension.
         after: [usize; 4],
     },
-    /// What `Pad` with the same numbers would have been given: drops `before` leading and `after` trailing
-    /// entries.
+    /// The inverse of `Pad` with the same numbers: drops `before` leading and `after` trailing entries.
     Slice {
         /// Leading entries that are dropped, per dimension.
         before: [usize; 4],
@@ -181,36 +180,39 @@ pub enum Op {
     },
     /// `table[k, d], index[n] (u32) -> [n, d]`
     Gather,
-    /// `dy[n, d], index[n] (u32) -> [rows, d]`: rows of dy added up by index, in order.
+    /// `dy[n, d], index[n] (u32) -> [rows, d]`: adds row i of dy to row `index[i]` of zeros, in the order of
+    /// i.
     Scatter {
         /// Rows of the output.
         rows: usize,
     },
 
     // ---- 4. reductions -----------------------------------------------------------------------------------
-    /// Sum over every dimension that is 1 in the target shape (same rank).
+    /// Sums over every dimension that is 1 in the target shape, which has the same rank.
     Sum(Shape),
-    /// Repeats every dimension that is 1 up to the target shape (same rank).
+    /// Repeats the entry of every dimension that is 1, up to the target shape, which has the same rank.
     Expand(Shape),
 
     // ---- 5. products -------------------------------------------------------------------------------------
-    /// `a, b -> op(a) op(b)` with op the transpose or not; a is `[m, k]`, b is `[k, n]` after op.
+    /// `a, b -> op(a) op(b)`, shape `[m, n]`. op transposes or does nothing; op(a) is `[m, k]`, op(b) is
+    /// `[k, n]`.
     Matmul {
         /// Whether a is transposed.
         ta: bool,
         /// Whether b is transposed.
         tb: bool,
     },
-    /// `x, w -> y`
+    /// `x[n, h, w, cin], w[kh, kw, cin, cout] -> y[n, oh, ow, cout]`
     Conv(ConvGeom),
-    /// `dy, w -> dx`; also the transposed convolution.
+    /// `dy, w -> dx`, with the shapes of y, w and x in `Conv`; also the transposed convolution.
     ConvDx(ConvGeom),
-    /// `x, dy -> dw`; closed weights get exactly zero.
+    /// `x, dy -> dw`, with the shapes of x, y and w in `Conv`. The gradient of a closed weight is exactly
+    /// zero.
     ConvDw(ConvGeom),
 
     // ---- 6. normalisation --------------------------------------------------------------------------------
-    /// `x[.., c], gamma[c], beta[c] -> y, mean[c], inv_std[c]` over all rows, biased variance (Ioffe &
-    /// Szegedy 2015).
+    /// `x[.., c], gamma[c], beta[c] -> y, mean[c], inv_std[c]`: normalises over all rows, with the biased
+    /// variance (Ioffe & Szegedy 2015).
     BatchNorm {
         /// Added to the variance.
         eps: f64,
@@ -222,22 +224,25 @@ pub enum Op {
         /// Added to the variance.
         eps: f64,
     },
-    /// `x[.., d], gamma[d], beta[d] -> y, mean[rows], inv_std[rows]` within each row (Ba et al. 2016).
+    /// `x[.., d], gamma[d], beta[d] -> y, mean[rows], inv_std[rows]`: normalises within each row (Ba et al.
+    /// 2016).
     LayerNorm {
         /// Added to the variance.
         eps: f64,
     },
     /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`
     LayerNormBwd,
-    /// `x[n, .., c], gamma[c], beta[c] -> y, mean[n, groups], inv_std[n, groups]` over all that an image has
-    /// in the c / groups neighbouring channels of a group, biased variance (Wu & He 2018, eq. 1 to 7).
+    /// `x[n, .., c], gamma[c], beta[c] -> y, mean[n, groups], inv_std[n, groups]`: normalises over all
+    /// pixels of an image in the c / groups neighbouring channels of a group, with the biased variance (Wu &
+    /// He 2018, eq. 1 to 7).
     GroupNorm {
         /// Groups of neighbouring channels, a divisor of c.
         groups: usize,
         /// Added to the variance.
         eps: f64,
     },
-    /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`; the shape of the mean tells the groups.
+    /// `dy, x, gamma, mean, inv_std -> dx, dgamma, dbeta`. The last dimension of the mean is the number of
+    /// groups.
     GroupNormBwd,
 
     // ---- 7. losses ---------------------------------------------------------------------------------------
@@ -258,25 +263,26 @@ pub enum Op {
     LstmCell,
     /// `dh'[n, h], dc'[n, h], c[n, h], c'[n, h], gates[n, 4h] -> dz[n, 4h], dc[n, h]`
     LstmCellBwd,
-    /// `z[t, n, 4h] (input part of the gates), h0[n, h], c0[n, h], w_hh[h, 4h] -> y[t, n, h], c_n[n, h], kept[t, n, 5h]`;
-    /// `kept` holds the activated gates i f g o and the cell of every step for the backward pass. h_n is the
-    /// last y.
+    /// `z[t, n, 4h] (input part of the gates), h0[n, h], c0[n, h], w_hh[h, 4h]`
+    /// `-> y[t, n, h], c_n[n, h], kept[t, n, 5h]`. `kept` holds the activated gates i f g o and the cell of
+    /// every time step for the backward pass. The final state h_n is the last y.
     Lstm,
-    /// `dy[t, n, h], dc_n[n, h], c0[n, h], w_hh[h, 4h], kept[t, n, 5h] -> dz[t, n, 4h], dh0[n, h], dc0[n, h]`;
-    /// the gradient of `w_hh` is a matmul of the shifted y with dz, recorded by `grad`.
+    /// `dy[t, n, h], dc_n[n, h], c0[n, h], w_hh[h, 4h], kept[t, n, 5h]`
+    /// `-> dz[t, n, 4h], dh0[n, h], dc0[n, h]`. The gradient of `w_hh` is a matmul of the shifted y with dz,
+    /// recorded by `grad`.
     LstmBwd,
-    /// `z[n, h, w, 4d] (input part of the gates), w_ss[1, k, d, 4d] -> y[n, h, w, d], kept[n, h, w, 5d]`, k
-    /// odd: every pixel of a row adds to its gates those k states of the row above that are around its
-    /// column, and takes the cell above; zero outside (van den Oord et al. 2016, section 3.1, eq. 3). `kept`
-    /// as for [`Op::Lstm`].
+    /// `z[n, h, w, 4d] (input part of the gates), w_ss[1, k, d, 4d] -> y[n, h, w, d], kept[n, h, w, 5d]`,
+    /// with odd k. The gates of a pixel also read the k states of the row above around its column, and its
+    /// previous cell is the one above it. States and cells outside the image are zero (van den Oord et al.
+    /// 2016, section 3.1, eq. 3). `kept` is as for [`Op::Lstm`].
     RowLstm,
     /// `dy[n, h, w, d], w_ss[1, k, d, 4d], kept[n, h, w, 5d] -> dz[n, h, w, 4d]`; the gradient of `w_ss` is
     /// a `conv_dw` of y and dz, recorded by `grad`.
     RowLstmBwd,
     /// `z[n, h, w, 4d] (input part of the gates), w_ss[2, 1, d, 4d] -> y[n, h, w, d], kept[n, h, w, 5d]`: a
-    /// pixel reads the state above through `w_ss[0]` and the state to its left through `w_ss[1]`, and takes
-    /// the cell to its left; zero outside (van den Oord et al. 2016, section 3.2). With `reverse` it is the
-    /// state and cell to its right.
+    /// pixel reads the state above it through `w_ss[0]` and the state to its left through `w_ss[1]`, and its
+    /// previous cell is the one to its left. States and cells outside the image are zero (van den Oord et
+    /// al. 2016, section 3.2). With `reverse` the state and cell to the right replace those to the left.
     DiagonalLstm {
         /// Whether rows are walked from right to left.
         reverse: bool,
@@ -284,26 +290,26 @@ pub enum Op {
     /// `dy[n, h, w, d], w_ss[2, 1, d, 4d], kept[n, h, w, 5d] -> dz[n, h, w, 4d]`; the gradient of `w_ss` as
     /// for `RowLstmBwd`.
     DiagonalLstmBwd {
-        /// That of the forward op.
+        /// The attribute of the forward op.
         reverse: bool,
     },
 
     // ---- 9. randomness -----------------------------------------------------------------------------------
-    /// `seed, counter -> draws` of the given shape; indexed by element, never by thread.
+    /// `seed, counter -> draws` of the given shape. Draws are indexed by element, never by thread.
     Random {
         /// The distribution of each draw.
         dist: Dist,
         /// The random stream, which keeps draws for different purposes apart.
         stream: Stream,
-        /// What the draws are counted by.
+        /// The counter that indexes the draws.
         counter: Counter,
         /// The shape of the output.
         shape: Shape,
     },
     /// `mu[n, d], logvar[n, d], seed[] (u32), counter[] (u32) -> z[n, d], kl[n]`: a draw
-    /// `z = mu + exp(logvar / 2) eps` (Kingma & Welling 2014, eq. 10) with the standard normal numbers that
-    /// [`Op::Random`] draws by replay, which are never stored, and the divergence of [`Op::GaussianKl`] in
-    /// the same pass.
+    /// `z = mu + exp(logvar / 2) eps` (Kingma & Welling 2014, eq. 10) and the divergence of
+    /// [`Op::GaussianKl`], in one pass. `eps` are the standard normal numbers that [`Op::Random`] draws by
+    /// replay; they are never stored.
     GaussianSample {
         /// The random stream of the standard normal numbers.
         stream: Stream,
@@ -325,14 +331,14 @@ pub enum Op {
         beta1: f64,
         /// Decay of the mean of its square.
         beta2: f64,
-        /// Added to the root.
+        /// Added to the square root.
         eps: f64,
     },
-    /// `param, grad, v, lr[] -> param, v`; eps outside the root
+    /// `param, grad, v, lr[] -> param, v`; eps is added outside the square root
     RmsProp {
         /// Decay of the mean of the squared gradient.
         alpha: f64,
-        /// Added to the root.
+        /// Added to the square root.
         eps: f64,
     },
     /// `param, grad, buf, lr[] -> param, buf` with `buf = momentum * buf + grad`
@@ -345,6 +351,7 @@ pub enum Op {
         /// The share of the old average that is kept.
         decay: f64,
     },
-    /// `value ->` becomes the parameter's value when the plan ends. A root for dead-code removal.
+    /// `value ->` no output. The value becomes the parameter's value when the plan ends. Dead-code removal
+    /// keeps every store and the nodes that it needs.
     Store(ParamId),
 }

@@ -1,4 +1,7 @@
-//! What a backend is given: steps over buffers. [`Plan::new`], which makes them of a tape, is in `lower.rs`.
+//! Plans: steps over buffers, which a backend compiles and runs.
+//!
+//! Read [`Buffer`], [`Operand`], [`Step`] and [`Plan`]. [`Plan::new`] in `lower.rs` makes a plan from a
+//! tape, `check/` verifies it, `print.rs` prints it.
 
 use super::InputSpec;
 use super::op::{InputId, Op, ParamId, Scalar, ScalarId, Unary};
@@ -6,14 +9,14 @@ use crate::shape::Meta;
 use std::panic::Location;
 use std::sync::Arc;
 
-/// Where a value lives while the plan runs.
+/// The buffer that holds a value while the plan runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Buffer {
     /// A buffer of the plan, shared by values whose lifetimes do not overlap.
     Slot(u32),
     /// The parameter's own buffer.
     Param(ParamId),
-    /// Fed before the replay.
+    /// An input, fed before the replay.
     Input(InputId),
     /// A word of the scalar buffer.
     Scalar(ScalarId),
@@ -22,17 +25,17 @@ pub enum Buffer {
 /// A value as a step sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Operand {
-    /// Its buffer; the value fills it from the start.
+    /// Its buffer. The value begins at the start of the buffer.
     pub(crate) buffer: Buffer,
     /// Its shape and type.
     pub(crate) meta: Meta,
-    /// In the buffer of a parameter: whether this is the value that the plan stores there, and not the one
-    /// before it.
+    /// Whether this is the new value of a parameter, which the plan stores in this buffer. False for the old
+    /// value and for all other buffers.
     pub(crate) is_stored: bool,
 }
 
 impl Operand {
-    /// Its buffer; the value fills it from the start.
+    /// Its buffer. The value begins at the start of the buffer.
     pub fn buffer(&self) -> Buffer {
         self.buffer
     }
@@ -44,11 +47,11 @@ impl Operand {
 }
 
 /// An operation that was folded into the end of a step, applied in order to each element of its first
-/// output. `T` says how the value that it reads is given: a handle while the planner folds, an operand in a
-/// plan, a slice in a kernel.
+/// output. `T` is the type of the value that it reads: a handle in the planner, an operand in a plan, a
+/// slice in a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fused<T = Operand> {
-    /// `v + bias[c]`, c the column of the product (the channel).
+    /// `v + bias[c]`, where c is the column of the product (the channel).
     Bias(T),
     /// `v + other`, elementwise.
     Add(T),
@@ -59,7 +62,7 @@ pub enum Fused<T = Operand> {
 }
 
 impl<T> Fused<T> {
-    /// The value that it reads.
+    /// The value that it reads; `None` for an activation, which reads no other value.
     pub fn operand(&self) -> Option<&T> {
         match self {
             Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(o),
@@ -67,7 +70,7 @@ impl<T> Fused<T> {
         }
     }
 
-    /// The value that it reads, to be changed.
+    /// The value that it reads, mutable.
     pub(super) fn operand_mut(&mut self) -> Option<&mut T> {
         match self {
             Fused::Bias(o) | Fused::Add(o) | Fused::ActBwd(_, o) => Some(o),
@@ -75,7 +78,7 @@ impl<T> Fused<T> {
         }
     }
 
-    /// The same operation with its value given in another way.
+    /// The same operation, with the value that it reads converted by `to`.
     pub(crate) fn map<U>(&self, to: impl FnOnce(&T) -> U) -> Fused<U> {
         match self {
             Fused::Bias(o) => Fused::Bias(to(o)),
@@ -89,17 +92,18 @@ impl<T> Fused<T> {
 /// One launch of a backend: an op, its operands and an epilogue.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What is computed; never an alias and never a leaf other than `Fill` and `Random`.
+    /// What is computed: never an alias, an input, a parameter or a scalar.
     pub(crate) op: Op,
     /// Operands read.
     pub(crate) inputs: Vec<Operand>,
-    /// Operands written. Optimisers write parameters in place; every other output differs from every input.
+    /// Operands written. An optimiser may write parameters in place. The buffer of every other output
+    /// differs from those of all operands that are read.
     pub(crate) outputs: Vec<Operand>,
     /// What was folded into the first output.
     pub(crate) epilogue: Vec<Fused>,
     /// The line that recorded the op.
     pub(crate) at: &'static Location<'static>,
-    /// Layer, and `'` where it is part of a gradient.
+    /// The layer, followed by `'` if the step belongs to a gradient.
     pub(crate) scope: Arc<str>,
 }
 
@@ -136,18 +140,18 @@ impl Step {
 pub(crate) struct Slot {
     /// Elements of four bytes.
     pub(crate) len: usize,
-    /// Never shared and never poisoned: the next replay finds it as this one left it.
+    /// Whether its value survives until the next replay. The slot is then never shared and never poisoned.
     pub(crate) kept: bool,
 }
 
-/// What a backend compiles: steps in order, over slots, parameters, inputs and scalars. Only [`Plan::new`]
-/// makes one, and nobody outside the crate can change it; a backend's gate verifies it all the same
-/// ([`Plan::check`]).
+/// What a backend compiles: steps in order, over slots, parameters, inputs and scalars. Outside the crate
+/// only [`Plan::new`] makes a plan, and a plan cannot be changed. The gate of the backends verifies every
+/// plan nevertheless ([`Plan::check`]).
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Name for texts and timings.
     pub(crate) name: String,
-    /// In the order in which they run.
+    /// The steps in the order in which they run.
     pub(crate) steps: Vec<Step>,
     /// Buffers of the plan.
     pub(crate) slots: Vec<Slot>,
@@ -157,7 +161,7 @@ pub struct Plan {
     pub(crate) scalars: Vec<Scalar>,
     /// Readable values: name, operand.
     pub(crate) outputs: Vec<(String, Operand)>,
-    /// Parameters that are read or written, with shapes.
+    /// Parameters that are read or written, with shapes and names.
     pub(crate) params: Vec<(ParamId, Meta, String)>,
 }
 
@@ -188,7 +192,8 @@ impl Plan {
         &self.params
     }
 
-    /// Index of the output called `name`. Panics if no output has this name: a bug in a program.
+    /// Index of the output called `name`. Panics if no output has this name, which is a bug in the calling
+    /// program.
     #[track_caller]
     pub fn output(&self, name: &str) -> usize {
         self.outputs
@@ -197,7 +202,7 @@ impl Plan {
             .unwrap_or_else(|| panic!("plan {} has no output {name:?}", self.name))
     }
 
-    /// Bytes of all slots: what the plan needs besides inputs and parameters.
+    /// Bytes of all slots: the memory that the plan needs in addition to its inputs, scalars and parameters.
     pub fn slot_bytes(&self) -> usize {
         4 * self.slots.iter().map(|s| s.len).sum::<usize>()
     }

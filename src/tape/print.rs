@@ -1,11 +1,14 @@
-//! Plans as text: what `pixtape plan` prints and messages name.
+//! Plans as text, for `pixtape plan` and for error messages.
+//!
+//! A plan is printed with its inputs, parameters, slots, steps and outputs, one per line. [`Step::label`]
+//! has the text of one step. The names and attributes of ops are in `text.rs`.
 
 use super::plan::{Buffer, Fused, Operand, Plan, Step};
 use super::text;
 use std::fmt;
 
 impl Step {
-    /// The step's op as it stands in a plan, with attributes and epilogue.
+    /// The step's op as a printed plan shows it, with attributes and epilogue.
     pub fn label(&self) -> String {
         let mut label = format!("{}{}", text::name(&self.op), text::attributes(&self.op));
         for f in &self.epilogue {

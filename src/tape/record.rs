@@ -1,4 +1,8 @@
-//! The recording methods: one a word of the op table, with the shapes that it takes and gives.
+//! The recording methods of [`Tape`], with the shapes of their inputs and outputs.
+//!
+//! There is one method per op that models record, named by the root word of the op, and a few short forms
+//! such as [`Tape::mean`] that record several ops. Each method calls [`Tape::record`], which infers the
+//! shapes and panics if they do not fit. Nodes are attributed to the caller's line.
 
 use super::functions::{binary_functions, unary_functions};
 use super::geometry::{ConvGeom, Mask};
@@ -14,7 +18,8 @@ pub struct ConvAttrs {
     pub stride: [usize; 2],
     /// Zero rows above, zero columns left.
     pub pad: [usize; 2],
-    /// Zero rows below, zero columns right; a negative number leaves out that many outputs at the end.
+    /// Zero rows below, zero columns right. A negative number leaves out that many rows or columns at the
+    /// end of x.
     pub pad_end: [isize; 2],
     /// Which taps are closed.
     pub mask: Mask,
@@ -31,17 +36,20 @@ impl Default for ConvAttrs {
 }
 
 impl ConvAttrs {
-    /// Symmetric stride and padding, no mask.
+    /// The same stride on both axes, the same padding on all four sides, no mask.
     pub fn new(stride: usize, pad: usize) -> Self {
         ConvAttrs { stride: [stride; 2], pad: [pad; 2], pad_end: [pad as isize; 2], ..Default::default() }
     }
 
-    /// A masked convolution that keeps height and width; `groups` colours.
+    /// A masked convolution of `groups` colours that keeps height and width. `kernel` is odd.
     pub fn masked(mask: Mask, kernel: usize, groups: usize) -> Self {
         ConvAttrs { mask, groups, ..ConvAttrs::new(1, kernel / 2) }
     }
 
-    /// The geometry on x `[n, h, w, cin]` with weights `[kh, kw, cin, cout]`; a clause if they do not fit.
+    /// The geometry for x `[n, h, w, cin]` and weights `[kh, kw, cin, cout]`.
+    ///
+    /// # Errors
+    /// A clause that says why they do not fit.
     pub fn geometry(&self, x: Shape, weight: Shape) -> Result<ConvGeom, String> {
         let (&[n, h, w, cin], &[kh, kw, win, cout]) = (x.dims(), weight.dims()) else {
             return Err(format!("x {x} and weight {weight} must have rank 4"));
@@ -89,13 +97,13 @@ macro_rules! record_binary {
 binary_functions!(record_binary);
 
 impl Tape {
-    /// The same number everywhere.
+    /// A constant: `value` in every element.
     #[track_caller]
     pub fn fill(&self, value: f64, shape: impl Into<Shape>) -> Var {
         self.record(Op::Fill { value, shape: shape.into() }, &[])
     }
 
-    /// A scalar, shape `[]`. Lowering the tape panics if two different scalars have one name.
+    /// A scalar, shape `[]`. Lowering the tape panics if two different scalars have the same name.
     #[track_caller]
     pub fn scalar(&self, scalar: Scalar) -> Var {
         self.record(Op::Scalar(scalar), &[])
@@ -107,7 +115,7 @@ impl Tape {
         self.record(Op::Unary(f), &[x])
     }
 
-    /// `dy * f'`, from the output or input that [`Unary::saves_output`] names.
+    /// `dy * f'`, where `saved` is the output or the input of f, see [`Unary::saves_output`].
     #[track_caller]
     pub fn unary_bwd(&self, f: Unary, dy: Var, saved: Var) -> Var {
         self.record(Op::UnaryBwd(f), &[dy, saved])
@@ -125,13 +133,13 @@ impl Tape {
         self.affine(x, scale, 0.0)
     }
 
-    /// x * s with a scalar `s` of one element.
+    /// x * s, where `s` has one element.
     #[track_caller]
     pub fn mul_scalar(&self, x: Var, s: Var) -> Var {
         self.mul(x, self.broadcast(s, self.shape(x)))
     }
 
-    /// min(max(x, lo), hi); has no derivative rule.
+    /// min(max(x, lo), hi); has no derivative.
     #[track_caller]
     pub fn clamp(&self, x: Var, lo: f64, hi: f64) -> Var {
         self.record(Op::Clamp { lo, hi }, &[x])
@@ -149,32 +157,32 @@ impl Tape {
         self.record(Op::Reparameterize, &[mu, logvar, eps])
     }
 
-    /// The index of the nearest of `levels` levels from 0 to 1.
+    /// The index (u32) of the nearest of `levels` levels from 0 to 1.
     #[track_caller]
     pub fn quantize(&self, x: Var, levels: usize) -> Var {
         self.record(Op::Quantize { levels }, &[x])
     }
 
-    /// `index / (levels - 1)`: a level as a pixel in 0 to 1.
+    /// `index / (levels - 1)`: the pixel value of a level, from 0 to 1.
     #[track_caller]
     pub fn dequantize(&self, index: Var, levels: usize) -> Var {
         self.record(Op::Dequantize { levels }, &[index])
     }
 
-    /// The same elements under another shape.
+    /// The same elements with another shape.
     #[track_caller]
     pub fn reshape(&self, x: Var, to: impl Into<Shape>) -> Var {
         let to = to.into();
         if self.shape(x) == to { x } else { self.record(Op::Reshape(to), &[x]) }
     }
 
-    /// The same value, a constant to [`Tape::grad`].
+    /// The same value, which [`Tape::grad`] treats as a constant.
     #[track_caller]
     pub fn detach(&self, x: Var) -> Var {
         self.record(Op::Detach, &[x])
     }
 
-    /// Zeros around, per axis of the padded rank-4 shape.
+    /// Adds leading and trailing zeros, per axis of the padded rank-4 shape.
     #[track_caller]
     pub fn pad(&self, x: Var, before: [usize; 4], after: [usize; 4]) -> Var {
         self.record(Op::Pad { before, after }, &[x])
@@ -186,7 +194,7 @@ impl Tape {
         self.record(Op::Slice { before, after }, &[x])
     }
 
-    /// The channels `from..to` of x.
+    /// The channels `from..to` of x. Panics if x does not have them.
     #[track_caller]
     pub fn channels(&self, x: Var, from: usize, to: usize) -> Var {
         let c = self.shape(x).last();
@@ -200,13 +208,13 @@ impl Tape {
         self.record(Op::Gather, &[table, index])
     }
 
-    /// `dy[n, d], index[n] -> [rows, d]`, rows added up by index.
+    /// `dy[n, d], index[n] -> [rows, d]`: adds row i of dy to row `index[i]` of zeros.
     #[track_caller]
     pub fn scatter(&self, dy: Var, index: Var, rows: usize) -> Var {
         self.record(Op::Scatter { rows }, &[dy, index])
     }
 
-    /// Sum over every dimension that is 1 in `to` (same rank).
+    /// Sums over every dimension that is 1 in `to`, which has the same rank.
     #[track_caller]
     pub fn sum_to(&self, x: Var, to: impl Into<Shape>) -> Var {
         let to = to.into();
@@ -227,7 +235,7 @@ impl Tape {
         self.scale(self.sum(x), 1.0 / self.shape(x).len() as f64)
     }
 
-    /// Sum over everything but the leading dimension: `[n, ..] -> [n]`.
+    /// Sums over all dimensions except the leading one: `[n, ..] -> [n]`.
     #[track_caller]
     pub fn sum_rows(&self, x: Var) -> Var {
         let n = self.shape(x).dims()[0];
@@ -235,14 +243,15 @@ impl Tape {
         self.reshape(self.sum_to(rows, [n, 1]), [n])
     }
 
-    /// Repeats every dimension that is 1 up to `to` (same rank).
+    /// Repeats the entry of every dimension that is 1, up to the shape `to`, which has the same rank.
     #[track_caller]
     pub fn expand(&self, x: Var, to: impl Into<Shape>) -> Var {
         let to = to.into();
         if self.shape(x) == to { x } else { self.record(Op::Expand(to), &[x]) }
     }
 
-    /// Expands x to `to`: a single element everywhere, otherwise a vector along the last axis.
+    /// Expands x to `to`. A single element is repeated everywhere; a vector along the last axis is repeated
+    /// along the other axes.
     #[track_caller]
     pub fn broadcast(&self, x: Var, to: impl Into<Shape>) -> Var {
         let to = to.into();
@@ -261,7 +270,7 @@ impl Tape {
         self.add(x, self.broadcast(bias, self.shape(x)))
     }
 
-    /// `op(a) op(b)` of matrices, op being the transpose where asked for.
+    /// `op(a) op(b)` of matrices, where op transposes a if `ta` and b if `tb`.
     #[track_caller]
     pub fn matmul(&self, a: Var, b: Var, ta: bool, tb: bool) -> Var {
         self.record(Op::Matmul { ta, tb }, &[a, b])
@@ -274,10 +283,9 @@ impl Tape {
         self.record(Op::Conv(g), &[x, weight])
     }
 
-    /// The transposed convolution: the x-gradient of the convolution with `attrs` and
-    /// `weight[kh, kw, cin, cout]`, where y `[n, oh, ow, cout]` is the input here and `[n, h, w, cin]` the
-    /// output. Its extents `size` are given in the place of `attrs.pad_end`; PyTorch's `output_padding` is
-    /// `pad - pad_end`.
+    /// The transposed convolution `y[n, oh, ow, cout], weight[kh, kw, cin, cout] -> [n, h, w, cin]`: the
+    /// gradient with respect to x of the convolution with `attrs`. `size` is `[h, w]` and replaces
+    /// `attrs.pad_end`, which is not read. PyTorch's `output_padding` is `pad - pad_end`.
     #[track_caller]
     pub fn conv_transpose(&self, y: Var, weight: Var, attrs: ConvAttrs, size: [usize; 2]) -> Var {
         let (ys, ws) = (self.shape(y), self.shape(weight));
@@ -290,7 +298,7 @@ impl Tape {
         self.record(Op::ConvDx(g), &[y, weight])
     }
 
-    /// Batch normalisation with batch statistics: y, mean, 1 / sqrt(var + eps).
+    /// Batch normalisation with the statistics of the batch. Returns y, mean and 1 / sqrt(var + eps).
     #[track_caller]
     pub fn batch_norm(&self, x: Var, gamma: Var, beta: Var, eps: f64) -> [Var; 3] {
         let y = self.record(Op::BatchNorm { eps }, &[x, gamma, beta]);
@@ -309,8 +317,8 @@ impl Tape {
         self.record(Op::LayerNorm { eps }, &[x, gamma, beta])
     }
 
-    /// Group normalisation of x `[n, .., c]`: each image within each of `groups` groups of neighbouring
-    /// channels.
+    /// Group normalisation of x `[n, .., c]`: normalises each image within each of `groups` groups of
+    /// neighbouring channels.
     #[track_caller]
     pub fn group_norm(&self, x: Var, gamma: Var, beta: Var, groups: usize, eps: f64) -> Var {
         self.record(Op::GroupNorm { groups, eps }, &[x, gamma, beta])
@@ -360,37 +368,38 @@ impl Tape {
         self.record(Op::RowLstm, &[z, w_ss])
     }
 
-    /// A Diagonal LSTM from left to right, or from right to left where `reverse`, on the gates before
+    /// A Diagonal LSTM from left to right, or from right to left if `reverse`, on the gates before
     /// activation: `z[n, h, w, 4d], w_ss[2, 1, d, 4d] -> y[n, h, w, d]`.
     #[track_caller]
     pub fn diagonal_lstm(&self, z: Var, w_ss: Var, reverse: bool) -> Var {
         self.record(Op::DiagonalLstm { reverse }, &[z, w_ss])
     }
 
-    /// Every row of x `[n, h, w, c]` moved down by one, zeros in the first: what a pixel sees of the row
-    /// above its own.
+    /// Moves every row of x `[n, h, w, c]` down by one and fills the first row with zeros. Each pixel of the
+    /// result is the pixel above it in x.
     #[track_caller]
     pub fn shift_down(&self, x: Var) -> Var {
         self.pad(self.slice(x, [0; 4], [0, 1, 0, 0]), [0, 1, 0, 0], [0; 4])
     }
 
-    /// Draws of a training plan: another set at every replay.
+    /// Random draws for a training plan: every replay draws new numbers.
     #[track_caller]
     pub fn random(&self, dist: Dist, stream: Stream, shape: impl Into<Shape>) -> Var {
         let inputs = [self.scalar(Scalar::SEED), self.scalar(Scalar::REPLAY)];
         self.record(Op::Random { dist, stream, counter: Counter::Replay, shape: shape.into() }, &inputs)
     }
 
-    /// Draws that belong to an image (the leading dimension), whatever the batch size.
+    /// Random draws for sampling and evaluation. They belong to the images of the leading dimension and do
+    /// not depend on the batch size.
     #[track_caller]
     pub fn random_by_image(&self, dist: Dist, stream: Stream, shape: impl Into<Shape>) -> Var {
         let inputs = [self.scalar(Scalar::SEED), self.scalar(Scalar::FIRST_IMAGE)];
         self.record(Op::Random { dist, stream, counter: Counter::Image, shape: shape.into() }, &inputs)
     }
 
-    /// A draw of every Gaussian, another one at every replay, and its divergence:
-    /// `mu[n, d], logvar[n, d] -> z[n, d], kl[n]`, what [`random`](Tape::random),
-    /// [`reparameterize`](Tape::reparameterize) and [`gaussian_kl`](Tape::gaussian_kl) give in one step.
+    /// A draw from every Gaussian, new at every replay, and the divergence from N(0, I):
+    /// `mu[n, d], logvar[n, d] -> z[n, d], kl[n]`. One step does the work of [`random`](Tape::random),
+    /// [`reparameterize`](Tape::reparameterize) and [`gaussian_kl`](Tape::gaussian_kl).
     #[track_caller]
     pub fn gaussian_sample(&self, mu: Var, logvar: Var, stream: Stream) -> [Var; 2] {
         let (seed, replay) = (self.scalar(Scalar::SEED), self.scalar(Scalar::REPLAY));
@@ -428,8 +437,8 @@ mod tests {
     }
     op_table!(words);
 
-    /// A method under its root word records an op, unless gradients or optimisers record it, or the list of
-    /// functions.
+    /// A method named by its root word records each op, except the ops that only gradients, optimisers or
+    /// the macros of the elementwise functions record.
     #[test]
     fn every_op_has_a_recording_method() {
         const OTHERS: [&str; 6] = ["binary", "conv_dx", "conv_dw", "adam", "rmsprop", "sgd"];

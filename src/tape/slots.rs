@@ -1,19 +1,19 @@
-//! Which values of a plan share memory.
+//! Assigns the values of a plan to slots, so that values share memory.
 //!
-//! The whole plan is known before anything runs, so values are placed largest first: each into the smallest
-//! slot whose tenants it never meets, into a new one where there is none ("greedy by size", Pisarchyk & Lee,
-//! "Efficient memory management for deep neural net inference", 2020). A slot is thus as large as its first
-//! tenant and never grows.
+//! The whole plan is known before anything runs, so values are placed from the largest to the smallest. Each
+//! value goes into the smallest slot whose values it does not overlap in time, or into a new slot if there
+//! is none ("greedy by size", Pisarchyk & Lee, "Efficient memory management for deep neural net inference",
+//! 2020). A slot is therefore as large as its first value and never grows.
 
 use super::plan::{Buffer, Fused, Operand, Plan, Slot};
 use std::ops::RangeInclusive;
 
-/// The steps between which a value must not be overwritten: from the one that writes it to the last one that
-/// reads it.
+/// The range of steps in which a value must not be overwritten: from the step that writes it to the last
+/// step that reads it.
 type Life = RangeInclusive<usize>;
 
-/// Gives values of a plan whose slots are one a value their final slots. A step's outputs never share with
-/// its inputs; outputs of the plan live to its end, and kept ones alone.
+/// Maps one-slot-per-value numbering to the final, shared slots. A step's outputs never share a slot with
+/// its inputs. The outputs of the plan live until its end, and each kept output has a slot of its own.
 pub(super) fn share(plan: &mut Plan) {
     let lives = lives(plan);
     let mut order: Vec<usize> = (0..lives.len()).collect();
@@ -25,7 +25,7 @@ pub(super) fn share(plan: &mut Plan) {
         let fits = |(slot, tenants): &(Slot, Vec<Life>)| {
             !slot.kept && !wanted.kept && tenants.iter().all(|other| !meet(life, other))
         };
-        // Later slots are smaller.
+        // Later slots are not larger, so the last slot that fits is the smallest.
         let slot = slots.iter().rposition(fits).unwrap_or_else(|| {
             slots.push((wanted, vec![]));
             slots.len() - 1
@@ -45,7 +45,7 @@ fn meet(a: &Life, b: &Life) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
 }
 
-/// The life of each value, by its slot.
+/// The life of each value, indexed by its slot before sharing.
 fn lives(plan: &Plan) -> Vec<Life> {
     let mut lives: Vec<Option<Life>> = vec![None; plan.slots.len()];
     let mut touch = |operand: &Operand, at: usize| {
@@ -77,16 +77,16 @@ mod tests {
     use crate::tape::op::Unary;
     use crate::tape::plan::Plan;
 
-    /// A large value takes the place of a large one that is gone, not of a small one that would have to
-    /// grow.
+    /// A large value reuses the slot of a large value that is no longer needed. It does not enlarge a small
+    /// slot.
     #[test]
     fn slots_are_as_large_as_their_largest_value_and_as_few_as_lives_allow() {
         let t = Tape::new();
         let x = t.input("x", Meta::f32([8, 100]));
         let mut y = x;
         for _ in 0..6 {
-            // 800 elements, then 8, then 8, then 800 again: at most two large values meet, and small ones
-            // find the other place.
+            // Values of 800, 8, 8 and 800 elements. At most two large values are alive at once. The small
+            // values share the large slots and one small slot.
             y = t.unary(Unary::Tanh, y);
             let narrow = t.unary(Unary::Exp, t.sum_rows(y));
             y = t.expand(t.reshape(narrow, [8, 1]), [8, 100]);

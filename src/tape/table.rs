@@ -1,16 +1,18 @@
-//! What is said of every op in one word or number: one line per op.
+//! The op table: one line per op, with everything about an op that is one word or number.
 //!
-//! A place that needs something for each op hands a macro of its own to [`op_table!`], which passes it the whole table.
-//! What takes more than a word is a match of its own: shapes (`infer.rs`), gradients (`grad.rs`), the backends.
+//! Code that needs something for each op passes a macro of its own to [`op_table!`], which expands that
+//! macro with the whole table. Properties that take more than a word have a match of their own: shapes
+//! (`infer.rs`), gradients (`grad.rs`), the backends.
 
 /// `op_table!(with)` expands to `with! { table }`. The columns:
 ///
 /// - the op, as a pattern,
-/// - its root word, the same in kernels, shaders and test cases, and how many inputs it takes,
-/// - its family: the file of `src/check/cases/` that has its cases,
-/// - whether it can be computed in windows: `windows`, or why not (see [`why_no_windows!`]),
-/// - the additions and multiplications that have to be done, per element of the first output `y` or of the first input `x`;
-///   a transcendental function counts as one; `own` is a rule of its own in `cost.rs`.
+/// - its root word, which kernels, shaders and test cases share, and the number of its inputs,
+/// - its family: the file in `src/check/cases/` that has its cases,
+/// - `windows` if it can be computed in windows, otherwise the reason why not (see [`why_no_windows!`]),
+/// - the additions and multiplications that have to be done, per element of the first output `y` or of the
+///   first input `x`; a transcendental function counts as one. `own` means that `cost.rs` has a rule for
+///   this op.
 macro_rules! op_table {
     ($($with:ident)::+) => {
         $($with)::+! {
@@ -75,7 +77,8 @@ macro_rules! op_table {
 }
 pub(crate) use op_table;
 
-/// The clause behind a word of the fourth column.
+/// Expands a word of the fourth column to the clause that says why an op has no windows; `None` for
+/// `windows`.
 macro_rules! why_no_windows {
     (windows) => {
         None

@@ -1,11 +1,13 @@
-//! Names and texts of ops, for plans, traces and error messages.
+//! Names and attributes of ops as text, for plans, traces and error messages.
+//!
+//! The names are the root words of the op table (`table.rs`). `print.rs` builds the text of steps on them.
 
 use super::op::{Counter, Dist, Op};
 use super::table::op_table;
 
 macro_rules! names {
     ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
-        /// The root word of an op: the same in kernels, shaders and test cases.
+        /// The root word of an op, which kernels, shaders and test cases share.
         pub fn name(op: &Op) -> &'static str {
             match op {
                 $($op => stringify!($name),)*
@@ -15,10 +17,11 @@ macro_rules! names {
 }
 op_table!(names);
 
-/// The attributes of an op, as they stand in a plan: ` 3x3 mask B`, ` relu`; empty where it has none.
+/// The attributes of an op as a printed plan shows them, each after a space, e.g. ` relu`. Empty if it has
+/// none.
 pub fn attributes(op: &Op) -> String {
     match op {
-        // Numbers as the floats that are computed with.
+        // Real numbers are printed as the f32 that the kernels compute with.
         Op::Fill { value, .. } => format!(" {}", *value as f32),
         Op::Unary(f) | Op::UnaryBwd(f) => format!(" {f}"),
         Op::Binary(f) => format!(" {}", f.name()),

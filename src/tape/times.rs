@@ -1,10 +1,13 @@
-//! When each position of a value becomes computable while an image is drawn position by position.
+//! Computes when each position of a value becomes computable while an image is drawn position by position.
 //!
-//! A *position* is a pixel in one channel; those of the image x are drawn in order: rows, columns, colours.
-//! The *time* of a position is how many positions of x have to be drawn before it can be computed: 0 before
-//! anything is, `i + 1` for what depends on position `i` and on nothing later. Times are propagated through
-//! the steps of a plan exactly, tap by tap and colour group by colour group; one rule an op. All images of a
-//! batch have the same times.
+//! A *position* is one channel of one pixel. The positions of the image x are drawn in the order of rows,
+//! columns and colours. The *time* of a position is the number of positions of x that have to be drawn
+//! before it can be computed: 0 if it depends on none, `i + 1` if `i` is the last position that it depends
+//! on.
+//!
+//! Times are propagated through the steps of a plan exactly, tap by tap and colour group by colour group,
+//! with one rule per op ([`propagate`]). All images of a batch have the same times. `window.rs` makes a
+//! schedule from them.
 
 use super::geometry::ConvGeom;
 use super::plan::Step;
@@ -17,9 +20,10 @@ pub struct Times {
     /// Height, width and channels as the convolutions see them; a value reshaped to rows of channels keeps
     /// them.
     pub size: [usize; 3],
-    /// Where runs of channels that always have equal times begin, and the number of channels.
+    /// The first channel of each run, then the number of channels. A *run* is a range of channels with equal
+    /// times in every pixel.
     bounds: Vec<usize>,
-    /// `[height, width, runs]`
+    /// The times, `[height, width, runs]`.
     at: Vec<u32>,
 }
 
@@ -29,8 +33,8 @@ impl Times {
         Times::build(size, (0..size[2]).collect(), |r, c, k| ((r * size[1] + c) * size[2] + k.start + 1) as u32)
     }
 
-    /// `at(row, column, run of channels)` of every position. `cuts` are the channels where a run may begin;
-    /// runs that turn out equal everywhere are joined.
+    /// Evaluates `at(row, column, run of channels)` for every pixel and run. `cuts` are the channels where a
+    /// run may begin. Adjacent runs with equal times in every pixel are joined.
     fn build(size: [usize; 3], mut cuts: Vec<usize>, at: impl Fn(usize, usize, Range<usize>) -> u32) -> Times {
         let [h, w, channels] = size;
         cuts.extend([0, channels]);
@@ -55,31 +59,31 @@ impl Times {
         self.bounds.windows(2).map(|b| b[0]..b[1])
     }
 
-    /// Times of a pixel, one for each run.
+    /// Times of a pixel, one per run.
     pub fn pixel(&self, row: usize, column: usize) -> &[u32] {
         let runs = self.bounds.len() - 1;
         &self.at[(row * self.size[1] + column) * runs..][..runs]
     }
 
-    /// When all `channels` of a pixel are there; 0 for none.
+    /// The time at which all `channels` of a pixel are computable; 0 if the range is empty.
     pub fn of(&self, row: usize, column: usize, channels: Range<usize>) -> u32 {
         let overlap = |run: &Range<usize>| run.start < channels.end && channels.start < run.end;
         let times = self.runs().zip(self.pixel(row, column)).filter(|(run, _)| overlap(run));
         times.map(|(_, at)| *at).max().unwrap_or(0)
     }
 
-    /// The first rows alone.
+    /// The times of the first `rows` rows.
     pub fn rows(&self, rows: usize) -> Times {
         let [_, w, channels] = self.size;
         Times::build([rows, w, channels], self.bounds.clone(), |r, c, run| self.of(r, c, run))
     }
 }
 
-/// What a step reads: its times, or `None` where it does not depend on the image.
+/// The times of a value that a step reads; `None` if the value does not depend on the image.
 pub type Read<'a> = Option<&'a Times>;
 
-/// Times of what `step` writes, from those of its inputs and of the operands of its epilogue. At least one
-/// of them depends on the image.
+/// The times of the first output of `step`, from those of its inputs and of the operands of its epilogue. At
+/// least one of these has to depend on the image.
 ///
 /// # Errors
 /// A clause that says why windows cannot be propagated through this step.
@@ -117,7 +121,7 @@ pub fn propagate(step: &Step, inputs: &[Read], fused: &[Read]) -> Result<Times, 
         }
         WindowOp::Categorical => categorical(only(0)?, inputs[1], last(0)),
     };
-    // Weights are read whole, at any time.
+    // Weights are read whole, so they must not depend on the image.
     let is_product =
         matches!(op, WindowOp::Conv(_) | WindowOp::Matmul { .. } | WindowOp::RowLstm | WindowOp::DiagonalLstm { .. });
     let weights = if is_product { &inputs[1..] } else { &[] };
@@ -129,7 +133,7 @@ pub fn propagate(step: &Step, inputs: &[Read], fused: &[Read]) -> Result<Times, 
     elementwise(&all)
 }
 
-/// The later one of all inputs, position by position.
+/// The latest time of all inputs, position by position.
 fn elementwise(inputs: &[Read]) -> Result<Times, String> {
     let all: Vec<&Times> = inputs.iter().copied().flatten().collect();
     let first = all.first().ok_or("nothing that it reads depends on the image")?;
@@ -142,7 +146,7 @@ fn elementwise(inputs: &[Read]) -> Result<Times, String> {
     Ok(Times::build(first.size, cuts, latest))
 }
 
-/// Channel `j` of `c` reads the channels `j` and `c + j`.
+/// Output channel `j` of `c` reads the input channels `j` and `c + j`.
 fn gated(x: &Times) -> Times {
     let [h, w, channels] = x.size;
     let half = channels / 2;
@@ -152,8 +156,8 @@ fn gated(x: &Times) -> Times {
     })
 }
 
-/// Taps that are open and inside the image; every output channel reads a prefix of the channels under the
-/// centre tap.
+/// The latest time of all open taps inside the image. Every output channel reads a prefix of the channels
+/// under the centre tap.
 fn conv(g: &ConvGeom, x: &Times) -> Result<Times, String> {
     if x.size != [g.h, g.w, g.cin] {
         let [h, w, c] = x.size;
@@ -176,15 +180,17 @@ fn conv(g: &ConvGeom, x: &Times) -> Result<Times, String> {
     }))
 }
 
-/// The first input, whose shape must be that of the images.
+/// The times of the first input, if its shape is that of the images.
 fn image<'a>(step: &Step, x: &'a Times) -> Result<&'a Times, String> {
     match step.inputs[0].meta.shape.dims() {
         [_, dims @ ..] if dims == x.size => Ok(x),
-        _ => Err(format!("its input {} is not cut like the images, {:?}", step.inputs[0].meta.shape, x.size)),
+        _ => {
+            Err(format!("its input {} does not have the shape of the images, {:?}", step.inputs[0].meta.shape, x.size))
+        }
     }
 }
 
-/// Padding is there from the beginning.
+/// Padding is known from the start, so its time is 0.
 fn pad(x: &Times, before: [usize; 4], after: [usize; 4]) -> Result<Times, String> {
     if before[0] + after[0] > 0 {
         return Err("it pads the batch".into());
@@ -215,16 +221,16 @@ fn slice(x: &Times, before: [usize; 4], after: [usize; 4]) -> Result<Times, Stri
 /// How a scan moves over an image.
 #[derive(Clone, Copy)]
 struct Sweep {
-    /// Row and column of the pixel whose cell a pixel takes, from its own.
+    /// Offset, in rows and columns, from a pixel to the pixel whose cell it reads.
     before: [isize; 2],
-    /// States of the row above that a pixel reads, centred.
+    /// Number of states of the row above that a pixel reads, centred on its column.
     taps: usize,
-    /// From right to left.
+    /// Whether rows are walked from right to left.
     reverse: bool,
 }
 
-/// Unit `j` of `d` reads the gates `j`, `d + j`, `2d + j` and `3d + j`, all units of the states that its
-/// pixel reads, and its own cell, which is there when the state is.
+/// Unit `j` of `d` reads the gates `j`, `d + j`, `2d + j` and `3d + j` and all units of the states that its
+/// pixel reads. It also reads unit `j` of the previous cell, which has the time of the state.
 fn scan(z: &Times, sweep: Sweep) -> Times {
     let [h, w, gates] = z.size;
     let d = gates / 4;
@@ -253,7 +259,7 @@ fn scan(z: &Times, sweep: Sweep) -> Times {
     })
 }
 
-/// A draw reads the `k` logits of its position.
+/// A draw reads the `k` logits of its position and the uniform number `u`.
 fn categorical(logits: &Times, u: Read, k: usize) -> Times {
     let [h, w, channels] = logits.size;
     let cuts = logits.bounds.iter().flat_map(|b| [b / k, b.div_ceil(k)]);
@@ -281,7 +287,7 @@ mod tests {
         let x = Times::of_image([W, W, 1]);
         let (a, b) = (conv(&geom(Mask::A, 1, 1, 1, 4), &x).unwrap(), conv(&geom(Mask::B, 1, 1, 1, 4), &x).unwrap());
         for (r, c) in (0..W).flat_map(|r| (0..W).map(move |c| (r, c))) {
-            // At the left edge the pixel to the upper right is the last one that is seen.
+            // At the left edge the last pixel that the mask leaves open is the one to the upper right.
             let above = if r > 0 { (r - 1) * W + (c + 1).min(W - 1) + 1 } else { 0 };
             let left = if c > 0 { r * W + c } else { 0 };
             assert_eq!(a.pixel(r, c), [above.max(left) as u32]);
@@ -301,11 +307,11 @@ mod tests {
         assert_eq!(gate.pixel(2, 2), [first, first + 1, first + 2]);
         let b = conv(&geom(Mask::B, 3, 1, 6, 6), &gate).unwrap();
         assert_eq!(b.pixel(2, 2), gate.pixel(2, 2));
-        // Ten logits a colour, then a draw of each colour.
+        // Ten logits per colour, then one draw per colour.
         let logits = Times::build([W, W, 30], vec![10, 20], |r, c, k| ((r * W + c) * 3 + k.start / 10) as u32);
         let draw = categorical(&logits, None, 10);
         assert_eq!((draw.size, draw.pixel(2, 2)), ([W, W, 3], &[first, first + 1, first + 2][..]));
-        // Without a mask the last colour of the window decides.
+        // Without a mask the last colour of the whole 3x3 window determines the time.
         let all = conv(&geom(Mask::None, 1, 1, 3, 4), &x).unwrap();
         assert_eq!(all.pixel(2, 2), [3 * (3 * W + 3 + 1) as u32]);
     }
@@ -323,14 +329,14 @@ mod tests {
 
     #[test]
     fn states_are_there_with_the_last_gate_and_state_they_read() {
-        // Gates of two units in two colours.
+        // The gates of two units, with the times of two colours.
         let at = |r: usize, c: usize, unit: usize| (2 * (r * W + c) + unit) as u32;
         let z = Times::build([W, W, 8], (0..8).collect(), |r, c, k| at(r, c, k.start % 2));
         let row = scan(&z, Sweep { before: [-1, 0], taps: 3, reverse: false });
         assert_eq!(row.pixel(2, 2), [at(2, 2, 0), at(2, 2, 1)]);
         let forward = scan(&z, Sweep { before: [0, -1], taps: 1, reverse: false });
         assert_eq!(forward, row);
-        // From the right, a row waits for its last pixel, and all units of it.
+        // From right to left, every pixel waits for all units of the last pixel of its row.
         let reverse = scan(&z, Sweep { before: [0, 1], taps: 1, reverse: true });
         assert_eq!(reverse.pixel(2, W - 1), [at(2, W - 1, 0), at(2, W - 1, 1)]);
         assert!((0..W - 1).all(|c| reverse.pixel(2, c) == [at(2, W - 1, 1); 2]));

@@ -1,14 +1,14 @@
-//! Sampling pixel by pixel without repeating work: which positions of which step become computable when.
+//! Schedules sampling position by position without repeated work.
 //!
-//! Drawing an image position by position needs, for each draw, only what has changed since the one before. A
-//! [`SamplingPlan`] is a plan for one draw of every position given the ones before it (input `x`, output
-//! `draw`), with every value in a slot of its own, and a schedule: *rounds*, one for each position of x, of
-//! *windows*, rectangles of positions of one step. Round `t` computes what becomes computable once `t`
-//! positions are drawn, and ends with the draw of position `t`, which becomes part of x. Every position of
-//! every step is computed exactly once, so an image costs one forward pass; what was computed in earlier
-//! rounds lies where it was left.
+//! A [`SamplingPlan`] is a plan that draws every position of an image x given the positions before it, with
+//! one slot per value, and a schedule. The schedule has one *round* per position of x. A round is a list of
+//! *windows*, which are rectangles of positions of one step. Round `t` computes what becomes computable once
+//! `t` positions are drawn. It ends with the draw of position `t`, which then becomes part of x. No position
+//! of a step is computed twice, because values of earlier rounds stay in their slots. An image therefore
+//! costs one forward pass.
 //!
-//! It falls out of the plan: nothing here knows a network. See `tape/times.rs` for what each op needs.
+//! The schedule is derived from the plan alone and works for any network. It is built on `times.rs`, which
+//! has the rule of each op.
 
 use super::InputRole;
 use super::op::{InputId, Op};
@@ -19,14 +19,15 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-/// Name of the output that holds a draw of every position of the images, given those before it.
+/// Name of the output that holds a draw of every position of the images, given the positions before it.
 pub(crate) const DRAW: &str = "draw";
 /// Name of the output that holds the finished images.
 const IMAGES: &str = InputRole::Images.name();
 
-/// Positions of one step that are computed together, in all images; half-open ranges of rows, columns and
-/// channels of what the step writes first, whose height, width and channels are in `SamplingPlan::sizes`. As
-/// words, so that a device can interpret a table of them.
+/// A rectangle of positions of one step that are computed together, in all images of the batch. The ranges
+/// of rows, columns and channels are half-open and refer to the first output of the step, whose height,
+/// width and channels are in `SamplingPlan::sizes`. All fields are words, so that a device can interpret a
+/// table of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C)]
 pub struct Window {
@@ -52,8 +53,8 @@ impl Window {
 /// A plan with a schedule of windows.
 #[derive(Clone, Debug)]
 pub struct SamplingPlan {
-    /// The plan, every value in a slot of its own. Its outputs are `draw`, the images, and whatever else the
-    /// plan has; what depends on the last position of x is not computed.
+    /// The plan, with one slot per value. Its outputs are `draw`, the images, and the other outputs of the
+    /// original plan. Positions that depend on the last position of x are not computed.
     pub(crate) plan: Plan,
     /// The input that holds the images.
     pub(crate) x: InputId,
@@ -61,29 +62,29 @@ pub struct SamplingPlan {
     pub(crate) image: [usize; 3],
     /// Images in a batch.
     pub(crate) images: usize,
-    /// Height, width and channels of what each step writes first; `None` for a step that does not depend on
-    /// x. Those run whole, in order, before the first round.
+    /// Height, width and channels of the first output of each step. `None` for a step that does not depend
+    /// on x; such steps run whole, in order, before the first round.
     pub(crate) sizes: Vec<Option<[usize; 3]>>,
-    /// All windows, in order of rounds; within a round in the order of the steps, within a step in an order
-    /// in which none reads a later one.
+    /// All windows, in the order of rounds, and within a round in the order of steps. Within a step no
+    /// window reads the result of a later one.
     pub(crate) windows: Vec<Window>,
-    /// Where the windows of each round begin, and their number.
+    /// Index of the first window of each round, then the number of windows.
     pub(crate) starts: Vec<usize>,
 }
 
 impl SamplingPlan {
-    /// Index of the draws among the outputs: after sampling, the last draw of each position that was drawn.
+    /// Index of the draws among the outputs. After sampling it has the draw of each position that was drawn.
     pub(crate) const DRAWS: usize = 0;
     /// Index of the finished images among the outputs.
     #[doc(hidden)]
     pub const IMAGES: usize = 1;
 
-    /// Schedules `plan`, which has an input of images `[n, h, w, c]` ([`InputRole::Images`]) and the output
-    /// `draw` of as many elements.
+    /// Schedules `plan`, which needs an input of images `[n, h, w, c]` ([`InputRole::Images`]) and an output
+    /// `draw` with the same number of elements.
     ///
     /// # Errors
-    /// When a step has no rule, or a draw depends on its own position or a later one; the error names the
-    /// step.
+    /// [`Error::Failed`] if this input or output is missing, if a step has no rule (the error names the
+    /// step), or if a draw depends on its own position or a later one (the error names the position).
     pub fn new(plan: &Plan) -> Result<SamplingPlan> {
         let fail = |why: String| Error::Failed(format!("plan {} cannot be sampled window by window: {why}", plan.name));
         let x = plan.inputs.iter().position(|input| input.role == Some(InputRole::Images));
@@ -114,7 +115,7 @@ impl SamplingPlan {
                 _ => rectangles(i as u32, times),
             });
         }
-        // What depends on the last position is computed by nobody: no draw is left.
+        // Positions that depend on the last position of x are left out, because no draw needs them.
         let len = h * w * c;
         rounds.retain(|(round, _)| (*round as usize) < len);
         rounds.sort_by_key(|(round, window)| (*round, window.step));
@@ -123,7 +124,8 @@ impl SamplingPlan {
         Ok(SamplingPlan { plan, x, image: [h, w, c], images, sizes, windows, starts })
     }
 
-    /// The plan that is scheduled. Its outputs are the draws, the images, and whatever else the plan has.
+    /// The plan that is scheduled. Its outputs are the draws, the images, and the other outputs of the
+    /// original plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -134,13 +136,13 @@ impl SamplingPlan {
         self.images
     }
 
-    /// How many rounds there are: positions of an image.
+    /// Number of rounds: one per position of an image.
     #[doc(hidden)]
     pub fn rounds(&self) -> usize {
         self.image.iter().product()
     }
 
-    /// What becomes computable once the first `round` positions are drawn.
+    /// The windows that become computable once the first `round` positions are drawn.
     pub(crate) fn in_round(&self, round: usize) -> &[Window] {
         &self.windows[self.starts[round]..self.starts[round + 1]]
     }
@@ -157,7 +159,7 @@ impl SamplingPlan {
     }
 }
 
-/// The same plan with every value in a slot of its own, which is kept.
+/// The same plan with one slot per value. All slots are kept.
 fn unshared(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     let mut now: HashMap<u32, u32> = HashMap::new();
@@ -187,9 +189,10 @@ fn unshared(plan: &Plan) -> Plan {
 struct Known<'a> {
     plan: &'a Plan,
     images: usize,
-    /// Of the image and of what steps write first; what is not there does not depend on the image.
+    /// Times of the image and of the first outputs of steps. A first output without an entry does not depend
+    /// on the image.
     times: HashMap<Buffer, Times>,
-    /// What steps that depend on the image write besides.
+    /// The other outputs of steps that depend on the image.
     others: HashSet<Buffer>,
 }
 
@@ -199,7 +202,7 @@ impl Known<'_> {
         Known { plan, images, times, others: HashSet::new() }
     }
 
-    /// Times of a value; `None` where it does not depend on the image.
+    /// Times of a value; `None` if it does not depend on the image.
     fn of(&self, value: &Operand) -> Result<Option<Cow<'_, Times>>, String> {
         if self.others.contains(&value.buffer) {
             return Err(format!("{} is not the first value that its step writes", value.buffer));
@@ -208,13 +211,13 @@ impl Known<'_> {
         let [h, w, c] = times.size;
         match value.meta.shape.dims() {
             _ if value.meta.shape.len() == self.images * h * w * c => Ok(Some(Cow::Borrowed(times))),
-            // Of a single image, a slice that keeps the first rows is no step.
+            // For a batch of one image, a slice that keeps the first rows is an alias.
             &[1, rows, w2, c2] if [w2, c2] == [w, c] && rows < h => Ok(Some(Cow::Owned(times.rows(rows)))),
             _ => Err(format!("{} of images of {h}x{w}x{c} is read", value.meta.shape)),
         }
     }
 
-    /// Propagates through every step; gives the size of what each writes first.
+    /// Propagates times through every step. Returns the size of the first output of each step.
     fn propagate(&mut self) -> Result<Vec<Option<[usize; 3]>>, String> {
         let mut sizes = vec![];
         for step in &self.plan.steps {
@@ -243,7 +246,7 @@ impl Known<'_> {
     }
 }
 
-/// Whether every draw can be made before its own position is.
+/// Checks that no draw depends on its own position or on a later one.
 fn check_causal(draw: &Times, image: [usize; 3]) -> Result<(), String> {
     if draw.size != image {
         return Err(format!("{DRAW} has images of {:?}, the input of {image:?}", draw.size));
@@ -264,17 +267,18 @@ fn check_causal(draw: &Times, image: [usize; 3]) -> Result<(), String> {
     Ok(())
 }
 
-/// Every position of a step's output exactly once, as rectangles of equal time: (round, window).
+/// Covers every position of a step's first output exactly once with rectangles of equal time, as pairs
+/// (round, window).
 fn rectangles(step: u32, times: &Times) -> Vec<(u32, Window)> {
     let mut all = cells(step, times, false);
-    // Neighbours in columns, then in rows, of the same time.
+    // Join neighbours of equal time along columns, then along rows.
     join(&mut all, |w| (w.rows, w.channels), |w| &mut w.columns);
     join(&mut all, |w| (w.columns, w.channels), |w| &mut w.rows);
     all
 }
 
-/// The same pixel by pixel, in the order in which a scan walks: a pixel may read its neighbours of the same
-/// time.
+/// The same with windows of one pixel, in the order of a scan, because a pixel of a scan may read neighbours
+/// of the same time.
 fn cells(step: u32, times: &Times, reverse: bool) -> Vec<(u32, Window)> {
     let [h, w, _] = times.size;
     let mut all: Vec<(u32, Window)> = vec![];
@@ -324,7 +328,8 @@ mod tests {
         t.param(&Param { id: ParamId(id), path: format!("params/{id}").into(), shape: Shape::new(&shape) })
     }
 
-    /// `x[2, 5, 5, colours]` through a masked 3x3, what `body` records, and a draw.
+    /// `x[2, 5, 5, colours]` through a masked 3x3 convolution, the nodes that `body` records, a masked 1x1
+    /// convolution and a draw.
     fn record(colours: usize, mask: Mask, body: impl FnOnce(&Tape, Var) -> Var) -> Plan {
         let t = Tape::new();
         let x = t.input_of(InputRole::Images, Meta::f32([2, SIDE, SIDE, colours]));
@@ -337,7 +342,7 @@ mod tests {
         Plan::new("test", &t)
     }
 
-    /// Every position of every step exactly once, but for those that no draw waits for.
+    /// Asserts that every position of every step is computed exactly once, except those that no draw needs.
     fn covers(plan: &SamplingPlan) {
         for (i, size) in plan.sizes.iter().enumerate() {
             let Some([h, w, c]) = *size else { continue };
@@ -352,7 +357,7 @@ mod tests {
             }
             assert!(count.iter().all(|n| *n <= 1), "{}: a position is computed twice", plan.plan.steps[i].label());
             let left_out = count.iter().filter(|n| **n == 0).count();
-            // At most what a 3x3 sees of the last pixel.
+            // At most the four pixels whose 3x3 window contains the last pixel.
             assert!(left_out <= 4 * c, "{}: {left_out} positions are left out", plan.plan.steps[i].label());
         }
     }
@@ -362,7 +367,7 @@ mod tests {
         let plan = SamplingPlan::new(&record(3, Mask::A, |t, y| t.relu(y))).unwrap();
         covers(&plan);
         assert_eq!(plan.rounds(), 3 * SIDE * SIDE);
-        // Convolution with its activation, convolution, draw.
+        // The steps with windows are a convolution with its activation, a convolution and a draw.
         for round in 0..plan.rounds() {
             let (pixel, colour) = ((round / 3) as u32, (round % 3) as u32);
             let (row, column) = (pixel / SIDE as u32, pixel % SIDE as u32);
@@ -377,7 +382,8 @@ mod tests {
                 (0..plan.plan.steps.len() as u32).filter(|i| plan.sizes[*i as usize].is_some()).collect();
             let expected: Vec<Window> = steps.iter().zip([2, 1, 1]).map(|(step, each)| expected(*step, each)).collect();
             if column > 0 || colour > 0 {
-                // Others may be computable by now at the left edge of the next row.
+                // The first colour at the left edge has no pixel to its left and is computable in an earlier
+                // round.
                 assert!(expected.iter().all(|window| plan.in_round(round).contains(window)), "round {round}");
             }
         }
@@ -398,15 +404,15 @@ mod tests {
     #[test]
     fn a_shift_by_a_row_turns_rows_into_windows() {
         let plan = record(1, Mask::None, |t, y| {
-            // Reads the row itself, so the vertical stack hands it on one row down; twice, for the 3x3 looks
-            // down a row.
+            // The unmasked 3x3 reads one row below its pixel. Shifted down by two rows, it reads only rows
+            // above the pixel.
             t.slice(t.pad(y, [0, 2, 0, 0], [0; 4]), [0; 4], [0, 2, 0, 0])
         });
         let plan = SamplingPlan::new(&plan).unwrap();
         covers(&plan);
-        // The right edge of a row becomes computable together with what the last pixel completes.
+        // The last two pixels of a row become computable together.
         assert!(plan.windows.iter().any(|window| window.columns[1] - window.columns[0] == 2));
-        // Two rows of zeros: known before anything is drawn.
+        // The two rows of zeros are known before anything is drawn.
         let before = plan.in_round(0).iter().map(|window| (window.rows, window.columns)).max();
         assert_eq!(before, Some(([0, 2], [0, SIDE as u32])));
     }
@@ -439,7 +445,7 @@ mod tests {
             covers(&plan);
             let scan = plan.plan.steps.iter().position(|s| matches!(s.op, Op::DiagonalLstm { .. })).unwrap() as u32;
             let of = |round: usize| plan.in_round(round).iter().filter(move |window| window.step == scan);
-            // The rightmost pixel of row 1 sees the one before it.
+            // Once the pixel before it is drawn, the gates of the rightmost pixel of row 1 are computable.
             let columns: Vec<u32> = of(2 * SIDE - 1).map(|window| window.columns[0]).collect();
             assert_eq!(columns, if reverse { vec![4, 3, 2, 1, 0] } else { vec![4] });
         }

@@ -1,9 +1,10 @@
 //! The ops that can be computed window by window while an image is drawn.
 //!
-//! The table of ops (`table.rs`) says of each op whether it can be, or why not. Whatever is done with such ops is a match
-//! without a default: the times of positions ([`times`](super::times)), the windows of the CPU, and the table that a GPU
-//! interprets. The codes by which kernels know them are written into `kernels/windows.cuh` and `shaders/windows.wgsl`; a test of
-//! `backend::codes` compares these files with this one.
+//! The op table (`table.rs`) says for each op whether it can be, or why not. All code that handles such an
+//! op matches on [`WindowOp`] without a default: the times of positions ([`times`](super::times)), the
+//! windows of the CPU, and the table that a GPU interprets. The codes of the ops in GPU kernels are also in
+//! `kernels/windows.cuh` and `shaders/windows.wgsl`. A test in `backend::codes` compares these files with
+//! this one.
 
 use super::geometry::ConvGeom;
 use super::op::{Binary, Op, Unary};
@@ -32,7 +33,7 @@ pub enum WindowOp<'a> {
     Slice { before: [usize; 4], after: [usize; 4] },
     /// [`Op::Conv`]
     Conv(&'a ConvGeom),
-    /// [`Op::Matmul`] of rows, which are the channels of pixels, and a matrix.
+    /// [`Op::Matmul`] of rows (the channels of pixels) and a matrix, which `tb` transposes.
     Matmul { tb: bool },
     /// [`Op::Categorical`]
     Categorical,
@@ -46,7 +47,7 @@ pub enum WindowOp<'a> {
 
 macro_rules! windows {
     ($($op:pat => $name:ident($inputs:literal) $family:ident $windows:ident $flops:tt;)*) => {
-        /// Why an op cannot be computed in windows, by the table of ops; `None` for one that can.
+        /// Why an op cannot be computed in windows, from the op table; `None` for an op that can.
         pub(crate) fn without_windows(op: &Op) -> Option<&'static str> {
             match op {
                 $($op => why_no_windows!($windows),)*
@@ -57,7 +58,7 @@ macro_rules! windows {
 op_table!(windows);
 
 impl WindowOp<'_> {
-    /// The op as one that can be computed in windows.
+    /// Converts an op that can be computed in windows.
     ///
     /// # Errors
     /// A clause that says why it cannot.
@@ -82,7 +83,7 @@ impl WindowOp<'_> {
         })
     }
 
-    /// The code by which a GPU knows what a step computes.
+    /// The code of the op in GPU kernels.
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub fn code(&self) -> u32 {
         match self {
@@ -95,7 +96,7 @@ impl WindowOp<'_> {
             WindowOp::Gated => code::GATED,
             WindowOp::Pad { .. } => code::PAD,
             WindowOp::Slice { .. } => code::SLICE,
-            // Rows times a matrix are a convolution with one tap.
+            // A product of rows and a matrix is a convolution with one tap.
             WindowOp::Conv(_) | WindowOp::Matmul { .. } => code::CONV,
             WindowOp::Categorical => code::CATEGORICAL,
             WindowOp::Bernoulli => code::BERNOULLI,

@@ -1,5 +1,4 @@
-//! What every plan must hold to: all that the `unsafe` code and the unchecked kernels of the backends rely
-//! on.
+//! Verifies plans: everything that the `unsafe` code and the unchecked kernels of the backends rely on.
 //!
 //! The gate above the backends calls [`Plan::check`] and
 //! [`SamplingPlan::check`](super::window::SamplingPlan::check) (in `windows.rs`) for every plan before a
@@ -14,26 +13,25 @@ use super::plan::{Buffer, Fused, Operand, Plan, Step};
 use crate::shape::{DType, Meta, Shape};
 use std::collections::{HashMap, HashSet};
 
-/// Most buffers that a step may use: as many as WebGPU lets a kernel bind.
+/// Maximum number of buffers that a step uses: the number that WebGPU lets a kernel bind.
 const MOST_BUFFERS: usize = 8;
 
-/// Most elements of a value. Their bytes can be counted in an `isize`, as slices require, and sums of
-/// several values too.
+/// Maximum number of elements of a value. Its bytes, and the bytes of several values together, fit in an
+/// `isize`, as slices require.
 const MOST_ELEMENTS: usize = isize::MAX as usize / 64;
 
 impl Plan {
     /// Verifies everything that backends rely on.
     ///
-    /// - Every operand names a buffer of the plan and is no longer than it: slots, inputs, parameters and
-    ///   scalars.
-    /// - A slot is read as long and as typed as it was last written; only a kept slot may be read before it
-    ///   is written.
+    /// - Every operand names a declared slot, input, parameter or scalar, and is not longer than it.
+    /// - A slot is read with the type of its last write, and not beyond the end of that write. Only a kept
+    ///   slot may be read before it is written.
     /// - Shapes and types of a step's operands are those that its op infers, and its epilogue fits its first
     ///   output.
-    /// - No output of a step is an input of it, except a parameter that an optimiser replaces in place; no
-    ///   two outputs share a buffer; inputs and scalars are never written.
-    /// - A parameter is written at most once. Before that no step reads its new value, afterwards none reads
-    ///   its old one.
+    /// - No step writes a buffer that it reads, except a parameter that an optimiser replaces in place. No
+    ///   two outputs of a step share a buffer. Inputs and scalars are never written.
+    /// - A parameter is written at most once, and whole. Before the write no step reads its new value; after
+    ///   the write no step reads its old value.
     /// - A step uses at most 8 buffers.
     ///
     /// # Errors
@@ -50,11 +48,11 @@ impl Plan {
     }
 }
 
-/// What is known before a step.
+/// The state of the check before a step.
 struct State<'a> {
     plan: &'a Plan,
     params: HashMap<ParamId, Meta>,
-    /// What was last written to each slot.
+    /// Shape and type of the last write to each slot; `None` before the first.
     slots: Vec<Option<Meta>>,
     /// Parameters that have their new value.
     stored: HashSet<ParamId>,
@@ -78,7 +76,7 @@ impl State<'_> {
         Ok(State { plan, params, slots: vec![None; plan.slots.len()], stored: HashSet::new() })
     }
 
-    /// Verifies a step and notes what it writes.
+    /// Verifies a step and records what it writes.
     fn step(&mut self, step: &Step) -> Result<(), String> {
         if matches!(step.op, Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach) {
             return Err("is no computation".into());
@@ -99,7 +97,7 @@ impl State<'_> {
         Ok(())
     }
 
-    /// Whether an operand lies inside a buffer of the plan, and has its type if that is declared.
+    /// Verifies that an operand fits in a declared buffer, and has the type of the buffer if that has one.
     fn fits(&self, operand: &Operand) -> Result<(), String> {
         let Operand { buffer, meta, .. } = operand;
         let (len, dtype) = match *buffer {
@@ -125,7 +123,7 @@ impl State<'_> {
         }
     }
 
-    /// Whether a value is there to be read.
+    /// Verifies that the value of an operand exists when it is read.
     fn read(&self, operand: &Operand) -> Result<(), String> {
         self.fits(operand)?;
         match operand.buffer {
@@ -149,7 +147,7 @@ impl State<'_> {
         }
     }
 
-    /// Notes what an output writes.
+    /// Verifies an output and records what it writes.
     fn write(&mut self, output: &Operand) -> Result<(), String> {
         match output.buffer {
             Buffer::Slot(s) => self.slots[s as usize] = Some(output.meta),
@@ -168,7 +166,7 @@ impl State<'_> {
         Ok(())
     }
 
-    /// Whether the operands have the shapes and types that the op infers.
+    /// Verifies that the inputs fit the op, and that the outputs have the shapes and types that it infers.
     fn shapes(&self, step: &Step) -> Result<(), String> {
         let inputs: Vec<Meta> = step.inputs.iter().map(|o| o.meta).collect();
         let mut wanted = infer(&step.op, &inputs, &self.plan.inputs, |id| self.params.get(&id).copied())?;
@@ -185,7 +183,7 @@ impl State<'_> {
     }
 }
 
-/// Whether the elements of a shape can be counted.
+/// Verifies that a shape does not have more than the maximum number of elements.
 fn countable(shape: Shape) -> Result<(), String> {
     let len = shape.dims().iter().try_fold(1usize, |len, dim| len.checked_mul(*dim));
     match len {
@@ -194,8 +192,9 @@ fn countable(shape: Shape) -> Result<(), String> {
     }
 }
 
-/// Whether the `o`-th output shares its buffer with nothing that the step reads or writes besides. An
-/// optimiser may replace a parameter in place: the one input that the output is the new value of.
+/// Verifies that the `o`-th output shares its buffer with no operand that the step reads and with no output
+/// before it. An optimiser is the exception: it may write the new value of a parameter over the input that
+/// has the old value.
 fn apart(step: &Step, reads: &[Operand], o: usize) -> Result<(), String> {
     let buffer = step.outputs[o].buffer;
     if step.outputs[..o].iter().any(|other| other.buffer == buffer) {
@@ -209,8 +208,8 @@ fn apart(step: &Step, reads: &[Operand], o: usize) -> Result<(), String> {
     }
 }
 
-/// Whether the op takes an epilogue, which has each kind of operation at most once, on operands that fit the
-/// first output.
+/// Verifies that the op may have an epilogue, that the epilogue has each kind of operation at most once, and
+/// that its operands fit the first output.
 fn epilogue(step: &Step) -> Result<(), String> {
     let Some(first) = step.epilogue.first() else { return Ok(()) };
     let written = step.outputs[0].meta.shape;
@@ -237,7 +236,7 @@ fn epilogue(step: &Step) -> Result<(), String> {
     Ok(())
 }
 
-/// All scalars are words of one buffer.
+/// The buffer that a kernel binds. All scalars are words of one buffer.
 fn binding(buffer: Buffer) -> Buffer {
     match buffer {
         Buffer::Scalar(_) => Buffer::Scalar(ScalarId(0)),
@@ -258,7 +257,7 @@ mod tests {
         Param { id: ParamId(id), path: format!("params/{id}").into(), shape: shape.into() }
     }
 
-    /// `x[4, 3] w[3, 2] + bias[2]` with a relu, and two tanh behind it that take a slot each.
+    /// `x[4, 3] w[3, 2] + bias[2]` with a relu, followed by two steps of tanh.
     fn sound() -> Plan {
         let t = Tape::new();
         let x = t.input("x", Meta::f32([4, 3]));
@@ -271,7 +270,8 @@ mod tests {
         plan
     }
 
-    /// A parameter that takes a step of plain gradient descent in place, and a reader of its new value.
+    /// A parameter that gradient descent with momentum updates in place, and a step that reads its new
+    /// value.
     fn learning() -> Plan {
         let t = Tape::new();
         let (w, buf) = (param(0, [6]), param(1, [6]));
@@ -287,7 +287,7 @@ mod tests {
         plan
     }
 
-    /// Breaks a sound plan and returns what `check` says of it.
+    /// Breaks a sound plan and returns the error of `check`.
     #[track_caller]
     fn refused(mut plan: Plan, mistake: impl FnOnce(&mut Plan)) -> String {
         mistake(&mut plan);
@@ -355,7 +355,7 @@ mod tests {
         let why = refused(sound(), |plan| plan.steps[1].outputs[0].buffer = plan.steps[1].inputs[0].buffer);
         says(&why, &["step 1", "which it reads"]);
         says(&refused(sound(), |plan| plan.steps[1].outputs[0].buffer = Buffer::Input(InputId(0))), &["writes in0"]);
-        // The gradient is no value that the optimiser replaces.
+        // The gradient is not a value that the optimiser replaces.
         let why = refused(learning(), |plan| plan.steps[0].inputs[1] = plan.steps[0].inputs[0]);
         says(&why, &["step 0 (sgd", "writes p0, which it reads"]);
         let why = refused(learning(), |plan| plan.steps[0].outputs[1].buffer = plan.steps[0].outputs[0].buffer);
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn nine_buffers_in_a_step_are_refused() {
-        // Adam out of place: four read, three written and the scalars are eight.
+        // Adam that writes new buffers: four inputs, three outputs and the buffer of scalars are eight.
         let t = Tape::new();
         let x: Vec<_> = ["param", "grad", "m", "v"].iter().map(|name| t.input(name, Meta::f32([5]))).collect();
         let inputs = [x[0], x[1], x[2], x[3], t.scalar(RATE), t.scalar(STEP)];

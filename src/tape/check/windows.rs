@@ -1,4 +1,4 @@
-//! `SamplingPlan::check`: what the windowed kernels rely on besides
+//! Verifies sampling plans: everything that the windowed kernels rely on in addition to
 //! [`Plan::check`](super::super::plan::Plan::check).
 
 use super::{Buffer, Fused, Step};
@@ -10,15 +10,15 @@ use std::ops::Range;
 impl SamplingPlan {
     /// Verifies everything that backends rely on.
     ///
-    /// - The plan holds to [`Plan::check`](super::super::plan::Plan::check). No two steps write the same
-    ///   slot, and no step that has windows writes a parameter.
-    /// - A step has windows if and only if it reads the images, or what such a step writes.
-    /// - Every operand of a step that has windows has equally many elements for each image, unless all
-    ///   images share it; what the step writes first is `images` times its size.
-    /// - The draws and the images are outputs as long as the input x.
-    /// - Rounds begin in order and hold all windows. Each window lies inside its step's size, and no
-    ///   position of a step is in two.
-    /// - The draw of a position is computed in its round at the latest.
+    /// - The plan passes [`Plan::check`](super::super::plan::Plan::check). No two steps write the same
+    ///   buffer, and a step that has windows writes only slots.
+    /// - A step has windows if and only if it reads the images, or a value that a step with windows writes.
+    /// - Every operand of a step that has windows has the same number of elements for each image, unless all
+    ///   images share it. The first output of the step has `images` times the elements of its size.
+    /// - The draws and the images are outputs with as many elements as the input x.
+    /// - Rounds begin in order and hold all windows. Each window is inside the size of its step, and no two
+    ///   windows of a step overlap.
+    /// - Every position is drawn, in its own round at the latest.
     ///
     /// # Errors
     /// A clause that says what is wrong.
@@ -29,7 +29,7 @@ impl SamplingPlan {
         self.check_windows()
     }
 
-    /// Steps, sizes, and the outputs by which draws become part of the images.
+    /// Verifies steps and sizes, and the two outputs through which draws become part of the images.
     fn check_values(&self) -> Result<(), String> {
         let plan = &self.plan;
         let x = plan.inputs.get(self.x.0 as usize).ok_or("x is no input of the plan")?.meta.shape;
@@ -66,7 +66,8 @@ impl SamplingPlan {
         Ok(())
     }
 
-    /// A step that has windows: what belongs to each image, by its operands.
+    /// Verifies that the operands of a step with windows divide among the images, and that its first output
+    /// has the given size.
     fn check_step(&self, step: &Step, [h, w, c]: [usize; 3]) -> Result<(), String> {
         let shared = shared_input(&step.op);
         let fused = step.epilogue.iter().filter(|f| !matches!(f, Fused::Bias(_))).filter_map(Fused::operand);
@@ -133,7 +134,7 @@ impl SamplingPlan {
     }
 }
 
-/// The input of an op that all images share: weights, a temperature.
+/// Index of the input that all images share: weights or a temperature. `None` if the op has no such input.
 fn shared_input(op: &Op) -> Option<usize> {
     match op {
         Op::Conv(_) | Op::Matmul { .. } | Op::RowLstm | Op::DiagonalLstm { .. } => Some(1),
@@ -159,7 +160,7 @@ mod tests {
     use crate::tape::record::ConvAttrs;
     use crate::tape::{InputRole, Tape};
 
-    /// Two images of 3x3x1 through a masked 3x3 and a 1x1, then a draw.
+    /// Two images of 3x3x1 through a masked 3x3 and a masked 1x1 convolution, then a draw.
     fn sound() -> SamplingPlan {
         let t = Tape::new();
         let x = t.input_of(InputRole::Images, Meta::f32([2, 3, 3, 1]));
@@ -175,7 +176,7 @@ mod tests {
         plan
     }
 
-    /// Breaks a sound plan and asserts what `check` says of it.
+    /// Breaks a sound plan and asserts the error of `check`.
     #[track_caller]
     fn refused(says: &str, mistake: impl FnOnce(&mut SamplingPlan)) {
         let mut plan = sound();
@@ -236,7 +237,7 @@ mod tests {
         refused("the images are", |plan| plan.plan.outputs[1].1.buffer = plan.plan.outputs[0].1.buffer);
         refused("no output for the images", |plan| plan.plan.outputs.truncate(1));
         refused("again", |plan| {
-            // The logits go where the uniform numbers go.
+            // The logits are written to the slot of the uniform numbers.
             plan.plan.steps[1].outputs[0].buffer = plan.plan.steps[3].inputs[1].buffer;
         });
         refused("too few", |plan| plan.plan.slots[0].len = 1);
