@@ -1,4 +1,5 @@
-//! A compiled plan: its buffers, its work with every address known, and the graph of it.
+//! A compiled plan: its buffers, its work with all addresses resolved, and the graph that was captured from
+//! the work.
 
 use super::driver::{Address, Event, Function, Graph, Memory, Pinned, Stream, failed};
 use super::lowering::Update;
@@ -9,7 +10,7 @@ use crate::tape::op::ParamId;
 use crate::tape::plan::{Plan, Step};
 use std::collections::HashMap;
 
-/// A plan with its buffers, and what is enqueued for it.
+/// A plan with its buffers and its work.
 pub struct CompiledPlan {
     pub(super) graph: Graph,
     pub(super) plan: Plan,
@@ -18,10 +19,10 @@ pub struct CompiledPlan {
     pub(super) inputs: Vec<Memory>,
     pub(super) scalars: Memory,
     pub(super) scratch: Memory,
-    /// Tables of the optimisers.
+    /// Tables of updates, one per launch of an optimiser.
     pub(super) tables: Vec<Memory>,
     pub(super) uploads: Uploads,
-    /// Windows, where the plan is sampled.
+    /// Present if the plan is sampled by windows.
     pub(super) sampling: Option<Sampling>,
 }
 
@@ -32,20 +33,20 @@ impl CompiledPlan {
     }
 }
 
-/// Consecutive steps that are enqueued together: one, or several optimiser steps.
+/// Consecutive steps that are enqueued together: a single step, or several optimiser steps.
 pub(super) struct Group {
     pub(super) steps: usize,
     pub(super) work: Vec<Ready>,
 }
 
-/// Work with every address known.
+/// A piece of work with all addresses resolved.
 pub(super) enum Ready {
     Kernel { function: Function, grid: [u32; 3], block: [u32; 3], shared: u32, params: Params },
     Copy { to: Address, from: Address, words: usize },
     Poison { at: Address, words: usize },
 }
 
-/// Two halves of pinned memory, so that the host fills one while the card reads the other.
+/// Two halves of pinned memory: the host fills one while the card reads the other.
 pub(super) struct Uploads {
     pub(super) halves: [(Pinned, Event); 2],
     pub(super) turn: usize,
@@ -55,10 +56,10 @@ pub(super) struct Uploads {
 pub(super) fn enqueue(stream: &Stream, group: &Group) -> Result<()> {
     for ready in &group.work {
         // SAFETY: `CudaEngine::prepare` resolved every address to memory that the plan or the engine keeps
-        // until the stream is done (`CudaEngine::release`). It is at least as long as the operand:
-        // `Plan::check` compares operands with slots, inputs and parameters, `prepare` made slots and inputs
-        // that long, and `Gate::check_params` compares the parameters. The parameters of the kernel are
-        // those that `launch` gives it.
+        // until the stream is done (`CudaEngine::release` and its `drop` wait). This memory is at least as
+        // long as the operand: `Plan::check` compares operands with slots, inputs and parameters, `prepare`
+        // made slots and inputs that long, and `Gate::check_params` compares the lengths of the parameters.
+        // `launch` gave the kernel its parameters in number, size and order.
         let enqueued = unsafe {
             match ready {
                 Ready::Kernel { function, grid, block, shared, params } => {
@@ -73,7 +74,8 @@ pub(super) fn enqueue(stream: &Stream, group: &Group) -> Result<()> {
     Ok(())
 }
 
-/// What is poisoned before a step: its outputs, but for those that replace an input, and the scratch.
+/// The work that fills the outputs of some steps with NaN, except outputs that replace an input, and the
+/// scratch.
 pub(super) fn poison(steps: &[Step], places: &Places) -> Vec<Ready> {
     let mut work = vec![];
     for step in steps {
@@ -86,7 +88,8 @@ pub(super) fn poison(steps: &[Step], places: &Places) -> Vec<Ready> {
     work
 }
 
-/// The table of updates as `optim.cu` reads it: seven addresses, length, first piece.
+/// The table of updates as `optim.cu` reads it. A row has seven addresses, the length, and the number of the
+/// first piece.
 pub(super) fn updates_words(updates: &[Update], places: &Places) -> Vec<u32> {
     let mut words = vec![];
     for update in updates {

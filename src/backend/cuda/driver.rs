@@ -1,7 +1,7 @@
-//! The CUDA driver: what is owned is freed, and what fails says so in a sentence.
+//! The CUDA driver behind owning types: every resource is freed in `drop`, and every error is a sentence.
 //!
-//! Thin guards around the driver API of CUDA 12.0, so that older drivers work. The driver's library is
-//! opened when it is first asked for; nothing here is called before [`Device::open`] has found it.
+//! Thin wrappers around the driver API of CUDA 12.0, which is old enough for most installed drivers.
+//! [`Device::open`] finds the driver's library. No other function here is called before it has succeeded.
 
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
@@ -11,16 +11,16 @@ use cudarc::driver::sys::{
 };
 use std::ffi::{CString, c_void};
 
-/// The oldest driver that knows all calls that are made: that of CUDA 12.0.
+/// The oldest driver that has all functions that are called here: the driver of CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12_000;
 
-/// The oldest architecture that the kernels are written for: Volta.
+/// The oldest architecture that the kernels support: Volta.
 const OLDEST_ARCHITECTURE: [i32; 2] = [7, 0];
 
 /// A device address.
 pub type Address = sys::CUdeviceptr;
 
-/// What the driver reports, as a sentence; `doing` says what was tried.
+/// Turns an error of the driver into a sentence with a remedy. `doing` says what was tried.
 pub fn failed(doing: &str, error: DriverError) -> Error {
     let text = |name: Result<&std::ffi::CStr, DriverError>| name.map(|n| n.to_string_lossy().into_owned());
     let name = text(error.error_name()).unwrap_or_else(|_| format!("{:?}", error.0));
@@ -39,7 +39,7 @@ pub fn failed(doing: &str, error: DriverError) -> Error {
     Error::Device(format!("the CUDA driver could not {doing} ({name}); {remedy}")).because(error)
 }
 
-/// Whether every later call in this process will fail as well.
+/// Whether every later call in this process will fail too.
 pub fn is_sticky(error: DriverError) -> bool {
     use CUresult::*;
     matches!(
@@ -57,7 +57,7 @@ pub fn is_sticky(error: DriverError) -> bool {
     )
 }
 
-/// An open device: its primary context is current for the thread that calls [`Device::enter`].
+/// An open device with its primary context. [`Device::enter`] makes the context current for a thread.
 #[derive(Debug)]
 pub struct Device {
     device: sys::CUdevice,
@@ -66,17 +66,17 @@ pub struct Device {
     pub name: String,
     /// Compute capability, major and minor.
     pub architecture: [i32; 2],
-    /// Version of CUDA that the driver knows, as 12080 for 12.8.
+    /// Version of CUDA that the driver supports, for example 12080 for 12.8.
     pub driver: i32,
     /// Streaming multiprocessors.
     pub processors: u32,
-    /// Bytes of shared memory that a block can ask for.
+    /// Most bytes of shared memory of a block.
     pub shared_bytes: u32,
-    /// f32 GFLOP/s and GB/s of the memory, by the card's clocks and widths.
+    /// Peak f32 GFLOP/s and peak GB/s of the memory, from the card's clocks and widths.
     pub peaks: [f64; 2],
 }
 
-/// f32 units of a multiprocessor of this compute capability.
+/// Number of f32 units of a multiprocessor of this compute capability.
 fn cores([major, minor]: [i32; 2]) -> i32 {
     match (major, minor) {
         (7, _) | (8, 0) => 64,
@@ -88,10 +88,11 @@ impl Device {
     /// Opens the first device.
     ///
     /// # Errors
-    /// [`Error::Device`] with what to install or update where there is no driver, no card, or too old a one
-    /// of either.
+    /// [`Error::Device`] if the driver or the card is missing or too old; the message names what to install
+    /// or update.
     pub fn open() -> Result<Device> {
-        // SAFETY: opens a library by name and closes it again.
+        // SAFETY: the call opens NVIDIA's driver library by name and closes it again. That library may be
+        // loaded at any time.
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::Device(
                 "there is no CUDA driver on this machine (libcuda.so.1, nvcuda.dll); install the NVIDIA driver 525 or \
@@ -101,7 +102,8 @@ impl Device {
         }
         result::init().map_err(|e| failed("start", e))?;
         let mut driver = 0;
-        // SAFETY: writes one integer.
+        // SAFETY: the driver's library was found above; the call writes one integer, and `driver` is a valid
+        // place for it.
         unsafe { sys::cuDriverGetVersion(&mut driver) }.result().map_err(|e| failed("tell its version", e))?;
         if driver < OLDEST_DRIVER {
             return Err(Error::Device(format!(
@@ -117,7 +119,7 @@ impl Device {
         let device = result::device::get(0).map_err(|e| failed("open the card", e))?;
         let name = result::device::get_name(device).map_err(|e| failed("name the card", e))?;
         let attribute = |which| {
-            // SAFETY: `device` came from the driver.
+            // SAFETY: `device` is valid: `result::device::get` returned it above.
             unsafe { result::device::get_attribute(device, which) }.map_err(|e| failed("describe the card", e))
         };
         let architecture = [
@@ -132,13 +134,15 @@ impl Device {
         }
         let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32;
         let shared_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32;
-        // Clocks in kHz; two operations a multiply-add, two transfers a clock.
+        // Clocks are in kHz. A multiply-add counts as two operations, and the memory transfers twice per
+        // clock.
         let clock = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?);
         let memory_clock = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?);
         let bits = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?);
         let gflops = 2.0 * f64::from(processors) * f64::from(cores(architecture)) * clock / 1e6;
         let peaks = [gflops, 2.0 * memory_clock * bits / 8.0 / 1e6];
-        // SAFETY: `device` came from the driver; released in `drop`.
+        // SAFETY: `device` is valid: `result::device::get` returned it above. `Device::drop` releases the
+        // context once.
         let context =
             unsafe { result::primary_ctx::retain(device) }.map_err(|e| failed("open a context on the card", e))?;
         let device = Device { device, context, name, architecture, driver, processors, shared_bytes, peaks };
@@ -148,11 +152,11 @@ impl Device {
 
     /// Makes the context current for this thread.
     pub fn enter(&self) -> Result<()> {
-        // SAFETY: the context is retained as long as `self` lives.
+        // SAFETY: the context is valid: `open` retained it, and only `drop` releases it.
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| failed("enter the context", e))
     }
 
-    /// Bytes free and in all.
+    /// Free bytes and total bytes of the card's memory.
     pub fn memory(&self) -> Result<(usize, usize)> {
         result::mem_get_info().map_err(|e| failed("tell how much memory is free", e))
     }
@@ -160,7 +164,9 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // SAFETY: retained in `open`. A failure when the process ends helps nobody.
+        // SAFETY: `open` retained the context, and `drop` runs once. The owner drops everything that needs
+        // the context first (order of the fields of `CudaEngine`). An error at the end of the process is
+        // ignored: nobody could act on it.
         let _ = unsafe { result::primary_ctx::release(self.device) };
     }
 }
@@ -173,20 +179,22 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// `words` words; at least one, so that every buffer has an address.
+    /// Allocates `words` words, and at least one, so that every buffer has an address.
     pub fn new(words: usize) -> Result<Memory> {
-        // SAFETY: freed in `drop`; read only after something was written, but for tests, which fill it.
+        // SAFETY: the caller has made the context current (`Device::enter`), and `drop` frees the memory
+        // once. The memory is not initialised: every word is written (by the host, by a kernel, or with NaN
+        // under `Options::poison`) before anything reads it.
         let address =
             unsafe { result::malloc_sync(4 * words.max(1)) }.map_err(|e| failed("give memory to a plan", e))?;
         Ok(Memory { address, words })
     }
 
-    /// Where it begins; a multiple of 256.
+    /// The address of its first word, a multiple of 256.
     pub fn address(&self) -> Address {
         self.address
     }
 
-    /// Its length.
+    /// Its length in words.
     pub fn words(&self) -> usize {
         self.words
     }
@@ -194,12 +202,13 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new`; the backend waits for the stream before it drops anything.
+        // SAFETY: `new` made the resource, and `drop` runs once. No work uses it any more, because the
+        // backend waits for the stream before it drops anything (`CudaEngine::release` and its `drop`).
         let _ = unsafe { result::free_sync(self.address) };
     }
 }
 
-/// Host memory that the card reads while the host goes on.
+/// Page-locked host memory, from which the card can copy while the host continues.
 #[derive(Debug)]
 pub struct Pinned {
     at: *mut u32,
@@ -207,64 +216,69 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// `words` words.
+    /// Allocates `words` words.
     pub fn new(words: usize) -> Result<Pinned> {
-        // SAFETY: freed in `drop`.
+        // SAFETY: the caller has made the context current (`Device::enter`), and `drop` frees the memory
+        // once.
         let at = unsafe { result::malloc_host(4 * words.max(1), 0) }.map_err(|e| failed("give pinned memory", e))?;
         Ok(Pinned { at: at.cast(), words })
     }
 
-    /// All of it.
+    /// The whole memory.
     pub fn words_mut(&mut self) -> &mut [u32] {
-        // SAFETY: allocated in `new` with this length; the backend waits for the card before it writes
-        // again.
+        // SAFETY: `new` allocated `words` words, aligned to more than a word, and every bit pattern is a
+        // word. `&mut self` excludes other borrows. The card does not read the memory meanwhile, because
+        // `CudaEngine::feed` waits for the event of its last copy.
         unsafe { std::slice::from_raw_parts_mut(self.at, self.words) }
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new`; the backend waits for the stream before it drops anything.
+        // SAFETY: `new` made the resource, and `drop` runs once. No work uses it any more, because the
+        // backend waits for the stream before it drops anything (`CudaEngine::release` and its `drop`).
         let _ = unsafe { result::free_host(self.at.cast()) };
     }
 }
 
-/// A stream of our own: work runs in order.
+/// A stream: its work runs in the order in which it was enqueued.
 #[derive(Debug)]
 pub struct Stream(sys::CUstream);
 
 impl Stream {
-    /// A stream that does not wait for the legacy one.
+    /// Makes a stream that does not synchronise with the legacy default stream.
     pub fn new() -> Result<Stream> {
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
         Ok(Stream(stream.map_err(|e| failed("open a stream", e))?))
     }
 
-    /// Waits until everything is done.
+    /// Waits until all enqueued work is done.
     pub fn wait(&self) -> Result<(), DriverError> {
-        // SAFETY: the stream is alive.
+        // SAFETY: the stream is valid: `new` made it, and only `drop` destroys it.
         unsafe { result::stream::synchronize(self.0) }
     }
 
-    /// Fills memory from the host and waits. In order with the stream's other work, which a copy outside of
-    /// it is not.
+    /// Copies words from the host to memory and waits. The copy runs in order with the stream's other work;
+    /// a copy outside of the stream would not.
     pub fn write(&self, to: &Memory, words: &[u32]) -> Result<()> {
         assert!(words.len() <= to.words(), "what is written fits");
         if words.is_empty() {
             return Ok(());
         }
-        // SAFETY: the memory is alive and long enough; nothing returns before the copy is done.
+        // SAFETY: `to` is borrowed, so its memory is allocated, and it is long enough (asserted above).
+        // `words` outlives the copy, because the function returns only after it has waited.
         let copied = unsafe { result::memcpy_htod_async(to.address(), words, self.0) }.and_then(|()| self.wait());
         copied.map_err(|e| failed("copy to the card", e))
     }
 
-    /// Reads the first words of memory once everything that was enqueued is done.
+    /// Waits until all enqueued work is done, and copies the first words of memory to the host.
     pub fn read(&self, from: &Memory, into: &mut [u32]) -> Result<()> {
         assert!(into.len() <= from.words(), "what is read is there");
         if into.is_empty() {
             return Ok(());
         }
-        // SAFETY: as above.
+        // SAFETY: `from` is borrowed, so its memory is allocated, and it is long enough (asserted above).
+        // `into` outlives the copy, because the function returns only after it has waited.
         let copied = unsafe { result::memcpy_dtoh_async(into, from.address(), self.0) }.and_then(|()| self.wait());
         copied.map_err(|e| failed("copy from the card", e))
     }
@@ -272,35 +286,39 @@ impl Stream {
     /// Enqueues a copy to the card.
     ///
     /// # Safety
-    /// Source and target stay alive and the source unchanged until the copy is done.
+    /// The target is device memory of at least `from.len()` words. Source and target stay allocated, and the
+    /// source stays unchanged, until the copy is done.
     pub unsafe fn upload(&self, to: Address, from: &[u32]) -> Result<(), DriverError> {
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller keeps the contract of this function, which is that of the call. The stream is
+        // valid while `self` lives.
         unsafe { result::memcpy_htod_async(to, from, self.0) }
     }
 
     /// Enqueues a copy on the card.
     ///
     /// # Safety
-    /// Both ranges are device memory that stays alive until the copy is done.
+    /// Both ranges are device memory that stays allocated until the copy is done.
     pub unsafe fn copy(&self, to: Address, from: Address, words: usize) -> Result<(), DriverError> {
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller keeps the contract of this function, which is that of the call. The stream is
+        // valid while `self` lives.
         unsafe { result::memcpy_dtod_async(to, from, 4 * words, self.0) }
     }
 
     /// Enqueues filling memory with NaN.
     ///
     /// # Safety
-    /// The range is device memory that stays alive until it is done.
+    /// The range is device memory that stays allocated until the work is done.
     pub unsafe fn poison(&self, at: Address, words: usize) -> Result<(), DriverError> {
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller keeps the contract of this function, which is that of the call. The stream is
+        // valid while `self` lives.
         unsafe { result::memset_d8_async(at, 0xff, 4 * words, self.0) }
     }
 
     /// Enqueues a kernel.
     ///
     /// # Safety
-    /// `params` are the kernel's parameters in number, size and order; all memory that it touches stays
-    /// alive until it is done.
+    /// `params` are the kernel's parameters in number, size and order. All memory that the kernel accesses
+    /// stays allocated until it is done.
     pub unsafe fn launch(
         &self,
         function: &Function,
@@ -310,59 +328,64 @@ impl Stream {
         params: &mut [*mut c_void],
     ) -> Result<(), DriverError> {
         let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller keeps the contract of this function, which is that of the call. The stream is
+        // valid while `self` lives.
         unsafe { result::launch_kernel(function.0, (gx, gy, gz), (bx, by, bz), shared, self.0, params) }
     }
 
-    /// Records what `enqueue` enqueues as a graph instead of running it.
+    /// Records the work that `enqueue` enqueues as a graph, instead of running it.
     pub fn capture(&self, enqueue: impl FnOnce() -> Result<()>) -> Result<Graph> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: the stream is alive.
+        // SAFETY: the stream is valid: `new` made it, and only `drop` destroys it.
         unsafe { result::stream::begin_capture(self.0, mode) }.map_err(|e| failed("begin a capture", e))?;
         let enqueued = enqueue();
-        // SAFETY: begun above; ended whatever came of it.
+        // SAFETY: the stream is valid, and the capture was begun above. It is ended even if `enqueue`
+        // failed.
         let graph = unsafe { result::stream::end_capture(self.0) };
         enqueued?;
         let graph = graph.map_err(|e| failed("end a capture", e))?;
-        // SAFETY: the graph was made above and is destroyed once it is instantiated.
+        // SAFETY: `graph` is valid: `end_capture` returned it. It is destroyed once, after it was
+        // instantiated, and not used afterwards.
         let made = unsafe {
             let made = result::graph::instantiate(graph, CUgraphInstantiate_flags(0));
             let _ = result::graph::destroy(graph);
             made.map_err(|e| failed("make a graph of a plan", e))?
         };
         let graph = Graph(made);
-        // SAFETY: both are alive.
+        // SAFETY: both objects are owned or borrowed here, and each is destroyed only in its own `drop`.
         unsafe { result::graph::upload(graph.0, self.0) }.map_err(|e| failed("upload a graph", e))?;
         Ok(graph)
     }
 
     /// Enqueues a graph.
     pub fn replay(&self, graph: &Graph) -> Result<(), DriverError> {
-        // SAFETY: both are alive; the backend keeps all memory that the graph touches.
+        // SAFETY: graph and stream are borrowed, so both are valid. The memory that the graph accesses
+        // belongs to the compiled plan and the engine, which free it only after the stream is done.
         unsafe { result::graph::launch(graph.0, self.0) }
     }
 
     /// Enqueues an event.
     pub fn record(&self, event: &Event) -> Result<(), DriverError> {
-        // SAFETY: both are alive.
+        // SAFETY: both objects are owned or borrowed here, and each is destroyed only in its own `drop`.
         unsafe { result::event::record(event.0, self.0) }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // SAFETY: made in `new`.
+        // SAFETY: `new` made it, `drop` runs once, and nothing uses it afterwards.
         let _ = unsafe { result::stream::destroy(self.0) };
     }
 }
 
-/// A recorded plan.
+/// A captured graph, ready to be launched.
 #[derive(Debug)]
 pub struct Graph(sys::CUgraphExec);
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: made in `capture`.
+        // SAFETY: `capture` made it, `drop` runs once, and the backend waits for the stream before it drops
+        // a graph.
         let _ = unsafe { result::graph::exec_destroy(self.0) };
     }
 }
@@ -372,28 +395,29 @@ impl Drop for Graph {
 pub struct Event(sys::CUevent);
 
 impl Event {
-    /// One that keeps the time.
+    /// Makes an event that records the time.
     pub fn new() -> Result<Event> {
         let event = result::event::create(CUevent_flags::CU_EVENT_DEFAULT);
         Ok(Event(event.map_err(|e| failed("make an event", e))?))
     }
 
-    /// Waits until it has passed.
+    /// Waits until the stream has passed the event.
     pub fn wait(&self) -> Result<(), DriverError> {
-        // SAFETY: the event is alive.
+        // SAFETY: the event is valid: `new` made it, and only `drop` destroys it.
         unsafe { result::event::synchronize(self.0) }
     }
 
-    /// Milliseconds from this one to a later one, both passed.
+    /// Milliseconds from this event to a later one. Both must have been passed.
     pub fn ms_to(&self, later: &Event) -> Result<f64, DriverError> {
-        // SAFETY: both are alive and were recorded.
+        // SAFETY: both events are borrowed, so both are valid. If one was not recorded, the call returns an
+        // error.
         unsafe { result::event::elapsed(self.0, later.0) }.map(f64::from)
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: made in `new`.
+        // SAFETY: `new` made it, `drop` runs once, and nothing uses it afterwards.
         let _ = unsafe { result::event::destroy(self.0) };
     }
 }
@@ -403,22 +427,23 @@ impl Drop for Event {
 pub struct Module(sys::CUmodule);
 
 impl Module {
-    /// From a cubin or PTX image.
+    /// Loads a cubin or PTX image.
     pub fn load(image: &[u8]) -> Result<Module> {
-        // PTX is text that ends with a zero; one more hurts no cubin.
+        // PTX must be text that ends with a zero. A zero after a cubin does no harm.
         let image: Vec<u8> = image.iter().copied().chain([0]).collect();
-        // SAFETY: the image is alive during the call and ends with a zero.
+        // SAFETY: the pointer leads to a whole image that ends with a zero and lives until the call returns.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
         Ok(Module(module.map_err(|e| failed("load the kernels", e))?))
     }
 
-    /// One of its kernels, which may ask for `shared` bytes of dynamic shared memory.
+    /// Returns a kernel of the module by name, and allows it `shared` bytes of dynamic shared memory.
     pub fn function(&self, name: &str, shared: u32) -> Result<Function> {
         let c_name = CString::new(name).map_err(|_| Error::Failed(format!("the kernel name {name:?} holds a zero")))?;
-        // SAFETY: the module is alive; the backend keeps it as long as its functions.
+        // SAFETY: the module is valid while `self` lives. `Kernels` keeps all modules, so the function stays
+        // valid as long as the backend.
         let function = unsafe { result::module::get_function(self.0, c_name) }
             .map_err(|e| failed(&format!("find the kernel {name}"), e))?;
-        // SAFETY: the function came from the driver.
+        // SAFETY: the function is valid: the driver returned it above.
         unsafe {
             result::function::set_function_attribute(
                 function,
@@ -433,7 +458,8 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: loaded in `load`; the backend waits for the stream before it drops anything.
+        // SAFETY: `load` loaded it, and `drop` runs once. No kernel of it runs any more, because the backend
+        // waits for the stream before it drops anything (`CudaEngine::drop`).
         let _ = unsafe { result::module::unload(self.0) };
     }
 }

@@ -1,9 +1,9 @@
-//! The kernels: their sources, which the binary carries, and how they become machine code for the card at
-//! hand.
+//! The kernels: their sources, which are embedded in the binary, and their compilation to machine code for
+//! the card.
 //!
-//! A file is compiled when a plan first needs one of its kernels. The result is kept on disk under a name
-//! made of the hash of all sources, the architecture and the compiler's version; a file that does not hold
-//! what it should is made anew.
+//! A file is compiled when a plan first needs one of its kernels. The result is cached on disk. Its name
+//! contains a hash of the file, the headers and the options, the architecture, and the compiler's version. A
+//! damaged cached file is detected by a checksum and made again.
 
 use super::driver::{Function, Module};
 use super::nvrtc::{Nvrtc, Source, Target};
@@ -19,7 +19,7 @@ macro_rules! sources {
     };
 }
 
-/// What the files include.
+/// The headers that the files include.
 pub const HEADERS: [Source; 9] = sources![
     "args.cuh",
     "cell.cuh",
@@ -50,11 +50,11 @@ pub const FILES: [Source; 14] = sources![
     "shape_ops.cu",
 ];
 
-/// How they are compiled. Nothing is contracted to a fused multiply-add but where the source says so: an
-/// expression then has the same bits in every kernel that holds it, and those of the CPU.
+/// Options of the compiler. Multiplications and additions become a fused multiply-add only where the source
+/// says so. So an expression gives the same bits in every kernel, and the same bits as on the CPU.
 pub const OPTIONS: [&str; 1] = ["--fmad=false"];
 
-/// A kernel: its file, without the ending, and its name there.
+/// A kernel: its file, without the extension, and its name in that file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// File.
@@ -63,23 +63,23 @@ pub struct Kernel {
     pub name: &'static str,
 }
 
-/// The kernels that were loaded so far.
+/// The compiler, and the modules that were loaded so far.
 #[derive(Debug)]
 pub struct Kernels {
     nvrtc: Nvrtc,
     target: Target,
     cache: Option<PathBuf>,
     modules: HashMap<&'static str, Module>,
-    /// The most shared memory that was asked for of each kernel. The driver keeps one number a function: a
-    /// smaller one would take back what a step that was enqueued before, or is enqueued again, needs.
+    /// The most dynamic shared memory that was requested for each kernel. The driver keeps one limit per
+    /// function. A smaller limit would break the launches that requested more before and are replayed later.
     most_shared: HashMap<Kernel, u32>,
 }
 
 impl Kernels {
-    /// Kernels for a card of this architecture.
+    /// Prepares to compile kernels for a card of this architecture.
     ///
     /// # Errors
-    /// [`Error::Device`] where the compiler knows no architecture that the card runs.
+    /// [`Error::Device`] if the compiler supports no architecture that the card can run.
     pub fn new(nvrtc: Nvrtc, architecture: [i32; 2]) -> Result<Kernels> {
         let [major, minor] = architecture;
         let target = nvrtc.target(architecture).ok_or_else(|| {
@@ -91,13 +91,13 @@ impl Kernels {
         Ok(Kernels { nvrtc, target, cache: cache_folder(), modules: HashMap::new(), most_shared: HashMap::new() })
     }
 
-    /// Version of the compiler, and what it compiles for.
+    /// Version of the compiler, and the target that it compiles for.
     pub fn describe(&self) -> String {
         let [major, minor] = self.nvrtc.version;
         format!("NVRTC {major}.{minor} for {}", self.target.name)
     }
 
-    /// A kernel that may ask for `shared` bytes of dynamic shared memory.
+    /// Returns a kernel, with at least `shared` bytes of dynamic shared memory allowed.
     pub fn function(&mut self, kernel: Kernel, shared: u32) -> Result<Function> {
         if !self.modules.contains_key(kernel.file) {
             let image = self.image(kernel.file)?;
@@ -108,7 +108,7 @@ impl Kernels {
         self.modules[kernel.file].function(kernel.name, *most)
     }
 
-    /// Machine code of a file, from the disk or from the compiler.
+    /// The machine code of a file, from the cache or from the compiler.
     fn image(&self, file: &str) -> Result<Vec<u8>> {
         let source = FILES.iter().find(|(name, _)| name.strip_suffix(".cu") == Some(file));
         let source = *source.ok_or_else(|| Error::Failed(format!("there is no kernel file {file}")))?;
@@ -120,7 +120,7 @@ impl Kernels {
         let (image, _) = compiled.map_err(|log| {
             Error::Device(format!("NVRTC could not compile {file}.cu for {} ({log}); report it", self.target.name))
         })?;
-        // Without room on the disk the next run compiles again.
+        // If the cache cannot be written, the next run compiles again.
         if let Some(path) = path {
             let _ = write_cached(&path, &image);
         }
@@ -141,21 +141,21 @@ impl Kernels {
     }
 }
 
-/// Where machine code is kept between runs, where the system says.
+/// The folder of the cache: named by `PIXTAPE_CACHE`, else in the user's cache folder.
 fn cache_folder() -> Option<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let system = || from("XDG_CACHE_HOME").or_else(|| from("LOCALAPPDATA")).or(from("HOME").map(|h| h.join(".cache")));
     from("PIXTAPE_CACHE").or_else(|| system().map(|folder| folder.join("pixtape"))).map(|folder| folder.join("kernels"))
 }
 
-/// What a cached file holds, if that is what was written: its hash, then the image.
+/// The image in a cached file, which holds a hash and then the image. `None` if the hash does not match.
 fn read_cached(path: &Path) -> Option<Vec<u8>> {
     let bytes = std::fs::read(path).ok()?;
     let (hash, image) = bytes.split_at_checked(32)?;
     (!image.is_empty() && Sha256::digest(image)[..] == *hash).then(|| image.to_vec())
 }
 
-/// Writes beside the place, then renames: another process never sees half a file.
+/// Writes a temporary file in the same folder, then renames it, so that no other process sees half a file.
 fn write_cached(path: &Path, image: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;

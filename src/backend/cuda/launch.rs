@@ -1,4 +1,5 @@
-//! Steps to kernel launches: one exhaustive match, free of the driver, so that it can be looked at without a card.
+//! Lowers steps to kernel launches, in one exhaustive match. Pure data: no driver is called, so tests can
+//! inspect it without a card.
 
 use super::lowering::{Card, Lowered, Lowering, Ptr, THREADS, Work, kernel, rows_of};
 use super::{optim, product};
@@ -12,10 +13,10 @@ use crate::tape::plan::Step;
 /// The launches of a step.
 ///
 /// # Errors
-/// [`Error::Device`](crate::error::Error::Device) where the step exceeds a limit of the card: it names both.
+/// [`Error::Device`](crate::error::Error::Device) if the step exceeds a limit of the card or of the kernels.
 pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
     let mut l = Lowering::new(step, card);
-    // Every kernel may take it that there is something to write.
+    // Kernels may assume at least one output element.
     if step.outputs.iter().all(|o| o.meta.shape.is_empty()) {
         return Ok(l.out);
     }
@@ -169,7 +170,7 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
     Ok(l.out)
 }
 
-/// `pad` and `slice`: the larger tensor, the block in it.
+/// Launches `pad` or `slice`, given the shapes of the larger tensor and of the block in it.
 fn block(l: &mut Lowering, name: &'static str, (outer, inner): (Shape, Shape), before: &[usize; 4]) -> Result<()> {
     let words = |extents: [usize; 4]| extents.map(|e| e as u32);
     let args = args::Block { outer: words(outer.padded()), inner: words(inner.padded()), before: words(*before) };
@@ -190,10 +191,10 @@ fn axes_words(axes: Axes, part_rows: usize, parts: usize, lanes: usize) -> Resul
     })
 }
 
-/// Elements of one partial sum.
+/// Elements that one partial sum adds up, over all columns.
 const PART: usize = 16 * 1024;
 
-/// One pass over x, and a second one over the partial sums where there are several.
+/// One pass over x, and a second pass over the partial sums if there are several per sum.
 fn sum(l: &mut Lowering, axes: Axes) -> Result<()> {
     let (sums, rows) = (axes.kept0 * axes.kept1, axes.folded0 * axes.folded1);
     let part_rows = (PART / axes.kept2.max(1)).max(1);
@@ -209,7 +210,8 @@ fn sum(l: &mut Lowering, axes: Axes) -> Result<()> {
 }
 
 fn sum_pass(l: &mut Lowering, axes: Axes, (part_rows, parts): (usize, usize), from: Ptr, to: Ptr) -> Result<()> {
-    // Columns side by side as far as they are there, the other threads on rows.
+    // Threads of a block go to neighbouring columns first. Where there are few columns, the other threads
+    // share the rows.
     let columns = axes.kept2.next_power_of_two();
     let lanes = (THREADS / columns.min(64)).min(part_rows.next_power_of_two());
     let wide = columns.min(THREADS / lanes);

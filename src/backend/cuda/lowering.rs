@@ -1,4 +1,4 @@
-//! What the launches of a step are made of, and how they are collected.
+//! The parts of a step's launches, and `Lowering`, which collects them.
 
 use super::kernels::Kernel;
 use crate::backend::args::{Map, Rows, fused_operands, word};
@@ -10,46 +10,47 @@ use bytemuck::Pod;
 /// Threads of a block of elementwise kernels: `THREADS` of `common.cuh`.
 pub(super) const THREADS: usize = 256;
 
-/// What a pointer of a kernel leads to.
+/// The memory that a pointer of a kernel leads to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ptr {
     /// The value of an operand.
     Buffer(Buffer),
-    /// Scratch of the step, from this word on.
+    /// The scratch of the step, from this word on.
     Scratch(usize),
     /// The table of updates of a group of optimiser steps.
     Updates,
-    /// Nothing: the kernel does not read it.
+    /// A null pointer, which the kernel does not read.
     Null,
 }
 
 /// One kernel launch.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
-    /// What runs.
+    /// The kernel.
     pub(super) kernel: Kernel,
-    /// Blocks.
+    /// Number of blocks.
     pub(super) grid: [u32; 3],
-    /// Threads of a block.
+    /// Number of threads of a block.
     pub(super) block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub(super) shared: u32,
-    /// The argument struct, the first parameter.
+    /// The bytes of the argument struct, which is the first parameter.
     pub(super) args: Vec<u8>,
-    /// The other parameters.
+    /// The pointers, which are the other parameters.
     pub(super) pointers: Vec<Ptr>,
 }
 
-/// What is enqueued for a step.
+/// A piece of work that is enqueued for a step.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
-    /// A kernel.
+    /// A kernel launch.
     Kernel(Launch),
-    /// A copy of so many words.
+    /// A copy of `words` words.
     Copy { to: Ptr, from: Ptr, words: usize },
 }
 
-/// What the launches depend on of the card: how wide a grid need be, and shared memory.
+/// The properties of the card that launches depend on: multiprocessors, for the size of a grid, and shared
+/// memory per block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Card {
     pub(super) processors: u32,
@@ -60,18 +61,19 @@ pub(super) struct Card {
 #[derive(Debug, Default)]
 pub(super) struct Lowered {
     pub(super) work: Vec<Work>,
-    /// Words of scratch.
+    /// Number of words of scratch.
     pub(super) scratch: usize,
-    /// Updates of an optimiser.
+    /// Table of updates of an optimiser.
     pub(super) updates: Vec<Update>,
 }
 
-/// One line of the table: `Update` of `optim.cu`, still by buffer.
+/// A row of the table of updates: `Update` of `optim.cu`, before its addresses are resolved.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
-    /// Parameter, gradient, first and second state; then parameter and states as they become.
+    /// The inputs (parameter, gradient, first and second state), then the outputs (new parameter and new
+    /// states).
     pub(super) pointers: [Ptr; 7],
-    /// Elements.
+    /// Number of elements.
     pub(super) len: u32,
     /// Number of the first of its pieces.
     pub(super) first_piece: u32,
@@ -111,16 +113,16 @@ impl<'a> Lowering<'a> {
         self.step.outputs[0].meta.shape
     }
 
-    /// Takes scratch that no other launch of the step uses.
+    /// Takes scratch that no other call of this step gets.
     pub(super) fn scratch(&mut self, words: usize) -> Result<Ptr> {
         let at = self.out.scratch;
-        // Whole rows of 64 words, so that every part is aligned.
+        // A multiple of 64 words, so that every part is aligned.
         self.out.scratch += words.next_multiple_of(64);
         word(self.out.scratch)?;
         Ok(Ptr::Scratch(at))
     }
 
-    /// Enqueues a kernel.
+    /// Adds a kernel launch.
     pub(super) fn launch<A: Pod>(
         &mut self,
         kernel: Kernel,
@@ -151,21 +153,22 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Enqueues a kernel whose threads stride over `len` elements: as many blocks as keep the card busy at
-    /// most.
+    /// Adds a launch of a kernel whose threads stride over `len` elements. It has at most 16 blocks per
+    /// multiprocessor, which keep the card busy.
     pub(super) fn each<A: Pod>(&mut self, kernel: Kernel, len: usize, args: A, pointers: &[Ptr]) -> Result<()> {
         let most = 16 * self.card.processors;
         let blocks = word(len)?.div_ceil(THREADS as u32).clamp(1, most);
         self.launch(kernel, ([blocks, 1, 1], [THREADS as u32, 1, 1], 0), args, pointers)
     }
 
-    /// Enqueues a kernel in which a warp takes a row.
+    /// Adds a launch of a kernel with one warp per row.
     pub(super) fn rows<A: Pod>(&mut self, kernel: Kernel, rows: usize, args: A, pointers: &[Ptr]) -> Result<()> {
         let blocks = word(rows)?.div_ceil(THREADS as u32 / 32).max(1);
         self.launch(kernel, ([blocks, 1, 1], [THREADS as u32, 1, 1], 0), args, pointers)
     }
 
-    /// An elementwise kernel over the first output: function code and two constants.
+    /// Adds a launch of an elementwise kernel over the first output, with the code of a function and two
+    /// constants.
     pub(super) fn map(&mut self, name: &'static str, (f, a, b): (u32, f32, f32), pointers: &[Ptr]) -> Result<()> {
         let file = match name {
             "bce_with_logits" | "mse" => "loss",
@@ -177,14 +180,15 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// Rows of a width.
+/// The arguments of a kernel over rows.
 pub(super) fn rows_of(rows: usize, width: usize, others: usize, eps: f32) -> Result<Rows> {
-    // All elements are counted in one word.
+    // The number of all elements must fit into one word.
     word(rows * width.max(1))?;
     Ok(Rows { rows: word(rows)?, width: word(width)?, others: word(others)?, eps })
 }
 
-/// The pointers of an epilogue: bias, what is added, what an activation gradient is computed from.
+/// The pointers of an epilogue: bias, addend, and the saved value that an activation gradient is computed
+/// from.
 pub(super) fn epilogue_pointers(epilogue: &[Fused]) -> [Ptr; 3] {
     fused_operands(epilogue).map(|operand| operand.map_or(Ptr::Null, |operand| Ptr::Buffer(operand.buffer)))
 }

@@ -1,12 +1,12 @@
 //! The CUDA backend: compiles a plan into one captured graph and replays it.
 //!
-//! `launch` maps steps to kernel launches (`product`, `norm`, `recurrence`, `optim` hold the families that
-//! need more than a line); `kernels` compiles the files under `kernels/` for the card at hand; `driver` and
-//! `nvrtc` guard NVIDIA's libraries, which are looked for when the backend is opened: nothing is needed to
-//! build.
+//! `launch` maps steps to kernel launches; `product`, `norm`, `recurrence` and `optim` hold the families
+//! that need more than a line. `kernels` compiles the files under `kernels/` for the card of this machine.
+//! `driver` and `nvrtc` wrap NVIDIA's libraries. These are loaded when the backend is opened, so a build
+//! needs no CUDA toolkit.
 //!
-//! Everything that changes between replays lies in device memory that is written before the graph runs:
-//! inputs, parameters, scalars. All memory is allocated in `compile`.
+//! Everything that changes between replays (inputs, parameters, scalars) is in device memory, which is
+//! written before the graph runs. The memory of a plan is allocated when it is compiled.
 
 mod compiled;
 mod driver;
@@ -41,18 +41,19 @@ use sample::Sampling;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// How the CUDA backend runs.
+/// Options of the CUDA backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Fills every output and the scratch with NaN before its step, so that what a kernel leaves out shows.
+    /// Fills every output and the scratch with NaN before each step. An element that a kernel forgets to
+    /// write then shows.
     pub poison: bool,
 }
 
 /// The CUDA backend.
 pub type Cuda = Gate<CudaEngine>;
 
-/// What runs plans on a card, below the checks of `Gate`. Fields are dropped in order: what the driver
-/// holds before the device.
+/// Runs plans on a card. `Gate` does the checks. Fields are dropped in order of declaration, so everything
+/// that needs the context is dropped before the device.
 #[doc(hidden)]
 pub struct CudaEngine {
     params: HashMap<ParamId, Memory>,
@@ -60,7 +61,7 @@ pub struct CudaEngine {
     stream: Stream,
     device: Device,
     options: Options,
-    /// What made the card unusable for this process.
+    /// The error that made the card unusable for this process.
     broken: Option<String>,
 }
 
@@ -68,7 +69,7 @@ impl Cuda {
     /// Opens the first card.
     ///
     /// # Errors
-    /// [`Error::Device`] with what to install where there is no driver, no card or no compiler.
+    /// [`Error::Device`] if there is no driver, no card or no compiler; the message names what to install.
     pub fn new(options: Options) -> Result<Cuda> {
         let device = Device::open()?;
         let kernels = Kernels::new(Nvrtc::open(device.driver / 1000)?, device.architecture)?;
@@ -78,7 +79,7 @@ impl Cuda {
 }
 
 impl CudaEngine {
-    /// Makes the card ready for calls from this thread, unless it cannot be used any more.
+    /// Makes the card's context current for this thread. Fails if the card has become unusable.
     fn enter(&self) -> Result<()> {
         match &self.broken {
             Some(why) => Err(Error::Device(why.clone())),
@@ -86,7 +87,7 @@ impl CudaEngine {
         }
     }
 
-    /// Turns what the driver reports into an error, and remembers what cannot be mended.
+    /// Turns a result of the driver into an error. Remembers an error after which the card is unusable.
     fn done(&mut self, doing: &str, result: Result<(), DriverError>) -> Result<()> {
         let Err(error) = result else { return Ok(()) };
         let failure = failed(doing, error);
@@ -96,13 +97,13 @@ impl CudaEngine {
         Err(failure)
     }
 
-    /// Waits for everything that was enqueued.
+    /// Waits until all enqueued work is done.
     fn wait(&mut self) -> Result<()> {
         let waited = self.stream.wait();
         self.done("finish the work", waited)
     }
 
-    /// Copies inputs and scalars to the card, by way of the half of pinned memory that is free.
+    /// Copies inputs and scalars to the card through the free half of the pinned memory.
     fn feed(&mut self, compiled: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
         let uploads = &mut compiled.uploads;
         uploads.turn ^= 1;
@@ -117,9 +118,10 @@ impl CudaEngine {
                     None => part.iter_mut().zip(scalars.words(&compiled.plan)).for_each(|(word, value)| *word = value),
                 }
                 if !part.is_empty() {
-                    // SAFETY: the memory is as long as the feed (`Gate::ready`, and `prepare` made it as
-                    // long as the input). Both live as long as the plan; this half is written again only
-                    // after its event.
+                    // SAFETY: the target has as many words as `part`, which was split off with that length.
+                    // Target and source belong to the compiled plan, which is freed only after the stream is
+                    // done (`release`). The source stays unchanged until the copy is done, because `feed`
+                    // waits for this half's event before it writes the half again.
                     unsafe { self.stream.upload(memory.address(), part) }?;
                 }
                 rest = after;
@@ -129,7 +131,8 @@ impl CudaEngine {
         self.done("copy the inputs to the card", copied)
     }
 
-    /// Buffers for a plan, and a graph of the steps that `runs` names by index.
+    /// Compiles a plan: allocates its buffers, and captures a graph of the steps for whose index `runs` is
+    /// true.
     fn prepare(&mut self, plan: &Plan, runs: impl Fn(usize) -> bool) -> Result<CompiledPlan> {
         self.enter()?;
         let card = Card { processors: self.device.processors, shared_bytes: self.device.shared_bytes };
@@ -236,7 +239,7 @@ impl Engine for CudaEngine {
 
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()> {
         self.enter()?;
-        // A replay in flight may still read the old value.
+        // A replay that is still running may read the old value.
         self.wait()?;
         let memory = match self.params.entry(id) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -298,7 +301,8 @@ impl Engine for CudaEngine {
         for (group, pair) in plan.groups.iter().zip(events.windows(2)) {
             let ms = pair[0].ms_to(&pair[1]).map_err(|e| failed("time a step", e))?;
             let steps = &plan.plan.steps[times.len()..times.len() + group.steps];
-            // Optimisers are bound by memory: their one launch is shared out by bytes.
+            // Optimisers are bound by memory, so the time of their common launch is divided in proportion to
+            // bytes.
             let bytes: u64 = steps.iter().map(|s| cost::cost(s).bytes).sum();
             times.extend(steps.iter().map(|step| {
                 let cost = cost::cost(step);
@@ -329,7 +333,8 @@ impl Engine for CudaEngine {
         self.feed(plan, feeds, scalars)?;
         let Some(sampling) = &plan.sampling else { return Ok(()) };
         let poisoned = if self.options.poison {
-            // SAFETY: the slots live as long as the plan.
+            // SAFETY: each range is a whole slot. The slots belong to the compiled plan, which is freed only
+            // after the stream is done (`release`).
             plan.slots.iter().try_for_each(|s| unsafe { self.stream.poison(s.address(), s.words()) })
         } else {
             Ok(())
@@ -337,9 +342,11 @@ impl Engine for CudaEngine {
         let replayed = poisoned.and_then(|()| self.stream.replay(&plan.graph));
         self.done("begin to sample", replayed)?;
         for row in 0..sampling.rows() {
-            // SAFETY: everything lives as long as the plan, and nothing is freed before the stream is done
-            // (`release`). The tables hold windows inside their steps' sizes, and operands as long as their
-            // buffers (`SamplingPlan::check`).
+            // SAFETY: the tables, slots, inputs and scalars belong to the compiled plan, which is freed only
+            // after the stream is done (`release`). Parameters belong to the engine, which waits for the
+            // stream before it drops them. The kernel stays inside this memory: windows are inside the sizes
+            // of their steps, and no operand is longer than its buffer (`SamplingPlan::check`, called by
+            // `Gate::compile_sampling`).
             let enqueued = unsafe { sampling.enqueue(&self.stream, row, from) };
             self.done("sample a row", enqueued)?;
             self.wait()?;
@@ -349,7 +356,8 @@ impl Engine for CudaEngine {
     }
 
     fn release(&mut self, plan: CompiledPlan) {
-        // Nothing is freed under a running kernel. What fails here was reported before or cannot be helped.
+        // Memory must not be freed while a kernel uses it. An error here was reported before, or nothing can
+        // be done about it.
         let _ = self.device.enter();
         let _ = self.stream.wait();
         drop(plan);
@@ -371,7 +379,8 @@ impl Engine for CudaEngine {
 
 impl Drop for CudaEngine {
     fn drop(&mut self) {
-        // Nothing is freed under a running kernel. What fails here has been reported or concerns nobody.
+        // Memory must not be freed while a kernel uses it. An error here was reported before, or nothing can
+        // be done about it.
         let _ = self.device.enter();
         let _ = self.stream.wait();
     }

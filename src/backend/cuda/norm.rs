@@ -1,4 +1,5 @@
-//! Launches of batch, layer and group normalisation: statistics of chunks of rows, their join, then the elements.
+//! Launches of batch, layer and group normalisation. A first kernel computes the statistics of chunks of
+//! rows, a second one joins them, and a third one computes the elements.
 
 use super::lowering::{Lowering, THREADS, kernel};
 use crate::backend::args::{Norm, unary_code, word};
@@ -9,7 +10,7 @@ use crate::tape::plan::Fused;
 /// Columns of a block of the kernels over chunks: `COLUMNS` of `norm.cu`.
 const COLUMNS: usize = 32;
 
-/// Elements of a column that a block adds up.
+/// Rows of a chunk, which one block adds up.
 const CHUNK: usize = 512;
 
 fn norm(rows: usize, c: usize, eps: f32) -> Result<Norm> {
@@ -73,7 +74,7 @@ pub(super) fn layer_norm_bwd(l: &mut Lowering) -> Result<()> {
     l.each(kernel("norm", "layer_norm_bwd_join"), c, args, &[parts, dgamma, dbeta])
 }
 
-/// Arguments over the images of x `[n, .., c]`.
+/// The arguments of group norm for x `[n, .., c]`.
 fn of_groups(x: Shape, groups: usize, eps: f32) -> Result<Norm> {
     let (images, c) = (x.dims()[0], x.last());
     let args = norm(x.rows() / images.max(1), c, eps)?;
@@ -109,7 +110,7 @@ pub(super) fn group_norm_bwd(l: &mut Lowering) -> Result<()> {
     }
     let pointers = [parts, gamma, inv_std, factors, sums];
     l.each(kernel("norm", "group_norm_bwd_join"), images * groups, args, &pointers)?;
-    // An image is a part of the gradients of gamma and beta.
+    // Each image gives one part of the gradients of gamma and beta, as each chunk does in layer norm.
     let by_image = Norm { chunks: args.images, ..args };
     l.each(kernel("norm", "layer_norm_bwd_join"), c, by_image, &[sums, dgamma, dbeta])?;
     l.each(kernel("norm", "group_norm_bwd_apply"), l.shape(1).len(), args, &[dy, x, mean, factors, dx])

@@ -1,13 +1,15 @@
-//! NVRTC, NVIDIA's run-time compiler, opened by the names that its libraries really have.
+//! NVRTC, NVIDIA's run-time compiler, opened by the names that its libraries have on each system.
 //!
-//! A dozen functions through a library handle of our own: nothing here can panic for want of a library or a symbol.
+//! About a dozen functions are called through a library handle of our own. So a missing library or symbol is
+//! an error and not a panic.
 
 use crate::error::{Error, Result};
 use libloading::Library;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 
-/// Folder (or file) of libnvrtc, where it is not among the system's libraries.
+/// The environment variable with the folder (or file) of libnvrtc, for the case that the system does not
+/// find it.
 const FOLDER_VARIABLE: &str = "PIXTAPE_NVRTC";
 
 type Program = *mut c_void;
@@ -16,22 +18,22 @@ type Program = *mut c_void;
 #[derive(Debug)]
 pub struct Nvrtc {
     library: Library,
-    /// What the compiler needs beside it, kept open.
+    /// The libraries that the compiler needs. They must stay open as long as it is used.
     _builtins: Vec<Library>,
     /// Version, major and minor.
     pub version: [i32; 2],
-    /// Architectures that it makes machine code for, as 90 for 9.0.
+    /// Architectures that it can compile for, for example 90 for 9.0.
     architectures: Vec<i32>,
 }
 
-/// A source text by the name that it is included by.
+/// A source file: the name by which others include it, and its text.
 pub type Source = (&'static str, &'static str);
 
 impl Nvrtc {
-    /// Opens the compiler whose major version the driver is sure to understand, else another one.
+    /// Opens the compiler whose major version the driver supports for certain, else another one.
     ///
     /// # Errors
-    /// [`Error::Device`] with the package to install.
+    /// [`Error::Device`] if no compiler is found; the message names the package to install.
     pub fn open(driver_major: i32) -> Result<Nvrtc> {
         let mut tried = vec![];
         for path in candidates(driver_major) {
@@ -40,7 +42,7 @@ impl Nvrtc {
                 Err(why) => tried.push(why),
             }
         }
-        // A name that is not found is the common case; anything else is worth telling.
+        // Most names are simply not found. Any other failure is worth reporting.
         let why = tried.into_iter().find(|why| !why.contains("No such file") && !why.contains("cannot open"));
         let why = why.map_or(String::new(), |why| format!(" ({why})"));
         Err(Error::Device(format!(
@@ -51,11 +53,12 @@ impl Nvrtc {
 
     fn load(path: &Path) -> Result<Nvrtc, String> {
         let open = |path: &Path| {
-            // SAFETY: NVIDIA's libraries run no code of their own when they are opened.
+            // SAFETY: opening a library runs its initialisers. Those of NVIDIA's libraries have no
+            // preconditions.
             unsafe { Library::new(path) }.map_err(|e| e.to_string())
         };
         let mut builtins = vec![];
-        // In a folder of its own the compiler does not find its second half by itself.
+        // If the compiler is outside the system's library folders, it does not find its builtins library.
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = file.file_name().to_string_lossy().into_owned();
@@ -68,12 +71,14 @@ impl Nvrtc {
         let mut nvrtc = Nvrtc { library, _builtins: builtins, version: [0; 2], architectures: vec![] };
         let [mut major, mut minor] = [0; 2];
         type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
-        // SAFETY: the type is that of nvrtc.h; writes two integers.
+        // SAFETY: `Version` is the function's type in nvrtc.h. The call writes two integers, for which both
+        // pointers are valid.
         nvrtc.check(unsafe { nvrtc.symbol::<Version>("nvrtcVersion")?(&mut major, &mut minor) })?;
         nvrtc.version = [major, minor];
         type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
         let mut count = 0;
-        // SAFETY: as above; writes one integer, then as many as it said.
+        // SAFETY: `Count` is the type of both functions in nvrtc.h. The first call writes one integer. The
+        // second one writes as many integers as the first one reported, and the list has that length.
         unsafe {
             nvrtc.check(nvrtc.symbol::<Count>("nvrtcGetNumSupportedArchs")?(&mut count))?;
             nvrtc.architectures = vec![0; count.max(0) as usize];
@@ -83,7 +88,8 @@ impl Nvrtc {
         Ok(nvrtc)
     }
 
-    /// What to compile for: machine code of the card's own architecture, or PTX of the newest that both know.
+    /// The target to compile for: machine code for the card's own architecture if the compiler supports it,
+    /// else PTX for the newest older architecture that it supports. `None` if there is none.
     pub fn target(&self, [major, minor]: [i32; 2]) -> Option<Target> {
         let own = 10 * major + minor;
         if self.architectures.contains(&own) {
@@ -93,10 +99,10 @@ impl Nvrtc {
         Some(Target { name: format!("compute_{below}"), is_ptx: true })
     }
 
-    /// Compiles a file, which includes `headers`, and returns image and log.
+    /// Compiles a file, which may include `headers`. Returns the image and the log.
     ///
     /// # Errors
-    /// The compiler's log.
+    /// The message and the log of the compiler.
     pub fn compile(
         &self,
         file: Source,
@@ -121,7 +127,8 @@ impl Nvrtc {
             *const *const c_char,
         ) -> c_int;
         let mut program: Program = std::ptr::null_mut();
-        // SAFETY: the type is that of nvrtc.h; all strings outlive the call.
+        // SAFETY: `Create` is the function's type in nvrtc.h. Both arrays have `headers.len()` pointers, all
+        // strings end with a zero, and arrays and strings outlive the call.
         self.check(unsafe {
             self.symbol::<Create>("nvrtcCreateProgram")?(
                 &mut program,
@@ -134,14 +141,16 @@ impl Nvrtc {
         })?;
         let built = self.build(program, &pointers(&all), target);
         type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
-        // SAFETY: made above and not used again.
+        // SAFETY: `Destroy` is the function's type in nvrtc.h. The program was made above, is destroyed
+        // once, and is not used again.
         self.check(unsafe { self.symbol::<Destroy>("nvrtcDestroyProgram")?(&mut program) })?;
         built
     }
 
     fn build(&self, program: Program, options: &[*const c_char], target: &Target) -> Result<(Vec<u8>, String), String> {
         type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int;
-        // SAFETY: the type is that of nvrtc.h; program and options are alive.
+        // SAFETY: `Compile` is the function's type in nvrtc.h. The caller destroys the program only later.
+        // The array has `options.len()` pointers to strings that the caller keeps.
         let code = unsafe {
             self.symbol::<Compile>("nvrtcCompileProgram")?(program, options.len() as c_int, options.as_ptr())
         };
@@ -156,12 +165,13 @@ impl Nvrtc {
         Ok((image, log))
     }
 
-    /// One of the results whose size is asked for first.
+    /// Reads a result of a program: its size by the function `size`, then its bytes by the function `get`.
     fn bytes(&self, program: Program, size: &str, get: &str) -> Result<Vec<u8>, String> {
         type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
         type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
         let mut len = 0;
-        // SAFETY: the types are those of nvrtc.h; the buffer has the length that was said.
+        // SAFETY: `Size` and `Get` are the types of all such functions in nvrtc.h. The program is valid,
+        // because the caller destroys it later. The buffer has the length that the first call reported.
         unsafe {
             self.check(self.symbol::<Size>(size)?(program, &mut len))?;
             let mut bytes = vec![0u8; len];
@@ -171,7 +181,8 @@ impl Nvrtc {
     }
 
     fn symbol<T>(&self, name: &str) -> Result<libloading::Symbol<'_, T>, String> {
-        // SAFETY: every caller names the type that nvrtc.h gives the function.
+        // SAFETY: `T` must be the type of the symbol. Every caller gives the type that the function has in
+        // nvrtc.h.
         unsafe { self.library.get(name.as_bytes()) }.map_err(|e| e.to_string())
     }
 
@@ -180,29 +191,31 @@ impl Nvrtc {
             return Ok(());
         }
         type Text = unsafe extern "C" fn(c_int) -> *const c_char;
-        // SAFETY: the type is that of nvrtc.h; the text is a constant of the library.
+        // SAFETY: `Text` is the function's type in nvrtc.h. The text is a constant of the library, which
+        // stays open as long as `self`, and it ends with a zero.
         let text = unsafe { CStr::from_ptr(self.symbol::<Text>("nvrtcGetErrorString")?(code)) };
         Err(text.to_string_lossy().into_owned())
     }
 }
 
-/// What is compiled for.
+/// The target of a compilation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// `sm_90`, or `compute_90` for PTX.
     pub name: String,
-    /// Whether the driver translates further.
+    /// Whether the result is PTX, which the driver translates to machine code.
     pub is_ptx: bool,
 }
 
 impl Target {
-    /// Machine code of an architecture, named as in `sm_90a`.
+    /// The target for machine code of an architecture with a name such as `sm_90a`.
     pub fn machine(name: &str) -> Target {
         Target { name: name.into(), is_ptx: false }
     }
 }
 
-/// Where the compiler may lie: where the variable says, by name, in the toolkit's folder.
+/// Paths at which the compiler may be. If the variable is set, only the place that it names. Else the names
+/// of the library, which the system looks up, and then the folders of the toolkit.
 fn candidates(driver_major: i32) -> Vec<PathBuf> {
     let majors = if driver_major >= 13 { [13, 12] } else { [12, 13] };
     let names: Vec<String> = if cfg!(windows) {

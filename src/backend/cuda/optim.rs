@@ -1,4 +1,5 @@
-//! Optimiser steps that stand next to each other and do the same become one launch over a table of updates.
+//! Merges optimiser steps: consecutive steps of the same optimiser become one launch over a table of
+//! updates.
 
 use super::lowering::{Card, Lowered, Lowering, Ptr, Update, kernel};
 use crate::backend::args::{Optim, word};
@@ -6,16 +7,16 @@ use crate::error::Result;
 use crate::tape::op::Op;
 use crate::tape::plan::{Buffer, Step};
 
-/// Elements of a piece, which a block updates: `PIECE` of `optim.cu`.
+/// Elements of a piece, which one block updates: `PIECE` of `optim.cu`.
 const PIECE: usize = 4096;
 
-/// What a step reads and writes.
+/// The operands of an optimiser step.
 struct Operands {
-    /// Inputs by index, in the order of [`Update::pointers`].
+    /// Indices of the inputs, in the order of [`Update::pointers`].
     inputs: [Option<usize>; 4],
-    /// Outputs likewise.
+    /// Indices of the outputs, in the order of [`Update::pointers`].
     outputs: [Option<usize>; 3],
-    /// Scalars.
+    /// The scalars that the step reads.
     scalars: Vec<Buffer>,
 }
 
@@ -33,8 +34,8 @@ fn operands(step: &Step) -> Option<Operands> {
     Some(Operands { inputs, outputs, scalars })
 }
 
-/// How many steps from the first on can be one launch: the same optimiser with the same scalars, none of
-/// which touches what another one writes.
+/// Number of steps, from the first one on, that can be one launch: they are the same optimiser with the same
+/// attributes and scalars, and none of them reads or writes a buffer that another one writes.
 pub(super) fn group_len(steps: &[Step]) -> usize {
     let Some((first, Operands { scalars, .. })) = steps.first().and_then(|s| Some((s, operands(s)?))) else { return 1 };
     let mut touched: Vec<Buffer> = vec![];

@@ -1,4 +1,4 @@
-//! Addresses: of the buffers of a plan, and of what a kernel is given.
+//! Resolves the buffers of a plan to addresses, and holds the parameters of a kernel.
 
 use super::driver::{Address, Memory};
 use super::lowering::Ptr;
@@ -7,7 +7,7 @@ use crate::tape::plan::Buffer;
 use std::collections::HashMap;
 use std::ffi::c_void;
 
-/// Where each buffer of a plan lies.
+/// The memory of each buffer of a plan.
 pub(super) struct Places<'a> {
     pub(super) slots: &'a [Memory],
     pub(super) inputs: &'a [Memory],
@@ -36,7 +36,7 @@ impl Places<'_> {
     }
 }
 
-/// Parameters of a kernel: the argument struct, then addresses.
+/// The parameters of a kernel: the argument struct, then the addresses.
 pub(super) struct Params {
     pub(super) args: Vec<u8>,
     pub(super) addresses: Vec<Address>,

@@ -1,7 +1,9 @@
-//! Launches of products: which tile, how many blocks, where the sum is cut.
+//! Launches of matrix products and convolutions: chooses the tile, the number of blocks, and the chunks of
+//! the sum.
 //!
-//! The tile changes how fast a product is and never its bits: every element is summed in ascending order of
-//! k. Where the sum is cut depends on the geometry of the weights alone.
+//! The tile changes the speed of a product but never its bits, because each element is summed in ascending
+//! order of k. The chunks of a sum depend on the extents of the weights and on the length of the sum, and
+//! not on the card.
 
 use super::kernels::Kernel;
 use super::lowering::{Lowering, Ptr, epilogue_pointers, kernel};
@@ -9,10 +11,10 @@ use crate::backend::args::{Conv, ConvDw, Epilogue, Matmul, Product, word};
 use crate::error::Result;
 use crate::tape::geometry::ConvGeom;
 
-/// Steps along k: `BK` of `product.cuh`.
+/// Steps of k per stage: `BK` of `product.cuh`.
 const BK: usize = 16;
 
-/// A tile of outputs, as its kernels have it.
+/// A tile of outputs, as the kernels with this tile compute it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     rows: usize,
@@ -27,13 +29,13 @@ const THIN: Tile = Tile { rows: 128, columns: 8, threads: 128 };
 const SMALL: Tile = Tile { rows: 32, columns: 32, threads: 64 };
 
 impl Tile {
-    /// Blocks for a product.
+    /// The grid for a product.
     fn grid(&self, m: usize, n: usize, z: usize) -> Result<[u32; 3]> {
         Ok([word(m.div_ceil(self.rows))?.max(1), word(n.div_ceil(self.columns))?.max(1), word(z)?])
     }
 
-    /// Bytes of shared memory: two stages of A and B, or half of the outputs; a place for each row where A
-    /// is read by rows.
+    /// Bytes of shared memory: two stages of A and B, or half of the outputs, whichever is more. If A is
+    /// read by rows (`places`), a place per row is added.
     fn shared_bytes(&self, places: bool) -> u32 {
         let Tile { rows, columns, .. } = *self;
         let b = (columns * (BK + 4)).max(BK * (columns + 4));
@@ -41,7 +43,8 @@ impl Tile {
         4 * (stages + if places { 4 * rows } else { 0 }) as u32
     }
 
-    /// Large tiles read less, small ones keep more processors busy.
+    /// Chooses a tile: the first candidate whose width fits and whose blocks keep all processors busy, else
+    /// the last one whose width fits. Large tiles come first, because they read less.
     fn choose(candidates: &[Tile], m: usize, n: usize, z: usize, processors: u32) -> Tile {
         let fits = |t: &&Tile| t.columns <= n.next_power_of_two().max(SMALL.columns);
         let busy = |t: &&Tile| m.div_ceil(t.rows) * n.div_ceil(t.columns) * z >= processors as usize;
@@ -57,8 +60,8 @@ const CONV: [(Tile, &str, &str, &str); 4] = [
     (THIN, "conv_128x8", "conv_dx_128x8", "conv_dw_128x8"),
 ];
 
-/// The tile for a convolution of `m` rows, `n` columns and `z` independent parts, and its kernels forwards,
-/// backwards and for the weights.
+/// The tile for a convolution of `m` rows, `n` columns and `z` independent parts, and the names of its
+/// kernels for y, dx and dw.
 fn conv_tile(m: usize, n: usize, z: usize, processors: u32) -> (Tile, [&'static str; 3]) {
     let candidates: &[Tile] = if n <= THIN.columns { &[THIN] } else { &[MIDDLE, NARROW, SMALL] };
     let tile = Tile::choose(candidates, m, n, z, processors);
@@ -77,7 +80,7 @@ pub(super) fn conv(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
     l.launch(kernel("conv", name), shape, args, &pointers)
 }
 
-/// `dx` from `dy`, by stride phase.
+/// `dx` from `dy`, one stride phase at a time.
 pub(super) fn conv_dx(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
     let args = Product { conv: Conv::new(g)?, epilogue: Epilogue::new(&l.step.epilogue) };
     let phases = g.stride[0] * g.stride[1];
@@ -88,18 +91,18 @@ pub(super) fn conv_dx(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
     l.launch(kernel("conv_dx", name), shape, args, &pointers)
 }
 
-/// Fewest elements of k that a block adds up where the sum is cut, and the most.
+/// Bounds of the size of a chunk, in elements of k.
 const CHUNK: [usize; 2] = [256, 4096];
 
-/// Elements of k in a chunk, and chunks, of a product with `m` rows and `n` columns: many where there are
-/// few outputs.
+/// Elements of k per chunk, and number of chunks, of a product with `m` rows and `n` columns. A product with
+/// few outputs has many chunks, because its tiles alone would not keep the card busy.
 fn chunks(m: usize, n: usize, k: usize) -> (usize, usize) {
     let tiles = m.div_ceil(128) * n.div_ceil(64);
     let chunk = (CHUNK[0] * tiles).clamp(CHUNK[0], CHUNK[1]);
     (chunk, k.div_ceil(chunk).max(1))
 }
 
-/// `dw` from `x` and `dy`: chunks of pixels, then their sum in order.
+/// `dw` from `x` and `dy`: sums over chunks of pixels, then the sum of the chunks in order.
 pub(super) fn conv_dw(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
     let m = g.kh * g.kw * g.cin;
     let (chunk, chunks) = chunks(m, g.cout, g.n * g.oh * g.ow);
@@ -119,7 +122,8 @@ pub(super) fn conv_dw(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
 pub(super) fn matmul(l: &mut Lowering, ta: bool, tb: bool) -> Result<()> {
     let (a, c) = (l.shape(0), l.written());
     let (m, n, k) = (c.rows(), c.last(), if ta { a.rows() } else { a.last() });
-    // Long sums over a batch, which only a transposed a has; an epilogue needs them whole.
+    // Only a product with a transposed a has long sums, over the batch. An epilogue needs the whole sum, so
+    // a product with an epilogue is not cut.
     let (chunk, count) = if ta && l.step.epilogue.is_empty() { chunks(m, n, k) } else { (0, 1) };
     let (chunk, count) = if count == 1 { (0, 1) } else { (chunk, count) };
     let args = Matmul {
@@ -141,7 +145,7 @@ pub(super) fn matmul(l: &mut Lowering, ta: bool, tb: bool) -> Result<()> {
     Ok(())
 }
 
-/// The tile for a matrix product, and its kernel.
+/// The tile for a matrix product, and the kernel.
 fn matmul_tile((ta, tb): (bool, bool), m: usize, n: usize, z: usize, processors: u32) -> (Tile, Kernel) {
     let candidates: &[Tile] = if ta && tb { &[NARROW, SMALL] } else { &[WIDE, NARROW, SMALL] };
     let tile = Tile::choose(candidates, m, n, z, processors);
@@ -161,8 +165,7 @@ fn matmul_tile((ta, tb): (bool, bool), m: usize, n: usize, z: usize, processors:
     (tile, kernel("matmul", name))
 }
 
-/// The pointers of a product with an epilogue: both operands, the output, bias, what is added, what is
-/// saved.
+/// The pointers of a product with an epilogue: both operands, the output, then the operands of the epilogue.
 fn operands(l: &Lowering) -> Vec<Ptr> {
     [vec![l.x(0), l.x(1), l.y(0)], epilogue_pointers(&l.step.epilogue).to_vec()].concat()
 }

@@ -1,26 +1,26 @@
-//! Launches of recurrences: how much of the weights a block holds in shared memory, and how many threads it
-//! has.
+//! Launches of recurrences. They choose how many rows of the weights a block holds in shared memory, and its
+//! number of threads.
 
 use super::lowering::{Lowering, Ptr, kernel};
 use crate::backend::args::{self, Rows, Sequence, word};
 use crate::error::Result;
 
-/// Rows of the batch that a block takes through a sequence: `ROWS` of `lstm.cu`.
+/// Rows of the batch that a block computes: `ROWS` of `lstm.cu`.
 const ROWS: usize = 4;
 
-/// Neighbouring cells of a thread of a scan: `CELLS` of `scan.cu`.
+/// Neighbouring cells that a thread of a scan computes: `CELLS` of `scan.cu`.
 const CELLS: usize = 2;
 
 /// Most threads of a block: `MOST_UNITS` of `lstm.cu`, `MOST_THREADS` of `scan.cu`.
 const MOST_THREADS: usize = 512;
 
-/// A block of whole warps for so many items.
+/// A block of whole warps for `items` items.
 fn block(items: usize) -> [u32; 3] {
     [items.next_multiple_of(32).clamp(32, MOST_THREADS) as u32, 1, 1]
 }
 
-/// How many leading rows of `width` floats, of `rows`, fit into shared memory beside `taken` floats; and the
-/// bytes of all.
+/// How many of `rows` rows of `width` floats fit into shared memory next to `taken` other floats, and the
+/// bytes of all of them together.
 fn held(l: &Lowering, taken: usize, rows: usize, width: usize) -> (usize, u32) {
     let room = (l.card.shared_bytes as usize / 4).saturating_sub(taken);
     let held = (room / width.max(1)).min(rows);
@@ -62,7 +62,7 @@ pub(super) fn lstm_bwd(l: &mut Lowering) -> Result<()> {
     l.launch(kernel("lstm", "lstm_bwd"), (grid, block(h), shared), args, &pointers)
 }
 
-/// Extents of a scan with the states of the line and the taps, and the cells of the line.
+/// The arguments of a scan, and the number of cells of its line.
 fn extents(l: &Lowering, reverse: bool) -> Result<(args::Scan, usize)> {
     let (x, w) = (l.shape(0), l.shape(1));
     let d = w.dims()[2];

@@ -1,4 +1,4 @@
-//! Windowed sampling: the tables that `sample.cu` interprets, and their launches.
+//! Windowed sampling: builds the tables that `sample.cu` interprets, and launches that kernel.
 
 use super::driver::{Address, Function, Memory, Stream};
 use super::kernels::Kernels;
@@ -10,24 +10,24 @@ use crate::error::{Error, Result};
 use crate::tape::window::SamplingPlan;
 use cudarc::driver::result::DriverError;
 
-/// What a sampling plan has beside its buffers.
+/// The parts of a sampled plan in addition to its buffers.
 pub(super) struct Sampling {
     function: Function,
     images: u32,
     rounds: u32,
-    /// Rounds of a launch: those of a row of an image.
+    /// Rounds of a launch, which are those of one row of an image.
     row: u32,
-    /// Steps, windows, starts.
+    /// The tables of steps, of windows, and of the first window of each round.
     tables: [Memory; 3],
     draws: Address,
     x: Address,
 }
 
 impl Sampling {
-    /// The tables of a plan.
+    /// Makes the tables of a plan.
     ///
     /// # Errors
-    /// [`Error::Device`] for a step that has no windows here; the error names it.
+    /// [`Error::Device`] if a step has no windows; the error names the step.
     pub(super) fn new(
         plan: &SamplingPlan,
         places: &Places,
@@ -54,17 +54,17 @@ impl Sampling {
         })
     }
 
-    /// Words of the tables.
+    /// Number of words of the tables.
     pub(super) fn words(&self) -> usize {
         self.tables.iter().map(Memory::words).sum()
     }
 
-    /// Positions of all images that one launch walks through.
+    /// Number of positions that one launch computes, over all images.
     pub(super) fn positions_of_a_row(&self) -> usize {
         (self.images * self.row) as usize
     }
 
-    /// How many launches there are.
+    /// Number of launches per batch, one per row of an image.
     pub(super) fn rows(&self) -> u32 {
         self.rounds / self.row
     }
@@ -72,7 +72,8 @@ impl Sampling {
     /// Enqueues the rounds of one row of all images.
     ///
     /// # Safety
-    /// All memory that the plan touches stays alive until it is done.
+    /// All memory that the plan accesses stays allocated until the launch is done. The tables hold windows
+    /// inside their steps' sizes, and no operand is longer than its buffer.
     pub(super) unsafe fn enqueue(&self, stream: &Stream, row: u32, from: usize) -> Result<(), DriverError> {
         let first = row * self.row;
         let args =
@@ -81,7 +82,8 @@ impl Sampling {
         let addresses = vec![steps.address(), windows.address(), starts.address(), self.draws, self.x];
         let params = Params { args: bytemuck::bytes_of(&args).to_vec(), addresses };
         let block = [THREADS as u32, 1, 1];
-        // SAFETY: the caller's contract; the parameters are those of `sample`.
+        // SAFETY: the caller keeps the memory allocated (contract of this function). The parameters are
+        // those of the kernel `sample` in number, size and order: `Sample`, then five addresses.
         unsafe { stream.launch(&self.function, [self.images, 1, 1], block, 0, &mut params.pointers()) }
     }
 }
