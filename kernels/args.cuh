@@ -3,14 +3,16 @@
 #pragma once
 typedef unsigned int u32;
 
-// fill, unary, unary_bwd, binary, affine, clamp, reparameterize, bce_with_logits, mse, bernoulli
+// fill, unary, unary_bwd, binary, affine, clamp, quantize, dequantize, reparameterize, bce_with_logits, mse,
+// bernoulli
 struct Map {
     u32 len, f;  // number of elements; code of a function
-    float a, b;  // slope, value, scale or lower bound; shift or upper bound
+    float a, b;  // slope, value, scale, lower bound or highest level; shift or upper bound
 };
 static_assert(sizeof(Map) == 16, "as in args.rs");
 
-// gated, gather, scatter, softmax_cross_entropy, gaussian_kl, gaussian_sample_bwd, categorical, lstm_cell, layer_norm, batch_norm_infer
+// gated, softmax_cross_entropy, lstm_cell and their gradients; gather, scatter, gaussian_kl,
+// gaussian_sample_bwd, categorical, layer_norm, batch_norm_infer, transpose
 struct Rows {
     u32 rows, width, others;  // rows of the output; elements of a row; rows of the other operand
     float eps;
@@ -73,7 +75,7 @@ struct Matmul {
 };
 static_assert(sizeof(Matmul) == 48, "as in args.rs");
 
-// batch_norm, batch_norm_bwd, layer_norm_bwd
+// batch_norm, group_norm and their gradients; layer_norm_bwd
 struct Norm {
     u32 rows, c, chunk, chunks;  // rows and channels; rows of a chunk and number of chunks
     float eps;

@@ -1,13 +1,16 @@
-// Elementary functions as our own polynomials: src/math.rs, line by line, so that every device computes the same
-// thing. Plain multiplications and additions, which nothing contracts (--fmad=false): the bits are those of the CPU.
+// Elementary functions as our own polynomials. They follow src/math.rs line by line, so that every device
+// computes the same values. They use plain multiplications and additions, which the compiler does not
+// contract (--fmad=false), so the bits are those of the CPU.
 #pragma once
 
 #define INFINITY_F __int_as_float(0x7f800000)
 #define NAN_F __int_as_float(0x7fc00000)
 
-// Adding and subtracting it rounds |x| < 2^22 to an integer, which then lies in the low bits of the sum.
+// Adding this number to x, with |x| < 2^22, and subtracting it again rounds x to an integer. The low bits of
+// the sum are this integer.
 #define ROUND 12582912.0f
-// log 2 as a part of 9 bits, so that its multiples by exponents are exact, and the rest.
+// log 2 in two parts. The first part has 9 bits, so that its product with an exponent is exact; the second
+// is the rest.
 #define LN2_HI 0.6933594f
 #define LN2_LO -2.1219444e-4f
 
@@ -25,14 +28,14 @@ __device__ __forceinline__ ReducedExp reduced_exp(float x) {
     const float n = shifted - ROUND;
     const float r = (x - n * LN2_HI) - n * LN2_LO;
     const float q = ((1.3950492e-3f * r + 8.36889e-3f) * r + 4.1666206e-2f) * r + 0.16666518f;
-    // As unsigned numbers: NaN may be any.
+    // The difference is taken on unsigned numbers, which wrap: for NaN it may be anything.
     const int k = (int)(__float_as_uint(shifted) - __float_as_uint(ROUND));
     return {k, r, r * r * (q * r + 0.5f)};
 }
 
-// exp(x). Overflows to infinity above 88.72, underflows through the subnormals to 0 at -104.
+// exp(x). It overflows to infinity above 88.72, and underflows through the subnormal numbers to 0 at -104.
 __device__ __forceinline__ float exp_of(float x) {
-    // Comparisons that are false for NaN, so that it passes.
+    // These comparisons are false for NaN, so NaN passes unchanged.
     x = x < -104.0f ? -104.0f : x;
     x = x > 89.0f ? 89.0f : x;
     const ReducedExp e = reduced_exp(x);
@@ -58,7 +61,7 @@ __device__ __forceinline__ float log_of_reduced(float k, float f) {
     return (f + tail) + k * LN2_HI;
 }
 
-// Natural logarithm: -infinity at 0, NaN below.
+// Natural logarithm; -infinity at 0, NaN below 0.
 __device__ __forceinline__ float log_of(float x) {
     const bool subnormal = x < 1.17549435e-38f;
     const u32 bits = __float_as_uint(subnormal ? x * 8388608.0f : x);
@@ -104,13 +107,13 @@ __device__ __forceinline__ float sigmoid_of(float x) {
 // max(x, 0); NaN passes.
 __device__ __forceinline__ float relu_of(float x) { return x < 0.0f ? 0.0f : x; }
 
-// log(1 + exp(-|x|)): what softplus and the binary cross entropy add to a maximum.
+// log(1 + exp(-|x|)), a term of softplus and of the binary cross entropy.
 __device__ __forceinline__ float softplus_of_minus_abs(float x) { return log1p_unit(exp_of(-fabsf(x))); }
 
 // log(1 + exp(x)) without overflow.
 __device__ __forceinline__ float softplus_of(float x) { return relu_of(x) + softplus_of_minus_abs(x); }
 
-// cos(2 pi u), for |u| < 2^20. The reduction happens in turns, where it is exact.
+// cos(2 pi u), for |u| < 2^20. The argument is reduced in turns, which is exact.
 __device__ __forceinline__ float cos_turns(float u) {
     const float shifted = __fadd_rn(__fmul_rn(4.0f, u), ROUND);
     const u32 quarter = __float_as_uint(shifted);
@@ -122,8 +125,9 @@ __device__ __forceinline__ float cos_turns(float u) {
     return ((quarter + 1) & 2) == 0 ? y : -y;
 }
 
-// The elementwise functions of the list in src/tape/functions.rs, a pair each: f(x), which stands above where it is an elementary
-// function, and dy f'(x), computed from the output y or the input x. functions.cuh finds them by their codes.
+// The elementwise functions of the list in src/tape/functions.rs. Each has a pair here: f(x), and dy f'(x),
+// which is computed from the output y or the input x. If f is an elementary function, it is defined above.
+// functions.cuh selects them by their codes.
 __device__ __forceinline__ float relu_bwd_of(float dy, float y) { return y > 0.0f ? dy : 0.0f; }
 
 __device__ __forceinline__ float leaky_relu_of(float x, float slope) { return (x > 0.0f ? 1.0f : slope) * x; }
@@ -160,9 +164,11 @@ __device__ __forceinline__ float square_bwd_of(float dy, float x) { return 2.0f 
 __device__ __forceinline__ float recip_of(float x) { return 1.0f / x; }
 __device__ __forceinline__ float recip_bwd_of(float dy, float y) { return -dy * (y * y); }
 
-// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is sigmoid(u).
+// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is
+// sigmoid(u).
 __device__ __forceinline__ float gelu_of(float x) { return x * sigmoid_of(x * (7.1354814e-2f * (x * x) + 1.5957692f)); }
-// p + x p (1 - p) u' with p = sigmoid(u). Beyond +-12 p (1 - p) is 0, and u' must stay finite.
+// dy (p + x p (1 - p) u') with p = sigmoid(u). Beyond +-12, p (1 - p) is 0; x is clamped there, so that u'
+// stays finite.
 __device__ __forceinline__ float gelu_bwd_of(float dy, float x) {
     const float below = x > 12.0f ? 12.0f : x, near = below < -12.0f ? -12.0f : below, square = near * near;
     const float p = sigmoid_of(near * (7.1354814e-2f * square + 1.5957692f));
@@ -180,7 +186,8 @@ __device__ __forceinline__ float clamp_of(float x, float low, float high) {
     return above > high ? high : above;
 }
 
-// floor(x top + 1/2), at most `top`; below 0, and for NaN, the lowest level. Never contracted: a tie is a tie on every device.
+// floor(x top + 1/2), at most `top`; 0 if x is negative or NaN. The product and the sum are rounded
+// separately, so that a tie is a tie on every device.
 __device__ __forceinline__ u32 quantize_of(float x, float top) {
     const float level = __fadd_rn(__fmul_rn(x, top), 0.5f);
     return level > top ? (u32)top : level > 0.0f ? (u32)level : 0;
@@ -189,9 +196,9 @@ __device__ __forceinline__ u32 quantize_of(float x, float top) {
 // tanh(a) sigmoid(b)
 __device__ __forceinline__ float gated_of(float a, float b) { return tanh_of(a) * sigmoid_of(b); }
 
-// The smallest k whose cumulative softmax(l / temperature) exceeds u, the last one if none does. At temperature 0 it is the
-// first of the largest logits; without a class one out of range. Twice the same sum in the same order: first to its end,
-// then up to the draw.
+// The smallest class whose cumulative softmax(l / temperature) exceeds u, or the last class if none does. At
+// temperature 0 it is the first of the largest logits. Without classes it is an index out of range. The same
+// sum is computed twice in the same order: first to its end, then up to the draw.
 __device__ __forceinline__ u32 categorical_of(const float* l, u32 k, float u, float temperature) {
     float max = -INFINITY_F;
     for (u32 i = 0; i < k; i++) max = max > l[i] || max != max ? max : l[i];
@@ -209,7 +216,7 @@ __device__ __forceinline__ u32 categorical_of(const float* l, u32 k, float u, fl
     return drawn;
 }
 
-// 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is positive.
+// 1 if u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 if the logit is positive, else 0.
 __device__ __forceinline__ float bernoulli_of(float logit, float u, float temperature) {
     const bool one = temperature == 0.0f ? logit > 0.0f : u < sigmoid_of(logit / temperature);
     return one ? 1.0f : 0.0f;

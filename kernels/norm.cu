@@ -1,29 +1,32 @@
 // Batch, layer and group normalisation.
 //
-// Statistics are two-pass within a chunk of rows, and the chunks are joined in double precision (Chan et al. 1979): a large mean does
-// not swallow a small variance. The mean as a float may be a coarse number against such a deviation, so its rounding error travels
-// along, forwards and backwards.
+// Statistics are two-pass within a chunk of rows, and the chunks are joined in double precision (Chan et al.
+// 1979), so a large mean does not swallow a small variance. In f32 the mean itself may be coarse compared
+// with such a deviation. So its rounding error is carried along, in the forward and the backward pass.
 //
-// Shapes: x, y, dy, dx [rows, c]; gamma, beta, mean, inv_std, dgamma, dbeta [c] (mean and inv_std [rows] for layer norm).
-// Cost: 7 to 10 FLOPs and 8 to 12 bytes an element: bound by memory. Batch norm reads x twice (a chunk's second pass finds it in
-// the cache), its gradient dy and x twice.
+// Shapes: x, y, dy, dx [rows, c]; gamma, beta, mean, inv_std, dgamma, dbeta [c] (mean and inv_std [rows] for
+// layer norm).
+// Cost: 7 to 10 FLOPs and 8 to 12 bytes per element, so all kernels are bound by memory. Batch norm reads x
+// twice from memory (the second pass over a chunk finds it in the cache). Its gradient reads dy and x twice.
 #include "common.cuh"
 
-// A block of the kernels over chunks: 32 columns by 8 lanes of rows.
+// A block of the kernels over chunks has 32 columns and 8 lanes of rows.
 #define COLUMNS 32
 #define LANES 8
 
-// What a thread of the kernels over chunks takes: every LANES-th row of a chunk, from `first` up to `end`, in one column.
+// The part of a thread in the kernels over chunks: every LANES-th row of a chunk, from `first` up to `end`,
+// in one column.
 struct Share {
     u32 column, lane, first, end;
-    bool real;  // whether there is such a column
+    bool real;  // whether the column exists
 };
 __device__ __forceinline__ Share share_of(const Norm& p) {
     const u32 column = blockIdx.y * COLUMNS + threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS, begin = blockIdx.x * p.chunk;
     return {column, lane, begin + lane, begin + p.chunk < p.rows ? begin + p.chunk : p.rows, column < p.c};
 }
 
-// Adds up what the lanes of a column hold, in order; every lane gets it. All threads of the block call it.
+// The sum of `v` over the lanes of a column, in order; every lane gets it. All threads of the block must
+// call it.
 __device__ __forceinline__ float column_sum(float v, float (*lanes)[COLUMNS]) {
     const u32 column = threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
     __syncthreads();
@@ -35,7 +38,8 @@ __device__ __forceinline__ float column_sum(float v, float (*lanes)[COLUMNS]) {
     return sum;
 }
 
-// parts[images, chunks, N, c]: the sums over each column of a chunk of what the threads hold. All threads of the block call it.
+// Writes parts[images, chunks, N, c]: for each column of a chunk, the N values summed over the lanes. All
+// threads of the block must call it.
 template <int N>
 __device__ __forceinline__ void store_sums(const Norm& p, const Share& own, float (&sums)[N], float (*lanes)[COLUMNS],
                                            float* parts) {
@@ -47,7 +51,8 @@ __device__ __forceinline__ void store_sums(const Norm& p, const Share& own, floa
     }
 }
 
-// parts[images, chunks, 3, c]: of each column of a chunk the mean, then the sum and the sum of squares of the deviations from it.
+// parts[images, chunks, 3, c]: for each column of a chunk, the mean, then the sum and the sum of squares of
+// the deviations from this mean.
 // Launch: THREADS threads, grid (chunks, groups of 32 columns, images).
 KERNEL(THREADS, batch_norm_statistics)(Norm p, const float* __restrict__ x, float* __restrict__ parts) {
     __shared__ float lanes[LANES][COLUMNS];
@@ -64,12 +69,13 @@ KERNEL(THREADS, batch_norm_statistics)(Norm p, const float* __restrict__ x, floa
             deviations += d;
             squares += d * d;
         }
-    // Every lane has the mean already: one of them gives it.
+    // `store_sums` adds up the lanes. Every lane already has the mean, so only one lane contributes it.
     float sums[3] = {own.lane == 0 ? mean : 0.0f, deviations, squares};
     store_sums(p, own, sums, lanes, parts);
 }
 
-// Mean and biased variance of an image, over the `share` columns from `first` on, from the parts of its chunks.
+// Mean and biased variance over the `share` columns of an image from `first` on, joined from the parts of
+// its chunks.
 struct Statistics {
     double mean, variance;
 };
@@ -92,12 +98,13 @@ __device__ __forceinline__ Statistics join_statistics(const Norm& p, const float
             const double sum = part[p.c], of = (double)part[0] + sum / n;
             squares += ((double)part[2 * p.c] - sum * sum / n) + n * (of - mean) * (of - mean);
         }
-    // A variance is never negative, whatever rounding says; NaN stays.
+    // Rounding may give a negative variance, which becomes 0. NaN stays NaN.
     const double variance = squares / all;
     return {mean, variance < 0.0 ? 0.0 : variance};
 }
 
-// mean[c] and inv_std[c] over all rows from the parts of all chunks; factors[2, c]: y = (x - mean) factors[0] + factors[1].
+// mean[c] and inv_std[c] over all rows from the parts of all chunks; factors[2, c]: y = (x - mean)
+// factors[0] + factors[1].
 // Launch: as the elementwise kernels, over the columns.
 KERNEL(THREADS, batch_norm_join)
 (Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ beta,
@@ -112,7 +119,8 @@ KERNEL(THREADS, batch_norm_join)
     }
 }
 
-// y = act((x - mean) factors[0] + factors[1]), act by its code. Launch: as the elementwise kernels, over y.
+// y = act((x - mean) factors[0] + factors[1]); `act` is given by its code. Launch: as the elementwise
+// kernels, over y.
 KERNEL(THREADS, batch_norm_apply)
 (Norm p, const float* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ factors, float* __restrict__ y) {
     FOR_EACH(i, p.rows * p.c) {
@@ -122,8 +130,8 @@ KERNEL(THREADS, batch_norm_apply)
     }
 }
 
-// parts[images, chunks, 3, c]: the sums over each column of a chunk of dy, of dy (x - mean) and of x - mean, with the mean that
-// the column of the image shares. Launch: as the statistics.
+// parts[images, chunks, 3, c]: for each column of a chunk, the sums of dy, of dy (x - mean) and of x - mean.
+// `share` neighbouring columns of an image have the same mean. Launch: as batch_norm_statistics.
 KERNEL(THREADS, batch_norm_bwd_sums)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean, float* __restrict__ parts) {
     __shared__ float lanes[LANES][COLUMNS];
@@ -143,8 +151,9 @@ KERNEL(THREADS, batch_norm_bwd_sums)
     store_sums(p, own, sums, lanes, parts);
 }
 
-// dgamma[c], dbeta[c] and factors[3, c]: dx = factors[0] dy + (factors[1] (x - mean) + factors[2]). With xhat = (x - mean) inv_std:
-// dbeta = sum dy, dgamma = sum dy xhat, dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n). Launch: as the elementwise kernels.
+// dgamma[c], dbeta[c] and factors[3, c]: dx = factors[0] dy + (factors[1] (x - mean) + factors[2]). With
+// xhat = (x - mean) inv_std: dbeta = sum dy, dgamma = sum dy xhat, dx = gamma inv_std (dy - dbeta / n - xhat
+// dgamma / n). Launch: as the elementwise kernels.
 KERNEL(THREADS, batch_norm_bwd_join)
 (Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ inv_std,
  float* __restrict__ dgamma, float* __restrict__ dbeta, float* __restrict__ factors) {
@@ -157,7 +166,7 @@ KERNEL(THREADS, batch_norm_bwd_join)
             deviations += (double)part[2 * p.c];
         }
         const double n = p.rows == 0 ? 1.0 : (double)p.rows;
-        // `off` is how far the rounded mean lies from the exact one.
+        // `off` is the exact mean minus the rounded mean.
         const double off = deviations / n, product = products - sum * off, inv = inv_std[j];
         const double a = (double)gamma[j] * inv, b = -a * inv * inv * product / n;
         dbeta[j] = (float)sum;
@@ -168,7 +177,7 @@ KERNEL(THREADS, batch_norm_bwd_join)
     }
 }
 
-// dx from the factors. Launch: as the elementwise kernels, over dx.
+// dx = factors[0] dy + (factors[1] (x - mean) + factors[2]). Launch: as the elementwise kernels, over dx.
 KERNEL(THREADS, batch_norm_bwd_apply)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean,
  const float* __restrict__ factors, float* __restrict__ dx) {
@@ -188,13 +197,13 @@ KERNEL(THREADS, batch_norm_infer)
     }
 }
 
-// y = (x - mean) inv_std gamma + beta with mean and biased variance of each row of width. Launch: THREADS threads, a warp a row.
-// The second and third pass find the row in the cache.
+// y = (x - mean) inv_std gamma + beta with the mean and the biased variance of each row of `width` elements.
+// Launch: THREADS threads, one warp per row. The second and third pass find the row in the cache.
 KERNEL(THREADS, layer_norm)
 (Rows p, const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta, float* __restrict__ y,
  float* __restrict__ mean, float* __restrict__ inv_std) {
     const u32 row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, d = p.width;
-    // The whole warp leaves.
+    // The whole warp returns, so the warp sums below stay complete.
     if (row >= p.rows) return;
     const float* of = x + row * d;
     const float n = d == 0 ? 1.0f : (float)d;
@@ -207,7 +216,7 @@ KERNEL(THREADS, layer_norm)
         squares += (of[i] - m) * (of[i] - m);
     }
     const float off = warp_sum(deviations) / n;
-    // A variance is never negative, whatever rounding says; NaN stays.
+    // Rounding may give a negative variance, which becomes 0. NaN stays NaN.
     const float inv = 1.0f / sqrtf(relu_of(warp_sum(squares) / n - off * off) + p.eps);
     if (lane == 0) {
         mean[row] = m + off;
@@ -216,7 +225,8 @@ KERNEL(THREADS, layer_norm)
     for (u32 i = lane; i < d; i += 32) y[row * d + i] = ((of[i] - m) - off) * inv * gamma[i] + beta[i];
 }
 
-// dx within each row of c; offs[rows] takes how far the rounded means lie from the exact ones. Launch: THREADS threads, a warp a row.
+// dx of each row of c elements; offs[rows] = the exact mean of each row minus the rounded one. Launch:
+// THREADS threads, one warp per row.
 KERNEL(THREADS, layer_norm_bwd_rows)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ gamma,
  const float* __restrict__ mean, const float* __restrict__ inv_std, float* __restrict__ dx, float* __restrict__ offs) {
@@ -237,7 +247,8 @@ KERNEL(THREADS, layer_norm_bwd_rows)
     if (lane == 0) offs[row] = off;
 }
 
-// parts[chunks, 2, c]: the sums over each column of a chunk of rows of dy xhat and of dy. Launch: as the statistics of batch norm.
+// parts[chunks, 2, c]: for each column of a chunk of rows, the sums of dy xhat and of dy. Launch: as
+// batch_norm_statistics.
 KERNEL(THREADS, layer_norm_bwd_sums)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean,
  const float* __restrict__ inv_std, const float* __restrict__ offs, float* __restrict__ parts) {
@@ -253,7 +264,8 @@ KERNEL(THREADS, layer_norm_bwd_sums)
     store_sums(p, own, sums, lanes, parts);
 }
 
-// dgamma[c] and dbeta[c]: the parts added up in order. Launch: as the elementwise kernels, over the columns.
+// dgamma[c] and dbeta[c]: the sums of the parts, in order. Launch: as the elementwise kernels, over the
+// columns.
 KERNEL(THREADS, layer_norm_bwd_join)
 (Norm p, const float* __restrict__ parts, float* __restrict__ dgamma, float* __restrict__ dbeta) {
     FOR_EACH(j, p.c) {
@@ -267,10 +279,12 @@ KERNEL(THREADS, layer_norm_bwd_join)
     }
 }
 
-// Group norm: mean and inv_std [images, c / share], which `share` neighbouring channels of an image share. The passes over elements
-// are those of batch norm, with the images of the grid's third dimension.
+// Group norm: mean and inv_std are [images, c / share]; `share` neighbouring channels of an image share
+// them. The passes over x and dy are the chunk kernels of batch norm, with the images along the third
+// dimension of the grid.
 
-// mean and inv_std from the parts of all chunks; factors[2, images, c]: y = (x - mean) factors[0] + factors[1].
+// mean and inv_std from the parts of all chunks, and factors[2, images, c] such that y = (x - mean)
+// factors[0] + factors[1].
 // Launch: as the elementwise kernels, over the groups of all images.
 KERNEL(THREADS, group_norm_join)
 (Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ beta,
@@ -291,7 +305,7 @@ KERNEL(THREADS, group_norm_join)
     }
 }
 
-// y from the factors. Launch: as the elementwise kernels, over y[images, rows, c].
+// y = (x - mean) factors[0] + factors[1]. Launch: as the elementwise kernels, over y[images, rows, c].
 KERNEL(THREADS, group_norm_apply)
 (Norm p, const float* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ factors, float* __restrict__ y) {
     FOR_EACH(i, p.images * p.rows * p.c) {
@@ -300,9 +314,11 @@ KERNEL(THREADS, group_norm_apply)
     }
 }
 
-// With xhat = (x - mean) inv_std, g = dy gamma and n elements in a group: dx = inv_std (g - sum g / n - xhat sum(g xhat) / n).
-// factors: by_dy[images, c], by_x and shift [images, c / share]: dx = by_dy dy + (by_x (x - mean) + shift);
-// sums[images, 2, c]: the sums of dy xhat and of dy over an image. Launch: as the elementwise kernels, over the groups of all images.
+// With xhat = (x - mean) inv_std, g = dy gamma and n elements in a group:
+// dx = inv_std (g - sum g / n - xhat sum(g xhat) / n), which is by_dy dy + (by_x (x - mean) + shift).
+// factors: by_dy[images, c], by_x[images, c / share] and shift[images, c / share], one after another.
+// sums[images, 2, c]: the sums of dy xhat and of dy over an image.
+// Launch: as the elementwise kernels, over the groups of all images.
 KERNEL(THREADS, group_norm_bwd_join)
 (Norm p, const float* __restrict__ parts, const float* __restrict__ gamma, const float* __restrict__ inv_std,
  float* __restrict__ factors, float* __restrict__ sums) {
@@ -314,7 +330,7 @@ KERNEL(THREADS, group_norm_bwd_join)
         double deviations = 0.0, sum = 0.0, product = 0.0;
         for (u32 chunk = 0; chunk < p.chunks; chunk++)
             for (u32 j = first; j < first + p.share; j++) deviations += (double)of_image[(chunk * 3 + 2) * p.c + j];
-        // How far the rounded mean lies from the exact one.
+        // The exact mean minus the rounded mean.
         const double off = deviations / n;
         for (u32 j = first; j < first + p.share; j++) {
             double of_dy = 0.0, with_x = 0.0;
@@ -335,7 +351,7 @@ KERNEL(THREADS, group_norm_bwd_join)
     }
 }
 
-// dx from the factors. Launch: as the elementwise kernels, over dx[images, rows, c].
+// dx = by_dy dy + (by_x (x - mean) + shift). Launch: as the elementwise kernels, over dx[images, rows, c].
 KERNEL(THREADS, group_norm_bwd_apply)
 (Norm p, const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ mean,
  const float* __restrict__ factors, float* __restrict__ dx) {

@@ -1,24 +1,25 @@
-// Shared by all families: the grid, elementary functions, activations. It is put in front of each
-// file of this folder.
+// Code that all families share: the grid, elementary functions, activations. It is put in front of each
+// kernel file of this folder.
 //
-// The elementary functions are those of src/math.rs, line by line, on four numbers at a time.
-// WGSL leaves the accuracy of exp and cos open, and draws must agree between devices.
+// The elementary functions follow src/math.rs line by line, on four numbers at a time. The built-in exp and
+// cos are not used, because WGSL leaves their accuracy open and draws must agree between devices.
 
-/// Index of this workgroup in a grid that may be wider than 65535: the host folds it into two dimensions.
+/// Index of this workgroup. The host folds a grid of more than 65535 workgroups into two dimensions.
 fn group_index(group: vec3u, groups: vec3u) -> u32 {
     return group.y * groups.x + group.x;
 }
 
-/// Numbers that WGSL has no constants for; variables, for a constant expression must be finite.
+/// The number with these bits, such as NaN or infinity, for which WGSL has no literals. The bits go through
+/// a variable, because a constant expression must be finite.
 fn number_of_bits(word: u32) -> vec4f {
     var bits = vec4u(word);
     return bitcast<vec4f>(bits);
 }
 
-/// What each thread of a workgroup of 64 holds.
+/// The value of each thread of a workgroup of 64.
 var<workgroup> of_lane: array<f32, 64>;
 
-/// The sum over a workgroup of 64 threads, by halves; all of them call it, and all get it.
+/// The sum over a workgroup of 64 threads, added by halves. All threads must call it, and all get it.
 fn sum_of_group(t: u32, value: f32) -> f32 {
     workgroupBarrier();
     of_lane[t] = value;
@@ -55,8 +56,8 @@ fn reduced_exp(x: vec4f) -> Reduced {
     return Reduced(vec4i(n), r, r * r * (q * r + 0.5f));
 }
 
-/// exp(x). Overflows to infinity above 88.72, underflows to 0 at -104. Comparisons that are false for NaN
-/// let it pass.
+/// exp(x). It overflows to infinity above 88.72, and underflows to 0 at -104. The comparisons are false for
+/// NaN, so NaN passes unchanged.
 fn math_exp(x: vec4f) -> vec4f {
     let above = select(x, vec4f(-104f), x < vec4f(-104f));
     let within = select(above, vec4f(89f), above > vec4f(89f));
@@ -82,7 +83,7 @@ fn log_of_reduced(k: vec4f, f: vec4f) -> vec4f {
     return (f + tail) + k * 0.693359375f;
 }
 
-/// Natural logarithm: -infinity at 0, NaN below.
+/// Natural logarithm; -infinity at 0, NaN below 0.
 fn math_log(x: vec4f) -> vec4f {
     let subnormal = x < vec4f(0x1p-126f);
     let scaled = select(x, x * 8388608f, subnormal);
@@ -102,10 +103,10 @@ fn log1p_unit(u: vec4f) -> vec4f {
     return log_of_reduced(select(vec4f(0f), vec4f(1f), upper), select(u, 0.5f * u - 0.5f, upper));
 }
 
-/// exp(x) - 1 - x, accurate near 0: what the KL divergence of a log variance x adds up.
+/// exp(x) - 1 - x, accurate near 0: the term that the KL divergence sums for a log variance x.
 fn math_exp_minus_1_minus(x: vec4f) -> vec4f {
     let e = reduced_exp(x);
-    // For k = 0 nothing was reduced: r is x.
+    // If k = 0, nothing was reduced and r is x.
     return select((math_exp(x) - 1f) - x, e.rest, e.k == vec4i(0));
 }
 
@@ -122,7 +123,7 @@ fn math_sigmoid(x: vec4f) -> vec4f {
     return select(vec4f(1f), e, x < vec4f(0f)) / (1f + e);
 }
 
-/// log(1 + exp(-|x|)): what softplus and the binary cross entropy add to a maximum.
+/// log(1 + exp(-|x|)), a term of softplus and of the binary cross entropy.
 fn math_softplus_of_minus_abs(x: vec4f) -> vec4f {
     return log1p_unit(math_exp(-abs(x)));
 }
@@ -137,7 +138,7 @@ fn math_softplus(x: vec4f) -> vec4f {
     return math_relu(x) + math_softplus_of_minus_abs(x);
 }
 
-/// cos(2 pi u), for |u| < 2^20. The reduction happens in turns, where it is exact.
+/// cos(2 pi u), for |u| < 2^20. The argument is reduced in turns, which is exact.
 fn math_cos_turns(u: vec4f) -> vec4f {
     let turns = round(4f * u);
     let quarter = bitcast<vec4u>(vec4i(turns));
@@ -149,8 +150,9 @@ fn math_cos_turns(u: vec4f) -> vec4f {
     return select(-y, y, ((quarter + 1u) & vec4u(2u)) == vec4u(0u));
 }
 
-// The elementwise functions of the list in src/tape/functions.rs, a pair each: f(x), which stands above where it is an elementary
-// function, and dy f'(x), computed from the output y or the input x. functions.wgsl finds them by their codes.
+// The elementwise functions of the list in src/tape/functions.rs. Each has a pair here: f(x), and dy f'(x),
+// which is computed from the output y or the input x. If f is an elementary function, it is defined above.
+// functions.wgsl selects them by their codes.
 
 fn math_relu_bwd(dy: vec4f, y: vec4f) -> vec4f {
     return select(vec4f(0f), dy, y > vec4f(0f));
@@ -226,12 +228,14 @@ fn math_recip_bwd(dy: vec4f, y: vec4f) -> vec4f {
     return -dy * (y * y);
 }
 
-/// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is sigmoid(u).
+/// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is
+/// sigmoid(u).
 fn math_gelu(x: vec4f) -> vec4f {
     return x * math_sigmoid(x * (7.1354814e-2f * (x * x) + 1.5957692f));
 }
 
-/// p + x p (1 - p) u' with p = sigmoid(u). Beyond +-12 p (1 - p) is 0, and u' must stay finite.
+/// dy (p + x p (1 - p) u') with p = sigmoid(u). Beyond +-12, p (1 - p) is 0; x is clamped there, so that u'
+/// stays finite.
 fn math_gelu_bwd(dy: vec4f, x: vec4f) -> vec4f {
     let below = select(x, vec4f(12f), x > vec4f(12f));
     let near = select(below, vec4f(-12f), below < vec4f(-12f));
@@ -262,8 +266,7 @@ fn clamp_of(x: vec4f, low: f32, high: f32) -> vec4f {
     return select(above, vec4f(high), above > vec4f(high));
 }
 
-/// floor(x top + 1/2), at most top; below 0, and for NaN, the lowest level. top is one less than there are
-/// levels.
+/// floor(x top + 1/2), at most `top`; 0 if x is negative or NaN. `top` is the number of levels minus one.
 fn quantize_of(x: vec4f, top: f32) -> vec4u {
     let nearest = x * top + 0.5f;
     let above = select(nearest, vec4f(top), nearest > vec4f(top));
@@ -275,26 +278,27 @@ fn gated_of(a: vec4f, b: vec4f) -> vec4f {
     return math_tanh(a) * math_sigmoid(b);
 }
 
-/// 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is positive.
+/// 1 if u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 if the logit is positive, else 0.
 fn bernoulli_of(logit: vec4f, u: vec4f, temperature: f32) -> vec4f {
     let cold = logit > vec4f(0f);
     let warm = u < math_sigmoid(logit / temperature);
     return select(vec4f(0f), vec4f(1f), select(warm, cold, vec4<bool>(temperature == 0f)));
 }
 
-/// What a class adds to the sum of a categorical draw: exp((logit - largest) / temperature).
+/// The weight of a class in a categorical draw: exp((logit - largest) / temperature).
 fn weight_of(logit: f32, largest: f32, temperature: f32) -> f32 {
     return math_exp(vec4f((logit - largest) / temperature)).x;
 }
 
-/// The activated gates i f g o and the new cell and state of one unit.
+/// The activated gates i, f, g, o, the new cell and the new state of one unit.
 struct Cell {
     gates: vec4f,
     c: f32,
     h: f32,
 }
 
-/// From the gates before activation and the old cell: c' = f c + i g, h' = o tanh(c').
+/// One step of an LSTM cell, from the gates before activation and the old cell: c' = f c + i g, h' = o
+/// tanh(c').
 fn cell(z: vec4f, c: f32) -> Cell {
     let s = math_sigmoid(z);
     let gates = vec4f(s.xy, math_tanh(z).z, s.w);

@@ -4,26 +4,28 @@
 // chunk (Chan et al. 1979), so a large mean does not swallow a small variance. In f32 the mean itself may be
 // coarse compared with such a deviation, so its rounding error is carried along, in the forward and the
 // backward pass.
-// FLOPs: 7 per element forward, 10 backward. Bytes: x two or three times, y once. Bound by memory.
+// FLOPs: 7 per element forward, 10 backward. Bytes: x is read two or three times, y is written once. Bound
+// by memory.
 
 struct NormArgs {
     rows: u32,
     width: u32,
-    /// Rows of a chunk, number of chunks, threads side by side along the width (a power of two).
+    /// Rows of a chunk, number of chunks, and threads along the width (a power of two).
     chunk_rows: u32,
     chunks: u32,
     columns: u32,
     eps: f32,
-    /// Activation folded into batch norm, or NO_FUNCTION, and its slope.
+    /// Code and slope of the activation after batch norm; the code is NO_FUNCTION if there is none.
     act: u32,
     slope: f32,
-    /// Images of `rows` rows, which have statistics of their own, and neighbouring columns that share them.
+    /// Number of images, each of `rows` rows with statistics of its own, and number of neighbouring columns
+    /// that share their statistics.
     images: u32,
     share: u32,
 }
 
 @group(0) @binding(0) var<uniform> args: NormArgs;
-/// dy in the backward passes, x forwards.
+/// x in the forward passes, dy in the backward passes; the statistics or sums of the chunks in the joins.
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read> gamma: array<f32>;
@@ -35,7 +37,7 @@ struct NormArgs {
 
 var<workgroup> lanes: array<vec4f, 256>;
 
-/// The sum over all threads of a column of the workgroup, known to each of them. Called by all threads.
+/// The sum over all threads of a column of the workgroup; each of them gets it. All threads must call it.
 fn sum_of_column(t: u32, columns: u32, value: vec4f) -> vec4f {
     workgroupBarrier();
     lanes[t] = value;
@@ -49,15 +51,15 @@ fn sum_of_column(t: u32, columns: u32, value: vec4f) -> vec4f {
     return lanes[t % columns];
 }
 
-/// What a thread goes through of a: the elements at, at + step, .. before `end`.
+/// The elements of a that a thread visits: at, at + step, and so on, before `end`.
 struct Lane {
     at: u32,
     step: u32,
     end: u32,
 }
 
-/// Of the elements of a that the threads of a column of the workgroup go through, n in all: their mean, the
-/// sum of the deviations from it, and that of their squares. Called by all threads.
+/// Statistics of the n elements of a that the threads of a column of the workgroup visit: their mean, the
+/// sum of the deviations from this mean, and the sum of the squared deviations. All threads must call it.
 fn statistics(t: u32, columns: u32, lane: Lane, n: u32) -> vec3f {
     var total = 0f;
     for (var i = lane.at; i < lane.end; i += lane.step) {
@@ -72,19 +74,20 @@ fn statistics(t: u32, columns: u32, lane: Lane, n: u32) -> vec3f {
     return vec3f(mean, sum_of_column(t, columns, sums).xy);
 }
 
-/// A row, by all threads of a workgroup.
+/// The part of a row that thread t of a workgroup visits.
 fn lane_of_row(row: u32, t: u32) -> Lane {
     return Lane(row * args.width + t, 256u, (row + 1u) * args.width);
 }
 
-/// A column of a chunk of rows, by the threads of a column of the workgroup.
+/// A column of a chunk of rows, and the part of it that a thread visits.
 struct ChunkColumn {
-    /// Counted over the chunks of all images. The same for all threads; may lie beyond the last one.
+    /// Index over the chunks of all images. It is the same for all threads, and may be beyond the last
+    /// chunk.
     chunk: u32,
     image: u32,
-    /// Beyond the width where there is none; then the lane is empty.
+    /// If it is not below the width, there is no such column, and the lane is empty.
     column: u32,
-    /// Rows of the chunk.
+    /// Number of rows of the chunk.
     rows: u32,
     lane: Lane,
 }
@@ -102,7 +105,8 @@ fn chunk_column(index: u32, t: u32) -> ChunkColumn {
     return ChunkColumn(chunk, image, column, stop - start, Lane(select(end, first, column < args.width), 256u / args.columns * args.width, end));
 }
 
-/// y[chunk, count, column] = the first `count` of these values. Called by all threads.
+/// y[chunk, count, column] = the first `count` of these values. All threads call it; the first thread of
+/// each column writes.
 fn store_of_chunk(t: u32, c: ChunkColumn, count: u32, values: vec3f) {
     if t < args.columns && c.column < args.width {
         for (var i = 0u; i < count; i++) {
@@ -111,9 +115,9 @@ fn store_of_chunk(t: u32, c: ChunkColumn, count: u32, values: vec3f) {
     }
 }
 
-/// y[chunk, 3, width], chunks counted over all images: the mean of each column of a chunk of a = x, the sum
-/// and the sum of squares of the deviations from it. Launch: 256 threads; ceil(width / columns) workgroups
-/// per chunk.
+/// With a = x: y[chunk, 3, width], where chunks are counted over all images: for each column of a chunk, the
+/// mean, then the sum and the sum of squares of the deviations from this mean. Launch: 256 threads,
+/// ceil(width / columns) workgroups per chunk.
 @compute @workgroup_size(256)
 fn batch_norm_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
@@ -123,14 +127,14 @@ fn batch_norm_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
     store_of_chunk(t, c, 3u, statistics(t, args.columns, c.lane, c.rows));
 }
 
-/// From a = the statistics of all chunks, b = beta and gamma: y = factors[2, width] (scale, shift), out1 =
-/// mean, out2 = inverse deviation. Launch: 256 threads, ceil(width / 256) workgroups.
+/// Input: a = the statistics of all chunks, b = beta, gamma. Output: y = factors[2, width] (scale, shift),
+/// out1 = mean, out2 = inv_std. Launch: 256 threads, ceil(width / 256) workgroups.
 @compute @workgroup_size(256)
 fn batch_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let j = group_index(group, groups) * 256u + t;
     if j < args.width {
         let all = f32(max(args.rows, 1u));
-        // Everything relative to the mean of the first chunk, so that small differences stay exact.
+        // All means are taken relative to the mean of the first chunk, so that small differences stay exact.
         let base = a[j];
         var weighted = 0f;
         for (var chunk = 0u; chunk < args.chunks; chunk++) {
@@ -149,7 +153,7 @@ fn batch_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
             squares += (a[at + 2u * args.width] - sum * mean_off) + n * off * off;
         }
         let mean = base + shift;
-        // A variance is never negative, whatever rounding says; NaN stays.
+        // Rounding may give a negative variance, which becomes 0. NaN stays NaN.
         let variance = squares / all;
         let inv_std = 1f / sqrt(select(variance, 0f, variance < 0f) + args.eps);
         let scale = gamma[j] * inv_std;
@@ -176,8 +180,9 @@ fn batch_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     }
 }
 
-/// y[chunk, 3, width]: the sums over each column of a chunk of a = dy, of dy (x - mean) and of x - mean,
-/// with b = x, p = mean, which `share` columns of an image share. Launch: as batch_norm_statistics.
+/// With a = dy, b = x, p = mean: y[chunk, 3, width] = for each column of a chunk, the sums of dy, of dy (x -
+/// mean) and of x - mean. `share` neighbouring columns of an image have the same mean. Launch: as
+/// batch_norm_statistics.
 @compute @workgroup_size(256)
 fn batch_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
@@ -193,8 +198,8 @@ fn batch_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
     store_of_chunk(t, c, 3u, sum_of_column(t, args.columns, sums).xyz);
 }
 
-/// From a = the sums of all chunks, gamma and q = inv_std: out1 = dgamma, out2 = dbeta, y = factors[3,
-/// width] of dy, of x - mean, and what is added. Launch: as batch_norm_join.
+/// Input: a = the sums of all chunks, gamma, q = inv_std. Output: out1 = dgamma, out2 = dbeta, and y =
+/// factors[3, width]: the factor of dy, the factor of x - mean, and the shift. Launch: as batch_norm_join.
 @compute @workgroup_size(256)
 fn batch_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let j = group_index(group, groups) * 256u + t;
@@ -205,7 +210,7 @@ fn batch_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
             let at = chunk * 3u * args.width + j;
             sums += vec3f(a[at], a[at + args.width], a[at + 2u * args.width]);
         }
-        // How far the rounded mean lies from the exact one.
+        // The exact mean minus the rounded mean.
         let off = sums.z / n;
         let product = sums.y - sums.x * off;
         let scale = gamma[j] * q[j];
@@ -218,8 +223,8 @@ fn batch_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
     }
 }
 
-/// y = dx = factor dy + (factor (x - mean) + shift) with a = dy, b = x, p = mean, q = the factors. Launch:
-/// as batch_norm.
+/// y = dx = q[0] dy + (q[1] (x - mean) + q[2]) with a = dy, b = x, p = mean, q = the factors. Launch: as
+/// batch_norm.
 @compute @workgroup_size(256)
 fn batch_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -240,8 +245,9 @@ fn batch_norm_infer(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
     }
 }
 
-/// y = (a - mean) inv_std gamma + b within each row of a = x, with b = beta; out1 = mean, out2 = inv_std.
-/// Launch: 256 threads, a workgroup a row.
+/// y = (a - mean) inv_std gamma + b with a = x, b = beta and the statistics of each row; out1 = mean, out2 =
+/// inv_std.
+/// Launch: 256 threads, one workgroup per row.
 @compute @workgroup_size(256)
 fn layer_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups);
@@ -263,8 +269,8 @@ fn layer_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     }
 }
 
-/// y = dx within each row, out1[row] = how far the rounded mean lies from the exact one; a = dy, b = x, p =
-/// mean, q = inv_std. Launch: as layer_norm.
+/// With a = dy, b = x, p = mean, q = inv_std: y = dx of each row, out1[row] = the exact mean minus the
+/// rounded mean. Launch: as layer_norm.
 @compute @workgroup_size(256)
 fn layer_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups);
@@ -294,8 +300,8 @@ fn layer_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
     }
 }
 
-/// y[chunk, 2, width]: the sums over each column of a chunk of dy xhat and of dy; a = dy, b = x, p = mean, q
-/// = inv_std, gamma = the offsets that layer_norm_bwd has left. Launch: as batch_norm_statistics.
+/// With a = dy, b = x, p = mean, q = inv_std, gamma = out1 of layer_norm_bwd: y[chunk, 2, width] = for each
+/// column of a chunk, the sums of dy xhat and of dy. Launch: as batch_norm_statistics.
 @compute @workgroup_size(256)
 fn layer_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let c = chunk_column(group_index(group, groups), t);
@@ -311,11 +317,11 @@ fn layer_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
     store_of_chunk(t, c, 2u, sum_of_column(t, args.columns, sums).xyz);
 }
 
-// Group norm: mean and inv_std [images, width / share], which `share` neighbouring columns of an image share.
-// The passes over elements are those of batch norm.
+// Group norm: mean and inv_std are [images, width / share]; `share` neighbouring columns of an image share
+// them. The passes over x and dy are the chunk kernels of batch norm.
 
-/// From a = the statistics of all chunks, b = beta and gamma: y = factors[2, images, width] (scale, shift),
-/// out1 = mean, out2 = inv_std. Launch: 256 threads, ceil(groups of all images / 256) workgroups.
+/// Input: a = the statistics of all chunks, b = beta, gamma. Output: y = factors[2, images, width] (scale,
+/// shift), out1 = mean, out2 = inv_std. Launch: 256 threads, ceil(groups of all images / 256) workgroups.
 @compute @workgroup_size(256)
 fn group_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let g = group_index(group, groups) * 256u + t;
@@ -325,7 +331,8 @@ fn group_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
         let first = g % groups_of_image * args.share;
         let part = image * args.chunks * 3u * args.width;
         let all = f32(max(args.rows * args.share, 1u));
-        // Everything relative to the mean of the first column, so that small differences stay exact.
+        // All means are taken relative to the mean of the group's first column in the first chunk, so that
+        // small differences stay exact.
         let base = a[part + first];
         var weighted = 0f;
         for (var chunk = 0u; chunk < args.chunks; chunk++) {
@@ -348,7 +355,7 @@ fn group_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
             }
         }
         let mean = base + shift;
-        // A variance is never negative, whatever rounding says; NaN stays.
+        // Rounding may give a negative variance, which becomes 0. NaN stays NaN.
         let variance = squares / all;
         let inv_std = 1f / sqrt(select(variance, 0f, variance < 0f) + args.eps);
         out1[g] = mean;
@@ -361,8 +368,8 @@ fn group_norm_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     }
 }
 
-/// y = (a - p) scale + shift with a = x, p = mean, q = the factors. Launch: 256 threads, ceil(elements / 256)
-/// workgroups.
+/// y = (a - p) scale + shift with a = x, p = mean, q = the factors. Launch: 256 threads, ceil(elements /
+/// 256) workgroups.
 @compute @workgroup_size(256)
 fn group_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -372,9 +379,9 @@ fn group_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     }
 }
 
-/// From a = the sums of all chunks, gamma and q = inv_std: y = by_dy[images, width], by_x and shift
-/// [images, width / share]; out1[images, 2, width] = the sums of dy xhat and of dy over an image. Launch: as
-/// group_norm_join.
+/// Input: a = the sums of all chunks, gamma, q = inv_std. Output: y = by_dy[images, width], by_x[images,
+/// width / share] and shift[images, width / share], one after another; out1[images, 2, width] = the sums of
+/// dy xhat and of dy over an image. Launch: as group_norm_join.
 @compute @workgroup_size(256)
 fn group_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let g = group_index(group, groups) * 256u + t;
@@ -391,7 +398,7 @@ fn group_norm_bwd_join(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
                 deviations += a[part + (chunk * 3u + 2u) * args.width + j];
             }
         }
-        // How far the rounded mean is from the exact one.
+        // The exact mean minus the rounded mean.
         let off = deviations / n;
         var sum = 0f;
         var product = 0f;

@@ -14,8 +14,8 @@ use crate::tape::op::Unary;
 use crate::tape::plan::{Fused, Operand};
 use bytemuck::{Pod, Zeroable};
 
-/// Elementwise kernels: `fill`, `unary`, `unary_bwd`, `binary`, `affine`, `clamp`, `reparameterize`,
-/// `bce_with_logits`, `mse`, `bernoulli`.
+/// Elementwise kernels: `fill`, `unary`, `unary_bwd`, `binary`, `affine`, `clamp`, `quantize`, `dequantize`,
+/// `reparameterize`, `bce_with_logits`, `mse`, `bernoulli`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Map {
@@ -23,14 +23,15 @@ pub struct Map {
     pub len: u32,
     /// Code of a [`Unary`] or [`Binary`](crate::tape::op::Binary) function.
     pub f: u32,
-    /// Slope, value, scale or lower bound.
+    /// Slope, value, scale, lower bound or highest level.
     pub a: f32,
     /// Shift or upper bound.
     pub b: f32,
 }
 
-/// Kernels over rows of one width: `gated`, `gather`, `scatter`, `softmax_cross_entropy`, `gaussian_kl`,
-/// `gaussian_sample_bwd`, `categorical`, `lstm_cell`, `layer_norm`, `batch_norm_infer`.
+/// Kernels over rows of one width: `gated`, `softmax_cross_entropy`, `lstm_cell` and their gradients;
+/// `gather`, `scatter`, `gaussian_kl`, `gaussian_sample_bwd`, `categorical`, `layer_norm`,
+/// `batch_norm_infer`, `transpose`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Rows {
@@ -38,7 +39,8 @@ pub struct Rows {
     pub rows: u32,
     /// Elements of a row, of one gate (`lstm_cell`) or of one half (`gated`).
     pub width: u32,
-    /// Rows of the other operand: rows of the table for `gather`, number of indices for `scatter`.
+    /// Rows of the other operand: rows of the table for `gather`, number of indices for `scatter`; number of
+    /// matrices for `transpose`.
     pub others: u32,
     /// Added under the root, so that no divisor is zero.
     pub eps: f32,
@@ -155,7 +157,7 @@ pub struct Matmul {
     pub epilogue: Epilogue,
 }
 
-/// `batch_norm`, `batch_norm_bwd`, `layer_norm_bwd`: rows of `c` channels in chunks.
+/// `batch_norm`, `group_norm` and their gradients, `layer_norm_bwd`: rows of `c` channels in chunks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Norm {

@@ -110,7 +110,7 @@ pub struct ProductArgs {
     pub bwd_slope: f32,
 }
 
-/// Batch and layer normalisation of `[rows, width]`.
+/// Batch and layer normalisation of `[rows, width]`, group normalisation of `[images, rows, width]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct NormArgs {
