@@ -1,17 +1,25 @@
 #!/usr/bin/env bash
-# Everything worth knowing about a card within half an hour, from a built pixtape alone: no Rust and no CUDA toolkit needed.
+# Tests and measures pixtape on a card within half an hour. It needs a built pixtape, but neither Rust nor a
+# CUDA toolkit.
 #
-#   benches/gpu.sh [PIXTAPE] [OUT]       the program (default: target/release/pixtape, else pixtape), a folder (default: gpu-report)
+#   benches/gpu.sh [PIXTAPE] [OUT]
 #
-# Writes OUT/gpu.json and OUT/gpu.md, anew after every part: devices; every case checked; training steps, kernels and sampling timed; short
-# trainings; the same steps in PyTorch where PIXTAPE_BENCH_TORCH names the script and torch sees a card; compute-sanitizer where it is
-# installed. What matters most comes first, every part has a time limit, and all of them together BUDGET seconds (default: 1500): a
-# part that hangs is ended and told of, and the others go on.
+# PIXTAPE is the program (default: target/release/pixtape, else pixtape on the PATH). OUT is a folder
+# (default: gpu-report).
 #
-# To carry it to another machine: this folder, `strip -o pixtape target/release/pixtape` (15 MB instead of 100), and the reference cases, which
-# PIXTAPE_REFERENCE names or which lie beside the program as cases.safetensors. PIXTAPE_NVRTC names the folder of libnvrtc where neither the
-# system nor Python's packages have it. DEVICE (default: cuda) may name another device.
-# What fails is in the report; the exit code is 1 if a check or a training failed or was ended.
+# It writes OUT/gpu.json and OUT/gpu.md, and updates them after each part. The parts are: the list of
+# devices; the checks of all cases; times of training steps; short trainings; times of kernels and of
+# sampling; the same training steps in PyTorch, if PIXTAPE_BENCH_TORCH names the script and torch finds a
+# card; compute-sanitizer, if it is installed. The most important parts come first. Each part has a time
+# limit, and all parts together have BUDGET seconds (default: 1500). A part that exceeds its limit is ended
+# and reported, and the next part runs.
+#
+# To run it on another machine, copy this folder, the program (`strip -o pixtape target/release/pixtape`
+# makes it 15 MB instead of 100), and the reference cases. PIXTAPE_REFERENCE names the file of the reference
+# cases; the default is cases.safetensors next to the program. PIXTAPE_NVRTC names the folder of libnvrtc, if
+# it is neither among the system's libraries nor in a Python package. DEVICE names another device (default:
+# cuda). The report lists all failures. The exit code is 1 if the list of devices, a check, a training or a
+# sanitizer run failed or was ended.
 set -uo pipefail
 benches="$(cd "$(dirname "$0")" && pwd)"
 pixtape="${1:-}"
@@ -28,12 +36,12 @@ device="${DEVICE:-cuda}"
 budget="${BUDGET:-1500}"
 mkdir -p "$out/parts" && rm -rf "$out"/parts/* "$out/runs"
 out="$(cd "$out" && pwd)"
-# Kernels are compiled once, not once a part, also where there is no home folder.
+# With this cache the kernels are compiled once and not once per part, even without a home folder.
 export PIXTAPE_CACHE="${PIXTAPE_CACHE:-$out/cache}"
 reference="${PIXTAPE_REFERENCE:-$(dirname "$pixtape")/cases.safetensors}"
 python="$(command -v python3 || true)"
 if [ -z "${PIXTAPE_NVRTC:-}" ] && [ -n "$python" ]; then
-    # The wheels of CUDA 12 and 13, which come with PyTorch.
+    # Looks into the wheels of CUDA 12 and 13, which come with PyTorch.
     nvrtc="$("$python" -c 'import glob, site
 folders = site.getsitepackages() + [site.getusersitepackages()]
 print(next((f for s in folders for p in ("cuda_nvrtc", "cu*") for f in glob.glob(f"{s}/nvidia/{p}/lib") if glob.glob(f + "/libnvrtc.so.*")), ""))' \
@@ -42,7 +50,7 @@ print(next((f for s in folders for p in ("cuda_nvrtc", "cu*") for f in glob.glob
 fi
 failed=0
 
-# The report so far.
+# Writes the report of all parts so far.
 report() {
     if [ -n "$python" ]; then
         "$python" "$benches/gpu_report.py" "$out" >&2
@@ -51,8 +59,9 @@ report() {
     fi
 }
 
-# part LIMIT NAME COMMAND...: keeps what a command prints on stdout and stderr as parts/NAME.json and parts/NAME.log, and whether it
-# succeeded within LIMIT seconds and the budget.
+# part LIMIT NAME COMMAND...: runs a command for at most LIMIT seconds, within the budget. Keeps its stdout
+# as parts/NAME.json, its stderr as parts/NAME.log and its outcome as parts/NAME.status. Succeeds if the
+# command did.
 part() {
     local limit="$1" name="$2" left=$((budget - SECONDS)) begin=$SECONDS code=0
     shift 2
@@ -78,7 +87,8 @@ if command -v nvidia-smi >/dev/null; then
     part 20 nvidia-smi nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv
 fi
 part 60 devices "$pixtape" devices --json || failed=1
-# A process each: an illegal address ends the use of the card for the process in which it happens.
+# Each family is checked in a process of its own, because after an illegal address the process cannot use the
+# card any more.
 families=(
     shape:input,param,scalar,fill,reshape,detach,pad,slice,gather,scatter,sum,expand
     elementwise:unary,unary_bwd,binary,affine,clamp,gated,gated_bwd,reparameterize,quantize,dequantize
@@ -97,12 +107,12 @@ done
 if [ -f "$reference" ]; then
     part 120 reference "$pixtape" check "$reference" --device "$device" --json || failed=1
 fi
-# A part each, so that one that hangs does not take the others with it.
+# Each preset is a part of its own, so that one that hangs does not stop the others.
 for name in pixelcnn-mnist vae-mnist dcgan-cifar lstm-784 vae-mlp-mnist wgan-gp-critic pixelcnn-cifar gated-pixelcnn-mnist \
     row-lstm-layer diagonal-bilstm-layer; do
     part 60 "bench-steps-$name" "$pixtape" bench steps "$name" --device "$device" --json
 done
-# On the built-in digits: nothing to download.
+# Trains on the built-in digits, so nothing is downloaded.
 for preset in pixelcnn-mnist vae-mnist gan-mnist; do
     part 90 "train-$preset" "$pixtape" train "$preset" --data glyphs --steps 200 --device "$device" --out "$out/runs/$preset" || failed=1
 done
@@ -116,7 +126,7 @@ if [ -n "$torch_script" ] && timeout 60 "$python" -c 'import torch; assert torch
 fi
 sanitizer="$(command -v compute-sanitizer || true)"
 if [ -n "$sanitizer" ] && [ "$device" = cuda ]; then
-    # The built-in reference cases of every family; the whole table would take an hour under a sanitizer.
+    # Some cases of the important families. The whole table would take an hour under a sanitizer.
     only=conv2d,conv_transpose2d,linear,matmul,lstm,row_lstm,diagonal_lstm,batch_norm,layer_norm,softmax_cross_entropy,adam
     for tool in memcheck racecheck synccheck initcheck; do
         part 180 "sanitizer-$tool" "$sanitizer" --tool "$tool" --error-exitcode 9 "$pixtape" check --device cuda --only "$only" || failed=1
