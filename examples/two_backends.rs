@@ -1,11 +1,13 @@
-//! One plan on two backends: a convolution, its loss and the gradient of its weight, on the processor and through wgpu.
+//! One plan on two backends: a convolution, its loss and the gradient of its weight, on the processor and
+//! through wgpu.
 //!
-//! A plan knows nothing of the device that runs it. The sums of a convolution are added in another order on another device,
-//! so results differ by rounding; the example prints by how much.
+//! A plan knows nothing of the device that runs it. The sums of a convolution are added in another order on
+//! another device, so results differ by rounding; the example prints by how much.
 //!
 //!     cargo run --release --no-default-features --features wgpu --example two_backends [DEVICE]
 //!
-//! DEVICE is `wgpu` if it is left out, see `pixtape devices`. Software adapters such as Mesa's lavapipe will do.
+//! DEVICE is `wgpu` if it is left out, see `pixtape devices`. Software adapters such as Mesa's lavapipe will
+//! do.
 
 use pixtape::backend::{self, Backend, Feed, Scalars};
 use pixtape::nn::{Conv, Env, Mode, ParamSet};
@@ -17,7 +19,8 @@ use pixtape::train::weights;
 
 const SHAPE: [usize; 4] = [4, 16, 16, 8];
 
-/// What the plan computes: a 3x3 convolution of `x`, the mean of its squared relu, and the gradient of that for the weight.
+/// What the plan computes: a 3x3 convolution of `x`, the mean of its squared relu, and the gradient of that
+/// for the weight.
 fn record(set: &mut ParamSet) -> Plan {
     let layer = Conv::new(set, "conv", [SHAPE[3], 16], 3, ConvAttrs::new(1, 1));
     let t = Tape::new();

@@ -1,4 +1,4 @@
-//! The checkpoint file and the run folder, with the damage that the world does to them.
+//! The checkpoint file and the run folder: round trips, damaged files, full disks and killed processes.
 
 use pixtape::shape::Shape;
 use pixtape::store::{Checkpoint, Row, RunDir, StepFile, Tensor, fuzz_parse};
@@ -131,7 +131,8 @@ fn damaged_headers_are_sentences() {
     ];
     for (header, want) in cases {
         let header = if header.starts_with('"') { format!("{{{header}}}") } else { header.clone() };
-        // As many bytes of data as the header's last offset says, so that only the intended mistake is left.
+        // The body has as many bytes as the header's last offset says, so that the intended mistake is the
+        // only one.
         let body = if header.contains("[0,4]") {
             4
         } else if header.contains("[0,2]") {
@@ -195,12 +196,13 @@ fn a_group_is_listed_without_its_prefix() {
 
 #[test]
 fn a_read_only_folder_is_a_sentence() {
-    // The superuser may write anywhere; a folder that cannot exist is refused to everybody.
+    // The superuser can write to any existing folder. No user can write to a folder that cannot exist.
     let message = sample(1).save(Path::new("/proc/no/step-000001.safetensors")).unwrap_err().to_string();
     assert!(message.contains("could not write it"), "{message}");
 }
 
-/// Run by [`a_full_disk_keeps_what_was_there`] in a process of its own, under a limit of the size of its files.
+/// [`a_full_disk_keeps_what_was_there`] runs this in a process of its own, with a limit on the size of
+/// files.
 #[test]
 #[ignore = "a helper process of another test"]
 fn helper_saves_too_much() {
@@ -217,7 +219,7 @@ fn a_full_disk_keeps_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("step-000002.safetensors");
     sample(2).save(&path).unwrap();
-    // With the signal ignored, a write beyond the limit fails as it does on a full disk.
+    // If the signal is ignored, a write beyond the limit fails like a write to a full disk.
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" --ignored --exact helper_saves_too_much"])
         .arg(std::env::current_exe().unwrap())
@@ -230,7 +232,7 @@ fn a_full_disk_keeps_what_was_there() {
     assert_eq!(file_names(folder.path()), ["step-000002.safetensors"]);
 }
 
-/// Run by [`a_save_killed_half_way_leaves_the_earlier_file`]: saves for ever.
+/// [`a_save_killed_half_way_leaves_the_earlier_file`] runs this; it saves until it is killed.
 #[test]
 #[ignore = "a helper process of another test"]
 fn helper_saves_for_ever() {
@@ -255,7 +257,7 @@ fn a_save_killed_half_way_leaves_the_earlier_file() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // Killed as soon as a temporary file is seen: in the middle of a save.
+        // The process is killed as soon as a temporary file exists, which is in the middle of a save.
         let start = std::time::Instant::now();
         while start.elapsed().as_secs() < 20 && !file_names(folder.path()).iter().any(|n| n.ends_with(".partial")) {
             std::thread::sleep(std::time::Duration::from_millis(1 + round));
@@ -280,7 +282,7 @@ fn a_new_run_does_not_overwrite_another() {
     assert_eq!(run.read_config().unwrap(), "preset = \"vae-mnist\"\n");
     run.write_sample(500, b"png").unwrap();
     run.metrics_writer(0).unwrap().write(&Row { step: 1, seconds: 0.0, images_per_s: 0.0, losses: vec![] }).unwrap();
-    // No checkpoint yet: started over.
+    // The run has no checkpoint yet, so it may be started again.
     let run = RunDir::create(&path, "preset = \"vae-mnist\"\n").unwrap();
     assert_eq!((run.samples().unwrap().len(), run.metrics().unwrap().len()), (0, 0));
     run.save_checkpoint(&sample(500)).unwrap();
@@ -324,7 +326,7 @@ fn the_latest_sound_checkpoint_is_found() {
     assert_eq!((latest.checkpoint.step, latest.warnings.len()), (1000, 1));
     assert!(latest.warnings[0].contains("step 1000000 is passed over"), "{:?}", latest.warnings);
 
-    // One that was renamed is not taken for what its name says.
+    // A renamed checkpoint, whose name has the wrong step, is not used.
     std::fs::rename(run.checkpoint_path(500), &newest).unwrap();
     assert_eq!(run.latest().unwrap().unwrap().checkpoint.step, 1000);
 

@@ -1,4 +1,4 @@
-//! The training configuration: round trips, `--set`, TOML files, and what each mistake is told.
+//! The training configuration: round trips, `--set`, TOML files, and the message for each mistake.
 
 use pixtape::Error;
 use pixtape::config::{
@@ -13,7 +13,7 @@ fn read(text: &str) -> Result<Config, String> {
     })
 }
 
-/// Applies `--set` and returns the message of the error, which must be one of usage.
+/// Applies `--set` and returns the message of the error, which must be a usage error.
 fn refused(name: &str, assignment: &str) -> String {
     let mut config = preset(name).unwrap();
     let before = config.clone();
@@ -53,8 +53,8 @@ fn files_of_the_previous_version_are_read() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("preset") && !text.contains("network"), "{name}");
         let config = Config::from_toml(&text, &path).unwrap();
-        // `pixtape train PRESET --steps 2 --seed 3 --device cpu` wrote them. All else is the preset's, keys
-        // that are new too.
+        // `pixtape train PRESET --steps 2 --seed 3 --device cpu` wrote them. All other values are the
+        // preset's, including keys that the file does not have.
         let (steps, device) = (Some(2), "cpu".to_string());
         assert_eq!(config, Config { seed: 3, steps, epochs: None, device, ..preset(name).unwrap() });
     }
@@ -75,7 +75,7 @@ fn what_a_preset_is_follows_from_its_keys() {
     assert_eq!(sequences("lstm-oscillator"), (Some(0), Some(Distribution::Normal)));
     assert_eq!(sequences("lstm-pendulum"), (Some(1), Some(Distribution::Normal)));
     assert_eq!(sequences("lstm-rows-mnist"), (Some(0), Some(Distribution::Bernoulli)));
-    // A key does what a preset of another name does.
+    // Setting a key of one preset gives the other preset, apart from the name.
     let mut digits = of("pixelcnn-mnist");
     digits.set("model.reduced=small").unwrap();
     assert_eq!(Config { preset: None, ..digits }, Config { preset: None, ..of("superres-mnist") });
@@ -88,7 +88,7 @@ fn a_file_of_a_few_keys_changes_its_preset() {
     assert_eq!((config.steps, config.epochs, config.objective), (Some(100), None, Some(Objective::WganGp)));
     assert_eq!((config.optimizer.lr, config.optimizer.beta1), (1.0, 0.5));
     assert_eq!(read(&config.to_toml()).unwrap(), config);
-    // Dotted keys and inline tables are the same to TOML.
+    // Dotted keys and inline tables mean the same in TOML.
     let dotted = "preset = \"gan-mnist\"\nsteps = 100\nobjective = \"wgan-gp\"\noptimizer.lr = 1.0\n";
     assert_eq!(read(dotted).unwrap(), config);
     assert_eq!(read(&dotted.replace("optimizer.lr = 1.0", "optimizer = { lr = 1.0 }")).unwrap(), config);
@@ -148,7 +148,7 @@ fn an_unknown_key_names_the_nearest_and_lists_all() {
     assert!(refused("vae-mnist", "lr=3").contains("did you mean optimizer.lr?"));
     assert!(refused("vae-mnist", "optimiser.lr=3").contains("did you mean optimizer.lr?"));
     assert!(refused("vae-mnist", "model=3").contains("no key \"model\""));
-    // A key of another network is not one of this one.
+    // A key of another network is unknown here.
     assert!(refused("vae-mnist", "objective=wgan").contains("no key \"objective\""));
     assert!(refused("pixelcnn-mnist", "model.latent=3").contains("no key \"model.latent\""));
 }

@@ -1,5 +1,5 @@
-//! `fetch` against a server on this machine: whole, resumed, cut off, and everything that servers and disks do wrong.
-//! The publishers' own servers are not asked: the tests need no network.
+//! `fetch` from a server on this machine: whole, resumed and interrupted downloads, and errors of servers
+//! and disks. The tests do not contact the publishers' servers and need no network.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,20 +15,21 @@ use pixtape::shape::ImageSize;
 use sha2::{Digest, Sha256};
 use tempfile::{TempDir, tempdir};
 
-/// What the server does with a request for a file that it has.
+/// How the server answers a request for a file that it has.
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
-    /// Ranges are honoured.
+    /// It sends the requested range.
     Good,
-    /// Everything from the start, whatever is asked for.
+    /// It sends the whole file, whatever range is requested.
     IgnoresRange,
-    /// Announces the rest of the file, sends at most so many bytes of it, and closes the connection.
+    /// It announces the rest of the file, sends at most this number of bytes, and closes the connection.
     CutsAfter(usize),
-    /// An error status.
+    /// It answers with this error status.
     Status(u16),
 }
 
-/// A server of some files that closes every connection after one answer; it keeps path and range of every request.
+/// A server of some files. It closes every connection after one answer and logs the path and range of every
+/// request.
 struct Site {
     url: String,
     log: Arc<Mutex<Vec<String>>>,
@@ -47,7 +48,7 @@ impl Site {
                 if worker_stop.load(Ordering::SeqCst) {
                     return;
                 }
-                // A client that refuses what it is sent closes the connection: no failure of the test.
+                // A client that refuses the data closes the connection. That is not a failure of the test.
                 let _ = serve(stream.unwrap(), &files, manner, &worker_log);
             }
         });
@@ -107,7 +108,7 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A set of these files; it lives as long as the test program.
+/// A data set of these files, leaked so that it lives as long as the test program.
 fn set(files: &[(&'static str, &[u8])], served: Served, mirrors: Vec<&'static str>) -> Set {
     let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let file =
@@ -125,7 +126,8 @@ fn set(files: &[(&'static str, &[u8])], served: Served, mirrors: Vec<&'static st
     }
 }
 
-/// A set of one file of 300,000 bytes, a server of it and an empty data folder.
+/// A data set of one file of 300,000 bytes, a server that has it, an empty data folder, and the bytes of the
+/// file.
 fn one_file(manner: Manner) -> (Set, Site, TempDir, Vec<u8>) {
     let bytes = noise(1, 300_000);
     let site = Site::new(vec![("/tiny/images".into(), bytes.clone())], manner);
@@ -143,7 +145,7 @@ fn children(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Leaves `bytes` where a download that was cut off leaves them.
+/// Writes `bytes` to the file where an interrupted download leaves them.
 fn leave_partial(dir: &Path, bytes: &[u8]) {
     fs::create_dir_all(dir.join("tiny")).unwrap();
     fs::write(dir.join("tiny/images.partial"), bytes).unwrap();
@@ -401,7 +403,7 @@ fn an_archive_that_is_damaged_lacks_a_file_or_has_a_wrong_one_is_an_error() {
     }
 }
 
-/// The publishers' real files and the real sums, from a server on this machine.
+/// A server on this machine serves the publishers' real files, which must have the known checksums.
 #[test]
 fn every_known_set_can_be_fetched_and_opened() {
     let Some(real) = std::env::var_os("PIXTAPE_DATA").filter(|value| !value.is_empty()).map(PathBuf::from) else {

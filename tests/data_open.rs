@@ -1,4 +1,4 @@
-//! `open` on small data sets of every kind, good and bad, written for the test.
+//! `open` on small data sets of every kind, valid and damaged, which the tests write.
 
 use std::fs;
 use std::io::Write;

@@ -1,12 +1,13 @@
-//! The loaders against the publishers' real files, which lie where `PIXTAPE_DATA` says.
+//! The loaders read the publishers' real files from the folder that `PIXTAPE_DATA` names.
 //!
-//! Without it these tests say SKIP and why; with `data` in `PIXTAPE_REQUIRE` they fail instead.
+//! If it is not set, these tests print SKIP and the reason. With `data` in `PIXTAPE_REQUIRE` they fail
+//! instead.
 
 use std::path::PathBuf;
 
 use pixtape::data::{BatchOptions, Batches, Binarize, Images, Levels, Order, Split, open};
 
-/// The folder of real files, or `None` after saying why this test is skipped.
+/// The folder of real files. Without one it prints why this test is skipped and returns `None`.
 fn real_data(test: &str) -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("PIXTAPE_DATA").filter(|value| !value.is_empty()) {
         return Some(folder.into());

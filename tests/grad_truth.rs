@@ -1,26 +1,27 @@
-//! The gradient rules against finite differences, both in f64, so that only a wrong rule can fail.
+//! Compares the gradient rules with finite differences. Both are in f64, so that only a wrong rule can fail.
 
 mod common;
 
 use common::cases::{for_each_case, given, truth_of};
-use common::truth::Given;
+use common::truth::ReplayInputs;
 use pixtape::check::case::{Case, Order};
 use pixtape::rng::{self, Stream};
 use pixtape::tape::cost::cost;
 
-/// Finite differences of fourth order have an error far below this.
+/// Largest relative error. The error of finite differences of fourth order is far below it.
 const TOLERANCE: f64 = 1e-6;
 
-/// What rounding leaves of a projection in a finite difference, as a part of it.
+/// Error that rounding adds to a finite difference, as a fraction of the projection.
 const ROUNDING: f64 = 1e-10;
 
 /// Step of the finite differences.
 const STEP: f64 = 1e-4;
 
-/// At most so many elements of an input are moved one by one; all of them are moved together in one random direction.
+/// Maximum number of elements of an input that are moved one by one. In addition all elements are moved
+/// together in one random direction.
 const ELEMENTS: usize = 12;
 
-/// The same for a case that takes more than so many operations.
+/// The same for a case of more than `LARGE` operations.
 const ELEMENTS_OF_LARGE: usize = 1;
 const LARGE: u64 = 1_000_000;
 
@@ -33,11 +34,11 @@ fn compare(case: &Case, order: Order) -> Result<(), String> {
     let (lower, upper) = (case.problem(below, 7, 0), case.problem(order, 7, 0));
     let given = given(&upper);
     let gradients = truth_of(&upper, &given);
-    // What the upper problem is fed beyond the lower one are the projections of the lower one's results.
+    // The feeds that only the upper problem has are the projections of the lower problem's results.
     let projections = &given.feeds[lower.feeds.len()..];
     let mut at = given.clone();
     at.feeds.truncate(lower.feeds.len());
-    let projected = |at: &Given| -> f64 {
+    let projected = |at: &ReplayInputs| -> f64 {
         let results = truth_of(&lower, at);
         projections.iter().zip(results).map(|(p, r)| p.iter().zip(r).map(|(a, b)| a * b).sum::<f64>()).sum()
     };

@@ -1,10 +1,10 @@
-//! The layers of `src/`: a module may use the modules below it, and none above.
+//! The layers of `src/`: a module may use the modules below it, but none above it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The modules of `src/` from the lowest to the highest: each one may use those before it in this list. A new module gets
-/// the place that its own `use` lines allow.
+/// The modules of `src/` from the lowest to the highest. Each module may use those before it in this list. A
+/// new module is inserted where its own `use` lines allow it.
 const LAYERS: &[&str] = &[
     "error",
     "panics",
@@ -36,7 +36,7 @@ const LAYERS: &[&str] = &[
 /// Names that `src/lib.rs` exports from a module.
 const EXPORTED: &[(&str, &str)] = &[("Error", "error"), ("Result", "error")];
 
-/// A path that points upwards.
+/// A use of a module that is not below the using module.
 #[derive(Debug, PartialEq)]
 struct Upward {
     file: PathBuf,
@@ -62,7 +62,8 @@ fn module_of(relative: &Path) -> String {
     first.strip_suffix(".rs").unwrap_or(&first).to_string()
 }
 
-/// `text` with every comment, and the inside of every string and character literal, turned into spaces; lines stay lines.
+/// `text` with every comment, and the inside of every string and character literal, replaced by spaces. Line
+/// breaks are kept.
 fn code_only(text: &str) -> String {
     let blank = |part: &str| part.chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect::<String>();
     let (mut out, mut rest) = (String::new(), text);
@@ -77,7 +78,7 @@ fn code_only(text: &str) -> String {
                 rest[start..].find(close).map_or(rest.len(), |end| start + end + close.len())
             }
             '"' => quoted(rest, '"'),
-            // A lifetime has no closing quote behind its first character.
+            // A lifetime has no closing quote after its first character.
             '\'' if rest.starts_with("'\\") || rest.chars().nth(2) == Some('\'') => quoted(rest, '\''),
             _ => {
                 out.push(first);
@@ -103,7 +104,7 @@ fn quoted(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// The first segments of what follows `crate::`: one name, or those of a braced list.
+/// The first path segments after `crate::`: one name, or the names of a braced list.
 fn first_segments(path: &str) -> Vec<String> {
     let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let Some(list) = path.strip_prefix('{') else { return vec![name(path)] };
@@ -127,24 +128,26 @@ fn first_segments(path: &str) -> Vec<String> {
     names
 }
 
-/// Every path of a file, `use` or fully qualified, that does not point downwards.
+/// Every path of a file, in a `use` or fully qualified, that names a module which is not below the file's
+/// module.
 fn upward(relative: &Path, text: &str) -> Vec<Upward> {
     let module = module_of(relative);
     let from = LAYERS[place(&module).unwrap_or_else(|| panic!("`{module}` has no place in LAYERS of tests/layers.rs"))];
     let code = code_only(text);
     let mut found = vec![];
-    // `super` as often as the file's module is deep is the root of the crate, too.
+    // `super::`, repeated once per level of the file's module, is the root of the crate too.
     let depth = relative.components().count() - usize::from(relative.ends_with("mod.rs"));
     for root in ["crate::".to_string(), "super::".repeat(depth)] {
         for (at, _) in code.match_indices(&root) {
-            // `$crate::` in a macro counts; `pixtape_crate::` and a further `super::` before these do not.
+            // `$crate::` in a macro counts. `pixtape_crate::` and a longer chain of `super::` do not.
             if code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
                 continue;
             }
             for segment in first_segments(code[at + root.len()..].trim_start()) {
                 let exported = EXPORTED.iter().find(|(name, _)| *name == segment);
                 let to = exported.map_or(segment.as_str(), |(_, module)| module);
-                // Inside an inline module such a `super` path ends one level lower, at items of the file itself.
+                // In an inline module such a `super` path ends one level lower, at items of the file itself.
+                // These are not modules of the crate and are ignored.
                 let unknown = root == "crate::";
                 if to != from && place(to).map_or(unknown, |to| Some(to) > place(from)) {
                     let line = 1 + code[..at].matches('\n').count();

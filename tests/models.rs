@@ -21,7 +21,7 @@ fn every_preset_records_valid_plans() {
             for plan in model.training() {
                 plan.check().unwrap_or_else(|why| panic!("{name}: {why}"));
                 let stored = plan.steps().iter().filter(|s| s.label().starts_with("store")).count();
-                // Running statistics and clipped weights aside, everything is replaced in place.
+                // Every parameter and state is updated in place, so no step is a copy.
                 assert_eq!(stored, 0, "{name} copies {stored} parameters\n{plan}");
             }
         }

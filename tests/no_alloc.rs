@@ -1,4 +1,4 @@
-//! A replay of a compiled plan allocates nothing, and neither does sampling.
+//! A replay of a compiled plan allocates no memory, and neither does sampling.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Feed, Scalars};
@@ -21,16 +21,18 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is handed on to the system's allocator.
+// SAFETY: both methods forward their arguments to `System`, which fulfils the contract of `GlobalAlloc`.
+// Counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Memory) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller of `alloc` passes a layout of non-zero size, as `System.alloc` requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Memory) {
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller of `dealloc` passes a block that `alloc` returned for this layout. `alloc` got
+        // it from `System`, so `System.dealloc` may free it.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -52,7 +54,7 @@ fn adam(t: &Tape, set: &mut ParamSet, params: &[Param], loss: Var) {
     }
 }
 
-/// One test, for another one would be counted too.
+/// This is one test, because the counter would also count the allocations of a test that runs in parallel.
 #[test]
 fn replays_and_sampling_allocate_nothing() {
     a_training_step_allocates_nothing();

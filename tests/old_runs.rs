@@ -1,10 +1,11 @@
-//! Run folders that an earlier version wrote (`tests/old_runs/`): they open, they can be continued, and training still
-//! gives their bits.
+//! Run folders that an earlier version wrote (`tests/old_runs/`): they can be opened and continued, and
+//! training gives the same bits as the earlier version.
 //!
-//! `pixtape train PRESET --data glyphs --device cpu --threads 2 --steps 40 --seed 1` wrote the four runs on a processor with
-//! AVX2, with the sizes in their `config.toml`. This file's own loop wrote `portable.safetensors` at the same commit
-//! (989f86c). They are never written anew, because later versions are compared with them. There are no bits of AVX-512
-//! among them: on such a processor the AVX2 and portable paths are compared.
+//! `pixtape train PRESET --data glyphs --device cpu --threads 2 --steps 40 --seed 1` wrote the four runs on
+//! a processor with AVX2, with the sizes in their `config.toml`. This file's own loop wrote
+//! `portable.safetensors` at the same commit (989f86c). They are never regenerated, because later versions
+//! are compared with them. There is no run with AVX-512; on a processor with AVX-512 the AVX2 and portable
+//! paths are compared.
 
 use assert_cmd::Command;
 use pixtape::backend::cpu::product::Isa;
@@ -33,7 +34,7 @@ fn fixture(run: &str, isa: Isa) -> Option<PathBuf> {
     }
 }
 
-/// The run of `config.toml`, trained to its end.
+/// Trains the run of `config.toml` to its last step.
 fn train(run: &str, isa: Isa) -> Checkpoint {
     let path = folder(run).join("config.toml");
     let config = Config::from_toml(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
@@ -52,7 +53,7 @@ fn train(run: &str, isa: Isa) -> Checkpoint {
     checkpoint
 }
 
-/// Panics unless everything that training has made is the same to the last bit; `config` may have new keys.
+/// Panics unless everything that training computes has the same bits. `config` may have new keys.
 #[track_caller]
 fn assert_same_bits(what: &str, now: &Checkpoint, then: &Checkpoint) {
     assert_eq!((now.step, &now.rng, &now.data_cursor), (then.step, &then.rng, &then.data_cursor), "{what}");
@@ -86,7 +87,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs `pixtape` in `place` and gives its stdout; it must do its work.
+/// Runs `pixtape` in `place` and returns its stdout. Panics if the command fails.
 #[track_caller]
 fn pixtape(place: &Path, arguments: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pixtape"));
@@ -108,11 +109,11 @@ fn old_folders_are_measured_sampled_and_resumed() {
             pixtape(place.path(), &format!("eval {run} --data glyphs --split test --device cpu"));
             let now = std::fs::read_to_string(place.path().join(run).join("likelihood.json")).unwrap();
             let now = serde_json::from_str::<serde_json::Value>(&now).unwrap()["rows"][0]["nats"].as_f64().unwrap();
-            // Instruction sets differ in the last bits.
+            // Different instruction sets give results that differ in the last bits.
             assert!((now - then).abs() < 1e-4 * then.abs(), "{run}: {now} nats, {then} then");
         }
-        // The longer run is the same whether it started from the old checkpoint or from nothing, where both ran on the
-        // instruction set of the fixture.
+        // If this processor uses the instruction set of the fixture, a run of 45 steps that resumes the old
+        // checkpoint has the same bits as a run from the start.
         pixtape(place.path(), &format!("train --resume {run} --steps 45 --no-eval --device cpu"));
         let resumed = Checkpoint::load(&place.path().join(run).join("checkpoints/step-000045.safetensors")).unwrap();
         assert_eq!(resumed.step, 45);

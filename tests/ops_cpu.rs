@@ -1,6 +1,8 @@
-//! Every case of the table on the CPU backend against the f64 definition: values, gradients, gradients of gradients.
+//! Compares every case of the table on the CPU backend with the f64 definition: values, gradients, gradients
+//! of gradients.
 //!
-//! Slots are poisoned, so that what a kernel leaves out is not a number, and one thread must give the bits of two.
+//! Slots are poisoned with NaN, so that elements that a kernel does not write are noticed. One thread and
+//! two threads must give the same bits.
 
 mod common;
 
@@ -21,7 +23,7 @@ use pixtape::tape::{Tape, Var};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs a problem on a poisoned backend of its own; a panic of a kernel becomes a complaint.
+/// Runs a problem on a poisoned backend of its own. A panic of a kernel is returned as an error.
 fn run(case: &Case, problem: &Problem, threads: usize) -> Result<Vec<Vec<f64>>, String> {
     let run = || {
         let mut cpu = Cpu::new(Options { threads, poison: true, ..Default::default() })?;
@@ -70,7 +72,7 @@ fn second_gradients() {
     for_each_case(Order::Twice, |case| compare(case, Order::Twice));
 }
 
-/// A relative error would forgive a leak: a closed tap is exactly zero, or information flows.
+/// A relative error would tolerate a small leak. The gradient of a closed weight must be exactly zero.
 #[test]
 fn the_gradient_of_a_closed_weight_is_exactly_zero() {
     let masked: HashSet<String> = masked_geometries().iter().map(|g| format!("conv_dw/{g}")).collect();
@@ -91,7 +93,7 @@ fn the_gradient_of_a_closed_weight_is_exactly_zero() {
 fn names_are_unique_and_every_case_holds_its_op() {
     let mut names = HashSet::new();
     for case in cases().iter().chain(&pixtape::check::bench::cases()) {
-        assert!(names.insert(case.name.clone()), "{} stands twice in the table", case.name);
+        assert!(names.insert(case.name.clone()), "{} is in the table twice", case.name);
         assert!(case.name.starts_with(&format!("{}/", case.op)), "{}", case.name);
     }
     for case in cases() {
@@ -100,7 +102,7 @@ fn names_are_unique_and_every_case_holds_its_op() {
     }
 }
 
-/// The cases that are meant to be fused are: otherwise they would test the unfused kernels twice.
+/// The cases that are meant to be fused are fused. Otherwise they would test the unfused kernels twice.
 #[test]
 fn every_epilogue_is_reached_behind_every_op_that_takes_it() {
     let mut reached = HashSet::new();
@@ -131,7 +133,7 @@ fn every_epilogue_is_reached_behind_every_op_that_takes_it() {
     assert!(missing.is_empty(), "never fused in a case: {missing:?}");
 }
 
-/// The bench table is recorded whole, and what is small of it is run.
+/// Every case of the bench table is recorded, and the small ones are run.
 #[test]
 fn bench_cases_can_be_prepared() {
     let mut ran = 0;

@@ -1,5 +1,5 @@
-//! Training step by step beside PyTorch: `tests/reference/parity.py` has trained the same models from the same weights on
-//! the same batch with the same noise; its losses are in `tests/reference/parity.json`.
+//! Compares training with PyTorch step by step. `tests/reference/parity.py` trained the same models from the
+//! same weights, on the same batch and with the same noise. Its losses are in `tests/reference/parity.json`.
 
 use pixtape::backend;
 use pixtape::config::preset;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 const SEED: u32 = 1;
 
-/// Presets, what is changed in them so that a loop in Python is done in seconds, and steps.
+/// Presets, the settings that make them small enough for a loop in Python, and the number of steps.
 const RUNS: [(&str, &str, usize); 7] = [
     ("pixelcnn-mnist", "", 20),
     ("pixelcnn-cifar", "batch=4 schedule.kind=constant model.hidden=12 model.blocks=2 model.head=24", 10),
@@ -29,7 +29,7 @@ const RUNS: [(&str, &str, usize); 7] = [
     ("dcgan-cifar", "", 4),
 ];
 
-/// Loss terms by name, a value a step.
+/// Loss terms by name, with one value per step.
 type Losses = BTreeMap<String, Vec<f64>>;
 
 #[derive(Deserialize)]
@@ -43,7 +43,7 @@ fn goldens() -> BTreeMap<String, Golden> {
     serde_json::from_str(include_str!("reference/parity.json")).unwrap()
 }
 
-/// Whether each pixel of `n` images lies in the image's disc, at a drawn place and of a drawn size.
+/// Whether each pixel of `n` images is inside the disc of its image, whose position and size are random.
 fn discs(n: usize, side: usize) -> Vec<bool> {
     let mut inside = vec![];
     for image in 0..n as u32 {
@@ -60,8 +60,8 @@ fn uniform(i: usize) -> f32 {
     rng::uniform(SEED, Stream::Test, [2, i as u32])
 }
 
-/// Discs, one pixel in twenty flipped; for colour images noisy discs on a noisy ground, another tint in each channel: levels for an
-/// autoregressive model, else values in -1 to 1.
+/// A batch of discs. In grey images 5 % of the pixels are flipped. Colour images have noise and a different
+/// tint in each channel: levels for an autoregressive model, otherwise values from -1 to 1.
 fn batch(model: &Model) -> Vec<f32> {
     let n = model.config.batch;
     if model.image.channels == 1 {
@@ -87,7 +87,7 @@ fn batch(model: &Model) -> Vec<f32> {
 fn model(name: &str, settings: &str) -> Model {
     let mut config = preset(name).unwrap();
     config.seed = SEED;
-    // The script weighs the KL fully from the first step.
+    // The script gives the KL term its full weight from the first step.
     config.kl_warmup = config.kl_warmup.map(|_| 0);
     settings.split_whitespace().for_each(|setting| config.set(setting).unwrap());
     Model::new(&config).unwrap()
@@ -157,7 +157,8 @@ fn every_run_has_its_golden_losses() {
     }));
 }
 
-/// Writes what `parity.py` reads into the folder `PIXTAPE_PARITY`: initial weights in PyTorch's layout, and our losses.
+/// Writes the files that `parity.py` reads to the folder `PIXTAPE_PARITY`: initial weights in PyTorch's
+/// layout, and our losses.
 #[test]
 #[ignore = "writes the files of tests/reference/parity.py, which runs it"]
 fn export_for_the_script() {

@@ -1,6 +1,6 @@
-//! Random small tapes through the planner: fusion, slots, stores, kept values, dead code. Whatever is
-//! recorded, the plan holds to its rules and gives what the f64 interpreter gives, which knows no plan;
-//! twice in a row, on poisoned slots.
+//! Random small tapes test the planner: fusion, slots, stores, kept values, dead code. Every plan must pass
+//! `Plan::check`. Two replays on poisoned slots must give the results of the f64 interpreter, which runs the
+//! tape without a plan.
 
 #[path = "common/truth/mod.rs"]
 mod truth;
@@ -19,20 +19,20 @@ use pixtape::tape::{Tape, Var};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::BTreeMap;
-use truth::Given;
+use truth::ReplayInputs;
 
 /// Every value of the pool is a map of this shape, so that any two can be combined.
 const MAP: [usize; 4] = [2, 3, 2, 4];
 const ROWS: usize = 12;
 const C: usize = 4;
 
-/// A wrong buffer is wrong by about 1; what rounding leaves in a dozen steps is far below this.
+/// A value from a wrong buffer is off by about 1. Rounding in a dozen steps adds far less than this.
 const TOLERANCE: f64 = 1e-3;
 
 const ACTIVATIONS: [Unary; 6] =
     [Unary::Relu, Unary::LeakyRelu(0.2), Unary::Elu, Unary::Tanh, Unary::Sigmoid, Unary::Softplus];
 
-/// One thing to record. Numbers choose among what is there.
+/// One action of a random program. The numbers select among the values and parameters that exist.
 #[derive(Clone, Debug)]
 enum Act {
     Unary(usize, usize),
@@ -44,10 +44,10 @@ enum Act {
     Conv(usize),
     ConvTranspose(usize),
     Matmul(usize),
-    /// With the current value of the bias, or the one before every store.
+    /// Adds the current value of a bias, or its value before every store.
     Bias(usize, bool),
     BatchNorm(usize, bool),
-    /// The sum over pixels everywhere: an expansion that is no bias.
+    /// Replaces each pixel by the sum over the pixels of its image: an expansion that is not a bias.
     Pool(usize),
     PadSlice(usize),
     Halves(usize),
@@ -63,13 +63,13 @@ enum Act {
     Average,
     /// A bias becomes the sum over a value's pixels.
     Assign(usize, usize),
-    /// Two biases change places.
+    /// Two biases exchange their values.
     Swap,
-    /// A bias becomes what another one was before the plan.
+    /// A bias becomes the value that another bias had before the plan.
     Copy,
     Output(usize),
     Keep(usize),
-    /// The value of a parameter before the plan is read afterwards.
+    /// Outputs the value that a parameter had before the plan.
     OutputOld(usize),
 }
 
@@ -121,7 +121,7 @@ struct Params {
     biases: [Param; 2],
     gamma: Param,
     average: Param,
-    /// Two moments of each of the learnt parameters.
+    /// Two state tensors per learnt parameter.
     moments: Vec<[Param; 2]>,
 }
 
@@ -148,7 +148,7 @@ impl Params {
     }
 }
 
-/// Records acts one by one.
+/// A program that is recorded act by act.
 struct Program<'a> {
     t: Tape,
     params: &'a Params,
@@ -171,7 +171,7 @@ impl<'a> Program<'a> {
     }
 
     fn var(&self, i: usize) -> Var {
-        // Mostly what is recent, so that chains form.
+        // Half of the choices are among the three newest values, so that chains form.
         let n = self.pool.len();
         if i.is_multiple_of(2) { self.pool[n - 1 - i / 2 % n.min(3)] } else { self.pool[i % n] }
     }
@@ -228,7 +228,7 @@ impl<'a> Program<'a> {
             Act::BatchNorm(a, current) => {
                 let (gamma, beta) = (self.value(&self.params.gamma, current), self.current(&self.params.biases[1]));
                 let [y, mean, _] = t.batch_norm(self.var(a), gamma, beta, 0.1);
-                // The by-product is used now and then.
+                // One in three uses also reads the mean, a by-product.
                 if a % 3 == 0 { t.add_bias(y, t.detach(mean)) } else { y }
             }
             Act::Pool(a) => t.scale(t.expand(t.sum_to(self.var(a), [MAP[0], 1, 1, C]), MAP), 0.2),
@@ -329,7 +329,7 @@ fn verify(acts: &[Act]) -> Result<(), String> {
     let plan = Plan::new("random", &program.t);
     plan.check()?;
     let mut cpu = Cpu::new(Options { threads: 1, poison: true, ..Default::default() }).map_err(|e| e.to_string())?;
-    let mut given = Given::default();
+    let mut given = ReplayInputs::default();
     for spec in params.set.specs() {
         let value = spec.initial(11);
         given.params.insert(spec.param.id, to_f64(&value));
@@ -372,7 +372,7 @@ fn norm(v: &[f64]) -> f64 {
 }
 
 proptest! {
-    // The same programs every time: a failure that comes and goes helps nobody.
+    // The seed is fixed, so that a failure is reproducible.
     #![proptest_config(ProptestConfig { cases: 2500, rng_seed: RngSeed::Fixed(20), failure_persistence: None, ..Default::default() })]
 
     #[test]

@@ -1,7 +1,6 @@
-//! The CPU products against a truth in f64 that is as plain as it can be: five nested loops over pixels,
-//! taps, channels.
+//! Compares the CPU products with a definition in f64: plain nested loops over pixels, taps and channels.
 //!
-//! Everything a kernel writes is filled with NaN beforehand, scratch included.
+//! All memory that a kernel writes, including scratch memory, is filled with NaN first.
 
 #[path = "common/truth/functions.rs"]
 mod functions;
@@ -12,7 +11,7 @@ use pixtape::rng::{Stream, uniform};
 use pixtape::tape::geometry::{ConvGeom, Mask};
 use pixtape::tape::op::Unary;
 
-/// A pool with so many threads.
+/// A pool with this number of threads.
 fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
@@ -22,12 +21,12 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
     (0..len as u32).map(|i| 2.0 * uniform(seed, Stream::Test, [0, i]) - 1.0).collect()
 }
 
-/// NaN, behind one element more than asked for, so that nothing is aligned by luck.
+/// `len + 1` NaNs. The first element is skipped in use, so that the rest is not aligned by chance.
 fn poisoned(len: usize) -> Vec<f32> {
     vec![f32::NAN; len + 1]
 }
 
-/// A whole number in `low..=high`, the `i`-th of a seed.
+/// The `i`-th integer of a seed, in `low..=high`.
 fn pick(seed: u32, i: u32, low: usize, high: usize) -> usize {
     low + (uniform(seed, Stream::Test, [1, i]) * (high - low + 1) as f32) as usize
 }
@@ -46,7 +45,8 @@ fn conv_geom(
     ConvGeom { n, h, w, cin, oh, ow, cout, kh, kw, stride, pad, mask: Mask::None, groups: 1, blocks: 1 }
 }
 
-/// Calls `f(x, w, y)` with the flat indices of every product of a convolution whose weight is open.
+/// Calls `f(x, w, y)` for every product of a convolution whose weight is open, with the flat indices of its
+/// operands and of its sum.
 fn products(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {
     for (n, r, c) in (0..g.n).flat_map(|n| (0..g.oh).flat_map(move |r| (0..g.ow).map(move |c| (n, r, c)))) {
         for (i, j) in (0..g.kh).flat_map(|i| (0..g.kw).map(move |j| (i, j))) {
@@ -87,18 +87,19 @@ fn assert_close(what: &str, got: &[f32], want: &[f64]) {
     assert!(error <= 1e-5, "{what}: relative error {error:.2e}");
 }
 
-/// The three directions with their results.
-struct Case {
+/// The operands of one convolution in its three directions: conv (x, w), conv_dx (dy, w) and conv_dw (x,
+/// dy).
+struct ProductCase {
     g: ConvGeom,
     x: Vec<f32>,
     w: Vec<f32>,
     dy: Vec<f32>,
 }
 
-impl Case {
-    fn new(g: ConvGeom, seed: u32) -> Case {
+impl ProductCase {
+    fn new(g: ConvGeom, seed: u32) -> ProductCase {
         let (x, w, y) = (g.n * g.h * g.w * g.cin, g.kh * g.kw * g.cin * g.cout, g.n * g.oh * g.ow * g.cout);
-        Case { g, x: noise(x, seed), w: noise(w, seed + 1), dy: noise(y, seed + 2) }
+        ProductCase { g, x: noise(x, seed), w: noise(w, seed + 1), dy: noise(y, seed + 2) }
     }
 
     fn truth(&self) -> [Vec<f64>; 3] {
@@ -160,7 +161,7 @@ fn convolutions_of_every_stride_and_padding() {
         for pad in 0..=2 {
             for kernel in [[1, 1], [2, 3], [3, 3], [4, 4], [5, 2]] {
                 for channels in [[1, 1], [3, 17], [17, 3], [33, 40]] {
-                    Case::new(conv_geom(2, [7, 9], channels, kernel, stride, pad), 3).check();
+                    ProductCase::new(conv_geom(2, [7, 9], channels, kernel, stride, pad), 3).check();
                 }
             }
         }
@@ -172,21 +173,21 @@ fn padding_below_and_right_follows_from_the_extents() {
     // PyTorch's output_padding: x is larger than the smallest image that gives y.
     for (h, w) in [(8, 8), (9, 10), (10, 9), (7, 12)] {
         let g = ConvGeom { oh: 4, ow: 4, stride: [2, 3], pad: [1, 1], ..conv_geom(3, [h, w], [5, 6], [4, 3], 1, 0) };
-        Case::new(g, 5).check();
+        ProductCase::new(g, 5).check();
     }
-    // Outputs that no tap reaches, and windows that hang over the end.
+    // Outputs whose window is entirely outside x, before its beginning or after its end.
     let g = ConvGeom { oh: 5, ow: 2, stride: [3, 4], pad: [0, 2], ..conv_geom(2, [6, 11], [4, 20], [2, 2], 1, 0) };
-    Case::new(g, 6).check();
+    ProductCase::new(g, 6).check();
 }
 
 #[test]
 fn small_images_and_large_kernels() {
-    Case::new(conv_geom(5, [4, 4], [33, 10], [4, 4], 1, 0), 1).check();
-    Case::new(conv_geom(2, [1, 1], [6, 8], [3, 3], 1, 1), 2).check();
-    Case::new(conv_geom(2, [3, 2], [6, 8], [7, 7], 1, 3), 3).check();
-    Case::new(conv_geom(2, [5, 5], [2, 3], [5, 5], 1, 4), 4).check();
-    Case::new(conv_geom(1, [1, 1], [130, 1], [1, 1], 1, 0), 5).check();
-    Case::new(conv_geom(2, [4, 4], [8, 7], [4, 4], 2, 3), 6).check();
+    ProductCase::new(conv_geom(5, [4, 4], [33, 10], [4, 4], 1, 0), 1).check();
+    ProductCase::new(conv_geom(2, [1, 1], [6, 8], [3, 3], 1, 1), 2).check();
+    ProductCase::new(conv_geom(2, [3, 2], [6, 8], [7, 7], 1, 3), 3).check();
+    ProductCase::new(conv_geom(2, [5, 5], [2, 3], [5, 5], 1, 4), 4).check();
+    ProductCase::new(conv_geom(1, [1, 1], [130, 1], [1, 1], 1, 0), 5).check();
+    ProductCase::new(conv_geom(2, [4, 4], [8, 7], [4, 4], 2, 3), 6).check();
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn empty_batches_and_channels() {
         conv_geom(2, [5, 5], [3, 0], [3, 3], 1, 1),
         conv_geom(2, [0, 5], [3, 4], [1, 1], 2, 0),
     ] {
-        Case::new(g, 9).check();
+        ProductCase::new(g, 9).check();
     }
 }
 
@@ -219,7 +220,7 @@ fn masks_with_colour_groups_and_blocks() {
                 let pad = kernel[0] / 2;
                 let mut g = conv_geom(2, [6, 5], channels, kernel, stride, pad);
                 (g.mask, g.groups, g.blocks) = (mask, groups, blocks);
-                Case::new(g, 11).check();
+                ProductCase::new(g, 11).check();
             }
         }
     }
@@ -248,18 +249,18 @@ fn random_geometries() {
             blocks: 1,
         };
         let g = if g.mask == Mask::None { g } else { ConvGeom { groups: p(14, 1, 3), blocks: p(15, 1, 2), ..g } };
-        Case::new(g, seed).check();
+        ProductCase::new(g, seed).check();
     }
 }
 
 #[test]
 fn larger_images_in_chunks_and_blocks() {
-    Case::new(conv_geom(5, [28, 28], [16, 33], [3, 3], 1, 1), 1).check();
-    Case::new(conv_geom(8, [28, 28], [1, 32], [4, 4], 2, 1), 2).check();
-    Case::new(conv_geom(6, [28, 28], [64, 1], [1, 1], 1, 0), 3).check();
-    Case::new(conv_geom(3, [8, 8], [130, 130], [4, 4], 2, 1), 4).check();
+    ProductCase::new(conv_geom(5, [28, 28], [16, 33], [3, 3], 1, 1), 1).check();
+    ProductCase::new(conv_geom(8, [28, 28], [1, 32], [4, 4], 2, 1), 2).check();
+    ProductCase::new(conv_geom(6, [28, 28], [64, 1], [1, 1], 1, 0), 3).check();
+    ProductCase::new(conv_geom(3, [8, 8], [130, 130], [4, 4], 2, 1), 4).check();
     let g = conv_geom(4, [28, 28], [1, 64], [7, 7], 1, 3);
-    Case::new(ConvGeom { mask: Mask::A, ..g }, 5).check();
+    ProductCase::new(ConvGeom { mask: Mask::A, ..g }, 5).check();
 }
 
 #[test]
@@ -273,13 +274,17 @@ fn an_image_in_a_batch_has_the_bits_it_has_alone() {
     ];
     geoms.push(ConvGeom { mask: Mask::B, groups: 3, ..conv_geom(5, [9, 9], [18, 96], [3, 3], 1, 1) });
     for g in geoms {
-        let batch = Case::new(g, 21);
+        let batch = ProductCase::new(g, 21);
         for isa in Isa::available() {
             let all = batch.run(isa, &pool(2), [&[], &[]]);
             for image in [0, 3] {
                 let part = |v: &[f32]| v[image * v.len() / g.n..(image + 1) * v.len() / g.n].to_vec();
-                let one =
-                    Case { g: ConvGeom { n: 1, ..g }, x: part(&batch.x), w: batch.w.clone(), dy: part(&batch.dy) };
+                let one = ProductCase {
+                    g: ConvGeom { n: 1, ..g },
+                    x: part(&batch.x),
+                    w: batch.w.clone(),
+                    dy: part(&batch.dy),
+                };
                 let [y, dx, _] = one.run(isa, &pool(1), [&[], &[]]);
                 assert_eq!(bits(&y), bits(&part(&all[0])), "conv {isa} {g}");
                 assert_eq!(bits(&dx), bits(&part(&all[1])), "conv_dx {isa} {g}");
@@ -290,7 +295,7 @@ fn an_image_in_a_batch_has_the_bits_it_has_alone() {
 
 #[test]
 fn epilogues_apply_in_order() {
-    // What is defined for positive numbers alone follows a square.
+    // Functions that need positive inputs are tested after a square.
     let on_positive = |u: &Unary| matches!(u, Unary::Log | Unary::Sqrt | Unary::Recip);
     let all: Vec<Unary> = Unary::EACH.into_iter().filter(|u| !on_positive(u)).collect();
     for g in [
@@ -300,7 +305,7 @@ fn epilogues_apply_in_order() {
         conv_geom(3, [6, 8], [40, 1], [1, 1], 1, 0),
         ConvGeom { oh: 2, ow: 2, ..conv_geom(2, [9, 9], [4, 6], [2, 2], 3, 0) },
     ] {
-        let case = Case::new(g, 31);
+        let case = ProductCase::new(g, 31);
         let truth = case.truth();
         for (i, (len, channels)) in [(case.dy.len(), g.cout), (case.x.len(), g.cin)].into_iter().enumerate() {
             let (bias, other) = (noise(channels, 41), noise(len, 42));
@@ -399,7 +404,7 @@ fn a_row_of_a_product_has_the_bits_it_has_alone() {
 #[should_panic(expected = "scratch_len")]
 fn too_little_scratch_is_refused() {
     let g = conv_geom(1, [4, 4], [2, 2], [3, 3], 1, 1);
-    let case = Case::new(g, 1);
+    let case = ProductCase::new(g, 1);
     let mut y = vec![0.0; case.dy.len()];
     product::conv(Isa::Portable, &g, &case.x, &case.w, &mut y, &[], &mut []);
 }

@@ -1,4 +1,4 @@
-//! `pixtape check FILE`: the reference cases pass, and what is wrong with a file is found.
+//! `pixtape check FILE`: the reference cases pass, and errors in a file are found.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};
@@ -45,7 +45,8 @@ fn every_case_of_a_known_op_passes() {
     let report = run_file(&path, &known(), &mut cpu()).unwrap();
     println!("{report}");
     assert!(report.pass(), "{report}");
-    // A file that is older than an op has no case of it; the built-in cases know every op, which another test verifies.
+    // A file that is older than an op has no case of that op. Another test verifies that the built-in cases
+    // cover every op.
     assert!(report.cases.len() >= 60, "{} cases", report.cases.len());
 }
 
@@ -62,7 +63,8 @@ fn one_changed_number_fails_its_case_and_no_other() {
                 continue;
             }
             let row = check(&bad, &mut cpu());
-            // A cotangent or input can be one that nothing depends on: a closed weight, an input that relu cuts off.
+            // Some cotangents and inputs do not influence any result, e.g. a closed weight or an input that
+            // relu sets to zero.
             if name.starts_with("out/") || name.starts_with("grad/") {
                 assert!(!row.pass && row.error.is_some(), "{name} of {} was changed: {row}", good.name);
             }
@@ -76,7 +78,7 @@ fn one_changed_number_fails_its_case_and_no_other() {
     }
 }
 
-/// Moves the largest number of a tensor by a little; `false` where it has none to move.
+/// Changes the largest number of a tensor slightly. Returns `false` if all numbers are zero.
 fn change(tensor: &mut Tensor) -> bool {
     match &mut tensor.values {
         Values::F32(v) => match v.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
@@ -102,7 +104,7 @@ fn a_file_with_one_changed_value_fails() {
     let data = parsed.tensor("matmul_nn/out/y").unwrap().data();
     let at = data.as_ptr() as usize - bytes.as_ptr() as usize;
     assert!(at > header);
-    // The sign of the first element.
+    // Flips the sign of the first element.
     bytes[at + 3] ^= 0x80;
     let folder = tempfile::tempdir().unwrap();
     let changed = folder.path().join("changed.safetensors");
@@ -313,7 +315,7 @@ proptest! {
         fuzz_parse(&bytes);
     }
 
-    /// Whatever becomes of the shapes and attributes of a case, there is a verdict and no panic.
+    /// A case with any changed shapes and attributes gets a verdict, without a panic.
     #[test]
     fn any_case_has_a_verdict(
         case in any::<prop::sample::Index>(),
@@ -339,7 +341,7 @@ proptest! {
     }
 }
 
-/// Whole numbers small and absurd, pairs, words, nothing.
+/// Small and absurdly large integers, pairs, words, fractions and null.
 fn attribute() -> impl Strategy<Value = serde_json::Value> {
     let number = prop_oneof![0u64..5, Just(1 << 20), Just(u64::MAX)];
     prop_oneof![
@@ -365,11 +367,11 @@ fn the_built_in_cases_pass_and_know_every_op() {
     assert!(unknown.to_string().starts_with("no built-in case of linaer; known are conv2d, "), "{unknown}");
 }
 
-/// Every op of the tape is compared with values that somebody else computed, under its own name or as a part of another
-/// op, or PyTorch has nothing to compare it with.
+/// Every op of the tape is compared with values of PyTorch, under its own name or as a part of another op,
+/// or is listed as an op without a counterpart in PyTorch.
 #[test]
 fn every_op_has_a_reference_case_or_none_to_have() {
-    // Without a counterpart: what holds a value, moves elements, rounds, and what is drawn by our own random numbers.
+    // Ops without a counterpart: they hold a value, move elements, round, or use our own random numbers.
     const WITHOUT: [&str; 19] = [
         "input",
         "param",
@@ -391,7 +393,7 @@ fn every_op_has_a_reference_case_or_none_to_have() {
         "ema",
         "store",
     ];
-    // Under another name, or in the middle of a case.
+    // Ops that have a case under another name, or are a part of another case.
     const WITHIN: [(&str, &str); 6] = [
         ("conv", "conv2d"),
         ("conv_dx", "conv_transpose2d"),
@@ -403,7 +405,8 @@ fn every_op_has_a_reference_case_or_none_to_have() {
     let word =
         |op: &str| WITHIN.iter().find(|(name, _)| *name == op).map_or(op.to_string(), |(_, word)| word.to_string());
     for case in cases() {
-        // A gradient belongs to its op, and statistics that were learned to the normalisation that learns them.
+        // A `_bwd` op is tested with its forward op, and an `_infer` op with the normalisation that computes
+        // the statistics.
         let op = case.op.trim_end_matches("_bwd").trim_end_matches("_infer");
         let known = WITHOUT.contains(&op) || OPS.contains(&word(op).as_str());
         assert!(known, "{op} is no op of a reference case: add it to the table of src/check/reference/ops.rs");
@@ -431,7 +434,7 @@ fn functions_and_the_page_are_complete() {
     assert!(page == wanted, "{path} has another table than src/check/reference/ops.rs; PIXTAPE_BLESS=1 writes it anew");
 }
 
-/// A device that gets one number of each output wrong, by little.
+/// A device that returns one slightly wrong number in each output.
 struct Wrong(Cpu);
 
 impl Backend for Wrong {
@@ -455,7 +458,8 @@ impl Backend for Wrong {
     }
     fn read_words(&mut self, plan: Compiled, output: usize, into: &mut [u32]) -> pixtape::Result<()> {
         self.0.read_words(plan, output, into)?;
-        // A thousandth of the norm, or of 1, whatever the type: a relative error of 1e-3.
+        // The error is a thousandth of the norm, or of 1 if the norm is smaller, for every type: a relative
+        // error of 1e-3.
         let norm = into.iter().map(|w| f32::from_bits(*w).powi(2)).sum::<f32>().sqrt();
         if let Some(first) = into.first_mut() {
             *first = (f32::from_bits(*first) + 1e-3 * norm.max(1.0)).to_bits();

@@ -10,7 +10,7 @@ use pixtape::store::Row;
 use pixtape::store::RunDir;
 use std::path::Path;
 
-/// A run folder as training of `name` would leave it, with made-up curves and pictures.
+/// A run folder like one that training of `name` writes, with made-up curves and pictures.
 fn made_up_run(folder: &Path, name: &str, terms: &[(&str, f64, f64)], channels: usize) -> RunDir {
     let mut config = preset(name).unwrap();
     config.set("steps=2000").unwrap();
@@ -116,7 +116,7 @@ fn three_families_share_a_page() {
     let html = report.to_html();
     assert_eq!(html.matches("<section").count(), 3);
     assert_eq!(html.matches("Numbers in different tables").count(), 2);
-    // Where to look at the page, for whoever changes its style.
+    // Writes the page to a file, for somebody who changes its style.
     if let Some(path) = std::env::var_os("PIXTAPE_TEST_REPORT") {
         std::fs::write(path, html).unwrap();
     }

@@ -1,5 +1,5 @@
-//! Sequence models: their likelihood is a distribution, going step by step is the same as reading a whole
-//! sequence, and what is planned in a model is what the model would do.
+//! Sequence models: their likelihood is a distribution; stepping gives the same results as reading a whole
+//! sequence; and a plan made in a model has the reward that the model predicts.
 
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
 use pixtape::config::{Distribution, preset};
@@ -15,7 +15,7 @@ const PRESETS: [&str; 3] = ["lstm-oscillator", "lstm-pendulum", "lstm-rows-mnist
 
 const HOW: DrawOptions = DrawOptions { seed: 5, temperature: 1.0, classes: &[], reduced: &[] };
 
-/// A small model of a preset on the CPU, its parameters three times as large as they would start.
+/// A small model of a preset on the CPU, with its initial parameters multiplied by three.
 fn small(name: &str, [steps, width]: [usize; 2]) -> (Model, Box<dyn Backend>) {
     let mut config = preset(name).unwrap();
     for (key, value) in [("height", steps), ("width", width), ("hidden", 5)] {
@@ -41,7 +41,7 @@ fn read(device: &mut dyn Backend, plan: Compiled, output: usize, len: usize) -> 
     values
 }
 
-/// Sequences of random values, of the kind that the model is one of.
+/// Sequences of random values, of the kind that the model describes.
 fn sequences(observations: Observations, n: usize) -> Vec<f32> {
     let value = |i: usize| {
         let u = rng::uniform(3, Stream::Test, [9, i as u32]);
@@ -175,7 +175,8 @@ fn the_nats_of_prefix_and_future_are_those_of_the_whole_sequence() {
             let prefix = if given == 0 { 0.0 } else { parts.prefix * given as f64 };
             let sum = prefix + parts.future * (steps - given) as f64;
             assert!((sum - whole.nats).abs() < 1e-4 * whole.nats.abs(), "{name}: {sum}, not {}", whole.nats);
-            // Values are drawn without memory here, and the baseline has seen these very sequences.
+            // These values are independent, and the baseline was fitted to the same sequences, so it is
+            // better than the model.
             assert!(parts.baseline < parts.future, "{name}: {parts:?}");
         }
         assert!(eval::futures(&mut *device, &model, images.clone(), images, steps).is_err());
@@ -240,7 +241,7 @@ fn a_planned_return_is_that_of_going_step_by_step() {
         let mut x = vec![];
         for (row, want) in want.iter_mut().enumerate() {
             let (seen, torque) = (&seen[3 * row..][..3], torques[row * b + step / control::HELD]);
-            // The cosine alone counts, as in the plan.
+            // The reward depends on the cosine of the angle only, as in the plan.
             let pendulum = Pendulum { angle: (2.0 * seen[0] - 1.0).acos(), speed: 8.0 * (2.0 * seen[2] - 1.0) };
             *want += control::reward(pendulum, Pendulum::torque_of_unit(torque));
             x.extend(seen.iter().chain([&torque]));

@@ -1,5 +1,4 @@
-//! Every shader, validated and translated by naga to what Vulkan, Metal and DX12 take, without a graphics
-//! card.
+//! Validates every shader with naga and translates it to SPIR-V, Metal and HLSL, without a graphics card.
 
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -55,7 +54,7 @@ fn stage_owned(name: &str) -> (ShaderStage, String) {
     (ShaderStage::Compute, name.to_string())
 }
 
-/// A second opinion on what naga makes of the kernels.
+/// `spirv-val` verifies the SPIR-V that naga generates.
 #[test]
 fn spirv_is_valid_to_the_validator_of_khronos() {
     let required = std::env::var("PIXTAPE_REQUIRE").unwrap_or_default().split(',').any(|r| r == "spirv-val");
@@ -68,8 +67,8 @@ fn spirv_is_valid_to_the_validator_of_khronos() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // The version that wgpu asks for where a driver has Vulkan 1.1; the tools of older systems know no later
-    // one than 1.3.
+    // SPIR-V 1.3 is the version that wgpu uses on a driver with Vulkan 1.1. The tools of older systems do
+    // not know a later version.
     let options = spv::Options { lang_version: (1, 3), ..Default::default() };
     for shader in Shader::ALL {
         let module = parse(shader);
@@ -90,7 +89,8 @@ fn spirv_is_valid_to_the_validator_of_khronos() {
     }
 }
 
-/// What a browser guarantees: 8 storage buffers a kernel, 256 invocations and 16 KiB a workgroup.
+/// The limits that a browser guarantees: 8 storage buffers per kernel, 256 invocations and 16 KiB of memory
+/// per workgroup.
 #[test]
 fn shaders_keep_to_the_default_limits() {
     for shader in Shader::ALL {
@@ -115,7 +115,8 @@ fn shaders_keep_to_the_default_limits() {
     }
 }
 
-/// The argument structures are as long in WGSL as in Rust, but for what alignment adds at the end.
+/// The argument structures have the same size in WGSL as in Rust, apart from the padding that alignment adds
+/// at the end.
 #[test]
 fn argument_structures_have_one_size() {
     use pixtape::backend::args::{Block, Conv, Epilogue};
@@ -138,7 +139,7 @@ fn argument_structures_have_one_size() {
         ("Conv", size_of::<Conv>()),
         ("Epilogue", size_of::<Epilogue>()),
         ("Window", size_of::<Window>()),
-        // Eight addresses of a word, and what `backend::sample` asserts.
+        // Eight addresses of one word, then 192 bytes, which `backend::sample` asserts.
         ("SampleStep", 32 + 192),
     ];
     let mut seen = BTreeSet::new();

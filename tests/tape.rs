@@ -1,4 +1,4 @@
-//! The tape and the planner.
+//! The tape and the planner: recording, gradients, aliases and stores.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{self, Backend, Feed, Scalars};
@@ -49,7 +49,7 @@ fn a_gradient_with_respect_to_a_value_of_another_tape_is_refused() {
 fn pixels_made_of_levels_do_not_lose_a_gradient_silently() {
     let t = Tape::new();
     let x = t.input("x", Meta::f32([2, 6]));
-    // A target has no gradient by its nature.
+    // A target is an index and has no gradient, so nothing is lost here.
     t.grad(t.sum(t.softmax_cross_entropy(x, t.reshape(t.quantize(t.slice(x, [0; 4], [0, 0, 0, 5]), 4), [2]))), &[x]);
     t.grad(t.sum(t.dequantize(t.quantize(x, 4), 4)), &[x]);
 }
@@ -100,7 +100,8 @@ fn the_first_entries_of_a_value_are_no_copy() {
     // Neither of these is a prefix.
     t.output("columns", t.slice(y, [0; 4], [0, 0, 0, 1]));
     t.output("later rows", t.slice(y, [0, 0, 1, 0], [0; 4]));
-    // A part of a value cannot be computed in the parameter's own buffer: that would be too short for the whole.
+    // The parameter is a part of a value. The whole value cannot be computed in its buffer, which is too
+    // short.
     t.store(&part, t.slice(y, [0; 4], [0, 0, 2, 2]));
     let plan = Plan::new("prefix", &t);
     plan.check().unwrap();

@@ -1,5 +1,5 @@
-//! The critic's loss of WGAN-GP (Gulrajani et al. 2017, eq. 3), whose gradient needs second derivatives: against finite
-//! differences in f64, and on the CPU against f64.
+//! The critic's loss of WGAN-GP (Gulrajani et al. 2017, eq. 3), whose gradient needs second derivatives. The
+//! rules are compared with finite differences in f64, and the CPU backend with the f64 interpreter.
 
 #[path = "common/truth/mod.rs"]
 mod truth;
@@ -12,9 +12,9 @@ use pixtape::shape::Meta;
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
 use pixtape::tape::{Tape, Var};
-use truth::Given;
+use truth::ReplayInputs;
 
-/// Name and shape of each weight, its spread.
+/// Name, shape and standard deviation of each weight.
 const WEIGHTS: [(&str, &[usize], f32); 6] = [
     ("conv1", &[4, 4, 3, 5], 0.3),
     ("bias1", &[5], 0.3),
@@ -26,7 +26,7 @@ const WEIGHTS: [(&str, &[usize], f32); 6] = [
 const IMAGES: [usize; 4] = [3, 8, 8, 3];
 const LAMBDA: f64 = 10.0;
 
-/// A critic's step: penalty, loss, and the gradients of the loss with respect to the weights.
+/// One step of the critic: penalty, loss, and the gradients of the loss with respect to the weights.
 struct Step {
     t: Tape,
     penalty: Var,
@@ -42,7 +42,8 @@ fn critic(t: &Tape, x: Var, w: &[Var]) -> Var {
     t.add_bias(t.matmul(features, w[4], false, false), w[5])
 }
 
-/// With `differentiated`, the gradients with respect to the weights are recorded as well.
+/// Records a step of the critic. With `differentiated` it also records the gradients with respect to the
+/// weights.
 fn step(differentiated: bool) -> Step {
     let t = Tape::new();
     let [real, fake] = ["real", "fake"].map(|name| t.input(name, Meta::f32(IMAGES)));
@@ -73,9 +74,9 @@ fn inputs() -> Vec<Vec<f32>> {
     all
 }
 
-fn given() -> Given {
+fn given() -> ReplayInputs {
     let feeds = inputs().into_iter().map(|v| v.into_iter().map(f64::from).collect()).collect();
-    Given { feeds, ..Default::default() }
+    ReplayInputs { feeds, ..Default::default() }
 }
 
 #[test]
@@ -86,7 +87,8 @@ fn gradients_of_the_critic_are_those_of_finite_differences() {
     assert!(truth.value(full.penalty)[0] > 0.01, "the penalty is not at its minimum");
     for (i, (name, ..)) in WEIGHTS.iter().enumerate() {
         let gradient = truth.value(full.gradients[i]);
-        // Small enough that no unit crosses the kink of its leaky relu, where the penalty jumps.
+        // Small enough that no unit crosses the kink of its leaky relu, at which the penalty is not
+        // continuous.
         let step = 1e-6;
         let difference = |at: usize| {
             let loss = |by: f64| {
@@ -101,7 +103,8 @@ fn gradients_of_the_critic_are_those_of_finite_differences() {
         let analytic: Vec<f64> = chosen.iter().map(|at| gradient[*at]).collect();
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
         let off = norm(&mut analytic.iter().zip(&numeric).map(|(a, n)| a - n));
-        // The last bias moves every score alike, so that its gradient is zero.
+        // The last bias changes all scores equally, so its gradient is zero. The lower limit avoids a
+        // division by zero.
         let size = norm(&mut numeric.iter().copied()).max(1e-2);
         assert!(off <= 1e-6 * size, "{name} is off by {off:.1e}: {analytic:?}, not {numeric:?}");
     }

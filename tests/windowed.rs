@@ -1,4 +1,4 @@
-//! Windowed sampling draws what the plain way draws, in every autoregressive model.
+//! Windowed sampling draws the same images as naive sampling, for every autoregressive model.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
@@ -15,7 +15,7 @@ use pixtape::tape::window::SamplingPlan;
 use pixtape::tape::{InputRole, InputSpec, Tape, Var};
 
 fn cpu() -> Cpu {
-    // Poison shows a position that is read before it is computed.
+    // Poisoned slots reveal a position that is read before it is computed.
     Cpu::new(Options { threads: 2, poison: true, ..Options::default() }).unwrap()
 }
 
@@ -25,22 +25,22 @@ fn scalars(seed: u32, temperature: f32) -> Scalars {
     scalars
 }
 
-/// What a plan is fed: images, and, where it asks for them, the class of each, or floats of which each image
-/// has other ones.
-struct Given<'a> {
+/// The feeds of a plan: images and, if the plan has such inputs, a class per image and floats that differ
+/// between images.
+struct PlanFeeds<'a> {
     plan: &'a Plan,
     x: &'a [f32],
     labels: Vec<u32>,
     floats: Vec<f32>,
 }
 
-impl<'a> Given<'a> {
+impl<'a> PlanFeeds<'a> {
     fn new(plan: &'a Plan, x: &'a [f32]) -> Self {
         assert_eq!(plan.inputs()[0].role, Some(InputRole::Images));
         let images = plan.inputs()[0].meta.shape.dims()[0] as u32;
         let most = plan.inputs().iter().map(|input| input.meta.shape.len()).max().unwrap_or(0);
         let floats = (0..most).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect();
-        Given { plan, x, labels: (0..images).map(|i| (3 * i + 1) % 10).collect(), floats }
+        PlanFeeds { plan, x, labels: (0..images).map(|i| (3 * i + 1) % 10).collect(), floats }
     }
 
     fn feeds(&self) -> Vec<Feed<'_>> {
@@ -53,13 +53,13 @@ impl<'a> Given<'a> {
     }
 }
 
-/// The plain way: one replay of the whole plan for each position.
+/// Naive sampling: one replay of the whole plan per position.
 fn naive(cpu: &mut Cpu, plan: &Plan, given: &[f32], from: usize, scalars: &Scalars) -> Vec<f32> {
     let compiled = cpu.compile(plan).unwrap();
     let (mut x, mut draws) = (given.to_vec(), vec![0.0; given.len()]);
     let len = given.len() / plan.inputs()[0].meta.shape.dims()[0];
     for position in from..len {
-        cpu.run(compiled, &Given::new(plan, &x).feeds(), scalars).unwrap();
+        cpu.run(compiled, &PlanFeeds::new(plan, &x).feeds(), scalars).unwrap();
         backend::read(cpu, compiled, plan.output("draw"), &mut draws).unwrap();
         for at in (position..x.len()).step_by(len) {
             x[at] = draws[at];
@@ -71,13 +71,13 @@ fn naive(cpu: &mut Cpu, plan: &Plan, given: &[f32], from: usize, scalars: &Scala
 fn windowed(cpu: &mut Cpu, plan: &SamplingPlan, given: &[f32], from: usize, scalars: &Scalars) -> Vec<f32> {
     let compiled: Compiled = cpu.compile_sampling(plan).unwrap().expect("the CPU samples by windows");
     let mut x = vec![0.0; given.len()];
-    cpu.sample(compiled, &Given::new(plan.plan(), given).feeds(), from, scalars, &|_| {}).unwrap();
+    cpu.sample(compiled, &PlanFeeds::new(plan.plan(), given).feeds(), from, scalars, &|_| {}).unwrap();
     backend::read(cpu, compiled, SamplingPlan::IMAGES, &mut x).unwrap();
     x
 }
 
-/// A preset with other settings, and random weights that are large enough for draws to depend on what was
-/// drawn before. `None` where the model is not autoregressive.
+/// The plan of a preset with other settings, and random weights that are large enough for draws to depend on
+/// earlier draws. `None` if the model is not autoregressive.
 fn plan(name: &str, settings: &[String], batch: usize, cpu: &mut Cpu) -> Option<Plan> {
     let mut config = preset(name).unwrap();
     settings.iter().for_each(|setting| config.set(setting).unwrap());
@@ -94,7 +94,7 @@ fn sized(side: usize) -> Vec<String> {
     vec![format!("model.height={side}"), format!("model.width={side}")]
 }
 
-/// Draws both ways and compares; also the logits, bit by bit, where the plan has them.
+/// Draws both ways and compares the images. If the plan has logits, it compares these bit by bit too.
 #[track_caller]
 fn same_draws(what: &str, cpu: &mut Cpu, plan: &Plan, given: &[f32], from: usize) {
     let how = scalars(7, 1.0);
@@ -102,10 +102,11 @@ fn same_draws(what: &str, cpu: &mut Cpu, plan: &Plan, given: &[f32], from: usize
     let want = naive(cpu, plan, given, from, &how);
     let got = windowed(cpu, &sampling, given, from, &how);
     if plan.outputs().iter().any(|(name, _)| name == "logits") {
-        // The whole plan given the finished images, beside what the windows left behind.
+        // Compares the logits of the whole plan on the finished images with those that the windows have left
+        // in their slot.
         let [whole, windows] = [cpu.compile(plan).unwrap(), cpu.compile_sampling(&sampling).unwrap().unwrap()];
-        cpu.run(whole, &Given::new(plan, &want).feeds(), &how).unwrap();
-        cpu.sample(windows, &Given::new(plan, given).feeds(), from, &how, &|_| {}).unwrap();
+        cpu.run(whole, &PlanFeeds::new(plan, &want).feeds(), &how).unwrap();
+        cpu.sample(windows, &PlanFeeds::new(plan, given).feeds(), from, &how, &|_| {}).unwrap();
         let [mut a, mut b] = [vec![f32::NAN; want.len()], vec![0.0; want.len()]];
         backend::read(cpu, whole, plan.output("logits"), &mut a).unwrap();
         backend::read(cpu, windows, sampling.plan().output("logits"), &mut b).unwrap();
@@ -142,7 +143,7 @@ fn whole_digits_are_the_same_too() {
         if config.model.colours != Some(1) {
             continue;
         }
-        // Narrow, for the plain way repeats everything 784 times.
+        // The networks are narrow, because naive sampling replays the whole plan 784 times.
         let settings = [sized(28), vec!["model.hidden=8".into(), "model.head=8".into()]].concat();
         let plan = plan(name, &settings, 3, &mut cpu).unwrap();
         let given = vec![0.0; plan.inputs()[0].meta.shape.len()];
@@ -224,7 +225,7 @@ fn recurrent(layer: &str, size: [usize; 3], batch: usize, cpu: &mut Cpu) -> Plan
     draw_bits(layer, &t, &set, logits, cpu)
 }
 
-/// Ends a plan: draws from `logits[n, h, w, c]`, under random weights.
+/// Ends a plan with draws from `logits[n, h, w, c]`, and sets random weights.
 fn draw_bits(name: &str, t: &Tape, set: &ParamSet, logits: Var, cpu: &mut Cpu) -> Plan {
     let u = t.random_by_image(Dist::Uniform, Stream::Pixel, t.shape(logits));
     t.output("logits", logits);
@@ -235,8 +236,8 @@ fn draw_bits(name: &str, t: &Tape, set: &ParamSet, logits: Var, cpu: &mut Cpu) -
     Plan::new(name, t)
 }
 
-/// What no preset has: a residual in front of an activation, rows times matrices, elementwise functions of
-/// two values, few output channels of a large kernel, shifts down and right.
+/// A network of ops that no preset combines: a residual before an activation, rows times matrices,
+/// elementwise functions of two values, a large kernel with few output channels, shifts down and right.
 fn miscellany([h, w]: [usize; 2], batch: usize, cpu: &mut Cpu) -> Plan {
     let (t, mut set) = (Tape::new(), ParamSet::new());
     let mut weight = |name: &str, shape: [usize; 4]| {

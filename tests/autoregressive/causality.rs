@@ -1,4 +1,5 @@
-//! The exact support of every autoregressive network, of every mask, and of networks that leak.
+//! The exact support of every autoregressive network, of every mask, and of networks that leak. The
+//! *support* of an output is the set of input dimensions that it depends on.
 
 use super::{models, network};
 use pixtape::backend::{self, Backend};
@@ -15,7 +16,7 @@ fn device() -> Box<dyn Backend> {
     backend::open("cpu", 1).unwrap()
 }
 
-/// The support of a model, which both ways of finding it must agree on.
+/// The support of a model. Panics if the two methods that compute it disagree.
 fn support_of(model: &Model) -> Support {
     let mut last = (0, 0);
     let Supports { by_gradient, by_perturbation } =
@@ -26,15 +27,15 @@ fn support_of(model: &Model) -> Support {
     by_gradient
 }
 
-/// The pixels that each pixel's outputs see.
+/// The pixels that the first output of `pixel` sees.
 fn pixels_seen(support: &Support, pixel: usize) -> Vec<usize> {
     let output = pixel * support.outputs;
     (0..support.input.height * support.input.width).filter(|q| support.sees_pixel(output, *q)).collect()
 }
 
-/// Whether every output sees exactly the earlier colours of its own pixel, and of any other pixel all colours or none. The
-/// exception of a Diagonal BiLSTM: what it reads at the end of the row above are features of that pixel, and no feature
-/// sees the last colour of its own pixel.
+/// Whether every output sees exactly the earlier colours of its own pixel, and all colours or none of any
+/// other pixel. The Diagonal BiLSTM has one exception: it sees the last pixel of the row above only through
+/// the features of that pixel, and no feature sees the last colour of its own pixel.
 fn colours_are_exact(name: &str, support: &Support) -> bool {
     let ImageSize { height, width, channels: colours } = support.input;
     let is_exception = |own: usize, q: usize| name.starts_with("diagonal") && q + 1 == own / width * width;
@@ -45,7 +46,6 @@ fn colours_are_exact(name: &str, support: &Support) -> bool {
             let seen = (0..colours).filter(|c| support.sees(output, q * colours + c)).count();
             seen == 0 || seen == colours || (is_exception(own, q) && seen == colours - 1)
         });
-        // The first pixel of all sees nothing, so its colours tell whether the count is right.
         exact && whole && own == output / colours
     })
 }
@@ -57,14 +57,15 @@ fn no_autoregressive_model_leaks_and_colours_see_those_before_them() {
             let (name, support) = (model.config.name(), support_of(&model));
             assert_eq!(support.leaks(), vec![], "{name} {size:?}");
             assert!(colours_are_exact(name, &support), "{name} {size:?}: colours");
-            // A context of some size: the last output sees more than its neighbours.
+            // The context is not trivially small: the last pixel sees five pixels, or all pixels before it.
             let last = size[0] * size[1] - 1;
             assert!(pixels_seen(&support, last).len() >= last.min(5), "{name} {size:?} sees next to nothing");
         }
     }
 }
 
-/// The pixels that a plain PixelCNN sees: a step of a 3x3 kernel B for each block, then one of a 7x7 kernel A.
+/// The pixels that a plain PixelCNN sees: one step of a 3x3 kernel with mask B per block, then one step of a
+/// 7x7 kernel with mask A.
 fn context_of_pixelcnn([height, width]: [usize; 2], pixel: usize, blocks: usize) -> Vec<usize> {
     let step = |from: Vec<bool>, reach: isize, with_centre: bool| {
         let mut to = vec![false; from.len()];
@@ -88,7 +89,7 @@ fn context_of_pixelcnn([height, width]: [usize; 2], pixel: usize, blocks: usize)
     (0..height * width).filter(|q| seen[*q]).collect()
 }
 
-/// The pixels that a gated PixelCNN sees: all within its reach above, and to the left.
+/// The pixels that a gated PixelCNN sees: all pixels within its reach, above and to the left.
 fn context_of_gated([_, width]: [usize; 2], pixel: usize, layers: usize, kernel: usize) -> Vec<usize> {
     let reach = 3 + (layers - 1) * (kernel / 2);
     let (row, column) = (pixel / width, pixel % width);
@@ -100,7 +101,8 @@ fn context_of_gated([_, width]: [usize; 2], pixel: usize, layers: usize, kernel:
     (0..pixel).filter(sees).collect()
 }
 
-/// The pixels that a PixelRNN sees: those under a 7x7 kernel A at any pixel whose features its layers reach.
+/// The pixels that a PixelRNN sees: those under a 7x7 kernel with mask A at any pixel whose features its
+/// layers reach.
 fn context_of_pixelrnn([height, width]: [usize; 2], features: impl Fn([usize; 2]) -> bool) -> Vec<usize> {
     let pixels = || (0..height * width).map(|p| [p / width, p % width]);
     let under = |[r, c]: [usize; 2], [fr, fc]: [usize; 2]| {
@@ -110,14 +112,14 @@ fn context_of_pixelrnn([height, width]: [usize; 2], features: impl Fn([usize; 2]
     (0..height * width).filter(|q| reached.iter().any(|f| under([q / width, q % width], *f))).collect()
 }
 
-/// Row LSTMs reach a triangle, a column further to each side with every row; and `layers` pixels to the left, as each layer
-/// reads the neighbour on that side.
+/// Row LSTMs reach a triangle, which is one column wider on each side with every row up. They also reach
+/// `layers` pixels to the left, because each layer reads the neighbour on that side.
 fn context_of_row_lstm(size: [usize; 2], pixel: usize, layers: usize) -> Vec<usize> {
     let (row, column) = (pixel / size[1], pixel % size[1]);
     context_of_pixelrnn(size, |[r, c]| r <= row && c <= column + (row - r) && c + (row - r) + layers >= column)
 }
 
-/// Diagonal BiLSTMs reach every row above in full width, and what lies to the left.
+/// Diagonal BiLSTMs reach every row above in its full width, and the pixels to the left.
 fn context_of_diagonal_bilstm(size: [usize; 2], pixel: usize) -> Vec<usize> {
     let (row, column) = (pixel / size[1], pixel % size[1]);
     context_of_pixelrnn(size, |[r, c]| r < row || (r == row && c <= column))
@@ -143,7 +145,8 @@ fn contexts_are_those_of_the_papers_and_only_the_plain_pixelcnn_has_a_blind_spot
             }
             NetworkKind::RowLstm => &|pixel| context_of_row_lstm(size, pixel, 3),
             NetworkKind::DiagonalBiLstm => {
-                // All that comes before but, far from it, the end of the row above: nothing in reach has seen it yet.
+                // The pixel sees everything before it except the last pixel of the row above, because no
+                // feature within reach sees that pixel.
                 assert_eq!(support.blind_spot(6 * 13 + 2), [6 * 13 - 1]);
                 &|pixel| context_of_diagonal_bilstm(size, pixel)
             }
@@ -158,7 +161,8 @@ fn contexts_are_those_of_the_papers_and_only_the_plain_pixelcnn_has_a_blind_spot
 
 #[test]
 fn a_blind_spot_is_where_it_was_drawn() {
-    // Two blocks: from 6,6 the upper right is out of reach, a column further each row.
+    // With two blocks the reach to the upper right of (6, 6) is three columns in the row above, and one
+    // column more per row up, to at most five.
     let model = &models([10, 13, 1], 2)[0];
     let support = support_of(model);
     let blind = support.blind_spot(6 * 13 + 6);
@@ -166,7 +170,7 @@ fn a_blind_spot_is_where_it_was_drawn() {
     assert!(blind.iter().all(|p| p % 13 > 6), "the spot lies to the right: {blind:?}");
 }
 
-/// A network of one convolution, every channel an input or an output of its own.
+/// Both supports of a network of one convolution. Every channel is an input or an output of its own.
 fn one_conv(attrs: ConvAttrs, kernel: [usize; 2], [cin, cout]: [usize; 2]) -> [Support; 2] {
     let mut set = ParamSet::new();
     let conv = Conv::rectangular(&mut set, "conv", [cin, cout], kernel, attrs);
@@ -222,8 +226,8 @@ fn every_mask_opens_exactly_the_taps_and_colours_that_it_should() {
     }
 }
 
-/// Both supports of a network in three colours whose first layer is masked by `first` and whose gated unit splits the
-/// channels of a layer with so many blocks.
+/// The leaks of a network in three colours, found by both methods. `first` masks the first layer, whose
+/// channels form `blocks` blocks and feed a gated unit; `second` masks the second layer.
 fn leaky(first: Mask, blocks: usize, second: Mask) -> [Vec<Dependency>; 2] {
     let mut set = ParamSet::new();
     let masked = |mask, blocks| ConvAttrs { blocks, ..ConvAttrs::masked(mask, 3, 3) };
@@ -251,7 +255,7 @@ fn a_network_that_leaks_is_caught_both_ways() {
         gradient == perturbation && gradient.contains(&pair(0, 0)) && !gradient.contains(&pair(0, 1)),
         "{gradient:?}"
     );
-    // Without blocks the gates of the first colour are computed from the last one.
+    // Without blocks the gates of a colour are computed from later colours.
     let [gradient, perturbation] = leaky(Mask::A, 1, Mask::B);
     assert!(gradient == perturbation && !gradient.is_empty(), "blocks");
     // A later layer without a mask.

@@ -1,4 +1,5 @@
-//! An exact likelihood is a distribution: over all images there are, the probabilities of every autoregressive model sum to 1.
+//! An exact likelihood is a distribution: the probabilities of all possible images sum to 1, for every
+//! autoregressive model.
 
 use super::{models, network};
 use pixtape::backend::{self, Backend, Feed, Scalars};
@@ -9,7 +10,8 @@ use pixtape::shape::DType;
 /// How far a sum of probabilities may be from 1.
 const TOLERANCE: f64 = 1e-4;
 
-/// Draws every parameter, biases too, three times as large as it would start: conditionals that are far from uniform.
+/// Writes the initial parameters, including biases, multiplied by three, so that the conditionals are far
+/// from uniform.
 fn draw_weights(device: &mut dyn Backend, model: &Model) {
     for spec in model.set.specs() {
         let value: Vec<f32> = spec.initial(11).iter().map(|w| 3.0 * w).collect();
@@ -17,7 +19,7 @@ fn draw_weights(device: &mut dyn Backend, model: &Model) {
     }
 }
 
-/// Every image there is, one after another: the digits of its number to the base of the levels.
+/// All possible images, one after another. The levels of image i are the digits of i in base `levels`.
 fn every_image(dims: usize, levels: usize) -> Vec<f32> {
     let count = levels.pow(dims as u32);
     let level = |image: usize, dim: usize| image / levels.pow(dim as u32) % levels;
@@ -25,7 +27,7 @@ fn every_image(dims: usize, levels: usize) -> Vec<f32> {
     (0..count).flat_map(|image| (0..dims).map(value(image))).collect()
 }
 
-/// The probability of every image, for the `condition`-th thing that a conditional model can be told.
+/// The probability of every image. A conditional model gets the condition number `condition`.
 fn probabilities(model: &Model, condition: u32) -> Vec<f64> {
     let (net, mut device) = (network(model), backend::open("cpu", 1).unwrap());
     draw_weights(&mut *device, model);
@@ -36,7 +38,7 @@ fn probabilities(model: &Model, condition: u32) -> Vec<f64> {
     let (mut floats, mut words) = (vec![], vec![]);
     for input in &plan.inputs()[1..] {
         let per_image = input.meta.shape.len() / count;
-        // The same for every image.
+        // The condition is the same for every image.
         let value = |i: usize| rng::uniform(condition, Stream::Test, [1, (i % per_image) as u32]);
         match input.meta.dtype {
             DType::U32 => words.push(vec![condition; count]),

@@ -1,5 +1,5 @@
-//! What every autoregressive model must hold to: its likelihood is a distribution, and no output sees what
-//! comes later.
+//! Requirements of every autoregressive model: its likelihood is a distribution (`likelihoods`), and no
+//! output depends on its own position or a later one (`causality`).
 
 mod causality;
 mod likelihoods;
@@ -7,10 +7,10 @@ mod likelihoods;
 use pixtape::config::{Config, PRESETS, preset};
 use pixtape::models::{Autoregressive, Family, Model};
 
-/// Sizes that make any network small and leave every colour channels of its own.
+/// Sizes that make any network small and still give every colour channels of its own.
 const SMALL: [(&str, usize); 4] = [("hidden", 6), ("blocks", 2), ("layers", 3), ("head", 6)];
 
-/// Sets a size of the model, where the preset has it.
+/// Sets a size of the model if the preset has this key.
 fn set(config: &mut Config, key: &str, value: usize) {
     let key = format!("model.{key}");
     if config.known_keys().contains_key(&key) {
@@ -18,8 +18,8 @@ fn set(config: &mut Config, key: &str, value: usize) {
     }
 }
 
-/// Every autoregressive preset, small, for images of this size and so many levels; class-conditional ones
-/// twice, without classes, and with three and a wider kernel.
+/// Every autoregressive preset as a small model for images of this size and number of levels. A preset that
+/// can be class-conditional appears twice: without classes, and with three classes and a wider kernel.
 fn models([height, width, colours]: [usize; 3], levels: usize) -> Vec<Model> {
     let mut all = vec![];
     let is_autoregressive =

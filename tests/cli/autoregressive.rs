@@ -1,5 +1,5 @@
-//! What only autoregressive models can do: draw by class, give back colour and detail, prove that they are
-//! causal.
+//! Commands of autoregressive models only: drawing by class, colorizing, super-resolution, and the proof of
+//! causality.
 
 use super::{Place, draw_colour_folder, is_png, tiny};
 
@@ -21,7 +21,7 @@ fn causality_draws_contexts_and_reports_blind_spots() {
     let colour =
         "--set model.height=4 --set model.width=3 --set model.hidden=6 --set model.blocks=1 --set model.head=6";
     let colours = place.json(&format!("causality pixelcnn-cifar {colour} --pixel 0,1"));
-    // The first pixel's colours, then those before it in its own pixel.
+    // Every colour sees the three colours of the first pixel and the earlier colours of its own pixel.
     assert_eq!(colours["seen"], serde_json::json!([3, 4, 5]));
     let blue = place.ok(&format!("causality pixelcnn-cifar {colour} --pixel 0,1 --colour 2"));
     assert!(blue.contains("colour 2 of pixel 0,1 sees 5 of the 5 dimensions before it"), "{blue}");
@@ -73,7 +73,7 @@ fn colour_and_detail_are_drawn_back_and_measured_given_what_is_left() {
     let place = Place::new();
     draw_colour_folder(&place);
     place.ok(&tiny("colorize-cifar", 1, "colours"));
-    // Its pictures while it trains are drawn for images of the training set.
+    // The pictures during training are drawn for images of the training set.
     let said = place.ok(&tiny("superres-mnist", 1, "details").replace("sample_every=0", "sample_every=1"));
     assert!(
         said.contains("pixtape superres details") && is_png(&place.bytes("details/samples/step-000001.png")),

@@ -1,11 +1,11 @@
-//! Data sets that are damaged in every way: one sentence, exit code 1.
+//! Data sets that are damaged in various ways: one sentence, exit code 1.
 
 use super::{Place, draw_colour_folder};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
 
-/// An idx file: its magic number, its sizes, then bytes.
+/// An idx file: magic number, sizes, then bytes.
 fn idx(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
     let mut bytes = magic.to_be_bytes().to_vec();
     sizes.iter().for_each(|size| bytes.extend(size.to_be_bytes()));
@@ -28,7 +28,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Writes a training set in the files of MNIST and asks for it in two ways.
+/// Writes a training set in the files of MNIST and runs two commands that read it.
 fn refuse_idx(images_name: &str, images: &[u8], labels: &[u8], parts: &[&str]) {
     let place = Place::new();
     place.write(&format!("set/{images_name}"), images);

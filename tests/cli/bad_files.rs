@@ -1,5 +1,5 @@
-//! Checkpoints, configurations and folders that are damaged, foreign or cannot be written: one sentence, and
-//! what was saved before is untouched.
+//! Checkpoints, configurations and folders that are damaged, of another program, or not writable: one
+//! sentence, and files that were saved before are unchanged.
 
 use super::{Place, refusal, tiny};
 use std::path::Path;
@@ -13,7 +13,7 @@ fn trained(preset: &str) -> Place {
     place
 }
 
-/// The checkpoint with its header changed; the length in front is kept right.
+/// The checkpoint with a changed header. The length before the header is adapted.
 fn with_header(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
@@ -140,8 +140,7 @@ fn a_full_disk() {
     place.refused(1, "sample run --out /dev/full", &["/dev/full", "free some disk space"]);
     place.refused(1, "export run /dev/full", &["/dev/full", "free some disk space"]);
     assert!(!Path::new("/dev/full").is_file());
-    // A checkpoint that stops short: the limit is far below its size, and above that of the small files
-    // beside it.
+    // The limit is far below the size of a checkpoint and above the size of the small files next to it.
     let before = place.bytes(LAST);
     assert!(before.len() > 100_000);
     let program = env!("CARGO_BIN_EXE_pixtape");
@@ -151,7 +150,7 @@ fn a_full_disk() {
     assert_eq!(place.bytes(LAST), before);
     let names: Vec<_> = place.path("run/checkpoints").read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["step-000002.safetensors"], "nothing half-written is left");
-    // With room again the run goes on from what it has.
+    // With enough space again, the run continues from the checkpoint that it has.
     place.ok("train --resume run --steps 4 --no-eval");
 }
 

@@ -1,4 +1,4 @@
-//! What the arguments alone show to be wrong: exit code 2.
+//! Mistakes that the arguments alone show: exit code 2.
 
 use super::{Place, tiny};
 

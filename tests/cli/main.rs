@@ -1,5 +1,4 @@
-//! The command line as a person uses it: what it does, what it refuses and how, and that no kill loses a
-//! run.
+//! The command line as a person uses it: its commands, its error messages, and runs that survive a kill.
 
 mod autoregressive;
 mod bad_data;
@@ -23,8 +22,8 @@ const TINY: [(&str, &str); 18] = [
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
     ("pixelcnn-mnist", "--set model.hidden=2 --set model.blocks=1 --set model.head=4"),
-    // A rate that falls towards the last step depends on which that is, and so on whether training was
-    // prolonged.
+    // With a schedule that falls towards the last step, prolonged training would differ from training in one
+    // go.
     ("pixelcnn-cifar", "--set schedule.kind=constant --set model.hidden=3 --set model.blocks=1 --set model.head=6"),
     ("gated-pixelcnn-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4 --set model.classes=10"),
     ("row-lstm-mnist", "--set model.hidden=2 --set model.layers=2 --set model.head=4"),
@@ -41,7 +40,7 @@ const TINY: [(&str, &str); 18] = [
     ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
 ];
 
-/// A folder of its own for a test, in which commands run.
+/// A temporary folder in which the commands of a test run.
 struct Place(TempDir);
 
 impl Place {
@@ -71,7 +70,7 @@ impl Place {
     fn run_program(&self, program: &Path, arguments: &[&str]) -> Output {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.0.path()).env_remove("PIXTAPE_DATA").env("RUST_BACKTRACE", "1");
-        // Without it graphics drivers complain on stderr.
+        // If it is not set, graphics drivers complain on stderr.
         command.env("XDG_RUNTIME_DIR", self.0.path());
         let output = command.timeout(Duration::from_secs(600)).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -79,7 +78,7 @@ impl Place {
         output
     }
 
-    /// Runs a command that must do its work, and gives its stdout.
+    /// Runs a command that must succeed, and returns its stdout.
     #[track_caller]
     fn ok(&self, arguments: &str) -> String {
         let output = self.run(arguments);
@@ -95,20 +94,20 @@ impl Place {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments}: {error} in {text}"))
     }
 
-    /// Runs a command that must fail with this exit code and one sentence that holds all of `parts`.
+    /// Runs a command that must fail with this exit code and one sentence that contains all of `parts`.
     #[track_caller]
     fn refused(&self, code: i32, arguments: &str, parts: &[&str]) -> String {
         refusal(&self.run(arguments), code, parts)
     }
 }
 
-/// The one sentence of a failed command.
+/// Returns the one sentence of a failed command.
 #[track_caller]
 fn refusal(output: &Output, code: i32, parts: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-    // Training says on stderr how far it is; the error is the last line and the only one of its kind.
+    // Training prints its progress on stderr. The error is the last line, and the only error.
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
     let [error] = errors[..] else { panic!("{} errors: {said}", errors.len()) };
     assert_eq!(said.lines().last(), Some(error), "{said}");

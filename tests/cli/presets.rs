@@ -1,4 +1,5 @@
-//! Every preset and every network trains. Presets resume bit for bit, and give the same bits on any number of threads.
+//! Every preset and every network trains. A resumed preset gives the same bits, and so does any number of
+//! threads.
 
 use super::{Place, TINY, draw_colour_folder, is_png, tiny};
 use pixtape::config::{NetworkKind, preset};

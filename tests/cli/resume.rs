@@ -1,4 +1,4 @@
-//! Runs that are stopped in every way there is, and go on as if nothing had happened.
+//! Runs that are killed or interrupted, and resumed. They end with the bits of an undisturbed run.
 
 use super::{Place, tiny, words};
 use pixtape::rng::{Stream, words as random};
@@ -27,8 +27,8 @@ fn saved(run: &Path) -> u32 {
     names.filter_map(step).max().unwrap_or(0)
 }
 
-/// Kills a run ten times, some of them while it starts, some after it got on by a random number of
-/// checkpoints, and resumes it until it is done.
+/// Kills a run ten times, each time after a random number of further checkpoints (possibly none) and a
+/// random delay, then resumes it until it is done.
 fn killed_and_resumed(place: &Place, train: &str, seed: u32) {
     let run = place.path("killed");
     for kill in 0..10 {
@@ -57,7 +57,7 @@ fn survives_kills(preset: &str, more: &str, seed: u32) {
     killed_and_resumed(&place, &train("killed"), seed);
     let last = format!("checkpoints/step-{STEPS:06}.safetensors");
     assert!(place.bytes(&format!("whole/{last}")) == place.bytes(&format!("killed/{last}")), "{preset} ends elsewhere");
-    // Every step is logged once, in order, whatever was cut off.
+    // The logged steps are in order and no step is logged twice, wherever the run was killed.
     let metrics = String::from_utf8(place.bytes("killed/metrics.jsonl")).unwrap();
     let steps: Vec<u64> = metrics
         .lines()
@@ -74,7 +74,7 @@ fn a_gan_killed_ten_times_ends_with_the_bits_of_an_undisturbed_run() {
 
 #[test]
 fn a_vae_killed_ten_times_ends_with_the_bits_of_an_undisturbed_run() {
-    // Batches of 1000 make an epoch of ten steps: every few steps the order and the binarisation are new.
+    // With batches of 1000 an epoch has ten steps, so the order and the binarisation change every few steps.
     survives_kills("vae-mlp-mnist", "--set batch=1000 --set binarize=dynamic --set schedule.kind=cosine", 2);
 }
 

@@ -1,8 +1,8 @@
-//! Sequence models: simulated, measured, and planned in.
+//! Commands of sequence models: simulation, evaluation, and planning.
 
 use super::{Place, is_png, tiny};
 
-/// The arguments that train a model for some steps and measure it.
+/// The arguments that train a model for 30 steps, evaluate it and draw a picture.
 fn measured(preset: &str) -> String {
     tiny(preset, 30, "run").replace("--no-eval", "").replace("sample_every=0", "sample_every=30")
 }

@@ -25,7 +25,7 @@ fn an_autoregressive_model_is_used_in_every_way() {
     assert_eq!((&exact["images"], &exact["dims"]), (&30.into(), &784.into()));
     let bits = number(&exact, "nll_nats") / (784.0 * std::f64::consts::LN_2);
     assert!((number(&exact, "bits_per_dim") - bits).abs() < 1e-9 && bits > 0.0);
-    // An untrained model of binary pixels knows nearly nothing: close to one bit a pixel.
+    // An almost untrained model of binary pixels is close to one bit per dimension.
     assert!((0.3..1.5).contains(&bits), "{bits}");
 
     place.ok("complete run --rows 10 -n 3 --draws 2 --out complete.png");
@@ -111,7 +111,7 @@ fn runs_are_ranked_within_a_protocol_and_measured_once() {
     let told = place.ok("compare dense conv pixel gan");
     assert!(told.contains("cannot be ranked") && told.contains("gan-mnist (gan) has no likelihood"), "{told}");
 
-    // A number that is kept is taken as it is, but only for the very checkpoint that it was measured of.
+    // A saved number is used again, but only for the checkpoint that it was measured with.
     let kept = String::from_utf8(place.bytes("dense/likelihood.json")).unwrap();
     let mut value: Value = serde_json::from_str(&kept).unwrap();
     value["rows"][0]["nats"] = 1.25.into();
@@ -136,7 +136,7 @@ fn exported_weights_are_in_the_layout_of_others_and_start_another_run() {
     let shape = |name: &str| file.tensor(name).unwrap().shape().to_vec();
     assert_eq!([shape("e1.weight"), shape("t1.weight")], [[2, 1, 4, 4], [4, 2, 4, 4]]);
     assert_eq!([shape("ef.weight"), shape("d2.weight")], [[8, 196], [196, 8]]);
-    // The first weight of e2 by both layouts.
+    // The first weight of e2 in both layouts.
     let checkpoint = pixtape::store::Checkpoint::load(&place.path("run/checkpoints/step-000004.safetensors"));
     let ours = checkpoint.unwrap().tensors["params/e2.weight"].clone();
     let theirs = file.tensor("e2.weight").unwrap();
@@ -146,13 +146,13 @@ fn exported_weights_are_in_the_layout_of_others_and_start_another_run() {
     };
     assert_eq!(at(3, 1, 2, 0), ours.data[((2 * 4) * 2 + 1) * 4 + 3]);
 
-    // Weights from a file are those of the run that starts from it.
+    // A run that starts from a file has the weights of the file.
     let started = tiny("vae-mnist", 1, "again").replace("--seed 3", "--seed 9");
     place.ok(&format!("{started} --init raw.safetensors --set optimizer.lr=1e-30"));
     place.ok("export again back.safetensors");
     assert_eq!(place.bytes("back.safetensors"), raw);
 
-    // Averages and raw weights draw differently.
+    // Averaged weights and raw weights draw different images.
     place.ok("sample run -n 4 --out ema.png");
     place.ok("sample run -n 4 --weights raw --out raw.png");
     assert!(place.bytes("ema.png") != place.bytes("raw.png"));

@@ -1,4 +1,4 @@
-//! What the numerical tests share. `presets.rs` is for the tests of devices, which take it by its path.
+//! Shared code of the numerical tests. The tests of devices include `presets.rs` by its path.
 
 pub mod cases;
 pub mod truth;

@@ -1,4 +1,4 @@
-//! Training steps of every preset with two images, beside the CPU backend.
+//! Compares training steps of every preset, with two images per batch, with the CPU backend.
 
 use pixtape::backend::{self, Backend};
 use pixtape::check::compare::{relative_error, within};
@@ -14,17 +14,19 @@ use std::collections::BTreeMap;
 
 type Tensors = BTreeMap<String, Tensor>;
 
-/// A preset as it is, but for two images a batch. With this seed no relu lies so near zero that rounding decides its side.
+/// A preset with two images per batch. With this seed no input of a relu is so close to zero that rounding
+/// decides its sign.
 pub fn with_two_images(name: &str) -> Config {
     Config { batch: 2, seed: 4, ..preset(name).unwrap() }
 }
 
-/// The CPU backend, which the other ones are held to.
+/// The CPU backend, with which the others are compared.
 pub fn cpu() -> Box<dyn Backend> {
     backend::open("cpu", 0).unwrap()
 }
 
-/// A trainer with two images of discs, which every preset takes: levels, pixels in its range, labels.
+/// A trainer, and a batch of two images of discs that suits every preset: its pixel range and levels,
+/// labels, reduced images.
 pub fn trainer(config: &Config, device: Box<dyn Backend>) -> (Trainer, Batch) {
     let model = Model::new(config).unwrap();
     let batch = discs(&model);
@@ -52,8 +54,9 @@ fn discs(model: &Model) -> Batch {
     Batch { pixels, labels, reduced, indices: vec![0, 1], ..Batch::default() }
 }
 
-/// Everything that one step of gradient descent leaves: its momentum buffers hold the gradients (Adam's first step would hide
-/// their size), so that all of them are compared, and parameters and states beside them. The divergence weighs in whole.
+/// The parameters and states after one step of gradient descent. Its momentum buffers hold the gradients, so
+/// all gradients are compared too; the first step of Adam would hide their size. The KL term has its full
+/// weight.
 fn one_step(name: &str, device: Box<dyn Backend>) -> Tensors {
     let mut config = with_two_images(name);
     config.kl_warmup = config.kl_warmup.map(|_| 0);
@@ -64,7 +67,8 @@ fn one_step(name: &str, device: Box<dyn Backend>) -> Tensors {
     weights::snapshot(&mut *trainer.backend, &trainer.model.set).unwrap()
 }
 
-/// One step of a preset at its full size: every gradient, parameter and state is the CPU's, in the Euclidean norm.
+/// Runs one step of a preset at its full size. Panics if a gradient, parameter or state differs from the
+/// CPU's by more than `tolerance` in the relative Euclidean norm.
 pub fn agrees(name: &str, device: Box<dyn Backend>, tolerance: f64) {
     let [got, want] = [device, cpu()].map(|device| one_step(name, device));
     let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
@@ -79,7 +83,7 @@ pub fn agrees(name: &str, device: Box<dyn Backend>, tolerance: f64) {
     }
 }
 
-/// A module of tests, one for each preset, that call a function with its name.
+/// Declares a module with one test per preset, which calls a function with the name of the preset.
 macro_rules! test_every_preset {
     ($(#[$attribute:meta])* $group:ident: $run:path) => {
         mod $group {

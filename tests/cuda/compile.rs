@@ -1,5 +1,5 @@
-//! Every kernel file becomes machine code for every architecture, with the registers, spills and shared
-//! memory of a committed table.
+//! Every kernel file is compiled to machine code for every architecture. Registers, spills and shared memory
+//! must agree with a committed table.
 
 use crate::stand_in::{nvrtc, root};
 use pixtape::backend::cuda::kernels::{FILES, HEADERS, OPTIONS};
@@ -10,26 +10,27 @@ use std::sync::Mutex;
 
 const ARCHITECTURES: [&str; 7] = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120"];
 
-/// The compiler whose numbers the table holds; another one allocates registers otherwise.
+/// The version of the compiler that produced the table. Other versions allocate registers differently.
 const VERSION: [i32; 2] = [12, 8];
 
-/// Kernels whose time counts: more than [`MOST_SPILLS`] bytes of spills fail.
+/// The kernels that take most of the time. The test fails if one of them spills more than [`MOST_SPILLS`]
+/// bytes.
 const HEADLINE: [&str; 3] = ["conv", "matmul", "lstm"];
 
-/// Bytes that these may spill: four registers, which the epilogue needs for the derivatives of all functions while the
-/// bounds of the launch keep several blocks on a multiprocessor.
+/// Bytes that these kernels may spill: four registers. The epilogue needs them for the derivatives of all
+/// functions, and the launch bounds reserve registers for several blocks per multiprocessor.
 const MOST_SPILLS: u32 = 16;
 
 /// Registers, bytes of spill stores, bytes of static shared memory.
 type Resources = (u32, u32, u32);
 
-/// The number in front of `unit`.
+/// The number before `unit`.
 fn before(line: &str, unit: &str) -> u32 {
     let number = line.split(unit).next().and_then(|part| part.split_whitespace().next_back());
     number.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// What ptxas says of each kernel.
+/// The resources that ptxas reports for each kernel.
 fn resources(log: &str) -> BTreeMap<String, Resources> {
     let mut all = BTreeMap::new();
     let mut name = String::new();
@@ -47,9 +48,9 @@ fn resources(log: &str) -> BTreeMap<String, Resources> {
     all
 }
 
-/// Whether two entries are equal but for registers, which may differ by a factor of two: the compiler
-/// chooses among schedules by chance (one kernel took 72 and 95 registers in one process). Spills and shared
-/// memory are exact.
+/// Whether two entries agree. Spills and shared memory must be equal. Registers may differ by a factor of
+/// two, because the compiler chooses among schedules at random (one kernel took 72 and 95 registers in one
+/// process).
 fn agrees(now: &str, then: &str) -> bool {
     let Some(((now, rest), (then, rest_then))) = now.split_once('/').zip(then.split_once('/')) else {
         return now == then;

@@ -1,16 +1,17 @@
-//! The CUDA backend, proven without a GPU.
+//! Tests of the CUDA backend that need no GPU.
 //!
-//! - `compile`: every kernel file becomes machine code for every architecture; registers, spills and shared
-//!   memory are those of a table.
-//! - `ops`, `training`, `sampling`: the unmodified kernels and the unmodified host code run on the CPU
-//!   through the stand-in driver under `tests/cuda_on_cpu/`, against the CPU backend.
-//! - `sanitizers`: the same under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
-//! - `mistakes`: tests of the tests: mistakes put into the kernels are found.
-//! - `refusals`: what is missing or fails is a sentence.
+//! - `compile`: every kernel file is compiled to machine code for every architecture; registers, spills and
+//!   shared memory are compared with a table.
+//! - `ops`, `training`, `sampling`: the unmodified kernels and the unmodified host code run on the CPU,
+//!   through the stand-in driver in `tests/cuda_on_cpu/`, and are compared with the CPU backend.
+//! - `sanitizers`: the case table runs under AddressSanitizer, UndefinedBehaviorSanitizer and
+//!   ThreadSanitizer.
+//! - `mistakes`: tests of the tests; they put mistakes into kernels, which must be found.
+//! - `refusals`: whatever is missing or fails is reported in one sentence.
 //!
-//! They need g++ (`cuda-emu` in `PIXTAPE_REQUIRE`) and NVRTC (`nvrtc`), which the wheel
-//! nvidia-cuda-nvrtc-cu12 holds; `PIXTAPE_NVRTC` names its folder. Where one is missing they print SKIP and
-//! why, unless it is required.
+//! They need g++ (`cuda-emu` in `PIXTAPE_REQUIRE`) and NVRTC (`nvrtc`), which is in the wheel
+//! nvidia-cuda-nvrtc-cu12; `PIXTAPE_NVRTC` names its folder. If one is missing, the tests print SKIP and the
+//! reason, or fail if it is required.
 
 mod compile;
 mod mistakes;

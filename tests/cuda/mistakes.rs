@@ -1,9 +1,8 @@
-//! Tests of the tests: mistakes put into the kernels are found.
+//! Tests of the tests: they put mistakes into kernels, which must be found.
 
 use crate::stand_in::{Build, Change, StandIn, text};
 
-/// Runs the check of `op` with a changed kernel file and expects it to fail with `complaint` in what it
-/// prints.
+/// Runs the check of `op` with a changed kernel file. The check must fail and print `complaint`.
 #[track_caller]
 fn is_found(build: Build, (file, op): (&str, &str), change: Change, complaint: &str) {
     let Some(stand_in) = StandIn::changed(build, &[file], &[change]) else { return };
@@ -13,7 +12,7 @@ fn is_found(build: Build, (file, op): (&str, &str), change: Change, complaint: &
     assert!(printed.contains(complaint), "{change:?} was seen, but not by {complaint:?}:\n{printed}");
 }
 
-/// Without change the same command passes: it is the change that is found.
+/// Without a change the same command passes, so the other tests find the change.
 #[test]
 fn no_mistake_is_no_complaint() {
     let Some(stand_in) = StandIn::changed(Build::Tsan, &["reduce.cu", "elementwise.cu"], &[]) else { return };
@@ -21,7 +20,7 @@ fn no_mistake_is_no_complaint() {
     assert!(output.status.success(), "{}", text(&output));
 }
 
-/// The barrier between filling a stage and multiplying it.
+/// Removes the barrier between filling a stage and multiplying it.
 #[test]
 fn a_removed_barrier() {
     let change = (
@@ -32,7 +31,7 @@ fn a_removed_barrier() {
     is_found(Build::Plain, ("matmul.cu", "matmul"), change, "is off by");
 }
 
-/// ThreadSanitizer names the race itself, whatever the numbers are.
+/// ThreadSanitizer reports the race itself, even if the numbers are correct.
 #[test]
 fn a_removed_barrier_as_a_race() {
     let change = ("norm.cu", "    __syncthreads();\n    lanes[lane][column] = v;", "    lanes[lane][column] = v;");
@@ -51,7 +50,7 @@ fn an_index_that_is_one_too_large() {
     is_found(Build::Asan, ("elementwise.cu", "affine"), change, "AddressSanitizer");
 }
 
-/// The fence behind every allocation finds what is written there, without a sanitizer.
+/// Guard memory after every allocation detects the write, without a sanitizer.
 #[test]
 fn a_write_behind_the_end() {
     let change = ("common.cuh", "i < (len);", "i <= (len);");

@@ -1,4 +1,4 @@
-//! Every op on the stand-in driver against the CPU backend.
+//! Compares every op on the stand-in driver with the CPU backend.
 
 use crate::stand_in::{Build, StandIn, root, text};
 use pixtape::backend::{Backend, Feed, Scalars};
@@ -12,7 +12,7 @@ use pixtape::tape::Tape;
 use pixtape::tape::op::{Param, ParamId};
 use pixtape::tape::plan::Plan;
 
-/// The table on poisoned memory, cut in two so that both cores have something to do.
+/// Runs every second case on poisoned memory. The table is split in two, so that two cores can work on it.
 fn half_of_the_table(which: usize) {
     let Some(mut backend) = StandIn::backend() else { return };
     let table = pixtape::check::cases::cases();
@@ -44,7 +44,7 @@ fn reference_cases_pass_on_the_command_line() {
     assert!(output.status.success(), "{}", text(&output));
 }
 
-/// Which thread runs first is nobody's business.
+/// The results must not depend on the order in which threads run.
 #[test]
 fn the_order_of_the_threads_does_not_matter() {
     let Some(stand_in) = StandIn::get(Build::Plain) else { return };
@@ -56,8 +56,8 @@ fn the_order_of_the_threads_does_not_matter() {
     }
 }
 
-/// Few multiprocessors get large tiles and many small ones; a card with little shared memory holds fewer
-/// weights there.
+/// A card with few multiprocessors gets large tiles, a card with many gets small tiles. With little shared
+/// memory, fewer weights are kept there.
 #[test]
 fn other_cards_take_other_tiles() {
     let Some(stand_in) = StandIn::get(Build::Plain) else { return };
@@ -69,7 +69,7 @@ fn other_cards_take_other_tiles() {
     }
 }
 
-/// A plan that adds what it is fed, times the learning rate, to a parameter.
+/// A plan that adds its input, times the learning rate, to a parameter.
 fn adder() -> Plan {
     let t = Tape::new();
     let param = Param { id: ParamId(0), path: "total".into(), shape: [1000].into() };
@@ -82,8 +82,7 @@ fn adder() -> Plan {
     Plan::new("adder", &t)
 }
 
-/// The script asks for them by name, family by family; last for the reference cases whose op is none of the
-/// tape's.
+/// The script lists the ops by family, and at the end the reference cases whose op is not an op of the tape.
 #[test]
 fn the_script_for_a_card_checks_every_op() {
     let path = root().join("benches/gpu.sh");
@@ -110,8 +109,8 @@ fn the_script_for_a_card_checks_every_op() {
     );
 }
 
-/// Two sequences of many units and of few through one kernel: what the one asks for of shared memory, the
-/// other does not take back, within a plan and from plan to plan.
+/// One kernel runs a sequence of many units and one of few units. The small one must not lower the limit of
+/// shared memory that the large one has set, neither in one plan nor in another plan.
 #[test]
 fn a_kernel_keeps_the_shared_memory_that_another_step_asked_for() {
     let Some(mut backend) = StandIn::backend() else { return };
@@ -135,8 +134,8 @@ fn a_kernel_keeps_the_shared_memory_that_another_step_asked_for() {
     }
 }
 
-/// Replays in flight keep their own inputs and scalars: nothing is overwritten before it was read, nothing
-/// is baked in.
+/// Replays that are queued keep their own inputs and scalars. None is overwritten before it is read, and
+/// none is compiled into the plan.
 #[test]
 fn replays_follow_one_another_without_waiting() {
     let Some(mut backend) = StandIn::backend() else { return };

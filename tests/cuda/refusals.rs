@@ -1,4 +1,5 @@
-//! What is missing, too old or broken is one sentence, exit code 1 and no panic.
+//! A missing, too old or broken tool, device or file is reported in one sentence, with exit code 1 and no
+//! panic.
 
 use crate::stand_in::{Build, StandIn, text};
 use std::collections::BTreeMap;
@@ -68,7 +69,7 @@ fn a_fault_of_a_kernel() {
     let output = stand_in.pixtape(CHECK).env("CUDA_ON_CPU_FAULT", "5").output().unwrap();
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(1), "{printed}");
-    // The first failure, and every later one, says what it was.
+    // The first failure, and every later one, names the error.
     assert!(printed.contains("CUDA_ERROR_ILLEGAL_ADDRESS") && printed.contains("compute-sanitizer"), "{printed}");
     assert!(!printed.contains("panicked"), "{printed}");
 }
@@ -92,7 +93,7 @@ fn a_damaged_cache_is_made_anew() {
         std::fs::write(path, if i == 0 { &bytes[..bytes.len() / 2] } else { b"" }).unwrap();
     }
     check();
-    // Not the same bytes: the compiler chooses among schedules by chance.
+    // The bytes may differ, because the compiler chooses among schedules at random.
     let again = files();
     assert!(again.keys().eq(whole.keys()), "other files than before");
     assert!(again.iter().all(|(path, bytes)| bytes.len() > whole[path].len() / 2), "a file is still damaged");

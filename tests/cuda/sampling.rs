@@ -1,4 +1,4 @@
-//! Windowed sampling on the stand-in driver: what the plain way draws there, and what the CPU draws.
+//! Windowed sampling on the stand-in driver draws the same images as naive sampling there and as the CPU.
 
 use crate::stand_in::StandIn;
 use pixtape::backend::{self, Backend};
@@ -9,11 +9,11 @@ use pixtape::sampling::{DrawOptions, Sampler};
 use pixtape::shape::ImageSize;
 use pixtape::tape::InputRole;
 
-/// Images that are drawn, in batches of which the last is not full.
+/// Number of images that are drawn. The last batch is not full.
 const IMAGES: usize = 4;
 const BATCH: usize = 3;
 
-/// Every autoregressive preset as a small network of 6 x 5 pixels, and the one that is told a class.
+/// Every autoregressive preset as a small network of 6 x 5 pixels, and one of them conditioned on a class.
 fn models() -> Vec<(String, Model)> {
     let mut all = vec![];
     for (name, classes) in PRESETS.iter().map(|preset| (preset.name, None)).chain([("gated-pixelcnn-mnist", Some(10))])
@@ -31,7 +31,7 @@ fn models() -> Vec<(String, Model)> {
     all
 }
 
-/// Weights that are large enough for draws to depend on what was drawn before.
+/// Writes weights that are large enough for draws to depend on earlier draws.
 fn write(model: &Model, backend: &mut dyn Backend) {
     for spec in model.set.specs() {
         let values: Vec<f32> = spec.initial(3).iter().map(|v| 1.5 * v).collect();
@@ -39,7 +39,7 @@ fn write(model: &Model, backend: &mut dyn Backend) {
     }
 }
 
-/// A reduced image for each image that is drawn, where the model is given one.
+/// A reduced image for each image that is drawn; empty if the model does not use them.
 fn reduced(model: &Model) -> Vec<f32> {
     let plan = &model.training()[0];
     let of_batch = plan.inputs().iter().find(|i| i.role == Some(InputRole::Reduced)).map_or(0, |i| i.meta.shape.len());
@@ -65,8 +65,8 @@ fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
     }
 }
 
-/// What is given stays, and what is drawn behind it is what the CPU draws there; from the middle of a row, of a pixel where it has
-/// colours.
+/// The given positions are kept, and the positions after them are drawn as on the CPU. Drawing starts in the
+/// middle of a row, and in the middle of a pixel if it has colours.
 #[test]
 fn images_are_completed_as_the_cpu_completes_them() {
     for (name, model) in models() {

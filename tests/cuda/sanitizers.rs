@@ -1,5 +1,5 @@
-//! The whole check under the sanitizers: no access outside of what a kernel was given, no undefined
-//! arithmetic, no order between threads that only happens to be right.
+//! The whole check under the sanitizers. They find accesses outside of a kernel's buffers, undefined
+//! behaviour, and data races between threads.
 
 use crate::stand_in::{Build, StandIn, text};
 

@@ -17,7 +17,7 @@ pub enum Build {
 }
 
 impl Build {
-    /// Options for the kernels, and for the driver beneath them.
+    /// Compiler options for the kernels and for the driver.
     fn options(self) -> [&'static [&'static str]; 2] {
         const ASAN: [&str; 4] = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
         const ASAN_BELOW: [&str; 5] = [ASAN[0], ASAN[1], ASAN[2], ASAN[3], "-DWITH_ASAN"];
@@ -34,14 +34,14 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A tool that is not there: a failure where it is required, else SKIP.
+/// Reports a missing tool. Panics if the tool is required, otherwise prints SKIP.
 pub fn missing(tool: &str, why: &str) {
     let required = std::env::var("PIXTAPE_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|r| r == tool), "PIXTAPE_REQUIRE asks for {tool}: {why}");
     println!("SKIP: {why}");
 }
 
-/// The compiler, unless it is missing.
+/// The compiler; `None` if it is missing.
 pub fn nvrtc() -> Option<Nvrtc> {
     Nvrtc::open(12).inspect_err(|why| missing("nvrtc", &why.to_string())).ok()
 }
@@ -53,16 +53,16 @@ pub struct StandIn {
     build: Build,
 }
 
-/// A change to a kernel file: its name, what is there, what is put in its place.
+/// A change to a kernel file: its name, the old text, the new text.
 pub type Change<'a> = (&'a str, &'a str, &'a str);
 
 impl StandIn {
-    /// Builds it, or takes what was built from the same sources; `None` where there is no compiler.
+    /// Builds the stand-in, or uses an earlier build of the same sources. `None` if there is no compiler.
     pub fn get(build: Build) -> Option<StandIn> {
         StandIn::changed(build, &[], &[])
     }
 
-    /// The same with mistakes: only `files` are built (all if there are none), with `changes`.
+    /// The same with mistakes: builds only `files` (all files if the list is empty), with `changes`.
     pub fn changed(build: Build, files: &[&str], changes: &[Change]) -> Option<StandIn> {
         if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
             missing("cuda-emu", "the stand-in driver runs on x86-64 Linux only");
@@ -72,7 +72,7 @@ impl StandIn {
             missing("cuda-emu", "there is no g++ to build the stand-in driver; install it");
             return None;
         }
-        // The driver's kernels ask for NVRTC as well, whose machine code is then not looked at.
+        // The CUDA backend needs NVRTC, although the stand-in driver ignores its machine code.
         nvrtc()?;
         let sources = Sources::read(files, changes);
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cuda-on-cpu-{}", sources.key(build)));
@@ -81,7 +81,7 @@ impl StandIn {
         if !folder.exists() {
             let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             sources.build(build, temporary.path()).unwrap_or_else(|why| panic!("{build:?}: {why}"));
-            // Another process may have been faster.
+            // If another process has created the folder first, its build is used.
             let _ = std::fs::rename(temporary.keep(), &folder);
         }
         drop(guard);
@@ -90,7 +90,7 @@ impl StandIn {
 
     /// `pixtape` with these arguments on the stand-in driver.
     pub fn pixtape(&self, arguments: &str) -> Command {
-        // ThreadSanitizer needs the addresses of a process where they always were.
+        // ThreadSanitizer needs a process without address space randomisation.
         let mut command = match self.build {
             Build::Tsan => {
                 let mut command = Command::new("setarch");
@@ -110,7 +110,8 @@ impl StandIn {
         let path = Command::new("g++").arg(format!("-print-file-name={library}")).output().unwrap();
         command.env("LD_PRELOAD", String::from_utf8(path.stdout).unwrap().trim());
         command.env("ASAN_OPTIONS", "detect_leaks=0,detect_stack_use_after_return=0");
-        // The Rust side is not instrumented: its threads are ordered by what ThreadSanitizer does not see.
+        // The Rust code is not instrumented, so ThreadSanitizer does not see how its threads are
+        // synchronised.
         command
             .env("TSAN_OPTIONS", "halt_on_error=1,ignore_noninstrumented_modules=1")
             .env("CUDA_ON_CPU_ORDER", "forward");
@@ -121,18 +122,22 @@ impl StandIn {
         self.folder.join("libkernels.so")
     }
 
-    /// A backend in this process that finds what a kernel leaves out; `None` where a tool is missing.
+    /// A backend in this process with poisoned memory, so that elements that a kernel does not write are
+    /// noticed. `None` if a tool is missing.
     pub fn backend() -> Option<Cuda> {
         static LOADED: OnceLock<bool> = OnceLock::new();
         let loaded = LOADED.get_or_init(|| {
             let Some(stand_in) = StandIn::get(Build::Plain) else { return false };
-            // SAFETY: tests read no environment while another one is set up: all of them begin here.
+            // SAFETY: no other thread may read the environment outside of the lock of the standard library
+            // while it is set. Rust code reads it under that lock. The stand-in driver reads it without the
+            // lock, but it is loaded only after this block, which `LOADED` runs once.
             unsafe {
                 std::env::set_var("CUDA_ON_CPU_KERNELS", stand_in.kernels());
                 std::env::set_var("PIXTAPE_CACHE", cache());
             }
-            // Found by its name from now on.
-            // SAFETY: the library runs no code of its own when it is opened.
+            // The library stays loaded, so that the backend finds it by its name.
+            // SAFETY: opening a library runs its initialisers. Those of the stand-in driver only initialise
+            // its own static variables.
             let library = unsafe { libloading::Library::new(stand_in.folder.join("libcuda.so.1")) };
             std::mem::forget(library.expect("the stand-in driver loads"));
             true
@@ -151,7 +156,7 @@ pub fn text(output: &Output) -> String {
     format!("{}\n{}", part(&output.stdout), part(&output.stderr))
 }
 
-/// All files by name: those of the kernels and those of the stand-in.
+/// The sources by file name: those of the kernels and those of the stand-in driver.
 struct Sources {
     files: Vec<(String, String)>,
 }
@@ -168,7 +173,7 @@ impl Sources {
                 }
                 let mut text = std::fs::read_to_string(&path).unwrap();
                 for (_, from, to) in changes.iter().filter(|(file, ..)| *file == name) {
-                    assert!(text.contains(from), "{name} no longer has {from:?}: mend this test");
+                    assert!(text.contains(from), "{name} does not have {from:?}: adapt this test");
                     text = text.replacen(from, to, 1);
                 }
                 files.push((name, text));
@@ -210,7 +215,7 @@ impl Sources {
         };
         let soname = ["-shared", "-Wl,-soname,libcuda.so.1", "driver.cpp", "threads.cpp", "-o", "libcuda.so.1", "-ldl"];
         compile(below, &soname)?;
-        // Every file by itself, with a line for each of its kernels; then all together.
+        // Compiles each file on its own, with one line per kernel, then links all objects.
         let files: Vec<&str> = self.files.iter().filter_map(|(name, _)| name.strip_suffix(".cu")).collect();
         for file in &files {
             let lines: Vec<String> =
@@ -232,14 +237,14 @@ impl Sources {
         let anchor = "extern \"C\" void* cuda_on_cpu_anchor() { static thread_local char here; return &here; }\n";
         std::fs::write(folder.join("anchor.cpp"), anchor).unwrap();
         let objects: Vec<String> = files.iter().map(|f| format!("{f}.o")).collect();
-        // The library behind the objects that need it: the linker drops it otherwise.
+        // The library is named after the objects that need it; otherwise the linker drops it.
         let mut rest = vec!["-shared", "anchor.cpp"];
         rest.extend(objects.iter().map(String::as_str));
         rest.extend(["-o", "libkernels.so", "-L.", "-l:libcuda.so.1"]);
         compile(kernels, &rest)
     }
 
-    /// Threads and name of every kernel of a file.
+    /// The number of threads and the name of every kernel of a file.
     fn kernels_of(&self, file: &str) -> impl Iterator<Item = (&str, &str)> {
         let (_, text) = self.files.iter().find(|(name, _)| name.strip_suffix(".cu") == Some(file)).unwrap();
         text.lines().filter_map(|line| {

@@ -1,5 +1,5 @@
-//! One training step of every preset, at its full size and with two images, on the stand-in driver against
-//! the CPU backend.
+//! Compares one training step of every preset, at its full size and with two images, on the stand-in driver
+//! with the CPU backend.
 
 use crate::presets::{self, test_every_preset};
 use crate::stand_in::StandIn;

@@ -1,27 +1,28 @@
-//! A device that is lost while the program uses it is an error that says how to go on, and no bug report.
+//! If a device is lost while the program uses it, the error says how to continue and is not reported as a
+//! bug.
 //!
-//! The program is the real one, on Mesa's software driver. `lost_device.cpp` puts itself between the Vulkan
-//! loader and that driver and reports the device as lost after so many submissions.
+//! The tests run the real program on Mesa's software driver. `lost_device.cpp` is a layer between the Vulkan
+//! loader and that driver; it reports the device as lost after a given number of submissions.
 
 use crate::{is_required, wgpu};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder with the driver that loses its device, and the library of the driver beneath it.
+/// A folder with the driver that loses its device, and the library of the real driver.
 struct Driver {
     folder: tempfile::TempDir,
     real: String,
 }
 
-/// Says why the test does not run, which fails it if `what` is required.
+/// Prints why the test does not run. Panics if `what` is required.
 fn skip(what: &str, why: &str) -> Option<Driver> {
     assert!(!is_required(what), "PIXTAPE_REQUIRE asks for `{what}`: {why}");
     println!("SKIP: {why}");
     None
 }
 
-/// The manifest of Mesa's software driver, where distributions put it.
+/// The manifest of Mesa's software driver, in the folder that distributions use.
 fn software_driver() -> Option<PathBuf> {
     let drivers = std::fs::read_dir("/usr/share/vulkan/icd.d").ok()?;
     let mut drivers = drivers.filter_map(|entry| Some(entry.ok()?.path()));
@@ -50,7 +51,7 @@ impl Driver {
         Some(Driver { folder, real })
     }
 
-    /// Trains a small model on the device, which is lost after so many submissions.
+    /// Trains a small model on the device, which is lost after `submissions` submissions.
     fn train(&self, submissions: usize) -> Output {
         let run = self.folder.path().join(format!("run{submissions}"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_pixtape"));

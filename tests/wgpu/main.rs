@@ -1,13 +1,14 @@
-//! The wgpu backend against the definition of every op and against the CPU.
+//! Compares the wgpu backend with the definition of every op and with the CPU backend.
 //!
 //! - `ops`: the case table and the reference cases; values, gradients, closed weights.
-//! - `training`: one step of every preset at its full size and twenty at reduced sizes, beside the CPU.
-//! - `sampling`: windows beside the plain way and the CPU; completion; the commands.
+//! - `training`: one step of every preset at its full size and twenty steps at reduced sizes, compared with
+//!   the CPU.
+//! - `sampling`: windowed sampling, compared with naive sampling and with the CPU; completion; the commands.
 //! - `devices`: adapters by number and name, refusals, limits.
 //! - `lost`: a device that is lost while the program uses it.
 //!
-//! It takes an adapter; software Vulkan (`mesa-vulkan-drivers`) will do. Where there is none these tests say SKIP and why;
-//! with `wgpu` in `PIXTAPE_REQUIRE` they fail instead.
+//! The tests need an adapter; software Vulkan (`mesa-vulkan-drivers`) is enough. Without an adapter they
+//! print SKIP and the reason. With `wgpu` in `PIXTAPE_REQUIRE` they fail instead.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
-//! Every case of the table against the f64 definition, on poisoned memory between guard words; the reference cases.
+//! Compares every case of the table with the f64 definition, on poisoned memory between guard words, and
+//! runs the reference cases.
 
 use crate::common::cases::{for_each_case, given, truth_of};
 use crate::{is_required, open};
@@ -18,7 +19,7 @@ fn guarded() -> Option<Wgpu> {
     open(Options { poison: true, guards: true, ..Default::default() })
 }
 
-/// One case against its definition; whatever was there before is forgotten, but for the pipelines.
+/// Compares one case with its definition. Clears the device first, except for its pipelines.
 fn compare(case: &Case, order: Order, device: &mut Wgpu) -> Result<(), String> {
     device.clear();
     let problem = case.problem(order, 7, 0);
@@ -35,7 +36,8 @@ fn compare(case: &Case, order: Order, device: &mut Wgpu) -> Result<(), String> {
     device.check_guards().map_err(|e| e.to_string())
 }
 
-/// What [`Problem::run`] gives, but the plan is kept, so that the guards around its buffers can be looked at.
+/// Does the same as [`Problem::run`] but keeps the plan, so that the guards around its buffers can be
+/// checked.
 fn run_and_keep(problem: &Problem, name: &str, device: &mut Wgpu) -> pixtape::Result<Vec<Vec<f64>>> {
     let compiled = problem.compile(name, device)?;
     device.run(compiled, &problem.feeds(), &problem.scalars)?;
@@ -60,7 +62,7 @@ fn second_gradients_of_every_case() {
     for_each_case(Order::Twice, |case| compare(case, Order::Twice, &mut device));
 }
 
-/// Mesa's software Vulkan ends the loops of an invocation after 65 535 rounds in all, and says nothing.
+/// Mesa's software Vulkan silently ends the loops of an invocation after 65 535 iterations in total.
 #[test]
 fn a_sequence_is_right_whose_rounds_are_more_than_software_goes_through() {
     let Some(mut device) = guarded() else { return };
@@ -77,7 +79,7 @@ fn a_sequence_is_right_whose_rounds_are_more_than_software_goes_through() {
     }
 }
 
-/// The threads of a workgroup go along such a row more than once.
+/// The threads of a workgroup need more than one pass over such a row.
 #[test]
 fn a_row_is_normalised_that_is_wider_than_a_workgroup() {
     let Some(mut device) = guarded() else { return };
@@ -89,7 +91,7 @@ fn a_row_is_normalised_that_is_wider_than_a_workgroup() {
     }
 }
 
-/// A relative error would forgive a leak: a closed tap is exactly zero, or information flows.
+/// A relative error would tolerate a small leak. The gradient of a closed weight must be exactly zero.
 #[test]
 fn the_gradient_of_a_closed_weight_is_exactly_zero() {
     let Some(mut device) = guarded() else { return };

@@ -1,7 +1,9 @@
-//! Windowed sampling on wgpu beside the plain way there and beside the CPU, completion, and exact likelihoods.
+//! Windowed sampling on wgpu, compared with naive sampling there and with the CPU; completion; exact
+//! likelihoods.
 //!
-//! The CPU fuses multiply-adds and a driver may not, so a draw that lies on the border between two levels may fall to either
-//! side: two devices draw the same image up to its first such tie, and what a network sees of it changes all that follows.
+//! The CPU fuses multiply-adds and a driver may not. If a uniform number is almost on the border between two
+//! levels (a *tie*), two devices may draw different levels. They draw the same image up to its first tie.
+//! After it the images differ, because later draws depend on the tie.
 
 use crate::{open, wgpu};
 use pixtape::backend::wgpu::Options;
@@ -17,10 +19,10 @@ use pixtape::tape::plan::Plan;
 use pixtape::tape::window::SamplingPlan;
 use std::process::Command;
 
-/// Distance of a cumulative probability from the uniform number that decides a draw, below which it may fall to either side.
+/// A draw is a tie if the distance of its uniform number from the border between two levels is below this.
 const TIE: f64 = 2e-5;
 
-/// A model of a preset with other settings; `None` where it is not autoregressive.
+/// A model of a preset with other settings; `None` if it is not autoregressive.
 fn model(name: &str, settings: &[&str]) -> Option<Model> {
     let mut config = preset(name).unwrap();
     let Family::Autoregressive(_) = Model::new(&config).unwrap().family else { return None };
@@ -35,7 +37,7 @@ fn network(model: &Model) -> &Autoregressive {
     net
 }
 
-/// Weights that are large enough for draws to depend on what was drawn before.
+/// Writes weights that are large enough for draws to depend on earlier draws.
 fn write(model: &Model, backend: &mut dyn Backend) {
     for spec in model.set.specs() {
         let values: Vec<f32> = spec.initial(3).iter().map(|v| 1.5 * v).collect();
@@ -50,14 +52,14 @@ fn cpu(model: &Model) -> Box<dyn Backend> {
     cpu
 }
 
-/// Random reduced images for `n` images, empty where the model is given none.
+/// Random reduced images for `n` images; empty if the model does not use them.
 fn reduced(model: &Model, n: usize) -> Vec<f32> {
     let len = model.reduction().map_or(0, |reduction| reduction.size(model.image).dims());
     (0..n * len).map(|i| rng::uniform(2, Stream::Test, [0, i as u32])).collect()
 }
 
-/// Checks that each of two sets of images is the same up to a first tie, by the CPU's logits, and counts those that are the same
-/// throughout.
+/// Asserts that two sets of images are the same up to the first tie of each image, according to the CPU's
+/// logits. Returns how many images are the same throughout.
 fn same_up_to_ties(what: &str, model: &Model, [got, want]: [&[u8]; 2], how: DrawOptions) -> usize {
     let (net, mut cpu) = (network(model), cpu(model));
     let (levels, outputs, len) = (net.pixels().levels, net.pixels().logits_per_dimension(), net.pixels().dims());
@@ -82,7 +84,7 @@ fn same_up_to_ties(what: &str, model: &Model, [got, want]: [&[u8]; 2], how: Draw
         let u = f64::from(rng::uniform(how.seed, Stream::Pixel, [image as u32, at as u32]));
         let logits: Vec<f64> = logits[at * outputs..][..outputs].iter().map(|l| f64::from(*l)).collect();
         let below = |level: usize| match outputs {
-            // A binary pixel is 1 where u lies below its probability.
+            // A binary pixel is 1 if u is below its probability.
             1 => 1.0 / (1.0 + (-logits[0]).exp()),
             _ => logits[..=level].iter().map(|l| l.exp()).sum::<f64>() / logits.iter().map(|l| l.exp()).sum::<f64>(),
         };
@@ -103,7 +105,7 @@ fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
     let mut models = 0;
     for (name, more) in PRESETS.iter().map(|preset| (preset.name, &[][..])).chain([classes]) {
         let Some(model) = model(name, &[&small, more].concat()) else { continue };
-        // A partial batch is among them.
+        // The last batch is not full.
         let (n, batch) = (4, 3);
         let reduced = reduced(&model, n);
         let how = DrawOptions { seed: 5, reduced: &reduced, ..DrawOptions::default() };
@@ -125,7 +127,7 @@ fn windows_draw_what_the_plain_way_and_the_cpu_draw() {
     assert!(models >= 11, "{models} models were sampled");
 }
 
-/// The contract, at the preset's own size: both devices draw the same images, but for some that part at a tie.
+/// At the size of the preset both devices draw the same images, except a few that differ from a tie on.
 #[test]
 fn of_64_digits_at_least_62_are_those_of_the_cpu() {
     let Some(mut device) = wgpu() else { return };
@@ -152,7 +154,7 @@ fn a_given_beginning_stays_and_what_lies_behind_it_does_not_matter() {
         write(&model, &mut *device);
         let mut cpu = cpu(&model);
         let (n, len, colours) = (5, model.image.dims(), model.image.channels);
-        // In the middle of a row.
+        // Drawing starts in the middle of a row.
         let from = (3 * 6 + 2) * colours;
         let given: Vec<f32> = (0..n * len).map(|i| (i * 7 % 3 % 2) as f32).collect();
         let how = DrawOptions { seed: 9, ..DrawOptions::default() };
@@ -200,7 +202,8 @@ fn weights_seed_and_temperature_are_read_anew() {
     );
 }
 
-/// What a kernel can be given is limited: batches shrink to it, and where not one image fits, the plain way draws.
+/// The size of a binding is limited. Batches shrink to fit. If a single image does not fit, naive sampling
+/// is used.
 #[test]
 fn a_small_binding_takes_fewer_images_and_none_the_plain_way() {
     let sizes = ["model.height=6", "model.width=6", "model.hidden=6", "model.head=6"];
@@ -240,7 +243,7 @@ fn a_plan_that_is_not_sampled_says_so() {
     assert!(said.contains("pixelcnn.draw was not compiled for sampling"), "{said}");
 }
 
-/// The commands, from checkpoints that the CPU has written.
+/// Runs the commands on checkpoints that the CPU has written.
 #[test]
 fn commands_draw_and_measure_like_the_cpu() {
     if wgpu().is_none() {

@@ -1,4 +1,4 @@
-//! Training steps of every preset beside the CPU.
+//! Compares training steps of every preset with the CPU.
 
 use crate::presets::{self, cpu, test_every_preset, trainer, with_two_images};
 use crate::wgpu;
@@ -8,7 +8,8 @@ use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
 use pixtape::train::trainer::Trainer;
 
-/// A preset with two images a batch, narrow and shallow enough for many steps on software, as far as it has such sizes.
+/// A preset with two images per batch. Sizes that it has are reduced, so that many steps are feasible on a
+/// software adapter.
 fn reduced(name: &str) -> Config {
     let mut config = with_two_images(name);
     for size in ["blocks=2", "layers=2", "hidden=12", "head=24", "channels=8", "height=12", "width=12"] {
@@ -19,7 +20,7 @@ fn reduced(name: &str) -> Config {
 
 test_every_preset!(one_step_agrees_with_the_cpu: crate::training::agrees);
 
-/// One step of a preset at its full size.
+/// Compares one step of a preset at its full size.
 fn agrees(name: &str) {
     let Some(device) = wgpu() else { return };
     presets::agrees(name, device, 1e-4);
@@ -34,7 +35,7 @@ fn trains_at_full_size(name: &str) {
     trains_like_the_cpu(name, &with_two_images(name), 10.0);
 }
 
-/// Nothing is run: the memory is reserved, not touched.
+/// No plan is run, so the memory is reserved but not touched.
 #[test]
 fn plans_of_every_preset_compile_at_the_batch_that_they_are_trained_with() {
     for name in PRESETS.iter().map(|preset| preset.name) {
@@ -46,7 +47,8 @@ fn plans_of_every_preset_compile_at_the_batch_that_they_are_trained_with() {
     }
 }
 
-/// The losses of some steps, from weights that are changed by this part of themselves, up or down.
+/// The losses of some steps. The initial weights are changed randomly by at most the fraction `changed`, up
+/// or down.
 fn losses(config: &Config, device: Box<dyn Backend>, steps: usize, changed: f32) -> Vec<f64> {
     let (mut trainer, mut batch) = trainer(config, device);
     for spec in trainer.model.set.specs().iter().filter(|_| changed > 0.0) {
@@ -62,9 +64,11 @@ fn losses(config: &Config, device: Box<dyn Backend>, steps: usize, changed: f32)
     all
 }
 
-/// Twenty steps beside the CPU, each loss within 1e-3, and two once more, which give the same bits. Where training itself
-/// magnifies rounding, that bound asks for too much: `slack` times what the CPU's own losses move when its weights are changed by
-/// one part in a million is allowed then (every step rounds anew, the change is made once).
+/// Compares twenty steps with the CPU. Each loss must agree within 1e-3, and two repeated steps must give
+/// the same bits. If training itself amplifies rounding errors, this bound is too strict. The allowed error
+/// is therefore at least `slack` times the change of the CPU's own losses when its weights change by one
+/// part in a million. `slack` is above 1 because every step rounds again, but the weights are changed only
+/// once.
 fn trains_like_the_cpu(name: &str, config: &Config, slack: f64) {
     let (Some(device), Some(again)) = (wgpu(), wgpu()) else { return };
     let got = losses(config, device, 20, 0.0);
@@ -83,7 +87,7 @@ fn trains_like_the_cpu(name: &str, config: &Config, slack: f64) {
     assert_eq!(got[..again.len()], again, "{name}");
 }
 
-/// Sizes at which software takes a second a preset.
+/// At these sizes a software adapter takes about one second per preset.
 #[test]
 fn every_preset_trains_like_the_cpu_and_twice_the_same() {
     for name in PRESETS.iter().map(|preset| preset.name) {

@@ -11,7 +11,7 @@ pub fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// f at v; and f' where v is what f saves, its output or its input.
+/// f at v; and f' if v is the value that f saves, its output or its input.
 pub fn unary(f: Unary, v: f64) -> [f64; 2] {
     let positive = |yes: f64, no: f64| if v > 0.0 { yes } else { no };
     match f {

@@ -3,7 +3,7 @@
 use super::{Tensor, flat, indices};
 use pixtape::shape::Shape;
 
-/// Zeros around: the element at `at` comes from `at - before`.
+/// Pads with zeros: the output element at `at` is the input element at `at - before`.
 pub fn pad(x: Tensor, before: [usize; 4], out: Shape) -> Vec<f64> {
     let mut y = vec![0.0; out.len()];
     for at in indices(x.shape.padded()) {
@@ -34,7 +34,7 @@ pub fn scatter(dy: Tensor, index: Tensor, rows: usize) -> Vec<f64> {
     out
 }
 
-/// The index in a shape with ones that an index of the full shape falls on.
+/// Maps an index of the full shape to the shape `ones`, in which some dimensions are 1.
 fn onto(ones: [usize; 4], at: [usize; 4]) -> [usize; 4] {
     std::array::from_fn(|i| if ones[i] == 1 { 0 } else { at[i] })
 }
@@ -52,7 +52,7 @@ pub fn expand(x: Tensor, to: Shape) -> Vec<f64> {
     indices(to.padded()).map(|at| x.data[flat(from, onto(from, at))]).collect()
 }
 
-/// Mean, 1 / sqrt(biased variance + eps).
+/// The mean and 1 / sqrt(biased variance + eps).
 fn statistics(values: &[f64], eps: f64) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -162,7 +162,8 @@ pub fn group_norm(x: &[Tensor], groups: usize, eps: f64) -> Vec<Vec<f64>> {
     vec![y, mean, inv_std]
 }
 
-/// With g = dy gamma and x^ = (x - mean) s over the N elements of a group: dx = s (g - (sum g + x^ sum g x^) / N).
+/// With g = dy gamma and x^ = (x - mean) s over the N elements of a group: dx = s (g - (sum g + x^ sum g x^)
+/// / N).
 pub fn group_norm_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
     let [dy, x, gamma, mean, inv_std] = [x[0], x[1], x[2], x[3], x[4]];
     let (c, groups) = (x.shape.last(), mean.shape.last());

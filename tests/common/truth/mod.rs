@@ -1,7 +1,8 @@
-//! The definition of everything: an interpreter of tapes in f64, in plain loops, straight from the words in
-//! `op.rs`.
+//! The definition of every op: an interpreter of tapes in f64, in plain loops, written from the descriptions
+//! in `op.rs`.
 //!
-//! It knows no plan, no fusion and no kernel. Indices (u32) are carried as f64, which holds them exactly.
+//! It uses no plan, no fusion and no kernel. Indices (u32) are stored as f64, which represents them exactly.
+//! Each file has the ops of one family; [`run`] calls them node by node.
 
 mod functions;
 mod image;
@@ -19,9 +20,9 @@ use pixtape::tape::{Node, Tape, Var};
 use recurrence::Scan;
 use std::collections::HashMap;
 
-/// What a replay is given.
+/// The inputs of a replay.
 #[derive(Clone, Debug, Default)]
-pub struct Given {
+pub struct ReplayInputs {
     /// Inputs in the order of declaration.
     pub feeds: Vec<Vec<f64>>,
     /// Parameters before the replay.
@@ -30,7 +31,7 @@ pub struct Given {
     pub scalars: Scalars,
 }
 
-/// What a replay gives: every value of the tape, and the parameters after its stores.
+/// The results of a replay: every value of the tape, and the parameters after its stores.
 pub struct Truth {
     values: Vec<Vec<Vec<f64>>>,
     /// Stored parameters.
@@ -44,8 +45,8 @@ impl Truth {
     }
 }
 
-/// Runs a tape.
-pub fn run(tape: &Tape, given: &Given) -> Truth {
+/// Computes every node of a tape.
+pub fn run(tape: &Tape, given: &ReplayInputs) -> Truth {
     let mut truth = Truth { values: vec![], stored: HashMap::new() };
     let mut metas: Vec<Vec<Meta>> = vec![];
     for node in tape.nodes() {
@@ -68,7 +69,7 @@ pub fn run(tape: &Tape, given: &Given) -> Truth {
     truth
 }
 
-/// An operand.
+/// An operand of an op.
 #[derive(Clone, Copy)]
 struct Tensor<'a> {
     pub shape: Shape,
@@ -85,7 +86,7 @@ impl Tensor<'_> {
     }
 }
 
-fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
+fn outputs_of(node: &Node, x: &[Tensor], given: &ReplayInputs) -> Vec<Vec<f64>> {
     match &node.op {
         Op::Input(id) => vec![given.feeds[id.0 as usize].clone()],
         Op::Param(id) => vec![given.params[id].clone()],
@@ -152,7 +153,7 @@ fn outputs_of(node: &Node, x: &[Tensor], given: &Given) -> Vec<Vec<f64>> {
     }
 }
 
-fn scalar(s: Scalar, given: &Given) -> f64 {
+fn scalar(s: Scalar, given: &ReplayInputs) -> f64 {
     let word = given.scalars.word(s);
     if s.dtype() == DType::U32 { f64::from(word) } else { f64::from(f32::from_bits(word)) }
 }

@@ -1,4 +1,4 @@
-//! What is computed element by element.
+//! Ops that are computed element by element.
 
 use super::Tensor;
 use super::functions::sigmoid;

@@ -21,7 +21,7 @@ pub fn matmul(a: Tensor, b: Tensor, ta: bool, tb: bool) -> Vec<f64> {
     y
 }
 
-/// Whether input channel `k` may reach output channel `o` through the tap (i, j).
+/// Whether the tap (i, j) is open from input channel `k` to output channel `o`.
 fn is_open(g: &ConvGeom, i: usize, j: usize, k: usize, o: usize) -> bool {
     let (centre_i, centre_j) = (g.kh / 2, g.kw / 2);
     if g.mask == Mask::None || i < centre_i || (i == centre_i && j < centre_j) {

@@ -1,4 +1,4 @@
-//! LSTM: gates in the order i f g o.
+//! LSTMs over sequences and images, with the gates in the order i f g o.
 
 use super::functions::sigmoid;
 use super::{Tensor, flat};
@@ -21,7 +21,7 @@ pub fn lstm_cell(z: Tensor, c: Tensor) -> Vec<Vec<f64>> {
     vec![h_next, c_next, gates]
 }
 
-/// Gradients of one unit: (dz of the four gates, dc of the cell before).
+/// Gradients of one unit: dz of the four gates, and dc of the previous cell.
 fn unit_bwd(dh: f64, dc_next: f64, c: f64, c_next: f64, [i, f, g, o]: [f64; 4]) -> ([f64; 4], f64) {
     let t = c_next.tanh();
     let dc = dc_next + dh * o * (1.0 - t * t);
@@ -47,7 +47,7 @@ pub fn lstm_cell_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
     vec![dz, dc]
 }
 
-/// z_t + h_{t-1} w_hh through the cell, for every step.
+/// Applies the cell to z_t + h_{t-1} w_hh at every step.
 pub fn lstm(x: &[Tensor]) -> Vec<Vec<f64>> {
     let [z, h0, c0, w_hh] = [x[0], x[1], x[2], x[3]];
     let (steps, n, h) = (z.shape.dims()[0], z.shape.dims()[1], w_hh.shape.dims()[0]);
@@ -74,7 +74,7 @@ pub fn lstm(x: &[Tensor]) -> Vec<Vec<f64>> {
     vec![y, cell, kept]
 }
 
-/// Backpropagation through time from what `lstm` kept.
+/// Backpropagation through time, from the values that `lstm` kept.
 pub fn lstm_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
     let [dy, dc_n, c0, w_hh, kept] = [x[0], x[1], x[2], x[3], x[4]];
     let (steps, n, h) = (dy.shape.dims()[0], dy.shape.dims()[1], dy.shape.last());
@@ -106,41 +106,42 @@ pub fn lstm_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
     vec![dz, dh, dc]
 }
 
-/// A scan over an image: which neighbours a pixel depends on, as (rows, columns) from its own place.
+/// A scan over an image: the neighbours that a pixel depends on, as offsets in rows and columns.
 pub struct Scan {
-    /// Whose state goes through each tap of w_ss.
+    /// The pixel whose state each tap of w_ss reads.
     taps: Vec<[isize; 2]>,
-    /// Whose cell it takes.
+    /// The pixel whose cell it continues.
     cell: [isize; 2],
 }
 
 impl Scan {
-    /// The k pixels around its column, and the cell, of the row above.
+    /// Row LSTM: the states of the k pixels of the row above around the same column, and the cell above.
     pub fn row(w_ss: Tensor) -> Scan {
         let k = w_ss.shape.dims()[1] as isize;
         Scan { taps: (0..k).map(|j| [-1, j - k / 2]).collect(), cell: [-1, 0] }
     }
 
-    /// The pixel above and the one before it in its row.
+    /// Diagonal LSTM: the states above and before the pixel in its row, and the cell before it.
     pub fn diagonal(reverse: bool) -> Scan {
         let before = [0, if reverse { 1 } else { -1 }];
         Scan { taps: vec![[-1, 0], before], cell: before }
     }
 
-    /// The pixels `[image, row, column]` of an image in an order in which each comes after those it depends
-    /// on.
+    /// The pixels `[image, row, column]` of all images, in an order in which each pixel comes after those
+    /// that it depends on.
     fn pixels(&self, [n, h, w]: [usize; 3]) -> Vec<[usize; 3]> {
         let column = |c: usize| if self.cell == [0, 1] { w - 1 - c } else { c };
         (0..n * h * w).map(|i| [i / w / h, i / w % h, column(i % w)]).collect()
     }
 }
 
-/// Extents of an image tensor but for its channels.
+/// The extents of an image tensor without its channels.
 fn extents(x: Tensor) -> [usize; 3] {
     std::array::from_fn(|i| x.shape.dims()[i])
 }
 
-/// Where the first of `channels` channels of the pixel at this distance lies, if the pixel exists.
+/// Flat index of the first of `channels` channels of the pixel at this offset; `None` if the pixel is
+/// outside the image.
 fn neighbour(
     [n, h, w]: [usize; 3],
     [image, r, c]: [usize; 3],
@@ -151,7 +152,7 @@ fn neighbour(
     (r < h && c < w).then(|| flat([n, h, w, channels], [image, r, c, 0]))
 }
 
-/// z and the states of the neighbours through their taps, then the cell.
+/// Adds the states of the neighbours, through their taps, to z, then applies the cell.
 pub fn scan(scan: Scan, x: &[Tensor]) -> Vec<Vec<f64>> {
     let (z, w_ss, d) = (x[0], x[1], x[1].shape.dims()[2]);
     let size = extents(z);
@@ -176,7 +177,7 @@ pub fn scan(scan: Scan, x: &[Tensor]) -> Vec<Vec<f64>> {
     vec![y, kept]
 }
 
-/// Backpropagation from what `scan` kept, against its order.
+/// Backpropagation in the reverse order of `scan`, from the values that it kept.
 pub fn scan_bwd(scan: Scan, x: &[Tensor]) -> Vec<f64> {
     let ([dy, w_ss, kept], d) = ([x[0], x[1], x[2]], x[1].shape.dims()[2]);
     let size = extents(dy);

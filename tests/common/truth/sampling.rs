@@ -42,7 +42,7 @@ pub fn gaussian_sample_bwd(x: &[Tensor]) -> Vec<Vec<f64>> {
     vec![dmu, dlogvar]
 }
 
-/// The smallest k whose cumulative softmax exceeds u, the last one if none does.
+/// The smallest k whose cumulative softmax exceeds u; the last index if there is none.
 pub fn categorical(logits: Tensor, u: Tensor, temperature: f64) -> Vec<f64> {
     let classes = logits.shape.last();
     let mut index = vec![];
