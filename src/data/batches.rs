@@ -37,6 +37,17 @@ pub enum Range {
     Symmetric,
 }
 
+impl Range {
+    /// A value of this range as a byte: the lower end is 0, the upper end is 255. Values outside are clipped.
+    pub(crate) fn to_byte(self, value: f32) -> u8 {
+        let (lowest, highest) = match self {
+            Range::Unit => (0.0, 1.0),
+            Range::Symmetric => (-1.0, 1.0),
+        };
+        (((value - lowest) / (highest - lowest)).clamp(0.0, 1.0) * 255.0).round() as u8
+    }
+}
+
 /// Settings of a sequence of batches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchOptions {

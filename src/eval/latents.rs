@@ -1,7 +1,7 @@
 //! Encoding, reconstruction and interpolation with an autoencoder.
 
 use crate::backend::{self, Backend, Compiled, Feed, Scalars};
-use crate::data::{Batches, Images, Order};
+use crate::data::{Batches, Images, Order, Range};
 use crate::error::{Error, Result};
 use crate::models::{Family, Latent, Model};
 use crate::sampling::crop_to_bytes;
@@ -122,5 +122,5 @@ fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32]) -> Result<Vec<u8>
 /// Converts values in 0 to 1 to bytes.
 fn to_bytes(model: &Model, values: &[f32]) -> Vec<u8> {
     let len = model.image.dims();
-    values.chunks(len).flat_map(|image| crop_to_bytes(image, model.image, model.image, [0.0, 1.0])).collect()
+    values.chunks(len).flat_map(|image| crop_to_bytes(image, model.image, model.image, Range::Unit)).collect()
 }

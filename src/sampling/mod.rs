@@ -14,7 +14,7 @@ pub(crate) use redraw::{check_completion, check_restoration};
 pub use simulation::{Simulator, draw_futures};
 
 use crate::backend::{self, Backend, Compiled, Feed};
-use crate::data::BatchFeeds;
+use crate::data::{BatchFeeds, Range};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::shape::ImageSize;
@@ -50,8 +50,8 @@ pub struct Sampler {
     size: ImageSize,
     /// The size of the model's images.
     image: ImageSize,
-    /// The smallest and the largest value of a pixel.
-    range: [f32; 2],
+    /// The range of the values that the plans draw.
+    range: Range,
     /// The inputs of the plan.
     inputs: Vec<InputSpec>,
     /// Number of classes of the model; 0 if it has none.
@@ -74,7 +74,7 @@ impl Sampler {
             plan = SamplingPlan::new(&net.draw(fitting))?;
         }
         match backend.compile_sampling(&plan)? {
-            Some(compiled) => Ok(Sampler::of(model, &plan.plan, Way::Windows(compiled), [0.0, 1.0])),
+            Some(compiled) => Ok(Sampler::of(model, &plan.plan, Way::Windows(compiled), Range::Unit)),
             None => Sampler::naive(backend, model, batch),
         }
     }
@@ -86,12 +86,12 @@ impl Sampler {
     #[doc(hidden)]
     pub fn naive(backend: &mut dyn Backend, model: &Model, batch: usize) -> Result<Self> {
         let batch = batch.max(1);
-        let (plan, way, range): (Plan, fn(Compiled) -> Way, [f32; 2]) = match &model.family {
-            Family::Autoregressive(net) => (net.draw(batch), Way::Naive, [0.0, 1.0]),
-            Family::Latent(net) => (net.sampling(batch), Way::AtOnce, [0.0, 1.0]),
-            Family::Adversarial(net) => (net.sampling(batch), Way::AtOnce, [-1.0, 1.0]),
+        let (plan, way, range): (Plan, fn(Compiled) -> Way, Range) = match &model.family {
+            Family::Autoregressive(net) => (net.draw(batch), Way::Naive, Range::Unit),
+            Family::Latent(net) => (net.sampling(batch), Way::AtOnce, Range::Unit),
+            Family::Adversarial(net) => (net.sampling(batch), Way::AtOnce, Range::Symmetric),
             Family::Sequence(net) => {
-                let (simulator, range) = (Simulator::new(backend, net, batch)?, [0.0, 1.0]);
+                let (simulator, range) = (Simulator::new(backend, net, batch)?, Range::Unit);
                 let (size, image, cost) = (model.image, model.image, simulator.cost());
                 let (way, inputs, classes) = (Way::Steps(simulator), vec![], 0);
                 return Ok(Sampler { way, batch, size, image, range, inputs, classes, cost });
@@ -101,7 +101,7 @@ impl Sampler {
         Ok(Sampler::of(model, &plan, way(compiled), range))
     }
 
-    fn of(model: &Model, plan: &Plan, way: Way, range: [f32; 2]) -> Self {
+    fn of(model: &Model, plan: &Plan, way: Way, range: Range) -> Self {
         let [batch, height, width, channels] = plan.outputs[0].1.meta.shape.padded();
         let size = ImageSize { height, width, channels };
         Sampler {
@@ -278,9 +278,8 @@ impl ConditionValues {
 }
 
 /// The middle of an image of this size with values in `range`, as bytes of the size `to`.
-pub(crate) fn crop_to_bytes(image: &[f32], size: ImageSize, to: ImageSize, range: [f32; 2]) -> Vec<u8> {
+pub(crate) fn crop_to_bytes(image: &[f32], size: ImageSize, to: ImageSize, range: Range) -> Vec<u8> {
     let (top, left) = ((size.height - to.height) / 2, (size.width - to.width) / 2);
-    let byte = |v: f32| (((v - range[0]) / (range[1] - range[0])).clamp(0.0, 1.0) * 255.0).round() as u8;
     let rows = (0..to.height).map(|r| ((top + r) * size.width + left) * size.channels);
-    rows.flat_map(|start| image[start..start + to.width * to.channels].iter().map(|v| byte(*v))).collect()
+    rows.flat_map(|start| image[start..start + to.width * to.channels].iter().map(|v| range.to_byte(*v))).collect()
 }

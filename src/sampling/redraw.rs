@@ -2,7 +2,7 @@
 
 use super::{DrawOptions, Drawn, Sampler, crop_to_bytes};
 use crate::backend::Backend;
-use crate::data::{Images, Reduction};
+use crate::data::{Images, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::pictures::grid::{Pictures, before_after_png};
@@ -196,7 +196,7 @@ fn by_draw(images: &[u8], len: usize, draws: usize) -> Vec<Vec<u8>> {
 
 /// Values in 0 to 1 of images of this size as bytes.
 fn to_bytes(values: &[f32], size: ImageSize) -> Vec<u8> {
-    values.chunks(size.dims()).flat_map(|image| crop_to_bytes(image, size, size, [0.0, 1.0])).collect()
+    values.chunks(size.dims()).flat_map(|image| crop_to_bytes(image, size, size, Range::Unit)).collect()
 }
 
 #[cfg(test)]
