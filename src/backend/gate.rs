@@ -5,7 +5,7 @@
 //! freed plans and of other devices. An engine may rely on every condition that its methods list after
 //! "Checked".
 
-use super::{Backend, Compiled, DeviceInfo, Feed, Progress, Scalars, StepTime};
+use super::{Backend, Compiled, DeviceInfo, Feed, Peaks, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::ParamId;
 use crate::tape::plan::Plan;
@@ -76,7 +76,7 @@ pub trait Engine {
     }
 
     /// See [`Backend::peaks`].
-    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+    fn peaks(&mut self) -> Result<Option<Peaks>> {
         Ok(None)
     }
 }
@@ -303,7 +303,7 @@ impl<E: Engine> Backend for Gate<E> {
         self.engine.param_bytes() + self.compiled().map(|compiled| self.engine.plan_bytes(compiled)).sum::<usize>()
     }
 
-    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+    fn peaks(&mut self) -> Result<Option<Peaks>> {
         self.engine.peaks()
     }
 }

@@ -43,6 +43,15 @@ pub struct Compiled {
     generation: u32,
 }
 
+/// What a device can do at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peaks {
+    /// Arithmetic in f32 GFLOP/s.
+    pub gflops: f64,
+    /// Bandwidth of the memory in GB/s.
+    pub gbs: f64,
+}
+
 /// The value of an input in one replay.
 #[derive(Clone, Copy, Debug)]
 pub enum Feed<'a> {
@@ -233,12 +242,11 @@ pub trait Backend {
     /// Bytes of the parameters and of all compiled plans on the device.
     fn memory_bytes(&self) -> usize;
 
-    /// Peak arithmetic in f32 GFLOP/s and peak bandwidth in GB/s, as the device describes itself or as
-    /// measured on it. `None` for the CPU backend.
+    /// The peaks of the device, as it describes itself or as measured on it. `None` for the CPU backend.
     ///
     /// # Errors
     /// Fails if the device reports an error during the measurement.
-    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+    fn peaks(&mut self) -> Result<Option<Peaks>> {
         Ok(None)
     }
 }

@@ -12,6 +12,7 @@ pub mod sampling;
 pub mod steps;
 pub mod timing;
 
+use crate::backend::Peaks;
 use crate::error::{Error, Result};
 use machine::Limits;
 use report::{Entry, Report};
@@ -52,8 +53,10 @@ pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<
     };
     let mut device = crate::backend::open(&options.device, options.threads)?;
     let (info, peaks) = (device.describe(), device.peaks()?);
-    let limits =
-        peaks.map_or_else(|| Limits::measure(info.threads), |[peak_gflops, peak_gbs]| Limits { peak_gflops, peak_gbs });
+    let limits = match peaks {
+        Some(Peaks { gflops, gbs }) => Limits { peak_gflops: gflops, peak_gbs: gbs },
+        None => Limits::measure(info.threads),
+    };
     drop(device);
     let mut results = vec![];
     for name in &names {

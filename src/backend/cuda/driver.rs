@@ -3,6 +3,7 @@
 //! Thin wrappers around the driver API of CUDA 12.0, which is old enough for most installed drivers.
 //! [`Device::open`] finds the driver's library. No other function here is called before it has succeeded.
 
+use crate::backend::Peaks;
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
@@ -72,8 +73,8 @@ pub struct Device {
     pub processors: u32,
     /// Most bytes of shared memory of a block.
     pub shared_bytes: u32,
-    /// Peak f32 GFLOP/s and peak GB/s of the memory, from the card's clocks and widths.
-    pub peaks: [f64; 2],
+    /// Its peaks, from its clocks and widths.
+    pub peaks: Peaks,
 }
 
 /// Number of f32 units of a multiprocessor of this compute capability.
@@ -140,7 +141,7 @@ impl Device {
         let memory_clock = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?);
         let bits = f64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?);
         let gflops = 2.0 * f64::from(processors) * f64::from(cores(architecture)) * clock / 1e6;
-        let peaks = [gflops, 2.0 * memory_clock * bits / 8.0 / 1e6];
+        let peaks = Peaks { gflops, gbs: 2.0 * memory_clock * bits / 8.0 / 1e6 };
         // SAFETY: `device` is valid: `result::device::get` returned it above. `Device::drop` releases the
         // context once.
         let context =

@@ -24,7 +24,7 @@ mod recurrence;
 mod sample;
 
 use super::gate::{Engine, Gate};
-use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
+use super::{DeviceInfo, Feed, Peaks, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::ParamId;
 use crate::tape::plan::{Buffer, Plan};
@@ -363,7 +363,7 @@ impl Engine for CudaEngine {
         drop(plan);
     }
 
-    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+    fn peaks(&mut self) -> Result<Option<Peaks>> {
         Ok(Some(self.device.peaks))
     }
 

@@ -22,7 +22,7 @@ mod sample;
 pub mod shaders;
 
 use super::gate::{Engine, Gate};
-use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
+use super::{DeviceInfo, Feed, Peaks, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::ParamId;
 use crate::tape::plan::{Buffer, Plan};
@@ -245,7 +245,7 @@ impl Engine for WgpuEngine {
         Some((self.gpu.largest - self.gpu.largest / 64) as usize)
     }
 
-    fn peaks(&mut self) -> Result<Option<[f64; 2]>> {
+    fn peaks(&mut self) -> Result<Option<Peaks>> {
         peak::measure(&mut self.gpu).map(Some)
     }
 }

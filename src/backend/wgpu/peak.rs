@@ -4,6 +4,7 @@ use super::args::PeakArgs;
 use super::dispatch::Dispatch;
 use super::gpu::{Gpu, GpuBuffer};
 use super::shaders::Shader;
+use crate::backend::Peaks;
 use crate::error::Result;
 use std::time::Instant;
 use wgpu::{BindGroup, BindGroupEntry, BufferUsages, ComputePipeline};
@@ -28,8 +29,8 @@ const RUNS: usize = 5;
 ///
 /// # Errors
 /// Fails if the device reports an error.
-pub(super) fn measure(gpu: &mut Gpu) -> Result<[f64; 2]> {
-    let arithmetic = {
+pub(super) fn measure(gpu: &mut Gpu) -> Result<Peaks> {
+    let gflops = {
         let y = gpu.buffer(4, "the measure of arithmetic")?;
         let args = PeakArgs { rounds: ROUNDS, never: -1.0, ..PeakArgs::default() };
         let dispatch = Dispatch::new(Shader::Peak, "multiply_adds", &args);
@@ -41,8 +42,8 @@ pub(super) fn measure(gpu: &mut Gpu) -> Result<[f64; 2]> {
     let quads = (TRIAD_LEN / 4) as u32;
     let dispatch = Dispatch::new(Shader::Peak, "triad", &PeakArgs { len: quads, ..PeakArgs::default() });
     let bytes = (3 * 4 * TRIAD_LEN) as f64;
-    let bandwidth = bytes / seconds(gpu, &dispatch, &[(1, &a), (2, &b), (3, &y)], quads.div_ceil(THREADS))? / 1e9;
-    Ok([arithmetic, bandwidth])
+    let gbs = bytes / seconds(gpu, &dispatch, &[(1, &a), (2, &b), (3, &y)], quads.div_ceil(THREADS))? / 1e9;
+    Ok(Peaks { gflops, gbs })
 }
 
 /// Shortest time of one dispatch in seconds.
