@@ -10,7 +10,7 @@
 //! do.
 
 use pixtape::backend::{self, Backend, Feed, Scalars};
-use pixtape::nn::{Conv, Env, Mode, ParamSet};
+use pixtape::nn::{Channels, Conv, Env, Mode, ParamSet};
 use pixtape::shape::Meta;
 use pixtape::tape::Tape;
 use pixtape::tape::plan::Plan;
@@ -22,7 +22,7 @@ const SHAPE: [usize; 4] = [4, 16, 16, 8];
 /// What the plan computes: a 3x3 convolution of `x`, the mean of its squared relu, and the gradient of that
 /// for the weight.
 fn record(set: &mut ParamSet) -> Plan {
-    let layer = Conv::new(set, "conv", [SHAPE[3], 16], 3, ConvAttrs::new(1, 1));
+    let layer = Conv::new(set, "conv", Channels { inputs: SHAPE[3], outputs: 16 }, 3, ConvAttrs::new(1, 1));
     let t = Tape::new();
     let env = Env::new(&t, Mode::Train);
     let y = t.relu(layer.forward(&env, t.input("x", Meta::f32(SHAPE))));

@@ -2,7 +2,7 @@
 //! Diagonal BiLSTM.
 
 use crate::config::Config;
-use crate::nn::{DiagonalLstm, Env, Init, Layout, Linear, Mode, ParamSet, RowLstm};
+use crate::nn::{Channels, DiagonalLstm, Env, Init, Layout, Linear, Mode, ParamSet, RowLstm};
 use crate::optim::{Learner, STEP};
 use crate::shape::{Meta, Shape};
 use crate::tape::plan::Plan;
@@ -42,7 +42,7 @@ pub(super) fn lstm(config: &Config) -> LayerStep {
 /// A Row LSTM, `x[64, 28, 28, 64] -> y[64, 28, 28, 64]`. It has one bias; the reference has two.
 pub(super) fn row_lstm(config: &Config) -> LayerStep {
     let (channels, mut set) = (64, ParamSet::new());
-    let layer = RowLstm::new(&mut set, "row", [channels; 2], 1);
+    let layer = RowLstm::new(&mut set, "row", Channels { inputs: channels, outputs: channels }, 1);
     step("row_lstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
 }
 
@@ -50,7 +50,7 @@ pub(super) fn row_lstm(config: &Config) -> LayerStep {
 /// reference has two.
 pub(super) fn diagonal_bilstm(config: &Config) -> LayerStep {
     let (channels, mut set) = (16, ParamSet::new());
-    let layer = DiagonalLstm::new(&mut set, "diagonal", [channels; 2], 1, 2);
+    let layer = DiagonalLstm::new(&mut set, "diagonal", Channels { inputs: channels, outputs: channels }, 1, 2);
     step("diagonal_bilstm.train", set, config, [IMAGES, SIDE, SIDE, channels].into(), |env, x| layer.forward(env, x))
 }
 

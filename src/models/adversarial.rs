@@ -8,7 +8,7 @@
 use super::{TEMPERATURE, required};
 use crate::config::{Config, Objective};
 use crate::error::{Error, Result};
-use crate::nn::{BatchNorm, Conv, ConvTranspose, Env, Init, Mode, ParamSet};
+use crate::nn::{BatchNorm, Channels, Conv, ConvTranspose, Env, Init, Mode, ParamSet};
 use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::{ImageSize, Meta};
@@ -149,8 +149,7 @@ impl Gan {
         let shown = t.detach(fake);
         let on_real = t.scope("d", || self.critic.forward(env, real));
         let on_fake = t.scope("d", || self.critic.forward(env, shown));
-        let (real_loss, fake_loss) = self.game.critic_losses(t, on_real, on_fake);
-        let mut critic_loss = t.add(real_loss, fake_loss);
+        let mut critic_loss = self.game.critic_loss(t, on_real, on_fake);
         if self.game.objective == Objective::WganGp {
             let penalty = t.scope("penalty", || self.penalty(env, real, shown));
             t.output("penalty", penalty);
@@ -212,7 +211,8 @@ impl Generator {
         let (mut layers, mut norms) = (vec![], vec![]);
         for (i, pair) in widths.windows(2).enumerate() {
             let attrs = if i == 0 { ConvAttrs::new(1, 0) } else { ConvAttrs::new(2, 1) };
-            layers.push(ConvTranspose::plain(set, &format!("g.t{}", i + 1), [pair[0], pair[1]], 4, attrs, STD));
+            let channels = Channels { inputs: pair[0], outputs: pair[1] };
+            layers.push(ConvTranspose::plain(set, &format!("g.t{}", i + 1), channels, 4, attrs, STD));
             if i + 2 < widths.len() {
                 norms.push(BatchNorm::new(set, &format!("g.n{}", i + 1), pair[1], Init::Normal(1.0, STD)));
             }
@@ -243,7 +243,7 @@ impl Critic {
         for (i, pair) in widths.windows(2).enumerate() {
             let (path, inner) = (format!("d.c{}", i + 1), i == 1 || i == 2);
             let attrs = if i + 2 == widths.len() { ConvAttrs::new(1, 0) } else { ConvAttrs::new(2, 1) };
-            let conv = Conv::plain(set, &path, [pair[0], pair[1]], 4, attrs, STD);
+            let conv = Conv::plain(set, &path, Channels { inputs: pair[0], outputs: pair[1] }, 4, attrs, STD);
             layers.push(if with_norm { conv } else { conv.with_bias(set, &path) });
             let norm = || BatchNorm::new(set, &format!("d.n{}", i + 1), pair[1], Init::Normal(1.0, STD));
             norms.push((with_norm && inner).then(norm));
@@ -268,19 +268,24 @@ impl Critic {
 
 impl Game {
     /// The loss of the critic, from its outputs for real and for generated images.
-    fn critic_losses(&self, t: &Tape, real: Var, fake: Var) -> (Var, Var) {
+    fn critic_loss(&self, t: &Tape, real: Var, fake: Var) -> Var {
         match self.objective {
             // -log D(x) and -log(1 - D(G(z))) with D = sigmoid (Goodfellow et al. 2014, eq. 1)
             Objective::Minimax | Objective::NonSaturating => {
-                (t.mean(t.softplus(t.scale(real, -1.0))), t.mean(t.softplus(fake)))
+                let real = t.mean(t.softplus(t.scale(real, -1.0)));
+                t.add(real, t.mean(t.softplus(fake)))
             }
             // ((D(x) - 1)^2 + D(G(z))^2) / 2 (Mao et al. 2017, eq. 9)
             Objective::Lsgan => {
                 let real = t.mean(t.square(t.affine(real, 1.0, -1.0)));
-                (t.scale(real, 0.5), t.scale(t.mean(t.square(fake)), 0.5))
+                let real = t.scale(real, 0.5);
+                t.add(real, t.scale(t.mean(t.square(fake)), 0.5))
             }
             // D(G(z)) - D(x) (Arjovsky et al. 2017, algorithm 1)
-            Objective::Wgan | Objective::WganGp => (t.scale(t.mean(real), -1.0), t.mean(fake)),
+            Objective::Wgan | Objective::WganGp => {
+                let real = t.scale(t.mean(real), -1.0);
+                t.add(real, t.mean(fake))
+            }
             Objective::Hinge => unreachable!("refused when the model is built"),
         }
     }

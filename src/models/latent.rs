@@ -7,7 +7,7 @@
 use super::{TEMPERATURE, required};
 use crate::config::{Config, NetworkKind};
 use crate::error::Result;
-use crate::nn::{Conv, ConvTranspose, Env, Linear, Mode, ParamSet};
+use crate::nn::{Channels, Conv, ConvTranspose, Env, Linear, Mode, ParamSet};
 use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::{ImageSize, Meta};
@@ -64,6 +64,14 @@ struct Convolutional {
     map: ImageSize,
 }
 
+/// What the encoder says of the latent vector, `[n, d]` each.
+#[derive(Clone, Copy)]
+struct Encoded {
+    mu: Var,
+    /// Absent in a plain autoencoder.
+    logvar: Option<Var>,
+}
+
 impl Latent {
     /// Declares the parameters: `e1 e2 ef mu lv d1 d2 t1 t2`, or `fc1 mu lv fc3 fc4`; no `lv` in a plain
     /// autoencoder.
@@ -84,14 +92,14 @@ impl Latent {
             let c = required(config.model.channels, "channels")?;
             let map = ImageSize { height: SIDE / 4, width: SIDE / 4, channels: 2 * c };
             let halve = ConvAttrs::new(2, 1);
-            let e1 = Conv::new(set, "e1", [1, c], 4, halve);
-            let e2 = Conv::new(set, "e2", [c, 2 * c], 4, halve);
+            let e1 = Conv::new(set, "e1", Channels { inputs: 1, outputs: c }, 4, halve);
+            let e2 = Conv::new(set, "e2", Channels { inputs: c, outputs: 2 * c }, 4, halve);
             let ef = Linear::from_map(set, "ef", map, hidden);
             let (mu, logvar) = halves(set);
             let d1 = Linear::new(set, "d1", dims, hidden);
             let d2 = Linear::to_map(set, "d2", hidden, map);
-            let t1 = ConvTranspose::new(set, "t1", [2 * c, c], 4, halve);
-            let t2 = ConvTranspose::new(set, "t2", [c, 1], 4, halve);
+            let t1 = ConvTranspose::new(set, "t1", Channels { inputs: 2 * c, outputs: c }, 4, halve);
+            let t2 = ConvTranspose::new(set, "t2", Channels { inputs: c, outputs: 1 }, 4, halve);
             (Body::Convolutional(Box::new(Convolutional { e1, e2, ef, d1, d2, t1, t2, map })), mu, logvar)
         };
         let weights = set.weights().cloned().collect();
@@ -110,7 +118,7 @@ impl Latent {
     }
 
     /// `x[n, 28, 28, 1] -> mu[n, d], logvar[n, d]`
-    fn encode(&self, env: &Env, x: Var) -> (Var, Option<Var>) {
+    fn encode(&self, env: &Env, x: Var) -> Encoded {
         let t = env.t;
         let n = t.shape(x).dims()[0];
         let h = match &self.body {
@@ -123,7 +131,7 @@ impl Latent {
             Body::Dense(net) => t.scope("fc1", || t.relu(net.fc1.forward(env, t.reshape(x, [n, SIDE * SIDE])))),
         };
         let mu = t.scope("mu", || self.mu.forward(env, h));
-        (mu, self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))))
+        Encoded { mu, logvar: self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))) }
     }
 
     /// `z[n, d] -> logits[n, 28, 28, 1]`
@@ -151,7 +159,7 @@ impl Latent {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
         let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
-        let (mu, logvar) = self.encode(&env, x);
+        let Encoded { mu, logvar } = self.encode(&env, x);
         let per_image = 1.0 / batch as f64;
         let loss = match logvar {
             Some(logvar) => {
@@ -185,7 +193,7 @@ impl Latent {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
-        let (mu, logvar) = self.encode(&env, x);
+        let Encoded { mu, logvar } = self.encode(&env, x);
         let logvar = logvar.expect("only a variational model has a bound");
         // The importance weight needs eps itself, which `gaussian_sample` does not keep.
         let eps = t.random_by_image(Dist::Normal, Stream::Latent, t.shape(mu));
@@ -205,7 +213,7 @@ impl Latent {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
-        let (mu, logvar) = self.encode(&env, x);
+        let Encoded { mu, logvar } = self.encode(&env, x);
         t.output("mu", mu);
         if let Some(logvar) = logvar {
             t.output("logvar", logvar);

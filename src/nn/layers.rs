@@ -34,6 +34,15 @@ fn biased(env: &Env, y: Var, bias: &Option<Param>) -> Var {
     }
 }
 
+/// The channels that a convolution reads, and those that it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// Channels of the input.
+    pub inputs: usize,
+    /// Channels of the output.
+    pub outputs: usize,
+}
+
 /// `x[n, in] -> x weight + bias`, weight `[in, out]`.
 #[derive(Clone, Debug)]
 pub struct Linear {
@@ -113,7 +122,7 @@ pub struct Conv {
 
 impl Conv {
     /// A square kernel with PyTorch's default initial values.
-    pub fn new(set: &mut ParamSet, path: &str, channels: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
+    pub fn new(set: &mut ParamSet, path: &str, channels: Channels, kernel: usize, attrs: ConvAttrs) -> Self {
         Conv::rectangular(set, path, channels, [kernel, kernel], attrs)
     }
 
@@ -121,11 +130,12 @@ impl Conv {
     pub fn rectangular(
         set: &mut ParamSet,
         path: &str,
-        [cin, cout]: [usize; 2],
+        channels: Channels,
         [kh, kw]: [usize; 2],
         attrs: ConvAttrs,
     ) -> Self {
-        let [weight, bias] = weight_and_bias(set, path, [kh, kw, cin, cout], cin, cout);
+        let Channels { inputs, outputs } = channels;
+        let [weight, bias] = weight_and_bias(set, path, [kh, kw, inputs, outputs], inputs, outputs);
         Conv { weight, bias: Some(bias), attrs }
     }
 
@@ -133,12 +143,12 @@ impl Conv {
     pub fn plain(
         set: &mut ParamSet,
         path: &str,
-        [cin, cout]: [usize; 2],
+        channels: Channels,
         kernel: usize,
         attrs: ConvAttrs,
         std: f32,
     ) -> Self {
-        let weight = normal_weight(set, path, [kernel, kernel, cin, cout], std);
+        let weight = normal_weight(set, path, [kernel, kernel, channels.inputs, channels.outputs], std);
         Conv { weight, bias: None, attrs }
     }
 
@@ -168,8 +178,9 @@ pub struct ConvTranspose {
 impl ConvTranspose {
     /// A square kernel with PyTorch's default initial values. The fan-in counts the output channels, as in
     /// PyTorch.
-    pub fn new(set: &mut ParamSet, path: &str, [cin, cout]: [usize; 2], kernel: usize, attrs: ConvAttrs) -> Self {
-        let [weight, bias] = weight_and_bias(set, path, [kernel, kernel, cout, cin], cout, cout);
+    pub fn new(set: &mut ParamSet, path: &str, channels: Channels, kernel: usize, attrs: ConvAttrs) -> Self {
+        let Channels { inputs, outputs } = channels;
+        let [weight, bias] = weight_and_bias(set, path, [kernel, kernel, outputs, inputs], outputs, outputs);
         ConvTranspose { weight, bias: Some(bias), attrs }
     }
 
@@ -177,12 +188,12 @@ impl ConvTranspose {
     pub fn plain(
         set: &mut ParamSet,
         path: &str,
-        [cin, cout]: [usize; 2],
+        channels: Channels,
         kernel: usize,
         attrs: ConvAttrs,
         std: f32,
     ) -> Self {
-        let weight = normal_weight(set, path, [kernel, kernel, cout, cin], std);
+        let weight = normal_weight(set, path, [kernel, kernel, channels.outputs, channels.inputs], std);
         ConvTranspose { weight, bias: None, attrs }
     }
 

@@ -10,7 +10,7 @@ mod params;
 mod recurrent;
 
 pub use env::{Env, Mode};
-pub use layers::{BatchNorm, Conv, ConvTranspose, Embedding, Linear};
+pub use layers::{BatchNorm, Channels, Conv, ConvTranspose, Embedding, Linear};
 pub use lstm::{Lstm, LstmState};
 pub use params::{Init, Layout, ParamSet, ParamSpec};
 pub use recurrent::{DiagonalLstm, RowLstm};

@@ -4,7 +4,7 @@
 //! other pixels.
 
 use super::env::Env;
-use super::layers::by_fan_in;
+use super::layers::{Channels, by_fan_in};
 use super::params::{Init, Layout, ParamSet};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
@@ -28,7 +28,8 @@ impl Gates {
     /// weights start as convolutions do. The biases start at 0, those of the forget gates at 1. So a cell
     /// keeps its content until it has learned to forget, and gradients reach far back from the first step on
     /// (Jozefowicz, Zaremba & Sutskever 2015).
-    fn new(set: &mut ParamSet, prefix: &str, [cin, h]: [usize; 2], k: usize, taps: [usize; 2], groups: usize) -> Self {
+    fn new(set: &mut ParamSet, prefix: &str, channels: Channels, k: usize, taps: [usize; 2], groups: usize) -> Self {
+        let Channels { inputs: cin, outputs: h } = channels;
         let (pad, pad_end) = ([0, k / 2], [0, (k / 2) as isize]);
         let attrs = ConvAttrs { pad, pad_end, mask: Mask::B, groups, blocks: 4, ..ConvAttrs::default() };
         let mut weight = |name: &str, shape: [usize; 4]| {
@@ -56,8 +57,9 @@ impl RowLstm {
     /// Taps of the input-to-state and of the state-to-state convolution.
     const TAPS: usize = 3;
 
-    /// Declares `<path>.{w_is,w_ss,b}` from `cin` channels to `h` units, `groups` colours.
-    pub fn new(set: &mut ParamSet, path: &str, channels: [usize; 2], groups: usize) -> Self {
+    /// Declares `<path>.{w_is,w_ss,b}` from `channels.inputs` to `channels.outputs` units, `groups`
+    /// colours.
+    pub fn new(set: &mut ParamSet, path: &str, channels: Channels, groups: usize) -> Self {
         RowLstm(Gates::new(set, &format!("{path}."), channels, Self::TAPS, [1, Self::TAPS], groups))
     }
 
@@ -77,9 +79,10 @@ pub struct DiagonalLstm {
 }
 
 impl DiagonalLstm {
-    /// Declares `<path>.l_{w_is,w_ss,b}` from `cin` channels to `h` units, `groups` colours, and
+    /// Declares `<path>.l_{w_is,w_ss,b}` from `channels.inputs` to `channels.outputs` units, `groups`
+    /// colours, and
     /// `<path>.r_..` where there are two directions.
-    pub fn new(set: &mut ParamSet, path: &str, channels: [usize; 2], groups: usize, directions: usize) -> Self {
+    pub fn new(set: &mut ParamSet, path: &str, channels: Channels, groups: usize, directions: usize) -> Self {
         let mut gates = |side: &str| Gates::new(set, &format!("{path}.{side}_"), channels, 1, [2, 1], groups);
         DiagonalLstm { left: gates("l"), right: (directions > 1).then(|| gates("r")) }
     }

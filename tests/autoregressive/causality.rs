@@ -6,7 +6,7 @@ use pixtape::backend::{self, Backend};
 use pixtape::config::NetworkKind;
 use pixtape::eval::causality::{Dependency, Subject, Support, Supports, supports};
 use pixtape::models::Model;
-use pixtape::nn::{Conv, Env, ParamSet};
+use pixtape::nn::{Channels, Conv, Env, ParamSet};
 use pixtape::shape::ImageSize;
 use pixtape::tape::Var;
 use pixtape::tape::geometry::Mask;
@@ -173,7 +173,7 @@ fn a_blind_spot_is_where_it_was_drawn() {
 /// Both supports of a network of one convolution. Every channel is an input or an output of its own.
 fn one_conv(attrs: ConvAttrs, kernel: [usize; 2], [cin, cout]: [usize; 2]) -> [Support; 2] {
     let mut set = ParamSet::new();
-    let conv = Conv::rectangular(&mut set, "conv", [cin, cout], kernel, attrs);
+    let conv = Conv::rectangular(&mut set, "conv", Channels { inputs: cin, outputs: cout }, kernel, attrs);
     let network = |env: &Env, x: Var| conv.forward(env, x);
     let subject = Subject { set: &set, input: [5, 6, cin].into(), outputs: cout, zero: 0.0, network: &network };
     let mut device = device();
@@ -232,8 +232,8 @@ fn leaky(first: Mask, blocks: usize, second: Mask) -> [Vec<Dependency>; 2] {
     let mut set = ParamSet::new();
     let masked = |mask, blocks| ConvAttrs { blocks, ..ConvAttrs::masked(mask, 3, 3) };
     let layers = [
-        Conv::new(&mut set, "first", [3, 12], 3, masked(first, blocks)),
-        Conv::new(&mut set, "second", [6, 6], 3, masked(second, 1)),
+        Conv::new(&mut set, "first", Channels { inputs: 3, outputs: 12 }, 3, masked(first, blocks)),
+        Conv::new(&mut set, "second", Channels { inputs: 6, outputs: 6 }, 3, masked(second, 1)),
     ];
     let network = |env: &Env, x: Var| layers[1].forward(env, env.t.gated(layers[0].forward(env, x)));
     let subject = Subject { set: &set, input: [4, 5, 3].into(), outputs: 3, zero: 0.0, network: &network };
@@ -260,8 +260,8 @@ fn a_network_that_leaks_is_caught_both_ways() {
     assert!(gradient == perturbation && !gradient.is_empty(), "blocks");
     // A later layer without a mask.
     let mut set = ParamSet::new();
-    let first = Conv::new(&mut set, "first", [1, 4], 3, ConvAttrs::masked(Mask::A, 3, 1));
-    let open = Conv::new(&mut set, "open", [4, 2], 3, ConvAttrs::new(1, 1));
+    let first = Conv::new(&mut set, "first", Channels { inputs: 1, outputs: 4 }, 3, ConvAttrs::masked(Mask::A, 3, 1));
+    let open = Conv::new(&mut set, "open", Channels { inputs: 4, outputs: 2 }, 3, ConvAttrs::new(1, 1));
     let network = |env: &Env, x: Var| open.forward(env, env.t.relu(first.forward(env, x)));
     let subject = Subject { set: &set, input: [4, 4, 1].into(), outputs: 1, zero: 0.0, network: &network };
     let leaks = subject.by_perturbation(&mut *device(), &mut |_, _| ()).unwrap().leaks();

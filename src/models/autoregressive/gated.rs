@@ -13,7 +13,7 @@ use super::{Conditions, Pixels};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::required;
-use crate::nn::{Conv, Embedding, Env, ParamSet};
+use crate::nn::{Channels, Conv, Embedding, Env, ParamSet};
 use crate::tape::geometry::Mask;
 use crate::tape::record::ConvAttrs;
 use crate::tape::{Tape, Var};
@@ -42,10 +42,24 @@ struct Layer {
     /// 1x1, after the gate.
     out: Conv,
     /// What the class adds before the vertical and the horizontal gate (eq. 4).
-    classes: Option<[Embedding; 2]>,
+    classes: Option<ClassTables>,
     /// Whether the horizontal stack is added to its input: in all layers but the first, whose input is the
     /// image.
     residual: bool,
+}
+
+/// What each class adds before the gate of each stack, `[classes, 2p]`.
+#[derive(Clone, Debug)]
+struct ClassTables {
+    vertical: Embedding,
+    horizontal: Embedding,
+}
+
+/// The feature maps of both stacks, `[n, h, w, c]` each.
+#[derive(Clone, Copy)]
+struct Stacks {
+    vertical: Var,
+    horizontal: Var,
 }
 
 impl GatedPixelCnn {
@@ -58,8 +72,8 @@ impl GatedPixelCnn {
         let kernel = required(config.model.kernel, "kernel")?;
         let layers =
             (0..required(config.model.layers, "layers")?).map(|i| Layer::new(set, i, p, kernel, pixels)).collect();
-        let head1 = Conv::new(set, "h1", [p, head], 1, masked);
-        let head2 = Conv::new(set, "h2", [head, pixels.logits_per_pixel()], 1, masked);
+        let head1 = Conv::new(set, "h1", Channels { inputs: p, outputs: head }, 1, masked);
+        let head2 = Conv::new(set, "h2", Channels { inputs: head, outputs: pixels.logits_per_pixel() }, 1, masked);
         Ok(GatedPixelCnn { pixels, layers, head1, head2 })
     }
 
@@ -67,12 +81,11 @@ impl GatedPixelCnn {
     pub fn logits(&self, env: &Env, x: Var, conditions: Conditions) -> Var {
         let t = env.t;
         let x = self.pixels.centred(t, x);
-        let mut stacks = [x, x];
+        let mut stacks = Stacks { vertical: x, horizontal: x };
         for (i, layer) in self.layers.iter().enumerate() {
             stacks = t.scope(&format!("layers.{i}"), || layer.forward(env, stacks, conditions));
         }
-        let [_, y] = stacks;
-        let y = t.scope("h1", || self.head1.forward(env, t.relu(y)));
+        let y = t.scope("h1", || self.head1.forward(env, t.relu(stacks.horizontal)));
         t.scope("h2", || self.head2.forward(env, t.relu(y)))
     }
 }
@@ -82,7 +95,7 @@ impl Layer {
         let (first, colours) = (i == 0, pixels.colours());
         let (cin, k) = if first { (colours, FIRST_KERNEL) } else { (p, later_kernel) };
         let r = k / 2;
-        let mut conv = |name: &str, channels: [usize; 2], kernel: [usize; 2], attrs: ConvAttrs| {
+        let mut conv = |name: &str, channels: Channels, kernel: [usize; 2], attrs: ConvAttrs| {
             Conv::rectangular(set, &format!("layers.{i}.{name}"), channels, kernel, attrs)
         };
         // Output row y reads rows y - r ..= y.
@@ -98,28 +111,30 @@ impl Layer {
             blocks: 2,
             ..ConvAttrs::default()
         };
-        let vertical = conv("v", [cin, 2 * p], [r + 1, k], above);
-        let down = conv("v2h", [2 * p, 2 * p], [1, 1], shifted);
-        let horizontal = conv("h", [cin, 2 * p], [1, k], left);
-        let out = conv("ho", [p, p], [1, 1], ConvAttrs::masked(Mask::B, 1, colours));
+        let vertical = conv("v", Channels { inputs: cin, outputs: 2 * p }, [r + 1, k], above);
+        let down = conv("v2h", Channels { inputs: 2 * p, outputs: 2 * p }, [1, 1], shifted);
+        let horizontal = conv("h", Channels { inputs: cin, outputs: 2 * p }, [1, k], left);
+        let out = conv("ho", Channels { inputs: p, outputs: p }, [1, 1], ConvAttrs::masked(Mask::B, 1, colours));
         let classes = (pixels.classes > 0).then(|| {
-            ["class_v", "class_h"].map(|name| Embedding::new(set, &format!("layers.{i}.{name}"), pixels.classes, 2 * p))
+            let mut table = |name: &str| Embedding::new(set, &format!("layers.{i}.{name}"), pixels.classes, 2 * p);
+            ClassTables { vertical: table("class_v"), horizontal: table("class_h") }
         });
         Layer { vertical, down, horizontal, out, classes, residual: !first }
     }
 
-    /// `[v, h][n, rows, columns, c] -> [v, h][n, rows, columns, p]`
-    fn forward(&self, env: &Env, [v, h]: [Var; 2], conditions: Conditions) -> [Var; 2] {
+    /// `[n, h, w, c] -> [n, h, w, p]` of both stacks.
+    fn forward(&self, env: &Env, x: Stacks, conditions: Conditions) -> Stacks {
         let t = env.t;
-        let [class_v, class_h] = match (&self.classes, conditions.class) {
-            (Some(tables), Some(class)) => tables.each_ref().map(|table| Some(table.forward(env, class))),
-            _ => [None, None],
-        };
-        let v = add_everywhere(t, self.vertical.forward(env, v), class_v);
-        let beside = t.add(self.horizontal.forward(env, h), self.down.forward(env, v));
+        let classes = self.classes.as_ref().zip(conditions.class);
+        let class_v = classes.map(|(tables, class)| tables.vertical.forward(env, class));
+        let class_h = classes.map(|(tables, class)| tables.horizontal.forward(env, class));
+        let v = add_everywhere(t, self.vertical.forward(env, x.vertical), class_v);
+        let beside = t.add(self.horizontal.forward(env, x.horizontal), self.down.forward(env, v));
         let gated = t.gated(add_everywhere(t, beside, class_h));
         let out = self.out.forward(env, gated);
-        [t.gated(v), if self.residual { t.add(out, h) } else { out }]
+        let vertical = t.gated(v);
+        let horizontal = if self.residual { t.add(out, x.horizontal) } else { out };
+        Stacks { vertical, horizontal }
     }
 }
 

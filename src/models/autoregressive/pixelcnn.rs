@@ -6,7 +6,7 @@ use super::{Conditions, Pixels};
 use crate::config::Config;
 use crate::error::Result;
 use crate::models::required;
-use crate::nn::{Conv, Env, ParamSet};
+use crate::nn::{Channels, Conv, Env, ParamSet};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
 use crate::tape::record::ConvAttrs;
@@ -38,18 +38,22 @@ impl PixelCnn {
         let (h, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
         let masked = |kind, kernel| ConvAttrs::masked(kind, kernel, colours);
-        let first = Conv::new(set, "first", [colours, 2 * h], 7, masked(Mask::A, 7));
+        let first = Conv::new(set, "first", Channels { inputs: colours, outputs: 2 * h }, 7, masked(Mask::A, 7));
         let encoder =
             pixels.reduction.map(|reduction| Box::new(ReducedEncoder::new(set, reduction, pixels.size, 2 * h)));
+        let to_narrow = Channels { inputs: 2 * h, outputs: h };
+        let within = Channels { inputs: h, outputs: h };
+        let to_wide = Channels { inputs: h, outputs: 2 * h };
         let blocks = (0..required(config.model.blocks, "blocks")?)
             .map(|i| ResidualBlock {
-                narrow: Conv::new(set, &format!("blocks.{i}.c1"), [2 * h, h], 1, masked(Mask::B, 1)),
-                spatial: Conv::new(set, &format!("blocks.{i}.c2"), [h, h], 3, masked(Mask::B, 3)),
-                widen: Conv::new(set, &format!("blocks.{i}.c3"), [h, 2 * h], 1, masked(Mask::B, 1)),
+                narrow: Conv::new(set, &format!("blocks.{i}.c1"), to_narrow, 1, masked(Mask::B, 1)),
+                spatial: Conv::new(set, &format!("blocks.{i}.c2"), within, 3, masked(Mask::B, 3)),
+                widen: Conv::new(set, &format!("blocks.{i}.c3"), to_wide, 1, masked(Mask::B, 1)),
             })
             .collect();
-        let head1 = Conv::new(set, "h1", [2 * h, head], 1, masked(Mask::B, 1));
-        let head2 = Conv::new(set, "h2", [head, pixels.logits_per_pixel()], 1, masked(Mask::B, 1));
+        let head1 = Conv::new(set, "h1", Channels { inputs: 2 * h, outputs: head }, 1, masked(Mask::B, 1));
+        let to_logits = Channels { inputs: head, outputs: pixels.logits_per_pixel() };
+        let head2 = Conv::new(set, "h2", to_logits, 1, masked(Mask::B, 1));
         Ok(PixelCnn { pixels, first, encoder, blocks, head1, head2 })
     }
 

@@ -5,7 +5,7 @@ use super::Pixels;
 use crate::config::{Config, NetworkKind};
 use crate::error::Result;
 use crate::models::required;
-use crate::nn::{Conv, DiagonalLstm, Env, ParamSet, RowLstm};
+use crate::nn::{Channels, Conv, DiagonalLstm, Env, ParamSet, RowLstm};
 use crate::tape::Var;
 use crate::tape::geometry::Mask;
 use crate::tape::record::ConvAttrs;
@@ -43,18 +43,21 @@ impl PixelRnn {
         let is_diagonal = config.network == NetworkKind::DiagonalBiLstm;
         let directions = if is_diagonal { Some(required(config.model.directions, "directions")?) } else { None };
         let pointwise = ConvAttrs::masked(Mask::B, 1, colours);
-        let first = Conv::new(set, "first", [colours, 2 * h], 7, ConvAttrs::masked(Mask::A, 7, colours));
+        let masked_a = ConvAttrs::masked(Mask::A, 7, colours);
+        let first = Conv::new(set, "first", Channels { inputs: colours, outputs: 2 * h }, 7, masked_a);
+        let to_units = Channels { inputs: 2 * h, outputs: h };
+        let to_wide = Channels { inputs: h, outputs: 2 * h };
         let layers = (0..required(config.model.layers, "layers")?).map(|i| {
             let path = format!("layers.{i}");
             let scan = match directions {
-                Some(count) => Scan::Diagonal(Box::new(DiagonalLstm::new(set, &path, [2 * h, h], colours, count))),
-                None => Scan::Row(Box::new(RowLstm::new(set, &path, [2 * h, h], colours))),
+                Some(count) => Scan::Diagonal(Box::new(DiagonalLstm::new(set, &path, to_units, colours, count))),
+                None => Scan::Row(Box::new(RowLstm::new(set, &path, to_units, colours))),
             };
-            Layer { scan, widen: Conv::new(set, &format!("{path}.up"), [h, 2 * h], 1, pointwise) }
+            Layer { scan, widen: Conv::new(set, &format!("{path}.up"), to_wide, 1, pointwise) }
         });
         let layers = layers.collect();
-        let head1 = Conv::new(set, "h1", [2 * h, head], 1, pointwise);
-        let head2 = Conv::new(set, "h2", [head, pixels.logits_per_pixel()], 1, pointwise);
+        let head1 = Conv::new(set, "h1", Channels { inputs: 2 * h, outputs: head }, 1, pointwise);
+        let head2 = Conv::new(set, "h2", Channels { inputs: head, outputs: pixels.logits_per_pixel() }, 1, pointwise);
         Ok(PixelRnn { pixels, first, layers, head1, head2 })
     }
 

@@ -2,7 +2,7 @@
 //! image is known before the first pixel is drawn.
 
 use crate::data::Reduction;
-use crate::nn::{Conv, ConvTranspose, Env, ParamSet};
+use crate::nn::{Channels, Conv, ConvTranspose, Env, ParamSet};
 use crate::shape::ImageSize;
 use crate::tape::Var;
 use crate::tape::record::ConvAttrs;
@@ -26,16 +26,19 @@ impl ReducedEncoder {
     /// channels. A grey image goes through a 7x7 and two 3x3 kernels. A small image goes through a 3x3
     /// kernel, is enlarged by a transposed 4x4 kernel with stride 4, and goes through another 3x3 kernel.
     pub fn new(set: &mut ParamSet, reduction: Reduction, size: ImageSize, channels: usize) -> Self {
-        let cin = reduction.size(size).channels;
-        let mut same = |path: &str, cin: usize, k: usize| {
-            Layer::Same(Conv::new(set, path, [cin, channels], k, ConvAttrs::new(1, k / 2)))
+        let given = reduction.size(size).channels;
+        let mut same = |path: &str, inputs: usize, k: usize| {
+            Layer::Same(Conv::new(set, path, Channels { inputs, outputs: channels }, k, ConvAttrs::new(1, k / 2)))
         };
         let layers = match reduction {
-            Reduction::Grey => [same("given.c1", cin, 7), same("given.c2", channels, 3), same("given.c3", channels, 3)],
+            Reduction::Grey => {
+                [same("given.c1", given, 7), same("given.c2", channels, 3), same("given.c3", channels, 3)]
+            }
             Reduction::Small => {
-                let first = same("given.c1", cin, 3);
+                let first = same("given.c1", given, 3);
                 let last = same("given.c3", channels, 3);
-                let enlarge = ConvTranspose::new(set, "given.c2", [channels, channels], 4, ConvAttrs::new(4, 0));
+                let within = Channels { inputs: channels, outputs: channels };
+                let enlarge = ConvTranspose::new(set, "given.c2", within, 4, ConvAttrs::new(4, 0));
                 [first, Layer::Enlarge(enlarge), last]
             }
         };
