@@ -3,6 +3,7 @@
 
 use super::args::{Conv, Epilogue, fused_operands, unary_code, word};
 use crate::error::{Error, Result};
+use crate::shape::ImageSize;
 use crate::tape::geometry::ConvGeom;
 use crate::tape::plan::{Buffer, Operand, Step};
 use crate::tape::window::SamplingPlan;
@@ -81,11 +82,11 @@ pub(super) fn words<A: NoUninit>(steps: &[SampleStep<A>]) -> Vec<u32> {
 /// The entry of a step that writes images of `size`.
 fn entry<A: Copy + Default>(
     step: &Step,
-    size: [usize; 3],
+    size: ImageSize,
     images: usize,
     of: &impl Fn(Buffer) -> A,
 ) -> Result<SampleStep<A>> {
-    let mut does = Does { size: size.map(|e| e as u32), ..Does::default() };
+    let mut does = Does { size: size.axes().map(|e| e as u32), ..Does::default() };
     let op = WindowOp::of(&step.op).map_err(|why| {
         Error::Device(format!("{} in {}, recorded at {}, has no windows: {why}", step.label(), step.scope, step.at))
     })?;

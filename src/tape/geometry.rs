@@ -4,7 +4,7 @@
 //! of the weights of an output channel, in the order of taps and input channels. The backends and `cost.rs`
 //! rely on that.
 
-use crate::shape::Shape;
+use crate::shape::{ImageSize, Shape};
 use std::fmt;
 
 /// The mask of an autoregressive convolution (van den Oord et al. 2016, section 3.4).
@@ -73,10 +73,11 @@ impl ConvGeom {
     }
 
     /// Rows of channels `[n * h * w, cin]` times a matrix `[cin, cout]`, as a 1x1 convolution that writes
-    /// images of `[h, w, cout]`.
-    pub(crate) fn rows_times_matrix(rows: Shape, [h, w, cout]: [usize; 3]) -> ConvGeom {
-        let (n, cin) = (rows.rows() / (h * w).max(1), rows.last());
-        ConvGeom::product(n, [h, w], cin, cout)
+    /// images of this size.
+    pub(crate) fn rows_times_matrix(rows: Shape, written: ImageSize) -> ConvGeom {
+        let ImageSize { height, width, channels } = written;
+        let (n, cin) = (rows.rows() / (height * width).max(1), rows.last());
+        ConvGeom::product(n, [height, width], cin, channels)
     }
 
     /// Whether this is a plain product: each output pixel is its own pixel's channels times the weights,

@@ -12,14 +12,14 @@
 use super::geometry::ConvGeom;
 use super::plan::Step;
 use super::window_op::WindowOp;
+use crate::shape::ImageSize;
 use std::ops::Range;
 
 /// Times of all positions of one image of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times {
-    /// Height, width and channels as the convolutions see them; a value reshaped to rows of channels keeps
-    /// them.
-    pub size: [usize; 3],
+    /// The size as the convolutions see it. A value that is reshaped to rows of channels keeps it.
+    pub size: ImageSize,
     /// The first channel of each run, then the number of channels. A *run* is a range of channels with equal
     /// times in every pixel.
     bounds: Vec<usize>,
@@ -29,20 +29,21 @@ pub struct Times {
 
 impl Times {
     /// Times of the image itself: each position is known once it is drawn.
-    pub fn of_image(size: [usize; 3]) -> Times {
-        Times::build(size, (0..size[2]).collect(), |r, c, k| ((r * size[1] + c) * size[2] + k.start + 1) as u32)
+    pub fn of_image(size: ImageSize) -> Times {
+        let ImageSize { width, channels, .. } = size;
+        Times::build(size, (0..channels).collect(), |r, c, k| ((r * width + c) * channels + k.start + 1) as u32)
     }
 
     /// Evaluates `at(row, column, run of channels)` for every pixel and run. `cuts` are the channels where a
     /// run may begin. Adjacent runs with equal times in every pixel are joined.
-    fn build(size: [usize; 3], mut cuts: Vec<usize>, at: impl Fn(usize, usize, Range<usize>) -> u32) -> Times {
-        let [h, w, channels] = size;
+    fn build(size: ImageSize, mut cuts: Vec<usize>, at: impl Fn(usize, usize, Range<usize>) -> u32) -> Times {
+        let ImageSize { height, width, channels } = size;
         cuts.extend([0, channels]);
         cuts.retain(|cut| *cut <= channels);
         cuts.sort_unstable();
         cuts.dedup();
         let runs = cuts.len() - 1;
-        let pixels = (0..h).flat_map(|r| (0..w).map(move |c| (r, c)));
+        let pixels = (0..height).flat_map(|r| (0..width).map(move |c| (r, c)));
         let all: Vec<u32> = pixels
             .flat_map(|(r, c)| cuts.windows(2).map(move |k| (r, c, k[0]..k[1])))
             .map(|(r, c, run)| at(r, c, run))
@@ -62,7 +63,7 @@ impl Times {
     /// Times of a pixel, one per run.
     pub fn pixel(&self, row: usize, column: usize) -> &[u32] {
         let runs = self.bounds.len() - 1;
-        &self.at[(row * self.size[1] + column) * runs..][..runs]
+        &self.at[(row * self.size.width + column) * runs..][..runs]
     }
 
     /// The time at which all `channels` of a pixel are computable; 0 if the range is empty.
@@ -74,8 +75,7 @@ impl Times {
 
     /// The times of the first `rows` rows.
     pub fn rows(&self, rows: usize) -> Times {
-        let [_, w, channels] = self.size;
-        Times::build([rows, w, channels], self.bounds.clone(), |r, c, run| self.of(r, c, run))
+        Times::build(ImageSize { height: rows, ..self.size }, self.bounds.clone(), |r, c, run| self.of(r, c, run))
     }
 }
 
@@ -105,11 +105,11 @@ pub fn propagate(step: &Step, inputs: &[Read], fused: &[Read]) -> Result<Times, 
         WindowOp::Conv(g) => conv(g, only(0)?)?,
         WindowOp::Matmul { .. } => {
             let (a, columns) = (only(0)?, step.outputs[0].meta.shape.last());
-            if a.size[2] != last(0) {
-                return Err(format!("its rows have {} of the {} channels of a pixel", last(0), a.size[2]));
+            let channels = a.size.channels;
+            if channels != last(0) {
+                return Err(format!("its rows have {} of the {channels} channels of a pixel", last(0)));
             }
-            let [h, w, channels] = a.size;
-            Times::build([h, w, columns], vec![], |r, c, _| a.of(r, c, 0..channels))
+            Times::build(ImageSize { channels: columns, ..a.size }, vec![], |r, c, _| a.of(r, c, 0..channels))
         }
         WindowOp::RowLstm => {
             let taps = step.inputs[1].meta.shape.dims()[1];
@@ -138,8 +138,7 @@ fn elementwise(inputs: &[Read]) -> Result<Times, String> {
     let all: Vec<&Times> = inputs.iter().copied().flatten().collect();
     let first = all.first().ok_or("nothing that it reads depends on the image")?;
     if let Some(other) = all.iter().find(|t| t.size != first.size) {
-        let [[h, w, c], [h2, w2, c2]] = [first.size, other.size];
-        return Err(format!("it reads images of {h}x{w}x{c} and of {h2}x{w2}x{c2}"));
+        return Err(format!("it reads images of {} and of {}", first.size, other.size));
     }
     let cuts = all.iter().flat_map(|t| t.bounds.iter().copied()).collect();
     let latest = |r, c, run: Range<usize>| all.iter().map(|t| t.of(r, c, run.clone())).max().unwrap_or(0);
@@ -148,10 +147,9 @@ fn elementwise(inputs: &[Read]) -> Result<Times, String> {
 
 /// Output channel `j` of `c` reads the input channels `j` and `c + j`.
 fn gated(x: &Times) -> Times {
-    let [h, w, channels] = x.size;
-    let half = channels / 2;
+    let half = x.size.channels / 2;
     let cuts = x.bounds.iter().flat_map(|b| [*b, b.saturating_sub(half)]).collect();
-    Times::build([h, w, half], cuts, |r, c, run| {
+    Times::build(ImageSize { channels: half, ..x.size }, cuts, |r, c, run| {
         x.of(r, c, run.clone()).max(x.of(r, c, run.start + half..run.end + half))
     })
 }
@@ -159,14 +157,15 @@ fn gated(x: &Times) -> Times {
 /// The latest time of all open taps inside the image. Every output channel reads a prefix of the channels
 /// under the centre tap.
 fn conv(g: &ConvGeom, x: &Times) -> Result<Times, String> {
-    if x.size != [g.h, g.w, g.cin] {
-        let [h, w, c] = x.size;
-        return Err(format!("it reads {}x{}x{} of an image that has {h}x{w}x{c}", g.h, g.w, g.cin));
+    let read = ImageSize { height: g.h, width: g.w, channels: g.cin };
+    if x.size != read {
+        return Err(format!("it reads {read} of an image that has {}", x.size));
     }
     let cuts = (1..g.cout).filter(|co| g.open_prefix(*co) != g.open_prefix(co - 1)).collect();
     let whole: Vec<u32> =
         x.at.chunks(x.bounds.len() - 1).map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
-    Ok(Times::build([g.oh, g.ow, g.cout], cuts, |r, c, run| {
+    let written = ImageSize { height: g.oh, width: g.ow, channels: g.cout };
+    Ok(Times::build(written, cuts, |r, c, run| {
         let mut latest = 0;
         for (i, j) in (0..g.kh).flat_map(|i| (0..g.kw).map(move |j| (i, j))) {
             let channels = g.open_channels(i, j, run.start);
@@ -183,10 +182,8 @@ fn conv(g: &ConvGeom, x: &Times) -> Result<Times, String> {
 /// The times of the first input, if its shape is that of the images.
 fn image<'a>(step: &Step, x: &'a Times) -> Result<&'a Times, String> {
     match step.inputs[0].meta.shape.dims() {
-        [_, dims @ ..] if dims == x.size => Ok(x),
-        _ => {
-            Err(format!("its input {} does not have the shape of the images, {:?}", step.inputs[0].meta.shape, x.size))
-        }
+        [_, dims @ ..] if dims == x.size.axes() => Ok(x),
+        _ => Err(format!("its input {} does not have the shape of the images, {}", step.inputs[0].meta.shape, x.size)),
     }
 }
 
@@ -195,11 +192,11 @@ fn pad(x: &Times, before: [usize; 4], after: [usize; 4]) -> Result<Times, String
     if before[0] + after[0] > 0 {
         return Err("it pads the batch".into());
     }
-    let [h, w, channels] = x.size;
-    let size = [before[1] + h + after[1], before[2] + w + after[2], before[3] + channels + after[3]];
+    let extents = x.size.axes();
+    let size: [usize; 3] = std::array::from_fn(|i| before[i + 1] + extents[i] + after[i + 1]);
     let cuts = x.bounds.iter().map(|b| b + before[3]).collect();
-    Ok(Times::build(size, cuts, |r, c, run| {
-        let inside = |at: usize, axis: usize| at.checked_sub(before[axis]).filter(|at| *at < x.size[axis - 1]);
+    Ok(Times::build(size.into(), cuts, |r, c, run| {
+        let inside = |at: usize, axis: usize| at.checked_sub(before[axis]).filter(|at| *at < extents[axis - 1]);
         match (inside(r, 1), inside(c, 2), inside(run.start, 3)) {
             (Some(r), Some(c), Some(k)) => x.of(r, c, k..k + run.len()),
             _ => 0,
@@ -211,9 +208,10 @@ fn slice(x: &Times, before: [usize; 4], after: [usize; 4]) -> Result<Times, Stri
     if before[0] + after[0] > 0 {
         return Err("it slices the batch".into());
     }
-    let size = std::array::from_fn(|i| x.size[i] - before[i + 1] - after[i + 1]);
+    let extents = x.size.axes();
+    let size: [usize; 3] = std::array::from_fn(|i| extents[i] - before[i + 1] - after[i + 1]);
     let cuts = x.bounds.iter().map(|b| b.saturating_sub(before[3])).collect();
-    Ok(Times::build(size, cuts, |r, c, run| {
+    Ok(Times::build(size.into(), cuts, |r, c, run| {
         x.of(r + before[1], c + before[2], run.start + before[3]..run.end + before[3])
     }))
 }
@@ -232,7 +230,7 @@ struct Sweep {
 /// Unit `j` of `d` reads the gates `j`, `d + j`, `2d + j` and `3d + j` and all units of the states that its
 /// pixel reads. It also reads unit `j` of the previous cell, which has the time of the state.
 fn scan(z: &Times, sweep: Sweep) -> Times {
-    let [h, w, gates] = z.size;
+    let ImageSize { height: h, width: w, channels: gates } = z.size;
     let d = gates / 4;
     let mut cuts: Vec<usize> = z.bounds.iter().map(|b| b % d).chain([0, d]).collect();
     cuts.sort_unstable();
@@ -254,17 +252,17 @@ fn scan(z: &Times, sweep: Sweep) -> Times {
         }
     }
     let position = cuts.clone();
-    Times::build([h, w, d], cuts, |r, c, run| {
+    Times::build(ImageSize { channels: d, ..z.size }, cuts, |r, c, run| {
         at[(r * w + c) * runs + position.partition_point(|cut| *cut <= run.start) - 1]
     })
 }
 
 /// A draw reads the `k` logits of its position and the uniform number `u`.
 fn categorical(logits: &Times, u: Read, k: usize) -> Times {
-    let [h, w, channels] = logits.size;
     let cuts = logits.bounds.iter().flat_map(|b| [b / k, b.div_ceil(k)]);
     let cuts = cuts.chain(u.iter().flat_map(|u| u.bounds.iter().copied())).collect();
-    Times::build([h, w, channels / k], cuts, |r, c, run| {
+    let size = ImageSize { channels: logits.size.channels / k, ..logits.size };
+    Times::build(size, cuts, |r, c, run| {
         let uniform = u.map_or(0, |u| u.of(r, c, run.clone()));
         logits.of(r, c, run.start * k..run.end * k).max(uniform)
     })
@@ -284,7 +282,7 @@ mod tests {
 
     #[test]
     fn masks_see_what_is_drawn_before() {
-        let x = Times::of_image([W, W, 1]);
+        let x = Times::of_image([W, W, 1].into());
         let (a, b) = (conv(&geom(Mask::A, 1, 1, 1, 4), &x).unwrap(), conv(&geom(Mask::B, 1, 1, 1, 4), &x).unwrap());
         for (r, c) in (0..W).flat_map(|r| (0..W).map(move |c| (r, c))) {
             // At the left edge the last pixel that the mask leaves open is the one to the upper right.
@@ -298,7 +296,7 @@ mod tests {
 
     #[test]
     fn colours_and_blocks_have_times_of_their_own() {
-        let x = Times::of_image([W, W, 3]);
+        let x = Times::of_image([W, W, 3].into());
         let a = conv(&geom(Mask::A, 3, 2, 3, 12), &x).unwrap();
         assert_eq!(a.runs().collect::<Vec<_>>(), [0..2, 2..4, 4..6, 6..8, 8..10, 10..12]);
         let first = 3 * (2 * W + 2) as u32;
@@ -308,9 +306,9 @@ mod tests {
         let b = conv(&geom(Mask::B, 3, 1, 6, 6), &gate).unwrap();
         assert_eq!(b.pixel(2, 2), gate.pixel(2, 2));
         // Ten logits per colour, then one draw per colour.
-        let logits = Times::build([W, W, 30], vec![10, 20], |r, c, k| ((r * W + c) * 3 + k.start / 10) as u32);
+        let logits = Times::build([W, W, 30].into(), vec![10, 20], |r, c, k| ((r * W + c) * 3 + k.start / 10) as u32);
         let draw = categorical(&logits, None, 10);
-        assert_eq!((draw.size, draw.pixel(2, 2)), ([W, W, 3], &[first, first + 1, first + 2][..]));
+        assert_eq!((draw.size, draw.pixel(2, 2)), ([W, W, 3].into(), &[first, first + 1, first + 2][..]));
         // Without a mask the last colour of the whole 3x3 window determines the time.
         let all = conv(&geom(Mask::None, 1, 1, 3, 4), &x).unwrap();
         assert_eq!(all.pixel(2, 2), [3 * (3 * W + 3 + 1) as u32]);
@@ -318,9 +316,9 @@ mod tests {
 
     #[test]
     fn shifts_move_times_and_padding_is_there_at_once() {
-        let x = Times::of_image([W, W, 2]);
+        let x = Times::of_image([W, W, 2].into());
         let padded = pad(&x, [0, 1, 2, 3], [0, 0, 1, 1]).unwrap();
-        assert_eq!(padded.size, [W + 1, W + 3, 6]);
+        assert_eq!(padded.size, [W + 1, W + 3, 6].into());
         assert_eq!((padded.of(0, 3, 0..6), padded.of(1, 1, 0..6), padded.of(1, 2, 0..3)), (0, 0, 0));
         assert_eq!((padded.of(1, 2, 3..4), padded.of(1, 2, 0..6)), (1, 2));
         assert_eq!(slice(&padded, [0, 1, 2, 3], [0, 0, 1, 1]).unwrap(), x);
@@ -331,7 +329,7 @@ mod tests {
     fn states_are_there_with_the_last_gate_and_state_they_read() {
         // The gates of two units, with the times of two colours.
         let at = |r: usize, c: usize, unit: usize| (2 * (r * W + c) + unit) as u32;
-        let z = Times::build([W, W, 8], (0..8).collect(), |r, c, k| at(r, c, k.start % 2));
+        let z = Times::build([W, W, 8].into(), (0..8).collect(), |r, c, k| at(r, c, k.start % 2));
         let row = scan(&z, Sweep { before: [-1, 0], taps: 3, reverse: false });
         assert_eq!(row.pixel(2, 2), [at(2, 2, 0), at(2, 2, 1)]);
         let forward = scan(&z, Sweep { before: [0, -1], taps: 1, reverse: false });

@@ -15,6 +15,7 @@ use super::op::{InputId, Op};
 use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
 use super::times::{self, Read, Times};
 use crate::error::{Error, Result};
+use crate::shape::ImageSize;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -25,8 +26,8 @@ pub(crate) const DRAW: &str = "draw";
 const IMAGES: &str = InputRole::Images.name();
 
 /// A rectangle of positions of one step that are computed together, in all images of the batch. The ranges
-/// of rows, columns and channels are half-open and refer to the first output of the step, whose height,
-/// width and channels are in `SamplingPlan::sizes`. All fields are words, so that a device can interpret a
+/// of rows, columns and channels are half-open and refer to the first output of the step, whose size
+/// is in `SamplingPlan::sizes`. All fields are words, so that a device can interpret a
 /// table of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C)]
@@ -58,13 +59,13 @@ pub struct SamplingPlan {
     pub(crate) plan: Plan,
     /// The input that holds the images.
     pub(crate) x: InputId,
-    /// Height, width and channels of an image.
-    pub(crate) image: [usize; 3],
+    /// The size of an image.
+    pub(crate) image: ImageSize,
     /// Images in a batch.
     pub(crate) images: usize,
-    /// Height, width and channels of the first output of each step. `None` for a step that does not depend
+    /// The size of the first output of each step. `None` for a step that does not depend
     /// on x; such steps run whole, in order, before the first round.
-    pub(crate) sizes: Vec<Option<[usize; 3]>>,
+    pub(crate) sizes: Vec<Option<ImageSize>>,
     /// All windows, in the order of rounds, and within a round in the order of steps. Within a step no
     /// window reads the result of a later one.
     pub(crate) windows: Vec<Window>,
@@ -93,19 +94,22 @@ impl SamplingPlan {
             return Err(fail(format!("it needs an input of images and the output {DRAW:?}")));
         };
         let shape = plan.inputs[x].meta.shape;
-        let (&[images, h, w, c], true) = (shape.dims(), shape.len() == plan.outputs[draw].1.meta.shape.len()) else {
+        let (&[images, height, width, channels], true) =
+            (shape.dims(), shape.len() == plan.outputs[draw].1.meta.shape.len())
+        else {
             return Err(fail(format!("the images are {shape} and {DRAW} {}", plan.outputs[draw].1.meta.shape)));
         };
+        let image = ImageSize { height, width, channels };
         let mut plan = unshared(plan);
         let x = InputId(x as u32);
         let x_operand = Operand { buffer: Buffer::Input(x), meta: plan.inputs[x.0 as usize].meta, is_stored: false };
         let draws = plan.outputs.remove(draw);
         plan.outputs.splice(0..0, [draws, (IMAGES.into(), x_operand)]);
-        let mut known = Known::new(&plan, x, images, [h, w, c]);
+        let mut known = Known::new(&plan, x, images, image);
         let sizes = known.propagate().map_err(fail)?;
         let drawn = known.of(&plan.outputs[Self::DRAWS].1).map_err(fail)?;
         let drawn = drawn.ok_or_else(|| fail(format!("{DRAW} does not depend on the images")))?;
-        check_causal(&drawn, [h, w, c]).map_err(fail)?;
+        check_causal(&drawn, image).map_err(fail)?;
         let mut rounds: Vec<(u32, Window)> = vec![];
         for (i, step) in plan.steps.iter().enumerate().filter(|(i, _)| sizes[*i].is_some()) {
             let times = &known.times[&step.outputs[0].buffer];
@@ -116,12 +120,12 @@ impl SamplingPlan {
             });
         }
         // Positions that depend on the last position of x are left out, because no draw needs them.
-        let len = h * w * c;
+        let len = image.dims();
         rounds.retain(|(round, _)| (*round as usize) < len);
         rounds.sort_by_key(|(round, window)| (*round, window.step));
         let starts = (0..=len).map(|round| rounds.partition_point(|(at, _)| (*at as usize) < round)).collect();
         let windows = rounds.into_iter().map(|(_, window)| window).collect();
-        Ok(SamplingPlan { plan, x, image: [h, w, c], images, sizes, windows, starts })
+        Ok(SamplingPlan { plan, x, image, images, sizes, windows, starts })
     }
 
     /// The plan that is scheduled. Its outputs are the draws, the images, and the other outputs of the
@@ -139,7 +143,7 @@ impl SamplingPlan {
     /// Number of rounds: one per position of an image.
     #[doc(hidden)]
     pub fn rounds(&self) -> usize {
-        self.image.iter().product()
+        self.image.dims()
     }
 
     /// The windows that become computable once the first `round` positions are drawn.
@@ -197,7 +201,7 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn new(plan: &Plan, x: InputId, images: usize, image: [usize; 3]) -> Known<'_> {
+    fn new(plan: &Plan, x: InputId, images: usize, image: ImageSize) -> Known<'_> {
         let times = HashMap::from([(Buffer::Input(x), Times::of_image(image))]);
         Known { plan, images, times, others: HashSet::new() }
     }
@@ -208,17 +212,17 @@ impl Known<'_> {
             return Err(format!("{} is not the first value that its step writes", value.buffer));
         }
         let Some(times) = self.times.get(&value.buffer) else { return Ok(None) };
-        let [h, w, c] = times.size;
+        let ImageSize { height, width, channels } = times.size;
         match value.meta.shape.dims() {
-            _ if value.meta.shape.len() == self.images * h * w * c => Ok(Some(Cow::Borrowed(times))),
+            _ if value.meta.shape.len() == self.images * times.size.dims() => Ok(Some(Cow::Borrowed(times))),
             // For a batch of one image, a slice that keeps the first rows is an alias.
-            &[1, rows, w2, c2] if [w2, c2] == [w, c] && rows < h => Ok(Some(Cow::Owned(times.rows(rows)))),
-            _ => Err(format!("{} of images of {h}x{w}x{c} is read", value.meta.shape)),
+            &[1, rows, w, c] if (w, c) == (width, channels) && rows < height => Ok(Some(Cow::Owned(times.rows(rows)))),
+            _ => Err(format!("{} of images of {} is read", value.meta.shape, times.size)),
         }
     }
 
     /// Propagates times through every step. Returns the size of the first output of each step.
-    fn propagate(&mut self) -> Result<Vec<Option<[usize; 3]>>, String> {
+    fn propagate(&mut self) -> Result<Vec<Option<ImageSize>>, String> {
         let mut sizes = vec![];
         for step in &self.plan.steps {
             let times = self
@@ -247,11 +251,11 @@ impl Known<'_> {
 }
 
 /// Checks that no draw depends on its own position or on a later one.
-fn check_causal(draw: &Times, image: [usize; 3]) -> Result<(), String> {
+fn check_causal(draw: &Times, image: ImageSize) -> Result<(), String> {
     if draw.size != image {
-        return Err(format!("{DRAW} has images of {:?}, the input of {image:?}", draw.size));
+        return Err(format!("{DRAW} has images of {}, the input of {image}", draw.size));
     }
-    let [h, w, c] = image;
+    let ImageSize { height: h, width: w, channels: c } = image;
     for (position, (row, column, channel)) in
         (0..h).flat_map(|r| (0..w).flat_map(move |col| (0..c).map(move |k| (r, col, k)))).enumerate()
     {
@@ -280,7 +284,7 @@ fn rectangles(step: u32, times: &Times) -> Vec<(u32, Window)> {
 /// The same with windows of one pixel, in the order of a scan, because a pixel of a scan may read neighbours
 /// of the same time.
 fn cells(step: u32, times: &Times, reverse: bool) -> Vec<(u32, Window)> {
-    let [h, w, _] = times.size;
+    let ImageSize { height: h, width: w, .. } = times.size;
     let mut all: Vec<(u32, Window)> = vec![];
     for (r, i) in (0..h).flat_map(|r| (0..w).map(move |i| (r, i))) {
         let c = if reverse { w - 1 - i } else { i };
@@ -345,20 +349,20 @@ mod tests {
     /// Asserts that every position of every step is computed exactly once, except those that no draw needs.
     fn covers(plan: &SamplingPlan) {
         for (i, size) in plan.sizes.iter().enumerate() {
-            let Some([h, w, c]) = *size else { continue };
-            let mut count = vec![0; h * w * c];
+            let Some(size) = *size else { continue };
+            let mut count = vec![0; size.dims()];
             for window in plan.windows.iter().filter(|window| window.step == i as u32) {
                 let [rows, columns, channels] = window.ranges();
                 for row in rows {
                     for column in columns.clone() {
-                        channels.clone().for_each(|k| count[(row * w + column) * c + k] += 1);
+                        channels.clone().for_each(|k| count[(row * size.width + column) * size.channels + k] += 1);
                     }
                 }
             }
             assert!(count.iter().all(|n| *n <= 1), "{}: a position is computed twice", plan.plan.steps[i].label());
             let left_out = count.iter().filter(|n| **n == 0).count();
             // At most the four pixels whose 3x3 window contains the last pixel.
-            assert!(left_out <= 4 * c, "{}: {left_out} positions are left out", plan.plan.steps[i].label());
+            assert!(left_out <= 4 * size.channels, "{}: {left_out} positions are left out", plan.plan.steps[i].label());
         }
     }
 

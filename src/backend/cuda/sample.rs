@@ -47,7 +47,7 @@ impl Sampling {
             function: kernels.function(kernel("sample", "sample"), 0)?,
             images: word(plan.images)?,
             rounds: word(plan.rounds())?,
-            row: word(plan.image[1] * plan.image[2])?,
+            row: word(plan.image.width * plan.image.channels)?,
             tables,
             draws: of(SamplingPlan::DRAWS),
             x: of(SamplingPlan::IMAGES),

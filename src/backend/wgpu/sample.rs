@@ -11,6 +11,7 @@ use super::shaders::Shader;
 use crate::backend::args::{NO_FUNCTION, fused, word};
 use crate::backend::sample::{self, Does, SampleStep};
 use crate::error::{Error, Result};
+use crate::shape::ImageSize;
 use crate::tape::geometry::centre_of;
 use crate::tape::plan::{Buffer, Fused, Plan};
 use crate::tape::window::{SamplingPlan, Window};
@@ -180,7 +181,7 @@ impl Sampling {
             Piece { windows, group: gpu.device.create_bind_group(&descriptor) }
         };
         let rows = rows.into_iter().map(|row| row.into_iter().map(&mut piece).collect()).collect();
-        let (images, positions) = (word(plan.images)?, plan.images * plan.image[1] * plan.image[2]);
+        let (images, positions) = (word(plan.images)?, plan.images * plan.image.width * plan.image.channels);
         Ok(Sampling { images, positions_of_a_row: positions, rows, pipeline, grid, args, fixed, tables })
     }
 
@@ -261,7 +262,8 @@ fn feed_step(plan: &SamplingPlan, addresses: &HashMap<Buffer, u32>) -> Result<Sa
     let of = |output: usize| addresses[&plan.plan.outputs[output].1.buffer];
     let positions = word(plan.rounds())?;
     let (input_stride, output_stride) = ([positions, 0, 0], [positions, 0]);
-    let does = Does { op: FEED, size: plan.image.map(|e| e as u32), input_stride, output_stride, ..Does::default() };
+    let does =
+        Does { op: FEED, size: plan.image.axes().map(|e| e as u32), input_stride, output_stride, ..Does::default() };
     let (inputs, outputs) = ([of(SamplingPlan::DRAWS), 0, 0], [of(SamplingPlan::IMAGES), 0]);
     Ok(SampleStep { inputs, outputs, does, ..SampleStep::default() })
 }
@@ -274,9 +276,9 @@ fn dispatches(
     feed: u32,
     threads: usize,
 ) -> (Vec<Window>, Vec<Vec<Range<usize>>>) {
-    let [_, w, c] = plan.image;
+    let ImageSize { height, width: w, channels: c } = plan.image;
     let (mut windows, mut rows) = (vec![], vec![]);
-    for row in 0..plan.image[0] {
+    for row in 0..height {
         let (mut pieces, mut first, mut loops) = (vec![], windows.len(), 0);
         for round in row * w * c..(row + 1) * w * c {
             let one = |at: usize| [at as u32, at as u32 + 1];

@@ -2,6 +2,7 @@
 //! [`Plan::check`](super::super::plan::Plan::check).
 
 use super::{Buffer, Fused, Step};
+use crate::shape::ImageSize;
 use crate::tape::op::Op;
 use crate::tape::window::{SamplingPlan, Window};
 use std::collections::HashSet;
@@ -33,9 +34,9 @@ impl SamplingPlan {
     fn check_values(&self) -> Result<(), String> {
         let plan = &self.plan;
         let x = plan.inputs.get(self.x.0 as usize).ok_or("x is no input of the plan")?.meta.shape;
-        let positions = self.image.iter().try_fold(self.images, |len, extent| len.checked_mul(*extent));
+        let positions = self.image.axes().iter().try_fold(self.images, |len, extent| len.checked_mul(*extent));
         if self.images == 0 || positions != Some(x.len()) {
-            return Err(format!("x {x} does not hold {} images of {:?}", self.images, self.image));
+            return Err(format!("x {x} does not hold {} images of {}", self.images, self.image));
         }
         for (name, output) in [("draws", SamplingPlan::DRAWS), ("images", SamplingPlan::IMAGES)] {
             let value = plan.outputs.get(output).ok_or_else(|| format!("the plan has no output for the {name}"))?.1;
@@ -68,7 +69,7 @@ impl SamplingPlan {
 
     /// Verifies that the operands of a step with windows divide among the images, and that its first output
     /// has the given size.
-    fn check_step(&self, step: &Step, [h, w, c]: [usize; 3]) -> Result<(), String> {
+    fn check_step(&self, step: &Step, size: ImageSize) -> Result<(), String> {
         let shared = shared_input(&step.op);
         let fused = step.epilogue.iter().filter(|f| !matches!(f, Fused::Bias(_))).filter_map(Fused::operand);
         let inputs = step.inputs.iter().enumerate().filter(|(i, _)| Some(*i) != shared).map(|(_, o)| o);
@@ -81,13 +82,13 @@ impl SamplingPlan {
             return Err(format!("writes {} window by window", output.buffer));
         }
         let written = step.outputs[0].meta.shape;
-        let len = [h, w, c].iter().try_fold(self.images, |len, extent| len.checked_mul(*extent));
+        let len = size.axes().iter().try_fold(self.images, |len, extent| len.checked_mul(*extent));
         let by_rows = matches!(step.op, Op::Matmul { .. } | Op::Gated);
         let fits = match written.dims() {
-            &[n, rows, columns, channels] => [n, rows, columns, channels] == [self.images, h, w, c],
-            _ => len == Some(written.len()) && (!by_rows || written.last() == c),
+            &[n, rows, columns, channels] => n == self.images && size == [rows, columns, channels].into(),
+            _ => len == Some(written.len()) && (!by_rows || written.last() == size.channels),
         };
-        if fits { Ok(()) } else { Err(format!("writes {written}, not {} images of {h}x{w}x{c}", self.images)) }
+        if fits { Ok(()) } else { Err(format!("writes {written}, not {} images of {size}", self.images)) }
     }
 
     fn check_starts(&self) -> Result<(), String> {
@@ -101,7 +102,7 @@ impl SamplingPlan {
 
     fn check_windows(&self) -> Result<(), String> {
         let mut seen: Vec<Vec<bool>> =
-            self.sizes.iter().map(|size| vec![false; size.map_or(0, |size| size.iter().product())]).collect();
+            self.sizes.iter().map(|size| vec![false; size.map_or(0, ImageSize::dims)]).collect();
         let draws = self.plan.outputs[SamplingPlan::DRAWS].1.buffer;
         for round in 0..self.rounds() {
             for window in self.in_round(round) {
@@ -110,8 +111,8 @@ impl SamplingPlan {
                     return fail("is of no step that has windows");
                 };
                 let inside = |(range, extent): (Range<usize>, usize)| range.start <= range.end && range.end <= extent;
-                if !window.ranges().into_iter().zip(size).all(inside) || window.padding != 0 {
-                    return fail(&format!("reaches beyond {size:?}"));
+                if !window.ranges().into_iter().zip(size.axes()).all(inside) || window.padding != 0 {
+                    return fail(&format!("reaches beyond {size}"));
                 }
                 let (step, is_draw) =
                     (window.step as usize, self.plan.steps[window.step as usize].outputs[0].buffer == draws);
@@ -144,9 +145,10 @@ fn shared_input(op: &Op) -> Option<usize> {
 }
 
 /// The elements of a window of an image of this size, in runs that are contiguous in memory.
-fn runs(window: &Window, [_, w, c]: [usize; 3]) -> impl Iterator<Item = Range<usize>> {
+fn runs(window: &Window, size: ImageSize) -> impl Iterator<Item = Range<usize>> {
     let [rows, columns, channels] = window.ranges();
-    let pixels = rows.flat_map(move |row| columns.clone().map(move |column| (row * w + column) * c));
+    let pixels =
+        rows.flat_map(move |row| columns.clone().map(move |column| (row * size.width + column) * size.channels));
     pixels.map(move |at| at + channels.start..at + channels.end)
 }
 
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_window_outside_its_step_is_refused() {
-        refused("reaches beyond [3, 3, 4]", |plan| {
+        refused("reaches beyond 3x3x4", |plan| {
             let window = plan.windows.iter_mut().find(|window| window.channels == [0, 4]).unwrap();
             window.channels = [1, 5];
         });
@@ -228,10 +230,10 @@ mod tests {
 
     #[test]
     fn sizes_that_are_not_those_of_the_values_are_refused() {
-        refused("not 2 images of 3x3x8", |plan| plan.sizes.iter_mut().flatten().next().unwrap()[2] = 8);
+        refused("not 2 images of 3x3x8", |plan| plan.sizes.iter_mut().flatten().next().unwrap().channels = 8);
         refused("5 sizes for 4 steps", |plan| plan.sizes.push(None));
         refused("x [2x3x3x1] does not hold 1 images", |plan| plan.images = 1);
-        refused("x [2x3x3x1] does not hold 2 images of [3, 3, 2]", |plan| plan.image[2] = 2);
+        refused("x [2x3x3x1] does not hold 2 images of 3x3x2", |plan| plan.image.channels = 2);
         refused("x is no input", |plan| plan.x = InputId(3));
         refused("reads images, but has no windows", |plan| *plan.sizes.last_mut().unwrap() = None);
         refused("the images are", |plan| plan.plan.outputs[1].1.buffer = plan.plan.outputs[0].1.buffer);

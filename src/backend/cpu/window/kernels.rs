@@ -9,6 +9,7 @@ use crate::backend::cpu::access::Access;
 use crate::backend::cpu::epilogue::EpilogueOp;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
 use crate::backend::cpu::{elementwise, random};
+use crate::shape::ImageSize;
 use crate::tape::geometry::ConvGeom;
 use crate::tape::plan::{Fused, Step};
 use crate::tape::window::Window;
@@ -32,7 +33,7 @@ impl Kernel {
     ///
     /// # Errors
     /// A clause that says why there are no windows for this step.
-    pub(super) fn new(step: &Step, size: [usize; 3], isa: Isa, packed: &mut usize) -> Result<Kernel, String> {
+    pub(super) fn new(step: &Step, size: ImageSize, isa: Isa, packed: &mut usize) -> Result<Kernel, String> {
         let conv = match WindowOp::of(&step.op)? {
             WindowOp::Conv(g) => Some(WindowConv::new(isa, *g, false)?),
             WindowOp::Matmul { tb } => {
@@ -67,7 +68,7 @@ impl Kernel {
     }
 
     /// Computes a window of the step, which writes images of `size`.
-    pub(super) fn run(&self, share: &Share, step: &Step, size: [usize; 3], window: &Window, packed: &[f32]) {
+    pub(super) fn run(&self, share: &Share, step: &Step, size: ImageSize, window: &Window, packed: &[f32]) {
         let (isa, images) = (self.isa, share.count());
         let x = |i: usize| share.read(&step.inputs[i]);
         let y = share.write(&step.outputs[0]);
@@ -106,7 +107,7 @@ impl Kernel {
                 scan::run(step, isa, (conv, &packed[at.clone()]), window, images, x(0), [y, kept]);
             }
             WindowOp::Gated => each_pixel(size, window, images, |pixel, channels| {
-                let (c, at) = (size[2], pixel.index * size[2]);
+                let (c, at) = (size.channels, pixel.index * size.channels);
                 let (a, b) = x(0)[2 * at..2 * (at + c)].split_at(c);
                 let y = &mut y[at..at + c][channels.clone()];
                 elementwise::gated_run(isa, &a[channels.clone()], &b[channels], y);
@@ -114,13 +115,13 @@ impl Kernel {
             WindowOp::Pad { before, .. } => {
                 let inner = image_size(step);
                 each_pixel(size, window, images, |pixel, channels| {
-                    let y = &mut y[pixel.index * size[2]..][channels.clone()];
-                    let row = pixel.row.checked_sub(before[1]).filter(|r| *r < inner[0]);
-                    let column = pixel.column.checked_sub(before[2]).filter(|c| *c < inner[1]);
+                    let y = &mut y[pixel.index * size.channels..][channels.clone()];
+                    let row = pixel.row.checked_sub(before[1]).filter(|r| *r < inner.height);
+                    let column = pixel.column.checked_sub(before[2]).filter(|c| *c < inner.width);
                     y.fill(0.0);
                     if let (Some(row), Some(column)) = (row, column) {
-                        let from = ((pixel.image * inner[0] + row) * inner[1] + column) * inner[2];
-                        let inside = channels.start.max(before[3])..channels.end.min(before[3] + inner[2]);
+                        let from = ((pixel.image * inner.height + row) * inner.width + column) * inner.channels;
+                        let inside = channels.start.max(before[3])..channels.end.min(before[3] + inner.channels);
                         if !inside.is_empty() {
                             let from = &x(0)[from + inside.start - before[3]..][..inside.len()];
                             y[inside.start - channels.start..][..inside.len()].copy_from_slice(from);
@@ -132,9 +133,9 @@ impl Kernel {
                 let outer = image_size(step);
                 each_pixel(size, window, images, |pixel, channels| {
                     let (row, column) = (pixel.row + before[1], pixel.column + before[2]);
-                    let from = ((pixel.image * outer[0] + row) * outer[1] + column) * outer[2] + before[3];
+                    let from = ((pixel.image * outer.height + row) * outer.width + column) * outer.channels + before[3];
                     let from = &x(0)[from..][channels.clone()];
-                    y[pixel.index * size[2]..][channels].copy_from_slice(from);
+                    y[pixel.index * size.channels..][channels].copy_from_slice(from);
                 });
             }
             WindowOp::Categorical => {
@@ -155,10 +156,10 @@ impl Kernel {
     }
 }
 
-/// Height, width and channels of the step's input, which has the shape of images.
-fn image_size(step: &Step) -> [usize; 3] {
-    let dims = step.inputs[0].meta.shape.padded();
-    [dims[1], dims[2], dims[3]]
+/// The size of the step's input, which has the shape of images.
+fn image_size(step: &Step) -> ImageSize {
+    let [_, height, width, channels] = step.inputs[0].meta.shape.padded();
+    ImageSize { height, width, channels }
 }
 
 /// A window as a part of a convolution's output.
@@ -178,19 +179,19 @@ struct Pixel {
 
 /// Calls `f` with each pixel of a window and its channels.
 #[inline(always)]
-fn each_pixel([h, w, _]: [usize; 3], window: &Window, images: usize, mut f: impl FnMut(Pixel, Range<usize>)) {
+fn each_pixel(size: ImageSize, window: &Window, images: usize, mut f: impl FnMut(Pixel, Range<usize>)) {
     let [rows, columns, channels] = window.ranges();
     for (image, row) in (0..images).flat_map(|image| rows.clone().map(move |row| (image, row))) {
         for column in columns.clone() {
-            f(Pixel { image, row, column, index: (image * h + row) * w + column }, channels.clone());
+            f(Pixel { image, row, column, index: (image * size.height + row) * size.width + column }, channels.clone());
         }
     }
 }
 
 /// Calls `f` with each range of elements of a window that lie side by side.
 #[inline(always)]
-fn each_run(size: [usize; 3], window: &Window, images: usize, mut f: impl FnMut(Range<usize>)) {
-    let [h, w, c] = size;
+fn each_run(size: ImageSize, window: &Window, images: usize, mut f: impl FnMut(Range<usize>)) {
+    let ImageSize { height: h, width: w, channels: c } = size;
     let [rows, columns, channels] = window.ranges();
     if channels == (0..c) {
         for (image, row) in (0..images).flat_map(|image| rows.clone().map(move |row| (image, row))) {

@@ -96,7 +96,7 @@ impl CpuEngine {
 /// Walks a share through all rounds.
 fn walk(share: &Share, kernels: &[Option<Kernel>], packed: &[f32], from: usize, progress: &Progress) {
     let plan = share.plan();
-    let row = plan.image[1] * plan.image[2];
+    let row = plan.image.width * plan.image.channels;
     for round in 0..plan.rounds() {
         for window in plan.in_round(round) {
             let step = window.step as usize;

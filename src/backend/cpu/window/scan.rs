@@ -6,16 +6,17 @@
 
 use crate::backend::cpu::lstm;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
+use crate::shape::ImageSize;
 use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::op::Op;
 use crate::tape::plan::Step;
 use crate::tape::window::Window;
 use std::ops::Range;
 
-/// Height, width, units.
-fn size(step: &Step) -> [usize; 3] {
-    let dims = step.outputs[0].meta.shape.padded();
-    [dims[1], dims[2], dims[3]]
+/// The size of the states. Their channels are the units.
+fn size(step: &Step) -> ImageSize {
+    let [_, height, width, channels] = step.outputs[0].meta.shape.padded();
+    ImageSize { height, width, channels }
 }
 
 /// The convolution of the states y `[n, h, w, d]` whose sums are added to the gates in `kept`
@@ -24,7 +25,8 @@ fn size(step: &Step) -> [usize; 3] {
 /// # Errors
 /// A clause where the weights have too many rows.
 pub(super) fn states(step: &Step, isa: Isa) -> Result<WindowConv, String> {
-    let ([h, w, d], [kh, kw, ..]) = (size(step), step.inputs[1].meta.shape.padded());
+    let ImageSize { height: h, width: w, channels: d } = size(step);
+    let [kh, kw, ..] = step.inputs[1].meta.shape.padded();
     let (n, pad, stride, mask) = (step.outputs[0].meta.shape.padded()[0], [1, kw / 2], [1, 1], Mask::None);
     let geom = ConvGeom { n, h, w, cin: d, oh: h, ow: w, cout: 4 * d, kh, kw, stride, pad, mask, groups: 1, blocks: 1 };
     let first: &[isize] = match step.op {
@@ -45,7 +47,7 @@ pub(super) fn run(
     z: &[f32],
     [y, kept]: [&mut [f32]; 2],
 ) {
-    let [h, w, d] = size(step);
+    let ImageSize { height: h, width: w, channels: d } = size(step);
     // Windows of scans are pixels, in the order in which they are read.
     let [Range { start: row, .. }, Range { start: column, .. }, units] = window.ranges();
     let pixel = |image: usize, row: usize, column: usize| (image * h + row) * w + column;
