@@ -1,5 +1,5 @@
-//! A layer of one's own: squeeze-and-excitation (Hu et al. 2018), which scales each channel by what the
-//! whole image says.
+//! A custom layer: squeeze-and-excitation (Hu et al. 2018), which scales each channel by a factor that is
+//! computed from the whole image.
 //!
 //! A layer is a struct of parameters with a method that records arithmetic; its gradient follows from the
 //! tape. The example compares the gradient with respect to the input with central differences.
@@ -12,15 +12,16 @@ use pixtape::shape::Meta;
 use pixtape::tape::{Tape, Var, plan::Plan};
 use pixtape::train::weights;
 
-/// `y = x * sigmoid(excite(relu(squeeze(mean of x over the image))))`, a factor per image and channel.
+/// `y = x * sigmoid(excite(relu(squeeze(mean of x over the image))))`, with one factor per image and
+/// channel.
 struct SqueezeExcite {
     squeeze: Linear,
     excite: Linear,
 }
 
 impl SqueezeExcite {
-    /// Declares the parameters under `path`; the mean of the channels passes through `channels / ratio`
-    /// units.
+    /// Declares the parameters under `path`. The means of the channels pass through `channels / ratio`
+    /// hidden units.
     fn new(set: &mut ParamSet, path: &str, channels: usize, ratio: usize) -> Self {
         SqueezeExcite {
             squeeze: Linear::new(set, &format!("{path}.squeeze"), channels, channels / ratio),

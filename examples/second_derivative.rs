@@ -1,7 +1,7 @@
 //! A gradient is recorded arithmetic like any other, so it can be differentiated again.
 //!
-//! Records y = sum(tanh(x)^2), its gradient, and the gradient of the gradient's sum, runs all three as one
-//! plan on the processor, and compares both derivatives with their closed forms.
+//! Records y = sum(tanh(x)^2), its gradient, and the gradient of the sum of that gradient. Runs them as one
+//! plan on the CPU and compares both derivatives with their closed forms.
 //!
 //!     cargo run --release --no-default-features --example second_derivative
 

@@ -1,4 +1,4 @@
-//! A small network learns to tell the ten built-in digits apart: 784 pixels, 64 hidden units, 10 classes.
+//! A small network learns to classify the ten built-in digits: 784 pixels, 64 hidden units, 10 classes.
 //!
 //! A training step is one plan: forward pass, loss, backward pass and Adam. It is compiled once and replayed
 //! for each batch. A second plan computes the scores of the classes for the images of the test split.
@@ -26,7 +26,7 @@ fn main() -> pixtape::Result<()> {
     let weights = set.weights().cloned().collect();
     let learner = Learner::new(&mut set, weights, Optimizer::default(), STEP);
 
-    // Records what both plans compute, and for training the loss and the step of Adam.
+    // Records the scores and the loss for both plans, and the step of Adam for the training plan.
     let record = |name: &str, mode: Mode| {
         let t = Tape::new();
         let env = Env::new(&t, mode);

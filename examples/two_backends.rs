@@ -1,13 +1,13 @@
-//! One plan on two backends: a convolution, its loss and the gradient of its weight, on the processor and
+//! Runs one plan on two backends: a convolution, its loss and the gradient of its weight, on the CPU and
 //! through wgpu.
 //!
-//! A plan knows nothing of the device that runs it. The sums of a convolution are added in another order on
-//! another device, so results differ by rounding; the example prints by how much.
+//! A plan does not depend on the device that runs it. Devices add the terms of a convolution in different
+//! orders, so results differ by rounding. The example prints the differences.
 //!
 //!     cargo run --release --no-default-features --features wgpu --example two_backends [DEVICE]
 //!
-//! DEVICE is `wgpu` if it is left out, see `pixtape devices`. Software adapters such as Mesa's lavapipe will
-//! do.
+//! DEVICE is `wgpu` by default; `pixtape devices` lists all devices. A software adapter such as Mesa's
+//! lavapipe is enough.
 
 use pixtape::backend::{self, Backend, Feed, Scalars};
 use pixtape::nn::{Channels, Conv, Env, Mode, ParamSet};
@@ -19,8 +19,8 @@ use pixtape::train::weights;
 
 const SHAPE: [usize; 4] = [4, 16, 16, 8];
 
-/// What the plan computes: a 3x3 convolution of `x`, the mean of its squared relu, and the gradient of that
-/// for the weight.
+/// Records the plan: a 3x3 convolution of `x`, the mean of its squared relu (the loss), and the gradient of
+/// the loss with respect to the weight.
 fn record(set: &mut ParamSet) -> Plan {
     let layer = Conv::new(set, "conv", Channels { inputs: SHAPE[3], outputs: 16 }, 3, ConvAttrs::new(1, 1));
     let t = Tape::new();
@@ -34,7 +34,7 @@ fn record(set: &mut ParamSet) -> Plan {
     Plan::new("convolution", &t)
 }
 
-/// Every output of the plan on one device, by name.
+/// Runs the plan on one device and returns every output with its name.
 fn run(device: &mut dyn Backend, set: &ParamSet, plan: &Plan, x: &[f32]) -> pixtape::Result<Vec<(String, Vec<f32>)>> {
     weights::initialize(device, set, 1)?;
     let compiled = device.compile(plan)?;

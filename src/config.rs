@@ -1,11 +1,11 @@
 //! The configuration of a training run: complete, re-runnable, written as `config.toml` and into every
 //! checkpoint.
 //!
-//! A configuration starts as a preset ([`preset`]), or as the default of a network ([`default_of`]), and is
-//! changed key by key, by a TOML file or by `--set key=value`. A key that the network does not have is an
-//! error that names the nearest one. What a model computes follows from the key `network` and the other
-//! keys, never from the preset's name. Paths are not part of a configuration: what is trained depends on the
-//! data set's name, not on where its files are.
+//! A configuration starts as a preset ([`preset`]) or as the default of a network ([`default_of`]). A TOML
+//! file or `--set key=value` changes single keys. A key that the network does not have is an error that
+//! names the nearest one. What a model computes follows from the key `network` and the other keys, never
+//! from the preset's name. Paths are not part of a configuration: what is trained depends on the data set's
+//! name, not on where its files are.
 
 mod edit;
 mod network;
@@ -24,7 +24,7 @@ const MAX_BATCH: usize = 1 << 20;
 /// The largest model size (channels, units, blocks), so that the product of four fits into 64 bits.
 const MAX_SIZE: usize = 1 << 14;
 
-/// The widest kernel: it reaches from one edge of an image of 32 columns to the other.
+/// The widest kernel. It reaches from one edge of an image of 32 columns to the other.
 const MAX_KERNEL: usize = 63;
 
 /// The levels of a byte; labels are bytes too.
@@ -128,7 +128,7 @@ pub enum Objective {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
-    /// Which one.
+    /// The kind of optimiser.
     pub kind: OptimizerKind,
     /// Learning rate.
     pub lr: f64,
@@ -136,7 +136,7 @@ pub struct Optimizer {
     pub beta1: f64,
     /// Adam: decay of the mean of its square.
     pub beta2: f64,
-    /// Adam and RMSProp: added to the root.
+    /// Adam and RMSProp: added to the square root.
     pub eps: f64,
     /// RMSProp: decay of the mean of the squared gradient.
     pub alpha: f64,
@@ -145,7 +145,7 @@ pub struct Optimizer {
 }
 
 impl Default for Optimizer {
-    /// Adam with PyTorch's defaults; so are the keys of the other kinds.
+    /// Adam with PyTorch's defaults. The keys of the other kinds have PyTorch's defaults too.
     fn default() -> Self {
         Optimizer {
             kind: OptimizerKind::Adam,
@@ -168,7 +168,7 @@ pub enum OptimizerKind {
     Adam,
     /// Tieleman & Hinton 2012.
     Rmsprop,
-    /// Plain, or with momentum.
+    /// Stochastic gradient descent, plain or with momentum.
     Sgd,
 }
 
@@ -178,7 +178,7 @@ pub enum OptimizerKind {
 pub struct Schedule {
     /// Its shape after the warm-up.
     pub kind: ScheduleKind,
-    /// Steps over which the rate rises linearly from 0.
+    /// Steps over which the rate rises linearly to its peak.
     pub warmup_steps: u32,
     /// The rate at the last step (cosine and linear).
     pub final_lr: f64,
@@ -189,21 +189,21 @@ pub struct Schedule {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ScheduleKind {
-    /// Always the same.
+    /// The rate is constant.
     Constant,
-    /// Half a cosine down to `final_lr`.
+    /// The rate falls along half a cosine to `final_lr`.
     Cosine,
-    /// A straight line down to `final_lr`.
+    /// The rate falls linearly to `final_lr`.
     Linear,
 }
 
-/// Sizes and conditions of the model. Each network has those that it knows; the others are absent and cannot
-/// be set.
+/// Sizes and conditions of the model. A network has only the keys that it uses; the others are absent and
+/// cannot be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Channels of the widest feature map that the image meets first (autoencoders, adversarial networks:
-    /// the base that the other layers are multiples of).
+    /// Channels of the feature maps next to the image (convolutional autoencoders, adversarial networks).
+    /// The deeper layers have multiples of this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
     /// Hidden units of a fully connected layer, or the `h` of PixelCNN and PixelRNN.
@@ -215,11 +215,11 @@ pub struct ModelConfig {
     /// Gated or recurrent layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
-    /// Columns that the kernels of gated layers span, the first layer's excepted; odd.
+    /// Width of the kernels of all gated layers except the first; odd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<usize>,
-    /// Directions of a diagonal scan: 2 is from the left and from the right, 1 is from the left alone, which
-    /// leaves the pixels to the upper right unseen.
+    /// Number of directions of a diagonal scan. 2 scans from the left and from the right. 1 scans from the
+    /// left only and does not see the pixels to the upper right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directions: Option<usize>,
     /// Channels of the 1x1 convolutions before the output.
@@ -308,7 +308,7 @@ impl Config {
             within(key, count, 1, u32::MAX)?;
         }
         if self.steps.is_some() == self.epochs.is_some() {
-            return Err("exactly one of steps and epochs must be there".to_string());
+            return Err("exactly one of steps and epochs must be set".to_string());
         }
         let optimizer = &self.optimizer;
         let above = [

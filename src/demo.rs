@@ -1,4 +1,7 @@
-//! `pixtape demo`: all three families learn the built-in glyphs, and one page shows how.
+//! `pixtape demo`: all three families learn the built-in glyphs, and one page shows the results.
+//!
+//! [`run()`] trains one small model per family with the same code as `pixtape train`, evaluates and samples
+//! it, and writes the page with `report`.
 
 use crate::backend;
 use crate::config::{Config, ScheduleKind, preset};
@@ -22,7 +25,7 @@ use std::time::Instant;
 
 const DATA: &str = "glyphs";
 
-/// One model of the demo: a preset made small enough for a minute of learning.
+/// One model of the demo: a preset that is small enough for a minute of training.
 struct Act {
     family: &'static str,
     preset: &'static str,
@@ -34,7 +37,7 @@ const ACTS: [Act; 3] = [
     Act {
         family: "Autoregressive: PixelCNN",
         preset: "pixelcnn-mnist",
-        // Narrow but deep: a pixel has to see most of the digit above it.
+        // The network is narrow but deep, because a pixel has to see most of the digit above it.
         settings: &[
             "model.hidden=16",
             "model.blocks=12",
@@ -59,29 +62,34 @@ const ACTS: [Act; 3] = [
     },
 ];
 
-/// What one model did.
+/// The results of one model.
 #[derive(Clone, Debug)]
 pub struct ActResult {
     /// Family and model.
     pub family: &'static str,
-    /// Exact likelihood or bounds with their protocol; empty where the family has none.
+    /// Exact likelihood or bounds with their protocol; empty if the family has none.
     pub likelihoods: Vec<Likelihood>,
-    /// Training images a second.
+    /// Training images per second.
     pub train_images_per_s: f64,
-    /// Sampled images a second.
+    /// Sampled images per second.
     pub sample_images_per_s: f64,
 }
 
-/// A demo that is over.
+/// The result of a finished demo.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// The HTML page.
     pub page: PathBuf,
-    /// What each model did.
+    /// The results of each model.
     pub results: Vec<ActResult>,
 }
 
-/// Runs the demo on `device` into `out`. `divide` shortens every training (tests).
+/// Runs the demo on `device` and writes it to the folder `out`. Tests shorten the training: the number of
+/// steps is divided by `divide`.
+///
+/// # Errors
+/// The errors of training, evaluation and sampling, of files that cannot be written, and [`Error::Failed`]
+/// if the demo is interrupted.
 pub fn run(
     out: &Path,
     device: &str,
@@ -96,7 +104,8 @@ pub fn run(
         config.data = DATA.to_string();
         config.device = device.to_string();
         if config.binarize == crate::data::Binarize::Static {
-            // The glyphs are grey, and a minute is too short to learn the noise of sampled edges too.
+            // The glyphs are grey. A minute is too short to also learn the noise of randomly binarised
+            // edges.
             config.binarize = crate::data::Binarize::Threshold;
         }
         for setting in act.settings {
@@ -128,7 +137,7 @@ pub fn run(
     Ok(Finished { page, results })
 }
 
-/// Removes what an earlier demo left there, and nothing that is not a run.
+/// Removes the run folder of an earlier demo. A folder that is not a run is left unchanged.
 fn clear(dir: &Path) -> Result<()> {
     if dir.join("config.toml").is_file() {
         std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, "remove", e))?;
@@ -175,7 +184,7 @@ pub fn header() -> Vec<String> {
     ["model", "likelihood", "protocol", "training images/s", "sampling images/s"].map(String::from).to_vec()
 }
 
-/// A row for each likelihood; one for a model without.
+/// One row per likelihood. A model without a likelihood has one row too.
 pub fn rows(results: &[ActResult]) -> Vec<Vec<String>> {
     let row = |r: &ActResult, value: String, protocol: String| {
         let speeds = [r.train_images_per_s, r.sample_images_per_s].map(|s| format!("{s:.1}"));

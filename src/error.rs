@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A mistake that the arguments alone show: an unknown preset, device or key, a batch of 0. Exit code 2.
+    /// A mistake that is visible in the arguments alone: an unknown preset, device or key, a batch of 0.
+    /// Exit code 2.
     #[error("{0}")]
     Usage(String),
     /// A file or folder that cannot be used: its path, why, and what to do.
@@ -20,7 +21,7 @@ pub enum Error {
         reason: String,
         /// What to do about it.
         remedy: String,
-        /// The error of the system or of a decoder that is behind the reason, if there is one.
+        /// The error of the system or of a decoder that caused this one, if there is one.
         source: Option<Cause>,
     },
     /// A device that cannot do what was asked: why, and what to do.
@@ -29,13 +30,14 @@ pub enum Error {
     /// Any other failure, already a sentence.
     #[error("{0}")]
     Failed(String),
-    /// One of the other kinds, whose message this is, with the error of another library that caused it.
+    /// An error of another kind, with the error of the system or of another library that caused it. The
+    /// message is that of `error`.
     #[error("{error}")]
     #[non_exhaustive]
     Caused {
         /// What failed.
         error: Box<Error>,
-        /// The error behind it.
+        /// The error that caused it.
         source: Cause,
     },
 }
@@ -66,7 +68,7 @@ impl Error {
         Error::file(path, format!("could not {doing} it ({error})"), remedy).because(error)
     }
 
-    /// The same error with `cause` as its [source](std::error::Error::source). The message stays what it is.
+    /// The same error with `cause` as its [source](std::error::Error::source). The message does not change.
     pub fn because(self, cause: impl Into<Cause>) -> Self {
         match self {
             Error::File { path, reason, remedy, .. } => {
@@ -76,7 +78,7 @@ impl Error {
         }
     }
 
-    /// The process's exit code for this error: 2 for what the arguments alone show, 1 otherwise.
+    /// The process's exit code for this error: 2 if the arguments alone show the mistake, otherwise 1.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Usage(_) => 2,

@@ -1,7 +1,7 @@
 //! pixtape: hand-written compute kernels and a small autodiff tape for generative image models.
 //!
-//! A tour, in the order in which to read the code. `docs/glossary.md` explains the words, `docs/walk.md`
-//! follows one training step through the files.
+//! This is a tour of the code, in the order in which to read it. `docs/glossary.md` explains the terms, and
+//! `docs/walk.md` follows one training step through the files.
 //!
 //! 1. [`tape::op`]: everything that can be computed, one enum in ten sections.
 //! 2. [`tape`]: recording. [`tape::record`] has one method per op; shapes are inferred in one place.
@@ -12,9 +12,9 @@
 //! 5. [`backend`]: the interface to devices. [`backend::cpu`] runs a plan step by step; its products are in
 //!    `backend/cpu/product/`.
 //! 6. [`nn`] and [`optim`]: layers and parameters; optimisers, which map old values to new ones.
-//! 7. [`models`]: the families, each to be read next to its paper.
-//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`]: what the command line is made of. The command
-//!    line itself, `cli`, needs the feature `cli`, and so do `report`, `bench` and `demo`.
+//! 7. [`models`]: the families of models. Read each one next to its paper.
+//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`]: the parts that the command line uses. The
+//!    command line itself, `cli`, needs the feature `cli`, and so do `report`, `bench` and `demo`.
 //!
 //! A module uses only modules below it; `tests/layers.rs` lists them from the lowest to the highest.
 //!

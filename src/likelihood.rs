@@ -21,13 +21,13 @@ pub enum Estimate {
 }
 
 impl Estimate {
-    /// Whether it is exact, not a bound.
+    /// Whether the number is exact and not a bound.
     pub fn is_exact(self) -> bool {
         matches!(self, Estimate::Exact | Estimate::ExactGiven(_) | Estimate::Density)
     }
 }
 
-/// What a conditional likelihood is given about an image.
+/// The information about an image that a conditional likelihood is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// Its class.

@@ -6,12 +6,13 @@
 //! units in the last place. The argument reductions are those of Cody & Waite 1980. Parameters are
 //! initialised and series are made by the same functions.
 
-/// Adding and subtracting it rounds |x| < 2^22 to an integer, which then lies in the low bits of the sum.
+/// Adding this number rounds x, if |x| < 2^22, to an integer, which is in the low bits of the sum.
+/// Subtracting it again gives the integer as a float.
 const ROUND: f32 = 12_582_912.0;
-/// log 2 as a part of 9 bits, so that its multiples by exponents are exact, and the rest.
+/// log 2 as the sum of a part of 9 significant bits, whose products with exponents are exact, and the rest.
 const LN2_HI: f32 = 0.693_359_4;
 const LN2_LO: f32 = -2.121_944_4e-4;
-/// 2 pi as the nearest float and the rest.
+/// 2 pi as the sum of the nearest float and the rest.
 const TAU_HI: f32 = std::f32::consts::TAU;
 const TAU_LO: f32 = -1.748_455_5e-7;
 
@@ -35,7 +36,7 @@ fn reduced_exp(x: f32) -> (i32, f32, f32) {
 /// exp(x). Overflows to infinity above 88.72, underflows through the subnormals to 0 at -104.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Comparisons that are false for NaN, so that it passes.
+    // These comparisons are false for NaN, so the result is NaN.
     let x = if x < -104.0 { -104.0 } else { x };
     let x = if x > 89.0 { 89.0 } else { x };
     let (k, r, rest) = reduced_exp(x);
@@ -63,13 +64,13 @@ fn log_of_reduced(k: f32, f: f32) -> f32 {
     (f + tail) + k * LN2_HI
 }
 
-/// Natural logarithm: -infinity at 0, NaN below.
+/// Natural logarithm: -infinity at 0, NaN below 0.
 #[inline(always)]
 pub fn log(x: f32) -> f32 {
     let subnormal = x < f32::MIN_POSITIVE;
     let (scaled, shift) = if subnormal { (x * 8_388_608.0, 23) } else { (x, 0) };
     let bits = scaled.to_bits();
-    // The exponent that leaves the fraction in [sqrt(1/2), sqrt(2)).
+    // The exponent k for which the fraction x / 2^k is in [sqrt(1/2), sqrt(2)).
     let k = (bits.wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32) >> 23;
     let fraction = f32::from_bits(bits.wrapping_sub((k as u32) << 23));
     let y = log_of_reduced((k - shift) as f32, fraction - 1.0);
@@ -86,7 +87,7 @@ fn log1p_unit(u: f32) -> f32 {
     log_of_reduced(if upper { 1.0 } else { 0.0 }, f)
 }
 
-/// exp(x) - 1 - x, accurate near 0: what the KL divergence of a log variance x adds up.
+/// exp(x) - 1 - x, accurate near 0. The KL divergence sums this term over the log variances x.
 #[inline(always)]
 pub fn exp_minus_1_minus(x: f32) -> f32 {
     let (k, _, rest) = reduced_exp(x);
@@ -95,7 +96,7 @@ pub fn exp_minus_1_minus(x: f32) -> f32 {
     if k == 0 { rest } else { far }
 }
 
-/// A standard normal number `eps` as one of mean `mu` and variance `exp(logvar)`.
+/// Turns a standard normal number `eps` into one with mean `mu` and variance `exp(logvar)`.
 #[inline(always)]
 pub fn reparameterize(mu: f32, logvar: f32, eps: f32) -> f32 {
     mu + exp(0.5 * logvar) * eps
@@ -108,14 +109,14 @@ pub fn tanh(x: f32) -> f32 {
     (-e / (2.0 + e)).copysign(x)
 }
 
-/// 1 / (1 + exp(-x)), accurate down to where it underflows.
+/// 1 / (1 + exp(-x)), accurate until it underflows.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     let e = exp(-x.abs());
     (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
 }
 
-/// log(1 + exp(-|x|)): what softplus and the binary cross entropy add to a maximum.
+/// log(1 + exp(-|x|)), the term that softplus and the binary cross entropy add to a maximum.
 #[inline(always)]
 pub fn softplus_of_minus_abs(x: f32) -> f32 {
     log1p_unit(exp(-x.abs()))
@@ -127,13 +128,13 @@ pub fn softplus(x: f32) -> f32 {
     relu(x) + softplus_of_minus_abs(x)
 }
 
-/// max(x, 0); NaN passes.
+/// max(x, 0); NaN for NaN.
 #[inline(always)]
 pub fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// cos(2 pi u), for |u| < 2^20. The reduction happens in turns, where it is exact.
+/// cos(2 pi u), for |u| < 2^20. The argument is reduced in units of turns, which is exact.
 #[inline(always)]
 pub fn cos_turns(u: f32) -> f32 {
     let shifted = 4.0 * u + ROUND;
@@ -157,9 +158,9 @@ pub fn normal(words: [u32; 2]) -> f32 {
 mod tests {
     use super::*;
 
-    /// The largest error of `f` against `truth` in units in the last place of the result (at least the
-    /// smallest normal number's), over floats of either sign spread evenly over their bit patterns up to
-    /// `limit`.
+    /// The largest error of `f` compared with `truth`, in units in the last place of the result, and the
+    /// argument where it occurs. Results below the smallest normal number use the unit of that number. The
+    /// arguments have the given signs and are spread evenly over the bit patterns up to `limit`.
     fn worst_ulp(signs: &[f32], limit: f32, f: fn(f32) -> f32, truth: fn(f64) -> f64) -> (f64, f32) {
         let mut worst = (0.0, 0.0);
         for bits in (0..=limit.to_bits()).step_by(397) {
@@ -172,7 +173,8 @@ mod tests {
                     continue;
                 }
                 let ulp = f64::from(nearest.abs().max(f32::MIN_POSITIVE)) * f64::from(f32::EPSILON);
-                // A power of two has twice the spacing above that it has below; take the coarser one.
+                // The spacing of floats above a power of two is twice the spacing below it. This takes the
+                // larger one.
                 let ulp = 2f64.powi(ulp.log2().floor() as i32);
                 let error = (f64::from(f(x)) - want).abs() / ulp;
                 if error > worst.0 || error.is_nan() {

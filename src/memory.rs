@@ -1,23 +1,24 @@
-//! How much memory the machine has. A plan that does not fit is refused with a sentence, before the system
-//! kills the process.
+//! How much memory the machine has. [`check`] refuses a plan that does not fit with an error, before the
+//! system kills the process. The numbers are from `/proc/meminfo`; on systems without this file nothing is
+//! refused.
 
 use crate::error::{Error, Result};
 
-/// The machine's memory in bytes, if the system tells it.
+/// The machine's memory in bytes; `None` if the system does not report it.
 #[cfg(feature = "cli")]
 pub fn total_bytes() -> Option<u64> {
     meminfo("MemTotal:")
 }
 
-/// What could be taken without swapping, where the system says.
+/// The bytes that can be allocated without swapping; `None` if the system does not report them.
 pub fn available_bytes() -> Option<u64> {
     meminfo("MemAvailable:")
 }
 
-/// Whether that many bytes can be taken for `what`.
+/// Checks that this number of bytes can be allocated for `what`.
 ///
 /// # Errors
-/// [`Error::Device`] where they exceed what is available.
+/// [`Error::Device`] if the bytes exceed the available memory.
 pub fn check(bytes: u64, what: &str) -> Result<()> {
     match available_bytes() {
         Some(available) if bytes > available => {

@@ -13,7 +13,7 @@ use crate::tape::op::{Op, Param, Scalar};
 
 /// Step size of the optimiser.
 pub const LEARNING_RATE: Scalar = Scalar::f32("LearningRate", 0.0);
-/// Step of the optimiser, counted from 1 (bias correction).
+/// Number of the optimiser's step, counted from 1, for the bias correction of Adam.
 pub const STEP: Scalar = Scalar::f32("Step", 1.0);
 
 /// How weights are updated.
@@ -28,7 +28,7 @@ pub struct UpdateRule {
 }
 
 impl From<Optimizer> for UpdateRule {
-    /// Neither clipping nor averages.
+    /// This optimiser with neither clipping nor averages.
     fn from(optimizer: Optimizer) -> Self {
         UpdateRule { optimizer, clip_norm: 0.0, ema: 0.0 }
     }
@@ -73,7 +73,7 @@ impl Learner {
         &self.weights
     }
 
-    /// Records the gradients of `loss`, their clipping, the optimiser and the moving averages. From here on
+    /// Records the gradients of `loss`, their clipping, the optimiser and the moving averages. Afterwards
     /// `env` has the new weights. Returns the norm of all gradients if they are clipped.
     #[track_caller]
     pub fn minimize(&self, env: &Env, loss: Var) -> Option<Var> {
@@ -93,7 +93,7 @@ impl Learner {
         let squares: Vec<Var> = grads.iter().map(|g| t.sum(t.square(*g))).collect();
         let total = squares.into_iter().reduce(|a, b| t.add(a, b)).unwrap_or_else(|| t.fill(0.0, []));
         let norm = t.sqrt(total);
-        // The small addend is PyTorch's: it keeps a zero gradient finite.
+        // The addend 1e-6 is that of PyTorch. It keeps the factor finite if all gradients are zero.
         let scale = t.clamp(t.scale(t.recip(t.affine(norm, 1.0, 1e-6)), self.rule.clip_norm), 0.0, 1.0);
         for g in grads {
             *g = t.mul_scalar(*g, scale);

@@ -1,18 +1,19 @@
 //! Panics of libraries that this crate turns into errors.
 //!
-//! The command line ends the process at a panic, on whatever thread it happens, because it is a bug. Its
-//! hook has to leave out the panics that [`catch`] is about to turn into an error, and asks [`is_caught`].
+//! A panic is a bug, so the command line ends the process if any thread panics. Its panic hook must ignore
+//! the panics that [`catch`] turns into errors, and calls [`is_caught`] to find out.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 thread_local! {
-    /// How many calls of [`catch`] this thread is in.
+    /// Number of calls of [`catch`] that are active on this thread.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Calls `body` and gives the payload if it panics. What `body` changes may be left half done.
+/// Calls `body` and returns its result, or the payload if it panics. After a panic the changes that `body`
+/// makes may be incomplete.
 pub fn catch<T>(body: impl FnOnce() -> T) -> thread::Result<T> {
     DEPTH.set(DEPTH.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(body));
@@ -20,8 +21,8 @@ pub fn catch<T>(body: impl FnOnce() -> T) -> thread::Result<T> {
     result
 }
 
-/// Whether a panic on this thread is caught by [`catch`]: for a panic hook, which runs before anything is
-/// unwound.
+/// Whether [`catch`] catches a panic on this thread. A panic hook can call this, because it runs before the
+/// stack is unwound.
 pub fn is_caught() -> bool {
     DEPTH.get() > 0
 }

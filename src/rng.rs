@@ -1,5 +1,5 @@
-//! Threefry-2x32 with 20 rounds (Salmon et al. 2011): every random number of the crate, the same bits on
-//! every device.
+//! Threefry-2x32 with 20 rounds (Salmon et al. 2011) generates every random number of the crate, with the
+//! same bits on every device.
 //!
 //! A random number is a function of a key (seed, stream) and a counter (replay or image index, element
 //! index). It is indexed by element, never by thread, so it does not depend on how the work is split.
@@ -60,7 +60,7 @@ pub fn words(seed: u32, stream: Stream, counter: [u32; 2]) -> [u32; 2] {
     threefry2x32([seed, stream as u32], counter)
 }
 
-/// A word as a uniform number in [0, 1): its top 24 bits times 2^-24.
+/// Converts a word to a uniform number in [0, 1): its top 24 bits times 2^-24.
 #[inline(always)]
 pub fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)

@@ -44,7 +44,7 @@ impl Shape {
         self.dims().last().copied().unwrap_or(1)
     }
 
-    /// The product of all dimensions but the innermost: the pixels of a batch of images, the rows of a
+    /// The product of all dimensions except the innermost: the pixels of a batch of images, the rows of a
     /// matrix.
     pub fn rows(&self) -> usize {
         self.dims().iter().rev().skip(1).product()
