@@ -19,12 +19,12 @@ struct Rows {
 };
 static_assert(sizeof(Rows) == 16, "as in args.rs");
 
-// pad, slice: a block of `inner` extents, whose first element is at position `before` of a tensor of `outer`
+// pad, slice: a region of `inner` extents, whose first element is at position `before` of a tensor of `outer`
 // extents
-struct Block {
+struct Region {
     u32 outer[4], inner[4], before[4];
 };
-static_assert(sizeof(Block) == 48, "as in args.rs");
+static_assert(sizeof(Region) == 48, "as in args.rs");
 
 // sum, expand: large [kept0, folded0, kept1, folded1, kept2], small [kept0, kept1, kept2]
 struct Axes {

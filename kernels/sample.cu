@@ -29,7 +29,7 @@ struct SampleStep {
     float a, b;
     u32 size[3];    // height, width, channels of the first output
     u32 inner[3];   // those of the first input
-    u32 before[3];  // where a block begins
+    u32 before[3];  // where a region begins
     u32 transposed, reverse, unused;
 };
 static_assert(sizeof(SampleStep) == 256, "as in backend/sample.rs");

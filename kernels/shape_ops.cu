@@ -6,15 +6,15 @@
 // sides.
 #include "common.cuh"
 
-// Zeros around x[inner], which is the block of y[outer].
-KERNEL(THREADS, pad)(Block p, const float* __restrict__ x, float* __restrict__ y) {
+// Zeros around x[inner], which is the region of y[outer].
+KERNEL(THREADS, pad)(Region p, const float* __restrict__ x, float* __restrict__ y) {
     const u32 len = p.outer[0] * p.outer[1] * p.outer[2] * p.outer[3];
     FOR_EACH(i, len) {
         u32 rest = i, at = 0, stride = 1;
         bool inside = true;
 #pragma unroll
         for (int axis = 3; axis >= 0; axis--) {
-            // Below the block the difference wraps around and is too large as well.
+            // Below the region the difference wraps around and is too large as well.
             const u32 offset = rest % p.outer[axis] - p.before[axis];
             inside = inside && offset < p.inner[axis];
             at += offset * stride;
@@ -25,8 +25,8 @@ KERNEL(THREADS, pad)(Block p, const float* __restrict__ x, float* __restrict__ y
     }
 }
 
-// y[inner] is the block of x[outer].
-KERNEL(THREADS, slice)(Block p, const float* __restrict__ x, float* __restrict__ y) {
+// y[inner] is the region of x[outer].
+KERNEL(THREADS, slice)(Region p, const float* __restrict__ x, float* __restrict__ y) {
     const u32 len = p.inner[0] * p.inner[1] * p.inner[2] * p.inner[3];
     FOR_EACH(i, len) {
         u32 rest = i, at = 0, stride = 1;

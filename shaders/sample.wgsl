@@ -79,7 +79,7 @@ struct SampleStep {
     /// Height, width, channels of the first output, and of the first input.
     size: array<u32, 3>,
     inner: array<u32, 3>,
-    /// Where a block begins.
+    /// Where a region begins.
     before: array<u32, 3>,
     transposed: u32,
     reverse: u32,

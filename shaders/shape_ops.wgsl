@@ -3,8 +3,8 @@
 // Launch: 256 threads per workgroup, ceil(elements written / 256) workgroups. Only index arithmetic. Bytes:
 // every operand once (scatter: dy once per row of y, through the cache). Bound by memory.
 
-struct BlockArgs {
-    /// Extents of the outer tensor, of the block inside it, and where the block begins.
+struct RegionArgs {
+    /// Extents of the outer tensor, of the region inside it, and where the region begins.
     outer: vec4u,
     inner: vec4u,
     before: vec4u,
@@ -19,9 +19,9 @@ struct IndexArgs {
     width: u32,
 }
 
-@group(0) @binding(0) var<uniform> block: BlockArgs;
+@group(0) @binding(0) var<uniform> region: RegionArgs;
 @group(0) @binding(0) var<uniform> indexed: IndexArgs;
-/// pad: the block. slice: the outer tensor. gather: table[rows, width]. scatter: dy[count, width].
+/// pad: the region. slice: the outer tensor. gather: table[rows, width]. scatter: dy[count, width].
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> index: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
@@ -40,27 +40,27 @@ fn offset_of(at: vec4u, extents: vec4u) -> u32 {
     return ((at.x * extents.y + at.y) * extents.z + at.z) * extents.w + at.w;
 }
 
-/// Zeros around x, which is the block of y.
+/// Zeros around x, which is the region of y.
 @compute @workgroup_size(256)
 fn pad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
-    if i < elements(block.outer) {
-        // Left of the block the difference wraps around to a large number.
-        let at = position(i, block.outer) - block.before;
+    if i < elements(region.outer) {
+        // Left of the region the difference wraps around to a large number.
+        let at = position(i, region.outer) - region.before;
         var value = 0f;
-        if all(at < block.inner) {
-            value = x[offset_of(at, block.inner)];
+        if all(at < region.inner) {
+            value = x[offset_of(at, region.inner)];
         }
         y[i] = value;
     }
 }
 
-/// y is the block of x.
+/// y is the region of x.
 @compute @workgroup_size(256)
 fn slice(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
-    if i < elements(block.inner) {
-        y[i] = x[offset_of(position(i, block.inner) + block.before, block.outer)];
+    if i < elements(region.inner) {
+        y[i] = x[offset_of(position(i, region.inner) + region.before, region.outer)];
     }
 }
 

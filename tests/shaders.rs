@@ -119,12 +119,12 @@ fn shaders_keep_to_the_default_limits() {
 /// at the end.
 #[test]
 fn argument_structures_have_one_size() {
-    use pixtape::backend::args::{Block, Conv, Epilogue};
+    use pixtape::backend::args::{Conv, Epilogue, Region};
     use pixtape::backend::wgpu::args::*;
     use pixtape::tape::window::Window;
     let sizes = [
         ("ElementArgs", size_of::<ElementArgs>()),
-        ("BlockArgs", size_of::<Block>()),
+        ("RegionArgs", size_of::<Region>()),
         ("IndexArgs", size_of::<IndexArgs>()),
         ("ReduceArgs", size_of::<ReduceArgs>()),
         ("ProductArgs", size_of::<ProductArgs>()),

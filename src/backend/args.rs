@@ -1,7 +1,7 @@
 //! The arguments of the GPU kernels, apart from their buffers. Each kernel family has one `#[repr(C)]`
 //! struct, with the same fields in the same order as in `kernels/args.cuh`.
 //!
-//! WGSL kernels read `Block`, `Conv` and `Epilogue` too; the other structs of the shaders are in
+//! WGSL kernels read `Region`, `Conv` and `Epilogue` too; the other structs of the shaders are in
 //! `src/backend/wgpu/args.rs`. Every field is a word (u32 or f32), except two of [`Optim`]. Rust, CUDA and
 //! WGSL must agree on every offset. So the arrays in structs that WGSL reads are four words long and start
 //! at multiples of 16 bytes. Sizes are asserted here and in `args.cuh`. Lengths count elements of four
@@ -46,15 +46,15 @@ pub struct Rows {
     pub eps: f32,
 }
 
-/// `pad` and `slice`: the position of a block of `inner` extents in a tensor of `outer` extents.
+/// `pad` and `slice`: the position of a region of `inner` extents in a tensor of `outer` extents.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-pub struct Block {
+pub struct Region {
     /// Extents of the larger tensor, outermost first.
     pub outer: [u32; 4],
-    /// Extents of the block.
+    /// Extents of the region.
     pub inner: [u32; 4],
-    /// Position of the block's first element in the larger tensor.
+    /// Position of the region's first element in the larger tensor.
     pub before: [u32; 4],
 }
 
@@ -273,7 +273,7 @@ pub struct Sample {
     pub from: u32,
 }
 
-const _: () = assert!(size_of::<Map>() == 16 && size_of::<Rows>() == 16 && size_of::<Block>() == 48);
+const _: () = assert!(size_of::<Map>() == 16 && size_of::<Rows>() == 16 && size_of::<Region>() == 48);
 const _: () = assert!(size_of::<Axes>() == 32 && size_of::<Conv>() == 64 && size_of::<Epilogue>() == 32);
 const _: () = assert!(size_of::<Product>() == 96 && size_of::<ConvDw>() == 80 && size_of::<Matmul>() == 48);
 const _: () = assert!(size_of::<Norm>() == 48 && size_of::<Sequence>() == 16 && size_of::<Random>() == 16);
@@ -299,11 +299,11 @@ pub fn unary_code(f: Unary) -> (u32, f32) {
     (f.code(), f.argument().unwrap_or_default() as f32)
 }
 
-impl Block {
-    /// A block of `inner` extents that begins at `before`.
-    pub fn new(outer: Shape, inner: Shape, before: [usize; 4]) -> Block {
+impl Region {
+    /// A region of `inner` extents that begins at `before`.
+    pub fn new(outer: Shape, inner: Shape, before: [usize; 4]) -> Region {
         let words = |extents: [usize; 4]| extents.map(|e| e as u32);
-        Block { outer: words(outer.padded()), inner: words(inner.padded()), before: words(before) }
+        Region { outer: words(outer.padded()), inner: words(inner.padded()), before: words(before) }
     }
 }
 

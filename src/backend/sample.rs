@@ -45,7 +45,7 @@ pub(super) struct Does {
     /// Height, width and channels: `size` of the first output, `inner` of the first input.
     pub(super) size: [u32; 3],
     pub(super) inner: [u32; 3],
-    /// Position of the first element of a block (`pad`, `slice`).
+    /// Position of the first element of a region (`pad`, `slice`).
     pub(super) before: [u32; 3],
     /// 1 if the weights are stored as `[cout, cin]`.
     pub(super) transposed: u32,

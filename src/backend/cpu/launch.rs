@@ -6,7 +6,7 @@ use super::group_norm::{self, Groups};
 use super::lstm::Sequence;
 use super::product::{self, Gemm, Isa};
 use super::scan::{Line, Sweep};
-use super::shape_ops::Block;
+use super::shape_ops::Region;
 use super::{elementwise, loss, lstm, norm, optim, random, reduce, scan, shape_ops};
 use crate::backend::axes::Axes;
 use crate::shape::Shape;
@@ -100,10 +100,10 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         Op::Dequantize { levels } => elementwise::dequantize(isa, *levels, access.index(0), y(0)),
 
         Op::Pad { before, .. } => {
-            shape_ops::pad(Block::new(written(step).padded(), shape(0).padded(), *before), x(0), y(0));
+            shape_ops::pad(Region::new(written(step).padded(), shape(0).padded(), *before), x(0), y(0));
         }
         Op::Slice { before, .. } => {
-            shape_ops::slice(Block::new(shape(0).padded(), written(step).padded(), *before), x(0), y(0));
+            shape_ops::slice(Region::new(shape(0).padded(), written(step).padded(), *before), x(0), y(0));
         }
         Op::Gather => shape_ops::gather(x(0), access.index(1), last(0), y(0)),
         Op::Scatter { .. } => shape_ops::scatter(isa, x(0), access.index(1), last(0), y(0)),

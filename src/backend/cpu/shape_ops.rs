@@ -4,16 +4,16 @@ use super::product::Isa;
 use super::vector::{chunk_rows, map, spread, vectorized};
 use rayon::prelude::*;
 
-/// Where a block of `inner` extents lies in a tensor of `outer` extents: `before` elements from its start.
+/// Where a region of `inner` extents lies in a tensor of `outer` extents: `before` elements from its start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
+pub(super) struct Region {
     outer: [usize; 4],
     inner: [usize; 4],
     before: [usize; 4],
 }
 
-impl Block {
-    /// The innermost axes that the block fills are merged: the longer a row, the longer a copy.
+impl Region {
+    /// The innermost axes that the region fills are merged: the longer a row, the longer a copy.
     pub(super) fn new(mut outer: [usize; 4], mut inner: [usize; 4], mut before: [usize; 4]) -> Self {
         for _ in 0..3 {
             if outer[3] == inner[3] {
@@ -23,12 +23,12 @@ impl Block {
                 before = [0, before[0], before[1], before[2] * width];
             }
         }
-        Block { outer, inner, before }
+        Region { outer, inner, before }
     }
 }
 
-/// The row of the block that lies in a row of the outer tensor, if any.
-fn row_inside(Block { outer, inner, before }: Block, row: usize) -> Option<usize> {
+/// The row of the region that lies in a row of the outer tensor, if any.
+fn row_inside(Region { outer, inner, before }: Region, row: usize) -> Option<usize> {
     let at = [row / outer[2] / outer[1], row / outer[2] % outer[1], row % outer[2]];
     let mut index = 0;
     for axis in 0..3 {
@@ -38,13 +38,13 @@ fn row_inside(Block { outer, inner, before }: Block, row: usize) -> Option<usize
     Some(index)
 }
 
-/// Zeros around x, which is the block of y.
-pub(super) fn pad(block: Block, x: &[f32], y: &mut [f32]) {
-    let Block { outer, inner, before } = block;
+/// Zeros around x, which is the region of y.
+pub(super) fn pad(region: Region, x: &[f32], y: &mut [f32]) {
+    let Region { outer, inner, before } = region;
     let (len, width, rows) = (y.len(), outer[3], chunk_rows(outer[3]));
     spread(y.par_chunks_mut(rows * width).enumerate(), len).for_each(|(chunk, y)| {
         for (i, y) in y.chunks_exact_mut(width).enumerate() {
-            match row_inside(block, chunk * rows + i) {
+            match row_inside(region, chunk * rows + i) {
                 None => y.fill(0.0),
                 Some(row) => {
                     let (left, right) = (before[3], before[3] + inner[3]);
@@ -57,8 +57,8 @@ pub(super) fn pad(block: Block, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// y is the block of x.
-pub(super) fn slice(Block { outer, inner, before }: Block, x: &[f32], y: &mut [f32]) {
+/// y is the region of x.
+pub(super) fn slice(Region { outer, inner, before }: Region, x: &[f32], y: &mut [f32]) {
     let (len, width, rows) = (y.len(), inner[3], chunk_rows(inner[3]));
     spread(y.par_chunks_mut(rows * width).enumerate(), len).for_each(|(chunk, y)| {
         for (i, y) in y.chunks_exact_mut(width).enumerate() {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pad_puts_a_block_where_slice_finds_it() {
+    fn pad_puts_a_region_where_slice_finds_it() {
         for (inner, before, after) in [
             ([2, 3, 5, 7], [1, 0, 2, 3], [0, 2, 1, 1]),
             ([3, 17, 5, 33], [0, 1, 2, 0], [0, 1, 2, 0]),
@@ -122,9 +122,9 @@ mod tests {
             ([4, 4, 4, 4], [0; 4], [0; 4]),
         ] {
             let outer: [usize; 4] = std::array::from_fn(|i| before[i] + inner[i] + after[i]);
-            let (size, block) = (inner.iter().product::<usize>(), Block::new(outer, inner, before));
+            let (size, region) = (inner.iter().product::<usize>(), Region::new(outer, inner, before));
             let x = numbers(1, size, 1.0, 2.0);
-            let y = same_bits(outer.iter().product(), 0, |_, y, _| pad(block, &x, y));
+            let y = same_bits(outer.iter().product(), 0, |_, y, _| pad(region, &x, y));
             let mut taken = 0;
             for (i, y) in y.iter().enumerate() {
                 let [_, b, c, d] = outer;
@@ -133,7 +133,7 @@ mod tests {
                 assert_eq!(*y, if inside { x[taken] } else { 0.0 });
                 taken += usize::from(inside);
             }
-            assert_eq!(same_bits(size, 0, |_, x, _| slice(block, &y, x)), x);
+            assert_eq!(same_bits(size, 0, |_, x, _| slice(region, &y, x)), x);
         }
     }
 

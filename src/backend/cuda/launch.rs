@@ -6,7 +6,6 @@ use super::{optim, product};
 use crate::backend::args::{self, unary_code, word};
 use crate::backend::axes::Axes;
 use crate::error::Result;
-use crate::shape::Shape;
 use crate::tape::op::{Counter, Dist, Op};
 use crate::tape::plan::Step;
 
@@ -61,8 +60,8 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
         }
         Op::Reparameterize => l.map("reparameterize", (0, 0.0, 0.0), &[x(0), x(1), x(2), y(0)])?,
 
-        Op::Pad { before, .. } => block(&mut l, "pad", (written, shape(0)), before)?,
-        Op::Slice { before, .. } => block(&mut l, "slice", (shape(0), written), before)?,
+        Op::Pad { before, .. } => region(&mut l, "pad", args::Region::new(written, shape(0), *before))?,
+        Op::Slice { before, .. } => region(&mut l, "slice", args::Region::new(shape(0), written, *before))?,
         Op::Gather => {
             let rows = rows_of(written.rows(), last(0), shape(0).rows(), 0.0)?;
             l.each(kernel("shape_ops", "gather"), written.len(), rows, &[x(0), x(1), y(0)])?;
@@ -170,10 +169,8 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
     Ok(l.out)
 }
 
-/// Launches `pad` or `slice`, given the shapes of the larger tensor and of the block in it.
-fn block(l: &mut Lowering, name: &'static str, (outer, inner): (Shape, Shape), before: &[usize; 4]) -> Result<()> {
-    let words = |extents: [usize; 4]| extents.map(|e| e as u32);
-    let args = args::Block { outer: words(outer.padded()), inner: words(inner.padded()), before: words(*before) };
+/// Launches `pad` or `slice`.
+fn region(l: &mut Lowering, name: &'static str, args: args::Region) -> Result<()> {
     let (len, pointers) = (l.written().len(), [l.x(0), l.y(0)]);
     l.each(kernel("shape_ops", name), len, args, &pointers)
 }

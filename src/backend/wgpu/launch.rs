@@ -6,7 +6,7 @@ use super::dispatch::{Dispatch, Launch, Place, out, with_inputs, with_outputs};
 use super::reduce::sum;
 use super::shaders::Shader;
 use super::{norm, product};
-use crate::backend::args::{Block, unary_code};
+use crate::backend::args::{Region, unary_code};
 use crate::shape::Shape;
 use crate::tape::op::{Counter, Dist, Op};
 use crate::tape::plan::Step;
@@ -63,11 +63,11 @@ pub(super) fn launch(step: &Step) -> Launch {
         }
 
         Op::Pad { before, .. } => {
-            let args = Block::new(written, shape(0), *before);
+            let args = Region::new(written, shape(0), *before);
             run.push(with_inputs(Dispatch::new(Shader::ShapeOps, "pad", &args), step).bind(3, out(step, 0)).each(len));
         }
         Op::Slice { before, .. } => {
-            let args = Block::new(shape(0), written, *before);
+            let args = Region::new(shape(0), written, *before);
             run.push(
                 with_inputs(Dispatch::new(Shader::ShapeOps, "slice", &args), step).bind(3, out(step, 0)).each(len),
             );
