@@ -13,7 +13,7 @@ use pixtape::check::bench::prepare;
 use pixtape::check::case::{Case, CaseInput, Order};
 use pixtape::check::cases::{cases, masked_geometries};
 use pixtape::check::compare::{error_of, within, worst_element};
-use pixtape::check::draw::Draw;
+use pixtape::check::elements::Elements;
 use pixtape::check::problem::Problem;
 use pixtape::shape::Meta;
 use pixtape::tape::op::Unary;
@@ -141,8 +141,8 @@ fn bench_cases_can_be_prepared() {
         let elements: usize = case.inputs.iter().map(|i| i.shape.len()).sum();
         if elements > 2_000_000 {
             let t = Tape::new();
-            let meta = |i: &CaseInput| match i.draw {
-                Draw::Index(_) => Meta::u32(i.shape),
+            let meta = |i: &CaseInput| match i.elements {
+                Elements::Index(_) => Meta::u32(i.shape),
                 _ => Meta::f32(i.shape),
             };
             let inputs: Vec<Var> = case.inputs.iter().map(|i| t.input(i.name, meta(i))).collect();

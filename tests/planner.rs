@@ -8,7 +8,7 @@ mod truth;
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Feed, read};
 use pixtape::check::compare::{relative_error, within};
-use pixtape::check::draw::{Draw, Values};
+use pixtape::check::elements::{Elements, Values};
 use pixtape::nn::{Init, Layout, ParamSet};
 use pixtape::optim::{LEARNING_RATE, STEP};
 use pixtape::shape::Meta;
@@ -311,7 +311,7 @@ impl<'a> Program<'a> {
 }
 
 fn floats(seed: u32, input: usize) -> Vec<f32> {
-    match Draw::Normal.values(seed, input, MAP.iter().product()) {
+    match Elements::Normal.values(seed, input, MAP.iter().product()) {
         Values::F32(v) => v,
         Values::U32(_) => unreachable!("normal numbers are floats"),
     }

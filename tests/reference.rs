@@ -5,9 +5,9 @@ use pixtape::backend::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};
 use pixtape::check::builtin::{builtin_cases, run_builtin};
 use pixtape::check::case::Order;
 use pixtape::check::cases::cases;
-use pixtape::check::draw::Values;
+use pixtape::check::elements::Values;
 use pixtape::check::reference::{
-    Case, CaseFile, OPS, Report, Row, Tensor, check, fuzz_parse, page_rows, run, run_file,
+    CaseFile, OPS, ReferenceCase, Report, Row, Tensor, check, fuzz_parse, page_rows, run, run_file,
 };
 use pixtape::tape::op::{ParamId, Unary};
 use pixtape::tape::plan::Plan;
@@ -117,7 +117,7 @@ fn a_file_with_one_changed_value_fails() {
 }
 
 /// A small case that passes: y = x w^T + b.
-fn linear() -> Case {
+fn linear() -> ReferenceCase {
     let tensor =
         |shape: &[usize], values: &[f32]| Tensor { shape: shape.to_vec(), values: Values::F32(values.to_vec()) };
     let tensors = BTreeMap::from([
@@ -130,10 +130,17 @@ fn linear() -> Case {
         ("grad/weight".to_string(), tensor(&[3, 2], &[1.0, 2.0, 0.0, 0.0, 2.0, 4.0])),
         ("grad/bias".to_string(), tensor(&[3], &[1.0, 0.0, 2.0])),
     ]);
-    Case { name: "a".into(), op: "linear".into(), attrs: Default::default(), tol: 1e-5, grad_tol: 1e-4, tensors }
+    ReferenceCase {
+        name: "a".into(),
+        op: "linear".into(),
+        attrs: Default::default(),
+        tol: 1e-5,
+        grad_tol: 1e-4,
+        tensors,
+    }
 }
 
-fn complaint(case: &Case) -> String {
+fn complaint(case: &ReferenceCase) -> String {
     let row = check(case, &mut cpu());
     assert!(!row.pass, "{row}");
     row.error.expect("a failure has a reason")
@@ -161,7 +168,7 @@ fn a_case_that_makes_no_sense_is_a_sentence() {
     assert_eq!(with("in/scale", zeros(&[1])), "it has a tensor in/scale that linear does not know");
     let nan = Tensor { shape: vec![1, 3], values: Values::F32(vec![f32::NAN; 3]) };
     assert!(with("out/y", nan).contains("out/y is off by NaN"));
-    let unknown = complaint(&Case { op: "linaer".into(), ..linear() });
+    let unknown = complaint(&ReferenceCase { op: "linaer".into(), ..linear() });
     assert!(unknown.starts_with(r#"its op "linaer" is unknown; known are conv2d"#), "{unknown}");
     let mut without = linear();
     without.tensors.remove("cot/y");
@@ -195,7 +202,7 @@ fn attributes_that_make_no_sense_are_sentences() {
             json!({"padding": "same"}),
             json!({"padding": 1_000_000, "stride": 1_000_000}),
         ] {
-            let case = Case { op: op.into(), ..conv(attrs.clone()) };
+            let case = ReferenceCase { op: op.into(), ..conv(attrs.clone()) };
             let why = complaint(&case);
             assert!(why.starts_with("its "), "{op} {attrs}: {why}");
         }
@@ -206,10 +213,10 @@ fn attributes_that_make_no_sense_are_sentences() {
         json!({"mask": "A", "groups_c": 0}),
         json!({"mask": "A", "blocks": 3}),
     ] {
-        complaint(&Case { op: "conv2d".into(), ..conv(attrs) });
+        complaint(&ReferenceCase { op: "conv2d".into(), ..conv(attrs) });
     }
-    assert!(check(&Case { op: "conv2d".into(), ..conv(json!({})) }, &mut cpu()).pass);
-    complaint(&Case { op: "conv_transpose2d".into(), ..conv(json!({"output_padding": 1})) });
+    assert!(check(&ReferenceCase { op: "conv2d".into(), ..conv(json!({})) }, &mut cpu()).pass);
+    complaint(&ReferenceCase { op: "conv_transpose2d".into(), ..conv(json!({"output_padding": 1})) });
 }
 
 /// The bytes of a file with one linear case and these metadata.
@@ -418,7 +425,7 @@ fn every_op_has_a_reference_case_or_none_to_have() {
 fn functions_and_the_page_are_complete() {
     let builtin = builtin_cases().unwrap();
     for f in Unary::EACH {
-        let of_f = |case: &&Case| case.op == "unary" && case.attrs["kind"] == f.name();
+        let of_f = |case: &&ReferenceCase| case.op == "unary" && case.attrs["kind"] == f.name();
         assert!(builtin.cases.iter().any(|case| of_f(&case)), "tests/reference/make_cases.py has no case of {f}");
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference-cases.md");

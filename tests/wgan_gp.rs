@@ -7,7 +7,7 @@ mod truth;
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Feed, read};
 use pixtape::check::compare::{relative_error, within};
-use pixtape::check::draw::{Draw, Values};
+use pixtape::check::elements::{Elements, Values};
 use pixtape::shape::Meta;
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
@@ -61,15 +61,15 @@ fn step(differentiated: bool) -> Step {
 }
 
 fn inputs() -> Vec<Vec<f32>> {
-    let drawn = |i: usize, len: usize, draw: Draw| match draw.values(5, i, len) {
+    let drawn = |i: usize, len: usize, elements: Elements| match elements.values(5, i, len) {
         Values::F32(v) => v,
         Values::U32(_) => unreachable!("no index is drawn"),
     };
     let len = IMAGES.iter().product();
-    let mut all = vec![drawn(0, len, Draw::Normal), drawn(1, len, Draw::Normal)];
-    all.push(drawn(2, IMAGES[0], Draw::Uniform(0.0, 1.0)));
+    let mut all = vec![drawn(0, len, Elements::Normal), drawn(1, len, Elements::Normal)];
+    all.push(drawn(2, IMAGES[0], Elements::Uniform(0.0, 1.0)));
     for (i, (_, dims, spread)) in WEIGHTS.iter().enumerate() {
-        all.push(drawn(3 + i, dims.iter().product(), Draw::Normal).into_iter().map(|x| x * spread).collect());
+        all.push(drawn(3 + i, dims.iter().product(), Elements::Normal).into_iter().map(|x| x * spread).collect());
     }
     all
 }

@@ -11,7 +11,7 @@ use super::timing::{Effort, measure};
 use crate::backend::{self, Backend};
 use crate::check::bench::{self, Prepared, prepare};
 use crate::check::case::{Case, CaseInput, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::tape::geometry::{ConvGeom, Mask};
@@ -43,7 +43,7 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let mut case = case.ok_or_else(|| Error::Usage(format!("there is no kernel called {name:?}")))?;
     // Parameters are already on the device. Inputs would be copied to it in each run, which would also
     // leave them in a cache.
-    let is_float = |input: &CaseInput| !matches!(input.draw, Draw::Index(_));
+    let is_float = |input: &CaseInput| !matches!(input.elements, Elements::Index(_));
     case.inputs = case.inputs.into_iter().map(|i| if is_float(&i) { i.param() } else { i }).collect();
     let mut device = backend::open(&options.device, options.threads)?;
     let first = prepare(&case, 0, &mut *device)?;
@@ -116,7 +116,7 @@ fn reference() -> Vec<Case> {
     all.extend(matmul("linear_1024_1024_batch1024", 1024, true));
     all.extend(lstm_cell());
     let (rows, classes) = (49_152, 256);
-    let logits = || vec![normal("logits", [rows, classes]), drawn("target", [rows], Draw::Index(classes as u32))];
+    let logits = || vec![normal("logits", [rows, classes]), drawn("target", [rows], Elements::Index(classes as u32))];
     all.push(kernel("softmax_xent_49152x256", "fwd", logits(), |t, v| vec![t.softmax_cross_entropy(v[0], v[1])]));
     let mut with_dy = vec![normal("dy", [rows])];
     with_dy.extend(logits());
@@ -172,13 +172,13 @@ fn matmul(name: &str, n: usize, bias: bool) -> Vec<Case> {
 /// One LSTM cell with its matrix products: 64 rows, 512 units, gates from input and state.
 fn lstm_cell() -> [Case; 2] {
     let (n, h) = (64, 512);
-    let small = |name, shape: [usize; 2]| drawn(name, shape, Draw::Uniform(-0.04, 0.04));
+    let small = |name, shape: [usize; 2]| drawn(name, shape, Elements::Uniform(-0.04, 0.04));
     let record = move |t: &Tape, v: &[Var]| {
         let z = t.add(t.matmul(v[0], v[3], false, false), t.matmul(v[1], v[4], false, false));
         t.lstm_cell(t.add_bias(z, v[5]), v[2])
     };
     let state = || {
-        let weights = [small("w_ih", [h, 4 * h]), small("w_hh", [h, 4 * h]), drawn("bias", [4 * h], Draw::Normal)];
+        let weights = [small("w_ih", [h, 4 * h]), small("w_hh", [h, 4 * h]), drawn("bias", [4 * h], Elements::Normal)];
         [normal("x", [n, h]), normal("h", [n, h]), normal("c", [n, h])].into_iter().chain(weights)
     };
     let with_cotangents = state().chain([normal("dh", [n, h]), normal("dc", [n, h])]).collect();
@@ -238,7 +238,7 @@ mod tests {
                 .inputs
                 .iter()
                 .map(|i| {
-                    let dtype = if matches!(i.draw, Draw::Index(_)) { DType::U32 } else { DType::F32 };
+                    let dtype = if matches!(i.elements, Elements::Index(_)) { DType::U32 } else { DType::F32 };
                     t.input(i.name, Meta { shape: i.shape, dtype })
                 })
                 .collect();

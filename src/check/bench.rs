@@ -2,7 +2,7 @@
 //! kernels` times them.
 
 use super::case::{Case, Order, drawn, normal};
-use super::draw::Draw;
+use super::elements::Elements;
 use super::problem::Problem;
 use crate::backend::{Backend, Compiled};
 use crate::error::Result;
@@ -135,7 +135,7 @@ fn pointwise() -> Vec<Case> {
     for f in [Unary::Relu, Unary::Tanh, Unary::Sigmoid] {
         let label = format!("{f} 64x28x28x64");
         all.push(Case::new("unary", &label, vec![normal("x", size)], move |t, v| vec![t.unary(f, v[0])]));
-        let inputs = vec![normal("dy", size), drawn("y", size, Draw::Uniform(0.0, 1.0))];
+        let inputs = vec![normal("dy", size), drawn("y", size, Elements::Uniform(0.0, 1.0))];
         all.push(Case::new("unary_bwd", &label, inputs, move |t, v| vec![t.unary_bwd(f, v[0], v[1])]));
     }
     let inputs = vec![normal("a", size), normal("b", size)];
@@ -153,7 +153,7 @@ fn pointwise() -> Vec<Case> {
 fn losses() -> Vec<Case> {
     let (pixels, levels) = (49_152, 256);
     let logits = || normal("logits", [pixels, levels]);
-    let target = || drawn("target", [pixels], Draw::Index(levels as u32));
+    let target = || drawn("target", [pixels], Elements::Index(levels as u32));
     let name = format!("pixelcnn-cifar {pixels}x{levels}");
     let forward = Case::new("softmax_cross_entropy", &name, vec![logits(), target()], |t, v| {
         vec![t.softmax_cross_entropy(v[0], v[1])]
@@ -161,7 +161,7 @@ fn losses() -> Vec<Case> {
     let backward = vec![normal("dy", [pixels]), logits(), target()];
     let backward =
         Case::new("softmax_cross_entropy_bwd", &name, backward, |t, v| vec![t.record(Op::SoftmaxCrossEntropyBwd, v)]);
-    let bce = vec![normal("logits", [50_176]), drawn("target", [50_176], Draw::Bit)];
+    let bce = vec![normal("logits", [50_176]), drawn("target", [50_176], Elements::Bit)];
     let bce = Case::new("bce_with_logits", "pixelcnn-mnist 50176", bce, |t, v| vec![t.bce_with_logits(v[0], v[1])]);
     let latent = [128, 32];
     let vae = vec![normal("mu", latent), normal("logvar", latent), normal("eps", latent)];
@@ -173,7 +173,7 @@ fn losses() -> Vec<Case> {
 
 fn rest() -> Vec<Case> {
     let size = [64, 16, 16, 64];
-    let channel = |name| drawn(name, [64], Draw::POSITIVE);
+    let channel = |name| drawn(name, [64], Elements::POSITIVE);
     let norm = vec![normal("x", size), channel("gamma"), channel("beta")];
     let norm =
         Case::new("batch_norm", "dcgan-cifar 64x16x16x64", norm, |t, v| t.batch_norm(v[0], v[1], v[2], 1e-5).to_vec());
@@ -183,7 +183,7 @@ fn rest() -> Vec<Case> {
         vec![dx, t.output_of(dx, 1), t.output_of(dx, 2)]
     });
     let n = 1 << 20;
-    let moments = drawn("v", [n], Draw::Uniform(0.0, 1.0)).param();
+    let moments = drawn("v", [n], Elements::Uniform(0.0, 1.0)).param();
     let adam = vec![normal("param", [n]).param(), normal("grad", [n]), normal("m", [n]).param(), moments];
     let adam = Case::new("adam", "1M in place", adam, |t, v| {
         let op = Op::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
@@ -193,7 +193,7 @@ fn rest() -> Vec<Case> {
     });
     let adam = adam.store(0, 0).store(1, 2).store(2, 3).scalars(|s| _ = s.set(LEARNING_RATE, 1e-3));
     let (steps, rows, h) = (784, 64, 128);
-    let small = |name, shape: [usize; 2]| drawn(name, shape, Draw::Uniform(-0.08, 0.08));
+    let small = |name, shape: [usize; 2]| drawn(name, shape, Elements::Uniform(-0.08, 0.08));
     let state = || [normal("h0", [rows, h]), normal("c0", [rows, h]), small("w_hh", [h, 4 * h])];
     let [h0, c0, w_hh] = state();
     let lstm =
@@ -201,7 +201,7 @@ fn rest() -> Vec<Case> {
             t.lstm(v[0], v[1], v[2], v[3]).to_vec()
         });
     let [dc_n, c0, w_hh] = state();
-    let kept = drawn("kept", [steps, rows, 5 * h], Draw::Uniform(0.05, 0.95));
+    let kept = drawn("kept", [steps, rows, 5 * h], Elements::Uniform(0.05, 0.95));
     let lstm_bwd = Case::new(
         "lstm_bwd",
         "lstm-784 784x64x128",
@@ -209,7 +209,7 @@ fn rest() -> Vec<Case> {
         |t, v| vec![t.record(Op::LstmBwd, v)],
     );
     let sum = |detail: &str, to: [usize; 2]| {
-        let x = drawn("x", [50_176, 64], Draw::Uniform(0.0, 1.0));
+        let x = drawn("x", [50_176, 64], Elements::Uniform(0.0, 1.0));
         Case::new("sum", format!("50176x64 {detail}"), vec![x], move |t, v| vec![t.sum_to(v[0], to)])
     };
     vec![

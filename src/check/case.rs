@@ -1,7 +1,7 @@
 //! A case of the table: an op recorded from random inputs, how often it can be differentiated, and its
 //! tolerances.
 
-use super::draw::Draw;
+use super::elements::Elements;
 use crate::backend::Scalars;
 use crate::shape::Shape;
 use crate::tape::{Tape, Var};
@@ -20,8 +20,8 @@ pub struct CaseInput {
     pub name: &'static str,
     /// Its shape.
     pub shape: Shape,
-    /// How it is drawn.
-    pub draw: Draw,
+    /// How its elements are distributed.
+    pub elements: Elements,
     /// Whether gradients with respect to it are checked, if the op has gradients.
     pub graded: bool,
     /// Whether it is a parameter of the plan instead of an input that is fed. Only parameters can be
@@ -30,9 +30,9 @@ pub struct CaseInput {
 }
 
 impl CaseInput {
-    /// An input that is drawn as `draw` says.
-    pub fn new(name: &'static str, shape: impl Into<Shape>, draw: Draw) -> Self {
-        CaseInput { name, shape: shape.into(), draw, graded: !matches!(draw, Draw::Index(_)), param: false }
+    /// An input with these elements.
+    pub fn new(name: &'static str, shape: impl Into<Shape>, elements: Elements) -> Self {
+        CaseInput { name, shape: shape.into(), elements, graded: !matches!(elements, Elements::Index(_)), param: false }
     }
 
     /// The same input without a gradient.
@@ -48,12 +48,12 @@ impl CaseInput {
 
 /// A standard normal input.
 pub fn normal(name: &'static str, shape: impl Into<Shape>) -> CaseInput {
-    CaseInput::new(name, shape, Draw::Normal)
+    CaseInput::new(name, shape, Elements::Normal)
 }
 
 /// An input with another distribution.
-pub fn drawn(name: &'static str, shape: impl Into<Shape>, draw: Draw) -> CaseInput {
-    CaseInput::new(name, shape, draw)
+pub fn drawn(name: &'static str, shape: impl Into<Shape>, elements: Elements) -> CaseInput {
+    CaseInput::new(name, shape, elements)
 }
 
 /// How often a case can be differentiated.

@@ -2,7 +2,7 @@
 //! gradients.
 
 use super::case::{Case, Order};
-use super::draw::{Draw, Values};
+use super::elements::{Elements, Values};
 use crate::backend::{Backend, Compiled, Feed, Scalars};
 use crate::error::Result;
 use crate::shape::{DType, Meta};
@@ -66,7 +66,7 @@ impl Case {
         let (mut vars, mut handles, mut variables) = (vec![], vec![], vec![]);
         let (mut feeds, mut params) = (vec![], vec![]);
         for (i, input) in self.inputs.iter().enumerate() {
-            let values = input.draw.values(seed, i, input.shape.len());
+            let values = input.elements.values(seed, i, input.shape.len());
             if let (true, Values::F32(value)) = (input.param, &values) {
                 let id = ParamId(first_param + params.len() as u32);
                 let param = Param { id, path: input.name.into(), shape: input.shape };
@@ -105,7 +105,7 @@ impl Problem {
             let shape = self.tape.shape(*y);
             let dy = self.tape.input(&format!("d {name}"), Meta::f32(shape));
             projections.push(Variable { v: dy, feed: self.feeds.len() });
-            self.feeds.push(Draw::Normal.values(self.seed, self.feeds.len() + 1000, shape.len()));
+            self.feeds.push(Elements::Normal.values(self.seed, self.feeds.len() + 1000, shape.len()));
             ys.push((*y, dy));
         }
         let xs: Vec<Var> = self.variables.iter().map(|variable| variable.v).collect();

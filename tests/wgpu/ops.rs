@@ -8,7 +8,7 @@ use pixtape::backend::wgpu::{Options, Wgpu};
 use pixtape::check::case::{Case, Order, drawn, normal};
 use pixtape::check::cases::{cases, masked_geometries};
 use pixtape::check::compare::{error_of, within, worst_element};
-use pixtape::check::draw::Draw;
+use pixtape::check::elements::Elements;
 use pixtape::check::problem::Problem;
 use pixtape::check::reference::run_file;
 use std::collections::HashSet;
@@ -71,7 +71,7 @@ fn a_sequence_is_right_whose_rounds_are_more_than_software_goes_through() {
         normal("z", [steps, 1, 4 * h]),
         normal("h0", [1, h]),
         normal("c0", [1, h]),
-        drawn("w_hh", [h, 4 * h], Draw::Uniform(-0.1, 0.1)),
+        drawn("w_hh", [h, 4 * h], Elements::Uniform(-0.1, 0.1)),
     ];
     let case = Case::new("lstm", "long", inputs, |t, v| t.lstm(v[0], v[1], v[2], v[3]).to_vec()).once();
     for order in [Order::Zero, Order::Once] {
@@ -84,7 +84,7 @@ fn a_sequence_is_right_whose_rounds_are_more_than_software_goes_through() {
 fn a_row_is_normalised_that_is_wider_than_a_workgroup() {
     let Some(mut device) = guarded() else { return };
     let width = 600;
-    let inputs = vec![normal("x", [3, width]), drawn("gamma", [width], Draw::POSITIVE), normal("beta", [width])];
+    let inputs = vec![normal("x", [3, width]), drawn("gamma", [width], Elements::POSITIVE), normal("beta", [width])];
     let case = Case::new("layer_norm", "wide", inputs, |t, v| vec![t.layer_norm(v[0], v[1], v[2], 1e-5)]).once();
     for order in [Order::Zero, Order::Once] {
         compare(&case, order, &mut device).unwrap();

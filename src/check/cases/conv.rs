@@ -2,7 +2,7 @@
 //! of geometries, and of everything that can be fused into them.
 
 use crate::check::case::{Case, CaseInput, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::shape::Shape;
 use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::op::{Op, Unary};
@@ -152,7 +152,7 @@ fn epilogues(op: &'static str) -> Vec<Case> {
     for (i, g) in geometries.into_iter().enumerate() {
         let make = if transposed { Op::ConvDx } else { Op::Conv };
         let (from, to) = if transposed { (g.y_shape(), g.x_shape()) } else { (g.x_shape(), g.y_shape()) };
-        let scale = Draw::Uniform(-0.2, 0.2);
+        let scale = Elements::Uniform(-0.2, 0.2);
         let inputs = || vec![normal("x", from), drawn("w", g.w_shape(), scale), drawn("bias", [to.last()], scale)];
         let case = Case::new(op, format!("{g} +bias"), inputs(), move |t, v| {
             vec![t.add_bias(t.record(make(g), &[v[0], v[1]]), v[2])]

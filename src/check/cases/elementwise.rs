@@ -1,7 +1,7 @@
 //! Cases of elementwise ops.
 
 use crate::check::case::{Case, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::shape::Shape;
 use crate::tape::op::{Binary, Op, Unary};
 use crate::tape::{Tape, Var};
@@ -13,23 +13,23 @@ fn sizes() -> [Shape; 6] {
 
 /// How the cases of a function are drawn.
 struct Draws {
-    x: Draw,
+    x: Elements,
     /// What f saves: an output in its range, or an input in its domain.
-    saved: Draw,
+    saved: Elements,
     /// Far from 0; `None` where that proves nothing.
-    far: Option<Draw>,
+    far: Option<Elements>,
 }
 
 fn draws(f: Unary) -> Draws {
     let (x, saved, far) = match f {
-        Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => (Draw::Away, Draw::Away, Some(Draw::Saturated)),
-        Unary::Tanh => (Draw::Normal, Draw::Uniform(-1.0, 1.0), Some(Draw::Saturated)),
-        Unary::Sigmoid => (Draw::Normal, Draw::Uniform(0.0, 1.0), Some(Draw::Saturated)),
-        Unary::Softplus | Unary::Silu | Unary::Gelu => (Draw::Normal, Draw::Normal, Some(Draw::Saturated)),
+        Unary::Relu | Unary::LeakyRelu(_) | Unary::Elu => (Elements::Away, Elements::Away, Some(Elements::Saturated)),
+        Unary::Tanh => (Elements::Normal, Elements::Uniform(-1.0, 1.0), Some(Elements::Saturated)),
+        Unary::Sigmoid => (Elements::Normal, Elements::Uniform(0.0, 1.0), Some(Elements::Saturated)),
+        Unary::Softplus | Unary::Silu | Unary::Gelu => (Elements::Normal, Elements::Normal, Some(Elements::Saturated)),
         // exp(10 000) is no number that f32 or f64 could hold.
-        Unary::Exp => (Draw::Normal, Draw::POSITIVE, Some(Draw::Uniform(-80.0, 80.0))),
-        Unary::Log | Unary::Sqrt | Unary::Recip => (Draw::POSITIVE, Draw::POSITIVE, None),
-        Unary::Square => (Draw::Normal, Draw::Normal, None),
+        Unary::Exp => (Elements::Normal, Elements::POSITIVE, Some(Elements::Uniform(-80.0, 80.0))),
+        Unary::Log | Unary::Sqrt | Unary::Recip => (Elements::POSITIVE, Elements::POSITIVE, None),
+        Unary::Square => (Elements::Normal, Elements::Normal, None),
     };
     Draws { x, saved, far }
 }
@@ -65,16 +65,16 @@ pub fn unary_bwd() -> Vec<Case> {
 pub fn binary() -> Vec<Case> {
     let mut all = vec![];
     for f in Binary::EACH {
-        let draw = if f == Binary::Div { Draw::POSITIVE } else { Draw::Normal };
+        let elements = if f == Binary::Div { Elements::POSITIVE } else { Elements::Normal };
         let name = f.name();
         for size in sizes() {
-            let inputs = vec![normal("a", size), drawn("b", size, draw)];
+            let inputs = vec![normal("a", size), drawn("b", size, elements)];
             let case = Case::new("binary", format!("{name} {size}"), inputs, move |t, v| {
                 vec![t.record(Op::Binary(f), &[v[0], v[1]])]
             });
             all.push(case.twice());
         }
-        let x = vec![drawn("x", [17, 33], Draw::POSITIVE)];
+        let x = vec![drawn("x", [17, 33], Elements::POSITIVE)];
         let case = Case::new("binary", format!("{name} with itself"), x, move |t, v| {
             vec![t.record(Op::Binary(f), &[v[0], v[0]])]
         });
@@ -92,21 +92,21 @@ pub fn affine() -> Vec<Case> {
 
 pub fn clamp() -> Vec<Case> {
     let case = |size: Shape| {
-        let x = drawn("x", size, Draw::Saturated);
+        let x = drawn("x", size, Elements::Saturated);
         Case::new("clamp", size, vec![x], |t, v| vec![t.clamp(v[0], -0.5, 1.5)])
     };
     sizes().map(case).into()
 }
 
 pub fn gated() -> Vec<Case> {
-    let case = |size: Shape, draw: Draw, detail: &str| {
-        let x = drawn("x", size, draw);
+    let case = |size: Shape, elements: Elements, detail: &str| {
+        let x = drawn("x", size, elements);
         Case::new("gated", format!("{size}{detail}"), vec![x], |t, v| vec![t.gated(v[0])]).once()
     };
     let mut all: Vec<Case> =
-        gated_sizes().map(|[n, c]| case([n, 2 * c].into(), Draw::Normal, "")).into_iter().collect();
-    all.push(case([2, 5, 4, 12].into(), Draw::Normal, ""));
-    all.push(case([17, 66].into(), Draw::Saturated, " saturated"));
+        gated_sizes().map(|[n, c]| case([n, 2 * c].into(), Elements::Normal, "")).into_iter().collect();
+    all.push(case([2, 5, 4, 12].into(), Elements::Normal, ""));
+    all.push(case([17, 66].into(), Elements::Saturated, " saturated"));
     all
 }
 
@@ -136,10 +136,10 @@ pub fn reparameterize() -> Vec<Case> {
 pub fn quantize() -> Vec<Case> {
     let mut all = vec![];
     for levels in [2, 3, 256] {
-        for (draw, detail) in [(Draw::Uniform(0.0, 1.0), ""), (Draw::Saturated, " saturated")] {
+        for (elements, detail) in [(Elements::Uniform(0.0, 1.0), ""), (Elements::Saturated, " saturated")] {
             for size in sizes() {
                 let name = format!("{size} {levels} levels{detail}");
-                let x = vec![drawn("x", size, draw)];
+                let x = vec![drawn("x", size, elements)];
                 all.push(Case::new("quantize", name, x, move |t, v| vec![t.quantize(v[0], levels)]));
             }
         }
@@ -151,7 +151,7 @@ pub fn dequantize() -> Vec<Case> {
     let mut all = vec![];
     for levels in [2, 3, 256] {
         for size in sizes() {
-            let index = vec![drawn("index", size, Draw::Index(levels as u32))];
+            let index = vec![drawn("index", size, Elements::Index(levels as u32))];
             let name = format!("{size} {levels} levels");
             all.push(Case::new("dequantize", name, index, move |t, v| vec![t.dequantize(v[0], levels)]));
         }

@@ -1,7 +1,7 @@
 //! Cases of losses.
 
 use crate::check::case::{Case, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::shape::Shape;
 use crate::tape::op::Op;
 
@@ -10,14 +10,14 @@ fn sizes() -> [Shape; 5] {
 }
 
 pub fn bce_with_logits() -> Vec<Case> {
-    let one = |size: Shape, logits: Draw, target: Draw, detail: &str| {
+    let one = |size: Shape, logits: Elements, target: Elements, detail: &str| {
         let inputs = vec![drawn("logits", size, logits), drawn("target", size, target)];
         Case::new("bce_with_logits", format!("{size}{detail}"), inputs, |t, v| vec![t.bce_with_logits(v[0], v[1])])
             .twice()
     };
-    let mut all: Vec<Case> = sizes().map(|s| one(s, Draw::Normal, Draw::Uniform(0.0, 1.0), "")).into();
-    all.push(one([17, 33].into(), Draw::Saturated, Draw::Bit, " saturated"));
-    let mean = vec![normal("logits", [6, 21]), drawn("target", [6, 21], Draw::Bit).constant()];
+    let mut all: Vec<Case> = sizes().map(|s| one(s, Elements::Normal, Elements::Uniform(0.0, 1.0), "")).into();
+    all.push(one([17, 33].into(), Elements::Saturated, Elements::Bit, " saturated"));
+    let mean = vec![normal("logits", [6, 21]), drawn("target", [6, 21], Elements::Bit).constant()];
     let mean = Case::new("bce_with_logits", "[6x21] mean", mean, |t, v| vec![t.mean(t.bce_with_logits(v[0], v[1]))]);
     all.push(mean.twice());
     all
@@ -32,33 +32,33 @@ pub fn mse() -> Vec<Case> {
 }
 
 /// Rows, classes, and the distribution of the logits.
-fn classes() -> [(usize, usize, Draw); 9] {
+fn classes() -> [(usize, usize, Elements); 9] {
     [
-        (9, 17, Draw::Normal),
-        (1, 1, Draw::Normal),
-        (33, 3, Draw::Normal),
-        (1, 130, Draw::Normal),
-        (40, 256, Draw::Normal),
-        (130, 33, Draw::Normal),
-        (0, 5, Draw::Normal),
-        (33, 17, Draw::Saturated),
-        (9, 256, Draw::Uniform(-80.0, 80.0)),
+        (9, 17, Elements::Normal),
+        (1, 1, Elements::Normal),
+        (33, 3, Elements::Normal),
+        (1, 130, Elements::Normal),
+        (40, 256, Elements::Normal),
+        (130, 33, Elements::Normal),
+        (0, 5, Elements::Normal),
+        (33, 17, Elements::Saturated),
+        (9, 256, Elements::Uniform(-80.0, 80.0)),
     ]
 }
 
-fn class_detail(rows: usize, k: usize, draw: Draw) -> String {
-    let detail = match draw {
-        Draw::Normal => "",
-        Draw::Saturated => " saturated",
+fn class_detail(rows: usize, k: usize, elements: Elements) -> String {
+    let detail = match elements {
+        Elements::Normal => "",
+        Elements::Saturated => " saturated",
         _ => " wide",
     };
     format!("[{rows}x{k}]{detail}")
 }
 
 pub fn softmax_cross_entropy() -> Vec<Case> {
-    let one = |(rows, k, draw): (usize, usize, Draw)| {
-        let inputs = vec![drawn("logits", [rows, k], draw), drawn("target", [rows], Draw::Index(k as u32))];
-        Case::new("softmax_cross_entropy", class_detail(rows, k, draw), inputs, |t, v| {
+    let one = |(rows, k, elements): (usize, usize, Elements)| {
+        let inputs = vec![drawn("logits", [rows, k], elements), drawn("target", [rows], Elements::Index(k as u32))];
+        Case::new("softmax_cross_entropy", class_detail(rows, k, elements), inputs, |t, v| {
             vec![t.softmax_cross_entropy(v[0], v[1])]
         })
         .once()
@@ -67,10 +67,10 @@ pub fn softmax_cross_entropy() -> Vec<Case> {
 }
 
 pub fn softmax_cross_entropy_bwd() -> Vec<Case> {
-    let one = |(rows, k, draw): (usize, usize, Draw)| {
-        let target = drawn("target", [rows], Draw::Index(k as u32));
-        let inputs = vec![normal("dy", [rows]), drawn("logits", [rows, k], draw), target];
-        Case::new("softmax_cross_entropy_bwd", class_detail(rows, k, draw), inputs, |t, v| {
+    let one = |(rows, k, elements): (usize, usize, Elements)| {
+        let target = drawn("target", [rows], Elements::Index(k as u32));
+        let inputs = vec![normal("dy", [rows]), drawn("logits", [rows, k], elements), target];
+        Case::new("softmax_cross_entropy_bwd", class_detail(rows, k, elements), inputs, |t, v| {
             vec![t.record(Op::SoftmaxCrossEntropyBwd, v)]
         })
     };

@@ -2,7 +2,7 @@
 
 use super::conv::{activations, is_kinked};
 use crate::check::case::{Case, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::shape::Shape;
 
 /// m, k, n.
@@ -47,7 +47,7 @@ fn epilogues() -> Vec<Case> {
     });
     all.push(biased.twice());
     for f in activations() {
-        let scale = Draw::Uniform(-0.3, 0.3);
+        let scale = Elements::Uniform(-0.3, 0.3);
         let inputs = |m: usize| vec![normal("a", [m, 17]), drawn("b", [17, 33], scale), drawn("bias", [33], scale)];
         let case = Case::new("matmul", format!("+bias {f} 5x17x33"), inputs(5), move |t, v| {
             vec![t.unary(f, t.add_bias(t.matmul(v[0], v[1], false, false), v[2]))]

@@ -2,7 +2,7 @@
 
 use super::conv::{activations, is_kinked};
 use crate::check::case::{Case, CaseInput, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::shape::Shape;
 use crate::tape::op::Op;
 use crate::tape::{Tape, Var};
@@ -18,26 +18,26 @@ fn sizes() -> [Shape; 6] {
 }
 
 /// x, and the scale and shift of its last axis.
-fn inputs(x: Shape, draw: Draw) -> Vec<CaseInput> {
+fn inputs(x: Shape, elements: Elements) -> Vec<CaseInput> {
     let c = [x.last()];
-    vec![drawn("x", x, draw), normal("gamma", c), normal("beta", c)]
+    vec![drawn("x", x, elements), normal("gamma", c), normal("beta", c)]
 }
 
 pub fn batch_norm() -> Vec<Case> {
-    let one = |size: Shape, draw: Draw, detail: &str| {
-        let case = Case::new("batch_norm", format!("{size}{detail}"), inputs(size, draw), |t, v| {
+    let one = |size: Shape, elements: Elements, detail: &str| {
+        let case = Case::new("batch_norm", format!("{size}{detail}"), inputs(size, elements), |t, v| {
             t.batch_norm(v[0], v[1], v[2], EPS).to_vec()
         });
         case.once().graded_outputs(1).tolerances(VALUE, GRADIENT)
     };
-    let mut all: Vec<Case> = sizes().map(|s| one(s, Draw::Normal, "")).into();
+    let mut all: Vec<Case> = sizes().map(|s| one(s, Elements::Normal, "")).into();
     // The mean is many times the standard deviation, so E[x^2] - E[x]^2 would lose all digits.
-    all.push(one([33, 4, 4, 3].into(), Draw::Offset(100.0), " far from 0"));
+    all.push(one([33, 4, 4, 3].into(), Elements::Offset(100.0), " far from 0"));
     for f in activations() {
         let case = Case::new(
             "batch_norm",
             format!("[6x4x3x5] {f}"),
-            inputs([6, 4, 3, 5].into(), Draw::Normal),
+            inputs([6, 4, 3, 5].into(), Elements::Normal),
             move |t, v| vec![t.unary(f, t.batch_norm(v[0], v[1], v[2], EPS)[0])],
         );
         all.push(is_kinked(f, case.once().tolerances(VALUE, GRADIENT)));
@@ -49,7 +49,7 @@ pub fn batch_norm() -> Vec<Case> {
 /// forward op.
 fn backward(x: Shape) -> Vec<CaseInput> {
     let mut all = vec![normal("dy", x)];
-    all.extend(inputs(x, Draw::Normal));
+    all.extend(inputs(x, Elements::Normal));
     all
 }
 
@@ -72,8 +72,8 @@ pub fn batch_norm_bwd() -> Vec<Case> {
 
 pub fn batch_norm_infer() -> Vec<Case> {
     let one = |size: Shape| {
-        let mut all = inputs(size, Draw::Normal);
-        all.extend([normal("mean", [size.last()]), drawn("var", [size.last()], Draw::POSITIVE)]);
+        let mut all = inputs(size, Elements::Normal);
+        all.extend([normal("mean", [size.last()]), drawn("var", [size.last()], Elements::POSITIVE)]);
         Case::new("batch_norm_infer", size, all, |t, v| vec![t.batch_norm_infer(v[0], v[1], v[2], v[3], v[4], EPS)])
     };
     let mut all: Vec<Case> = sizes().map(one).into();
@@ -82,16 +82,16 @@ pub fn batch_norm_infer() -> Vec<Case> {
 }
 
 pub fn layer_norm() -> Vec<Case> {
-    let one = |size: Shape, draw: Draw, detail: &str| {
-        let case = Case::new("layer_norm", format!("{size}{detail}"), inputs(size, draw), |t, v| {
+    let one = |size: Shape, elements: Elements, detail: &str| {
+        let case = Case::new("layer_norm", format!("{size}{detail}"), inputs(size, elements), |t, v| {
             let y = t.layer_norm(v[0], v[1], v[2], EPS);
             vec![y, t.output_of(y, 1), t.output_of(y, 2)]
         });
         case.once().graded_outputs(1).tolerances(VALUE, GRADIENT)
     };
-    let mut all: Vec<Case> = sizes().map(|s| one(s, Draw::Normal, "")).into();
-    all.push(one([0, 7].into(), Draw::Normal, ""));
-    all.push(one([17, 130].into(), Draw::Offset(100.0), " far from 0"));
+    let mut all: Vec<Case> = sizes().map(|s| one(s, Elements::Normal, "")).into();
+    all.push(one([0, 7].into(), Elements::Normal, ""));
+    all.push(one([17, 130].into(), Elements::Offset(100.0), " far from 0"));
     all
 }
 
@@ -120,16 +120,16 @@ fn grouped() -> [(Shape, usize); 7] {
 }
 
 pub fn group_norm() -> Vec<Case> {
-    let one = |(size, groups): (Shape, usize), draw: Draw, detail: &str| {
+    let one = |(size, groups): (Shape, usize), elements: Elements, detail: &str| {
         let name = format!("{size} {groups} groups{detail}");
-        let case = Case::new("group_norm", name, inputs(size, draw), move |t, v| {
+        let case = Case::new("group_norm", name, inputs(size, elements), move |t, v| {
             let y = t.group_norm(v[0], v[1], v[2], groups, EPS);
             vec![y, t.output_of(y, 1), t.output_of(y, 2)]
         });
         case.once().graded_outputs(1).tolerances(VALUE, GRADIENT)
     };
-    let mut all: Vec<Case> = grouped().map(|s| one(s, Draw::Normal, "")).into();
-    all.push(one(([3, 9, 11, 6].into(), 2), Draw::Offset(100.0), " far from 0"));
+    let mut all: Vec<Case> = grouped().map(|s| one(s, Elements::Normal, "")).into();
+    all.push(one(([3, 9, 11, 6].into(), 2), Elements::Offset(100.0), " far from 0"));
     all
 }
 

@@ -1,29 +1,29 @@
 //! Cases of LSTM cells and scans.
 
 use crate::check::case::{Case, CaseInput, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::tape::op::Op;
 
 /// Rows, units.
 const CELLS: [[usize; 2]; 5] = [[5, 7], [1, 1], [3, 17], [0, 3], [17, 33]];
 
 pub fn lstm_cell() -> Vec<Case> {
-    let one = |[n, h]: [usize; 2], draw: Draw, detail: &str| {
-        let inputs = vec![drawn("z", [n, 4 * h], draw), normal("c", [n, h])];
+    let one = |[n, h]: [usize; 2], elements: Elements, detail: &str| {
+        let inputs = vec![drawn("z", [n, 4 * h], elements), normal("c", [n, h])];
         let case = Case::new("lstm_cell", format!("[{n}x{h}]{detail}"), inputs, |t, v| {
             let [h, c] = t.lstm_cell(v[0], v[1]);
             vec![h, c, t.output_of(h, 2)]
         });
         case.once().graded_outputs(2)
     };
-    let mut all: Vec<Case> = CELLS.map(|size| one(size, Draw::Normal, "")).into();
-    all.push(one([9, 5], Draw::Saturated, " saturated"));
+    let mut all: Vec<Case> = CELLS.map(|size| one(size, Elements::Normal, "")).into();
+    all.push(one([9, 5], Elements::Saturated, " saturated"));
     all
 }
 
 /// Values in the range of activated gates.
 fn gates(name: &'static str, shape: impl Into<crate::shape::Shape>) -> CaseInput {
-    drawn(name, shape, Draw::Uniform(0.05, 0.95))
+    drawn(name, shape, Elements::Uniform(0.05, 0.95))
 }
 
 pub fn lstm_cell_bwd() -> Vec<Case> {
@@ -44,7 +44,7 @@ const SCANS: [[usize; 3]; 7] = [[9, 3, 8], [1, 1, 1], [1, 3, 5], [17, 2, 33], [3
 /// Recurrent weights as small as those of a trained network, so that the state does not grow.
 fn w_hh(h: usize) -> CaseInput {
     let bound = 1.0 / (h as f32).sqrt();
-    drawn("w_hh", [h, 4 * h], Draw::Uniform(-bound, bound))
+    drawn("w_hh", [h, 4 * h], Elements::Uniform(-bound, bound))
 }
 
 pub fn lstm() -> Vec<Case> {
@@ -92,7 +92,7 @@ const ROWS: [([usize; 3], usize, usize); 8] = [
 /// Recurrent weights of a scan over images.
 fn w_ss(taps: [usize; 2], d: usize) -> CaseInput {
     let bound = 1.0 / ((taps[0] * taps[1] * d) as f32).sqrt();
-    drawn("w_ss", [taps[0], taps[1], d, 4 * d], Draw::Uniform(-bound, bound))
+    drawn("w_ss", [taps[0], taps[1], d, 4 * d], Elements::Uniform(-bound, bound))
 }
 
 /// Gate inputs of a scan and its weights.

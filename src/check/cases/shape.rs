@@ -1,7 +1,7 @@
 //! Cases of leaves, changes of shape, and reductions.
 
 use crate::check::case::{Case, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::models::{CRITIC_STEP, KL_WEIGHT, TEMPERATURE};
 use crate::optim::{LEARNING_RATE, STEP};
 use crate::shape::{DType, Shape};
@@ -9,7 +9,7 @@ use crate::tape::op::Scalar;
 
 pub fn input() -> Vec<Case> {
     let floats = Case::new("input", "floats [5x7]", vec![normal("x", [5, 7])], |_, v| v.to_vec());
-    let index = Case::new("input", "indices [9]", vec![drawn("i", [9], Draw::Index(u32::MAX))], |_, v| v.to_vec());
+    let index = Case::new("input", "indices [9]", vec![drawn("i", [9], Elements::Index(u32::MAX))], |_, v| v.to_vec());
     vec![floats.twice(), index]
 }
 
@@ -101,7 +101,7 @@ const TABLES: [(usize, usize, usize); 6] =
 
 pub fn gather() -> Vec<Case> {
     let case = |(rows, d, n): (usize, usize, usize)| {
-        let inputs = vec![normal("table", [rows, d]), drawn("index", [n], Draw::Index(rows as u32))];
+        let inputs = vec![normal("table", [rows, d]), drawn("index", [n], Elements::Index(rows as u32))];
         Case::new("gather", format!("[{rows}x{d}] by [{n}]"), inputs, |t, v| vec![t.gather(v[0], v[1])]).twice()
     };
     TABLES.map(case).into()
@@ -109,7 +109,7 @@ pub fn gather() -> Vec<Case> {
 
 pub fn scatter() -> Vec<Case> {
     let case = |(rows, d, n): (usize, usize, usize)| {
-        let inputs = vec![normal("dy", [n, d]), drawn("index", [n], Draw::Index(rows as u32))];
+        let inputs = vec![normal("dy", [n, d]), drawn("index", [n], Elements::Index(rows as u32))];
         let detail = format!("[{n}x{d}] to {rows} rows");
         Case::new("scatter", detail, inputs, move |t, v| vec![t.scatter(v[0], v[1], rows)]).twice()
     };
@@ -140,7 +140,7 @@ pub fn sum() -> Vec<Case> {
     // Positive numbers: if a sum cancels, its relative error depends more on its inputs than on the
     // kernel.
     let one = |ones: Shape, full: Shape| {
-        let x = drawn("x", full, Draw::Uniform(0.0, 1.0));
+        let x = drawn("x", full, Elements::Uniform(0.0, 1.0));
         Case::new("sum", format!("{full} to {ones}"), vec![x], move |t, v| vec![t.sum_to(v[0], ones)]).twice()
     };
     let mut all: Vec<Case> =

@@ -1,7 +1,7 @@
 //! Cases of optimisers and stores, both on inputs and in place on parameters.
 
 use crate::check::case::{Case, CaseInput, drawn, normal};
-use crate::check::draw::Draw;
+use crate::check::elements::Elements;
 use crate::optim::{LEARNING_RATE, STEP};
 use crate::tape::op::Op;
 
@@ -19,7 +19,7 @@ pub fn adam() -> Vec<Case> {
     let mut all = vec![];
     for (size, step) in SIZES.into_iter().zip([1.0, 2.0, 1000.0, 1e6, 10.0]) {
         let make = |detail: &str, kind: fn(CaseInput) -> CaseInput| {
-            let second_moment = drawn("v", [size], Draw::Uniform(0.0, 2.0));
+            let second_moment = drawn("v", [size], Elements::Uniform(0.0, 2.0));
             let inputs = vec![
                 kind(normal("param", [size])),
                 normal("grad", [size]).constant(),
@@ -42,7 +42,7 @@ pub fn adam() -> Vec<Case> {
 pub fn rmsprop() -> Vec<Case> {
     let make = |size: usize| {
         move |detail: &str, kind: fn(CaseInput) -> CaseInput| {
-            let v = drawn("v", [size], Draw::Uniform(0.0, 2.0));
+            let v = drawn("v", [size], Elements::Uniform(0.0, 2.0));
             let inputs = vec![kind(normal("param", [size])), normal("grad", [size]).constant(), kind(v)];
             let case = Case::new("rmsprop", format!("[{size}]{detail}"), inputs, |t, v| {
                 let op = Op::RmsProp { alpha: 0.99, eps: 1e-8 };

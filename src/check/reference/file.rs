@@ -2,7 +2,7 @@
 //! `docs/reference-cases.md` describes it.
 
 use crate::check::case::GRADIENT_TOLERANCE;
-use crate::check::draw::Values;
+use crate::check::elements::Values;
 use crate::error::Result;
 use crate::shape::DType;
 use crate::store::Kind;
@@ -24,12 +24,12 @@ const KIND: Kind = Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaseFile {
     /// The cases, in the order of the metadata.
-    pub cases: Vec<Case>,
+    pub cases: Vec<ReferenceCase>,
 }
 
 /// One case. Its tensors have PyTorch's layout.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Case {
+pub struct ReferenceCase {
     /// Its name, which is unique in the file.
     pub name: String,
     /// Its op, one of [`super::OPS`].
@@ -110,7 +110,7 @@ impl CaseFile {
         let mut tensors = tensors_by_case(&views).map_err(damaged)?;
         let cases = entries.into_iter().map(|e| {
             let tensors = tensors.remove(&e.name).unwrap_or_default();
-            Case { name: e.name, op: e.op, attrs: e.attrs, tol: e.tol, grad_tol: e.grad_tol, tensors }
+            ReferenceCase { name: e.name, op: e.op, attrs: e.attrs, tol: e.tol, grad_tol: e.grad_tol, tensors }
         });
         let cases = cases.collect();
         match tensors.keys().next() {

@@ -4,7 +4,7 @@ use crate::shape::{ImageSize, Shape};
 
 /// How the layout of a tensor in this crate ("here") differs from that in PyTorch ("there").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum MemoryLayout {
     /// The same order.
     Same,
     /// `[n, c, h, w]` there, `[n, h, w, c]` here.
@@ -17,16 +17,16 @@ pub enum Layout {
     LinearFromMap(ImageSize),
 }
 
-impl Layout {
+impl MemoryLayout {
     /// The extents of PyTorch's axes, with merged axes split, and for each of our axes the index of
     /// PyTorch's axis.
     fn axes(self, torch: &[usize]) -> (Vec<usize>, Vec<usize>) {
         match self {
-            Layout::Same => (torch.to_vec(), (0..torch.len()).collect()),
-            Layout::Image => (torch.to_vec(), vec![0, 2, 3, 1]),
-            Layout::Conv => (torch.to_vec(), vec![2, 3, 1, 0]),
-            Layout::Linear => (torch.to_vec(), vec![1, 0]),
-            Layout::LinearFromMap(map) => (vec![torch[0], map.channels, map.height, map.width], vec![2, 3, 1, 0]),
+            MemoryLayout::Same => (torch.to_vec(), (0..torch.len()).collect()),
+            MemoryLayout::Image => (torch.to_vec(), vec![0, 2, 3, 1]),
+            MemoryLayout::Conv => (torch.to_vec(), vec![2, 3, 1, 0]),
+            MemoryLayout::Linear => (torch.to_vec(), vec![1, 0]),
+            MemoryLayout::LinearFromMap(map) => (vec![torch[0], map.channels, map.height, map.width], vec![2, 3, 1, 0]),
         }
     }
 
@@ -34,7 +34,7 @@ impl Layout {
     pub fn shape(self, torch: &[usize]) -> Shape {
         let (dims, order) = self.axes(torch);
         match self {
-            Layout::LinearFromMap(map) => [map.dims(), torch[0]].into(),
+            MemoryLayout::LinearFromMap(map) => [map.dims(), torch[0]].into(),
             _ => Shape::new(&order.iter().map(|axis| dims[*axis]).collect::<Vec<_>>()),
         }
     }
@@ -73,11 +73,11 @@ mod tests {
     #[test]
     fn every_layout_goes_there_and_back() {
         let cases = [
-            (Layout::Same, vec![2, 3]),
-            (Layout::Image, vec![2, 3, 4, 5]),
-            (Layout::Conv, vec![2, 3, 4, 5]),
-            (Layout::Linear, vec![2, 3]),
-            (Layout::LinearFromMap([4, 5, 3].into()), vec![2, 60]),
+            (MemoryLayout::Same, vec![2, 3]),
+            (MemoryLayout::Image, vec![2, 3, 4, 5]),
+            (MemoryLayout::Conv, vec![2, 3, 4, 5]),
+            (MemoryLayout::Linear, vec![2, 3]),
+            (MemoryLayout::LinearFromMap([4, 5, 3].into()), vec![2, 60]),
         ];
         for (layout, torch) in cases {
             let values: Vec<f64> = (0..torch.iter().product()).map(|i: usize| i as f64).collect();
@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn channels_move_to_the_end() {
         // Two channels of 1x3 pixels.
-        assert_eq!(Layout::Image.to_ours(&[1, 2, 1, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
+        assert_eq!(MemoryLayout::Image.to_ours(&[1, 2, 1, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
         // Two outputs, three inputs.
-        assert_eq!(Layout::Linear.to_ours(&[2, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
-        let from_map = Layout::LinearFromMap([1, 3, 2].into());
+        assert_eq!(MemoryLayout::Linear.to_ours(&[2, 3], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
+        let from_map = MemoryLayout::LinearFromMap([1, 3, 2].into());
         assert_eq!(from_map.to_ours(&[1, 6], &[0, 1, 2, 10, 11, 12]), [0, 10, 1, 11, 2, 12]);
     }
 }

@@ -12,7 +12,7 @@ mod ops;
 mod recorder;
 mod recurrence;
 
-pub use file::{Case, CaseFile, Tensor};
+pub use file::{CaseFile, ReferenceCase, Tensor};
 pub use ops::{OPS, page_rows};
 
 use self::compared::Compared;
@@ -110,7 +110,7 @@ pub fn run(path: &Path, file: &CaseFile, only: &[String], backend: &mut dyn Back
 }
 
 /// Runs one case.
-pub fn check(case: &Case, backend: &mut dyn Backend) -> Row {
+pub fn check(case: &ReferenceCase, backend: &mut dyn Backend) -> Row {
     let row = |worst, tol, error: Option<String>| Row {
         name: case.name.clone(),
         op: case.op.clone(),

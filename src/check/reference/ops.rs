@@ -1,7 +1,7 @@
 //! Records the ops of the file format. [`OPS`] lists their names, and each has one function here.
 
-use super::file::Case;
-use super::layout::Layout;
+use super::file::ReferenceCase;
+use super::layout::MemoryLayout;
 use super::recorder::{Recorded, Recorder};
 use super::recurrence::{diagonal_bilstm, diagonal_lstm, lstm, lstm_cell, row_lstm};
 use crate::models::TEMPERATURE;
@@ -162,7 +162,7 @@ pub const OPS: [&str; TABLE.len()] = {
 };
 
 /// Records a case, including its gradients if it has cotangents. The error is a sentence.
-pub fn record(case: &Case) -> Result<Recorded, String> {
+pub fn record(case: &ReferenceCase) -> Result<Recorded, String> {
     let mut recorder = Recorder::new(case);
     match TABLE.iter().find(|word| word.op == case.op) {
         Some(word) => (word.rule)(&mut recorder)?,
@@ -192,14 +192,14 @@ pub(super) fn mask_attrs(r: &Recorder, attrs: ConvAttrs) -> Result<ConvAttrs, St
 }
 
 fn conv2d(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
-    let weight = r.input("weight", "ocij", Layout::Conv)?;
-    let bias = r.optional("bias", "o", Layout::Same)?;
+    let x = r.input("x", "nchw", MemoryLayout::Image)?;
+    let weight = r.input("weight", "ocij", MemoryLayout::Conv)?;
+    let bias = r.optional("bias", "o", MemoryLayout::Same)?;
     let attrs = mask_attrs(r, conv_attrs(r)?)?;
     attrs.geometry(r.tape.shape(x), r.tape.shape(weight))?;
     let y = r.tape.conv(x, weight, attrs);
     let y = biased(r, y, bias);
-    r.output("y", y, Layout::Image)
+    r.output("y", y, MemoryLayout::Image)
 }
 
 fn biased(r: &Recorder, y: Var, bias: Option<Var>) -> Var {
@@ -210,10 +210,10 @@ fn biased(r: &Recorder, y: Var, bias: Option<Var>) -> Var {
 }
 
 fn conv_transpose2d(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
+    let x = r.input("x", "nchw", MemoryLayout::Image)?;
     // `[in, out, kh, kw]`: the weight of the convolution whose gradient this is.
-    let weight = r.input("weight", "coij", Layout::Conv)?;
-    let bias = r.optional("bias", "o", Layout::Same)?;
+    let weight = r.input("weight", "coij", MemoryLayout::Conv)?;
+    let bias = r.optional("bias", "o", MemoryLayout::Same)?;
     let (attrs, extra) = (conv_attrs(r)?, r.pair("output_padding", 0)?);
     let size = |axis: usize, from: char, taps: char| {
         let (from, taps, stride) = (r.extent(from), r.extent(taps), attrs.stride[axis]);
@@ -225,50 +225,50 @@ fn conv_transpose2d(r: &mut Recorder) -> Result<(), String> {
     };
     let y = r.tape.conv_transpose(x, weight, attrs, [h, w]);
     let y = biased(r, y, bias);
-    r.output("y", y, Layout::Image)
+    r.output("y", y, MemoryLayout::Image)
 }
 
 fn linear(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "ni", Layout::Same)?;
-    let weight = r.input("weight", "oi", Layout::Linear)?;
-    let bias = r.optional("bias", "o", Layout::Same)?;
+    let x = r.input("x", "ni", MemoryLayout::Same)?;
+    let weight = r.input("weight", "oi", MemoryLayout::Linear)?;
+    let bias = r.optional("bias", "o", MemoryLayout::Same)?;
     let y = r.tape.matmul(x, weight, false, false);
     let y = biased(r, y, bias);
-    r.output("y", y, Layout::Same)
+    r.output("y", y, MemoryLayout::Same)
 }
 
 fn matmul(r: &mut Recorder) -> Result<(), String> {
     let (ta, tb) = (r.flag("transpose_a")?, r.flag("transpose_b")?);
-    let a = r.input("a", if ta { "km" } else { "mk" }, Layout::Same)?;
-    let b = r.input("b", if tb { "nk" } else { "kn" }, Layout::Same)?;
+    let a = r.input("a", if ta { "km" } else { "mk" }, MemoryLayout::Same)?;
+    let b = r.input("b", if tb { "nk" } else { "kn" }, MemoryLayout::Same)?;
     let y = r.tape.matmul(a, b, ta, tb);
-    r.output("y", y, Layout::Same)
+    r.output("y", y, MemoryLayout::Same)
 }
 
 /// The letters and the layout of x, which is `[n, c, h, w]` or `[n, c]`.
-fn map_or_rows(r: &Recorder) -> Result<(&'static str, Layout), String> {
-    Ok(if r.shape("x")?.len() == 4 { ("nchw", Layout::Image) } else { ("nc", Layout::Same) })
+fn map_or_rows(r: &Recorder) -> Result<(&'static str, MemoryLayout), String> {
+    Ok(if r.shape("x")?.len() == 4 { ("nchw", MemoryLayout::Image) } else { ("nc", MemoryLayout::Same) })
 }
 
 fn batch_norm(r: &mut Recorder) -> Result<(), String> {
     let (letters, layout) = map_or_rows(r)?;
     let x = r.input("x", letters, layout)?;
-    let (weight, bias) = (r.input("weight", "c", Layout::Same)?, r.input("bias", "c", Layout::Same)?);
+    let (weight, bias) = (r.input("weight", "c", MemoryLayout::Same)?, r.input("bias", "c", MemoryLayout::Same)?);
     let [y, ..] = r.tape.batch_norm(x, weight, bias, r.number("eps")?);
     r.output("y", y, layout)
 }
 
 fn layer_norm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nd", Layout::Same)?;
-    let (weight, bias) = (r.input("weight", "d", Layout::Same)?, r.input("bias", "d", Layout::Same)?);
+    let x = r.input("x", "nd", MemoryLayout::Same)?;
+    let (weight, bias) = (r.input("weight", "d", MemoryLayout::Same)?, r.input("bias", "d", MemoryLayout::Same)?);
     let y = r.tape.layer_norm(x, weight, bias, r.number("eps")?);
-    r.output("y", y, Layout::Same)
+    r.output("y", y, MemoryLayout::Same)
 }
 
 fn group_norm(r: &mut Recorder) -> Result<(), String> {
     let (letters, layout) = map_or_rows(r)?;
     let x = r.input("x", letters, layout)?;
-    let (weight, bias) = (r.input("weight", "c", Layout::Same)?, r.input("bias", "c", Layout::Same)?);
+    let (weight, bias) = (r.input("weight", "c", MemoryLayout::Same)?, r.input("bias", "c", MemoryLayout::Same)?);
     let (c, groups) = (r.extent('c'), r.whole("groups", 1)?);
     if groups == 0 || !c.is_multiple_of(groups) {
         return Err(format!("its {c} channels cannot be cut into {groups} equal groups"));
@@ -286,7 +286,7 @@ fn unary(r: &mut Recorder) -> Result<(), String> {
     };
     let x = r.any("x", true)?;
     let y = r.tape.unary(f, x);
-    r.output("y", y, Layout::Same)
+    r.output("y", y, MemoryLayout::Same)
 }
 
 fn gated(r: &mut Recorder) -> Result<(), String> {
@@ -303,13 +303,13 @@ fn reparameterize(r: &mut Recorder) -> Result<(), String> {
     let (mu, logvar) = (r.any("mu", true)?, r.any("logvar", true)?);
     let eps = r.any("eps", false)?;
     let z = r.tape.reparameterize(mu, logvar, eps);
-    r.output("z", z, Layout::Same)
+    r.output("z", z, MemoryLayout::Same)
 }
 
 fn gaussian_kl(r: &mut Recorder) -> Result<(), String> {
-    let (mu, logvar) = (r.input("mu", "nd", Layout::Same)?, r.input("logvar", "nd", Layout::Same)?);
+    let (mu, logvar) = (r.input("mu", "nd", MemoryLayout::Same)?, r.input("logvar", "nd", MemoryLayout::Same)?);
     let kl = r.tape.gaussian_kl(mu, logvar);
-    r.output("kl", kl, Layout::Same)
+    r.output("kl", kl, MemoryLayout::Same)
 }
 
 /// Reduces an elementwise loss as the attribute `reduction` says.
@@ -320,7 +320,7 @@ fn reduced(r: &mut Recorder, loss: Var) -> Result<(), String> {
         "mean" => r.tape.mean(loss),
         other => return Err(format!("its attribute reduction is {other:?}, not none, sum or mean")),
     };
-    r.output("y", y, Layout::Same)
+    r.output("y", y, MemoryLayout::Same)
 }
 
 fn bce_with_logits(r: &mut Recorder) -> Result<(), String> {
@@ -336,7 +336,7 @@ fn mse(r: &mut Recorder) -> Result<(), String> {
 }
 
 fn softmax_cross_entropy(r: &mut Recorder) -> Result<(), String> {
-    let logits = r.input("logits", "mk", Layout::Same)?;
+    let logits = r.input("logits", "mk", MemoryLayout::Same)?;
     let target = r.index("target", "m", 'k')?;
     let loss = r.tape.softmax_cross_entropy(logits, target);
     reduced(r, loss)
@@ -351,7 +351,7 @@ fn state<const N: usize>(r: &mut Recorder, names: [&'static str; N]) -> Result<V
 fn new_state<const N: usize>(r: &mut Recorder, first: Var, names: [&'static str; N]) -> Result<(), String> {
     for (out, name) in names.into_iter().enumerate() {
         let v = r.tape.output_of(first, out);
-        r.output(name, v, Layout::Same)?;
+        r.output(name, v, MemoryLayout::Same)?;
     }
     Ok(())
 }
@@ -379,21 +379,21 @@ fn sgd(r: &mut Recorder) -> Result<(), String> {
 }
 
 fn categorical(r: &mut Recorder) -> Result<(), String> {
-    let logits = r.constant("logits", "mk", Layout::Same)?;
-    let u = r.constant("u", "m", Layout::Same)?;
+    let logits = r.constant("logits", "mk", MemoryLayout::Same)?;
+    let u = r.constant("u", "m", MemoryLayout::Same)?;
     if r.extent('k') == 0 {
         return Err("its logits have no class to draw".to_string());
     }
     let index = r.tape.categorical(logits, u, r.tape.scalar(TEMPERATURE));
-    r.output("index", index, Layout::Same)
+    r.output("index", index, MemoryLayout::Same)
 }
 
 /// penalty = mean((|dD/dx| - 1)^2) of a critic with two 4x4 convolutions of stride 2, leaky relu, and a
 /// linear layer (Gulrajani et al. 2017, eq. 3). Its gradients are second derivatives.
 fn gradient_penalty(r: &mut Recorder) -> Result<(), String> {
-    let x_hat = r.constant("x_hat", "nchw", Layout::Image)?;
-    let conv1 = r.input("conv1", "oc44", Layout::Conv)?;
-    let conv2 = r.input("conv2", "po44", Layout::Conv)?;
+    let x_hat = r.constant("x_hat", "nchw", MemoryLayout::Image)?;
+    let conv1 = r.input("conv1", "oc44", MemoryLayout::Conv)?;
+    let conv2 = r.input("conv2", "po44", MemoryLayout::Conv)?;
     let (attrs, slope) = (ConvAttrs::new(2, 1), r.number("slope")?);
     let first = attrs.geometry(r.tape.shape(x_hat), r.tape.shape(conv1))?;
     let second = attrs.geometry(first.y_shape(), r.tape.shape(conv2))?;
@@ -403,7 +403,7 @@ fn gradient_penalty(r: &mut Recorder) -> Result<(), String> {
     if weight != [1, features] {
         return Err(format!("its tensor in/fc has the shape {weight:?}, not [1, {features}]"));
     }
-    let fc = r.input("fc", "1f", Layout::LinearFromMap(map))?;
+    let fc = r.input("fc", "1f", MemoryLayout::LinearFromMap(map))?;
     let t = &r.tape;
     let hidden = t.leaky_relu(t.conv(x_hat, conv1, attrs), slope);
     let hidden = t.leaky_relu(t.conv(hidden, conv2, attrs), slope);
@@ -411,5 +411,5 @@ fn gradient_penalty(r: &mut Recorder) -> Result<(), String> {
     let dx = t.grad(t.sum(score), &[x_hat])[0];
     let norm = t.sqrt(t.sum_rows(t.square(dx)));
     let penalty = t.mean(t.square(t.affine(norm, 1.0, -1.0)));
-    r.output("penalty", penalty, Layout::Same)
+    r.output("penalty", penalty, MemoryLayout::Same)
 }

@@ -5,10 +5,10 @@
 //! every output is compared with the shape of its expected tensor before anything is computed.
 
 use super::compared::Compared;
-use super::file::{Case, Tensor};
-use super::layout::Layout;
+use super::file::{ReferenceCase, Tensor};
+use super::layout::MemoryLayout;
 use crate::backend::{Backend, Scalars};
-use crate::check::draw::Values;
+use crate::check::elements::Values;
 use crate::shape::{DType, Meta};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
@@ -24,7 +24,7 @@ struct Fed {
     name: &'static str,
     v: Var,
     torch: Vec<usize>,
-    layout: Layout,
+    layout: MemoryLayout,
     graded: bool,
 }
 
@@ -32,13 +32,13 @@ struct Fed {
 struct Read {
     name: String,
     want: Tensor,
-    layout: Layout,
+    layout: MemoryLayout,
     is_gradient: bool,
 }
 
 /// The case while it is recorded.
 pub struct Recorder<'a> {
-    case: &'a Case,
+    case: &'a ReferenceCase,
     /// The tape that the case is recorded on.
     pub tape: Tape,
     scalars: Scalars,
@@ -63,7 +63,7 @@ pub struct Recorded {
 
 impl<'a> Recorder<'a> {
     /// A recorder for a case, with an empty tape.
-    pub fn new(case: &'a Case) -> Self {
+    pub fn new(case: &'a ReferenceCase) -> Self {
         Recorder {
             case,
             tape: Tape::new(),
@@ -89,17 +89,17 @@ impl<'a> Recorder<'a> {
 
     /// Declares the input `name`. Its shape is spelled with one character per extent: a letter stands for
     /// the same extent wherever it appears in a case, and a digit stands for itself.
-    pub fn input(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Var, String> {
+    pub fn input(&mut self, name: &'static str, letters: &str, layout: MemoryLayout) -> Result<Var, String> {
         self.feed(name, letters, layout, true)
     }
 
     /// Declares an input without a gradient.
-    pub fn constant(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Var, String> {
+    pub fn constant(&mut self, name: &'static str, letters: &str, layout: MemoryLayout) -> Result<Var, String> {
         self.feed(name, letters, layout, false)
     }
 
     /// Declares an input that may be missing.
-    pub fn optional(&mut self, name: &'static str, letters: &str, layout: Layout) -> Result<Option<Var>, String> {
+    pub fn optional(&mut self, name: &'static str, letters: &str, layout: MemoryLayout) -> Result<Option<Var>, String> {
         if !self.case.tensors.contains_key(&format!("in/{name}")) {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ impl<'a> Recorder<'a> {
     pub fn any(&mut self, name: &'static str, graded: bool) -> Result<Var, String> {
         let rank = self.shape(name)?.len();
         let letters = &"abcd"[..*self.rank.get_or_insert(rank)];
-        self.feed(name, letters, Layout::Same, graded)
+        self.feed(name, letters, MemoryLayout::Same, graded)
     }
 
     /// Declares an input of indices below the extent `below`.
@@ -124,12 +124,12 @@ impl<'a> Recorder<'a> {
             return Err(format!("its input {name} holds {large}, but there are only {limit} classes"));
         }
         self.bind(&format!("in/{name}"), letters, &tensor.shape)?;
-        let v = self.tape.input(name, Meta::u32(Layout::Same.shape(&tensor.shape)));
+        let v = self.tape.input(name, Meta::u32(MemoryLayout::Same.shape(&tensor.shape)));
         self.feeds.push(tensor.values.clone());
         Ok(v)
     }
 
-    fn feed(&mut self, name: &'static str, letters: &str, layout: Layout, graded: bool) -> Result<Var, String> {
+    fn feed(&mut self, name: &'static str, letters: &str, layout: MemoryLayout, graded: bool) -> Result<Var, String> {
         let tensor = self.tensor(&format!("in/{name}"))?;
         let values = self.placed(&format!("in/{name}"), tensor, letters, layout)?;
         let v = self.tape.input(name, Meta::f32(layout.shape(&tensor.shape)));
@@ -150,7 +150,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Declares that `v` is the output `name`. Its expected value must have the same shape.
-    pub fn output(&mut self, name: &'static str, v: Var, layout: Layout) -> Result<(), String> {
+    pub fn output(&mut self, name: &'static str, v: Var, layout: MemoryLayout) -> Result<(), String> {
         let (key, meta) = (format!("out/{name}"), self.tape.meta(v));
         let want = self.tensor(&key)?;
         self.must_be(&key, want, meta, layout)?;
@@ -191,7 +191,7 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    fn read(&mut self, name: String, v: Var, want: &Tensor, layout: Layout, is_gradient: bool) {
+    fn read(&mut self, name: String, v: Var, want: &Tensor, layout: MemoryLayout, is_gradient: bool) {
         self.tape.output(&name, v);
         self.reads.push(Read { name, want: want.clone(), layout, is_gradient });
     }
@@ -203,7 +203,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// A float tensor in our order.
-    fn placed(&mut self, name: &str, tensor: &Tensor, letters: &str, layout: Layout) -> Result<Values, String> {
+    fn placed(&mut self, name: &str, tensor: &Tensor, letters: &str, layout: MemoryLayout) -> Result<Values, String> {
         let Values::F32(values) = &tensor.values else { return Err(format!("its tensor {name} must be F32")) };
         self.bind(name, letters, &tensor.shape)?;
         Ok(Values::F32(layout.to_ours(&tensor.shape, values)))
@@ -229,7 +229,7 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    fn must_be(&self, name: &str, tensor: &Tensor, meta: Meta, layout: Layout) -> Result<(), String> {
+    fn must_be(&self, name: &str, tensor: &Tensor, meta: Meta, layout: MemoryLayout) -> Result<(), String> {
         let fits = tensor.shape.len() == meta.shape.rank() && layout.shape(&tensor.shape) == meta.shape;
         if !fits {
             let (got, want) = (&tensor.shape, meta.shape);

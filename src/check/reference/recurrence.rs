@@ -1,6 +1,6 @@
 //! What the recurrent words of the op table record.
 
-use super::layout::Layout;
+use super::layout::MemoryLayout;
 use super::ops::mask_attrs;
 use super::recorder::Recorder;
 use crate::tape::Var;
@@ -16,9 +16,9 @@ struct LstmWeights {
 
 /// Declares both weights and both biases. The gates have the letter g = 4h.
 fn lstm_weights(r: &mut Recorder) -> Result<LstmWeights, String> {
-    let w_ih = r.input("w_ih", "gi", Layout::Linear)?;
-    let w_hh = r.input("w_hh", "gh", Layout::Linear)?;
-    let (b_ih, b_hh) = (r.input("b_ih", "g", Layout::Same)?, r.input("b_hh", "g", Layout::Same)?);
+    let w_ih = r.input("w_ih", "gi", MemoryLayout::Linear)?;
+    let w_hh = r.input("w_hh", "gh", MemoryLayout::Linear)?;
+    let (b_ih, b_hh) = (r.input("b_ih", "g", MemoryLayout::Same)?, r.input("b_hh", "g", MemoryLayout::Same)?);
     if r.extent('g') != 4 * r.extent('h') {
         return Err(format!("its weights have {} gates for {} units, not four a unit", r.extent('g'), r.extent('h')));
     }
@@ -26,19 +26,19 @@ fn lstm_weights(r: &mut Recorder) -> Result<LstmWeights, String> {
 }
 
 pub(super) fn lstm_cell(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "ni", Layout::Same)?;
-    let (h, c) = (r.input("h", "nh", Layout::Same)?, r.input("c", "nh", Layout::Same)?);
+    let x = r.input("x", "ni", MemoryLayout::Same)?;
+    let (h, c) = (r.input("h", "nh", MemoryLayout::Same)?, r.input("c", "nh", MemoryLayout::Same)?);
     let LstmWeights { w_ih, w_hh, bias } = lstm_weights(r)?;
     let t = &r.tape;
     let z = t.add(t.matmul(x, w_ih, false, false), t.matmul(h, w_hh, false, false));
     let [h_next, c_next] = t.lstm_cell(t.add_bias(z, bias), c);
-    r.output("h_next", h_next, Layout::Same)?;
-    r.output("c_next", c_next, Layout::Same)
+    r.output("h_next", h_next, MemoryLayout::Same)?;
+    r.output("c_next", c_next, MemoryLayout::Same)
 }
 
 pub(super) fn lstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "tni", Layout::Same)?;
-    let (h0, c0) = (r.input("h0", "nh", Layout::Same)?, r.input("c0", "nh", Layout::Same)?);
+    let x = r.input("x", "tni", MemoryLayout::Same)?;
+    let (h0, c0) = (r.input("h0", "nh", MemoryLayout::Same)?, r.input("c0", "nh", MemoryLayout::Same)?);
     let LstmWeights { w_ih, w_hh, bias } = lstm_weights(r)?;
     let [steps, n, inputs, h] = ['t', 'n', 'i', 'h'].map(|letter| r.extent(letter));
     if steps == 0 {
@@ -49,9 +49,9 @@ pub(super) fn lstm(r: &mut Recorder) -> Result<(), String> {
     let z = t.reshape(t.add_bias(z, bias), [steps, n, 4 * h]);
     let [y, c_n] = t.lstm(z, h0, c0, w_hh);
     let h_n = t.reshape(t.slice(y, [0, steps - 1, 0, 0], [0; 4]), [n, h]);
-    r.output("y", y, Layout::Same)?;
-    r.output("h_n", h_n, Layout::Same)?;
-    r.output("c_n", c_n, Layout::Same)
+    r.output("y", y, MemoryLayout::Same)?;
+    r.output("h_n", h_n, MemoryLayout::Same)?;
+    r.output("c_n", c_n, MemoryLayout::Same)
 }
 
 /// The names and shapes of the weights of a scan over images. The gates have the letter g = 4d.
@@ -74,9 +74,9 @@ struct ScanInputs {
 }
 
 fn scan_inputs(r: &mut Recorder, x: Var, scan: Scan) -> Result<ScanInputs, String> {
-    let w_is = r.input(scan.w_is, scan.w_is_shape, Layout::Conv)?;
-    let w_ss = r.input(scan.w_ss, scan.w_ss_shape, Layout::Conv)?;
-    let bias = r.input(scan.bias, "g", Layout::Same)?;
+    let w_is = r.input(scan.w_is, scan.w_is_shape, MemoryLayout::Conv)?;
+    let w_ss = r.input(scan.w_ss, scan.w_ss_shape, MemoryLayout::Conv)?;
+    let bias = r.input(scan.bias, "g", MemoryLayout::Same)?;
     if r.extent('g') != 4 * r.extent('d') {
         return Err(format!("its weights have {} gates for {} units, not four a unit", r.extent('g'), r.extent('d')));
     }
@@ -94,11 +94,11 @@ fn scan_inputs(r: &mut Recorder, x: Var, scan: Scan) -> Result<ScanInputs, Strin
 }
 
 pub(super) fn row_lstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
+    let x = r.input("x", "nchw", MemoryLayout::Image)?;
     let scan = Scan { w_is: "w_is", w_is_shape: "gc1i", w_ss: "w_ss", w_ss_shape: "gd1k", bias: "b" };
     let ScanInputs { z, w_ss } = scan_inputs(r, x, scan)?;
     let y = r.tape.row_lstm(z, w_ss);
-    r.output("y", y, Layout::Image)
+    r.output("y", y, MemoryLayout::Image)
 }
 
 impl Scan {
@@ -109,21 +109,21 @@ impl Scan {
 }
 
 pub(super) fn diagonal_lstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
+    let x = r.input("x", "nchw", MemoryLayout::Image)?;
     let ScanInputs { z, w_ss } = scan_inputs(r, x, Scan::diagonal("w_is", "w_ss", "b"))?;
     let y = r.tape.diagonal_lstm(z, w_ss, false);
-    r.output("y", y, Layout::Image)
+    r.output("y", y, MemoryLayout::Image)
 }
 
 /// The scan from the right is shifted down by one row. Otherwise a pixel would depend on the pixels to
 /// its right.
 pub(super) fn diagonal_bilstm(r: &mut Recorder) -> Result<(), String> {
-    let x = r.input("x", "nchw", Layout::Image)?;
+    let x = r.input("x", "nchw", MemoryLayout::Image)?;
     let left = scan_inputs(r, x, Scan::diagonal("l_w_is", "l_w_ss", "l_b"))?;
     let right = scan_inputs(r, x, Scan::diagonal("r_w_is", "r_w_ss", "r_b"))?;
     let t = &r.tape;
     let from_left = t.diagonal_lstm(left.z, left.w_ss, false);
     let from_right = t.diagonal_lstm(right.z, right.w_ss, true);
     let y = t.add(from_left, t.shift_down(from_right));
-    r.output("y", y, Layout::Image)
+    r.output("y", y, MemoryLayout::Image)
 }

@@ -1,12 +1,12 @@
-//! Random test inputs, which depend only on the seed, the input and the element, and are the same on
-//! every machine.
+//! The elements of test inputs. They are random, depend only on the seed, the input and the element, and are
+//! the same on every machine.
 
 use crate::backend::Feed;
 use crate::rng::{self, Stream};
 
 /// The distribution of the elements of an input.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Draw {
+pub enum Elements {
     /// N(0, 1).
     Normal,
     /// N(mean, 1), to test that statistics do not cancel.
@@ -23,9 +23,9 @@ pub enum Draw {
     Saturated,
 }
 
-impl Draw {
+impl Elements {
     /// Positive numbers, for logarithms, roots and reciprocals.
-    pub const POSITIVE: Draw = Draw::Uniform(0.5, 2.0);
+    pub const POSITIVE: Elements = Elements::Uniform(0.5, 2.0);
 
     /// `len` elements of input number `input`.
     pub fn values(self, seed: u32, input: usize, len: usize) -> Values {
@@ -37,13 +37,13 @@ impl Draw {
         };
         let floats = |f: &dyn Fn(usize) -> f64| Values::F32((0..len).map(|i| f(i) as f32).collect());
         match self {
-            Draw::Normal => floats(&normal),
-            Draw::Offset(mean) => floats(&|i| f64::from(mean) + normal(i)),
-            Draw::Away => floats(&|i| normal(i) + 0.05f64.copysign(normal(i))),
-            Draw::Uniform(lo, hi) => floats(&|i| f64::from(lo) + f64::from(hi - lo) * uniform(i)),
-            Draw::Bit => floats(&|i| f64::from(words(i)[0] & 1)),
-            Draw::Index(below) => Values::U32((0..len).map(|i| words(i)[0] % below.max(1)).collect()),
-            Draw::Saturated => floats(&|i| match words(i)[1] % 8 {
+            Elements::Normal => floats(&normal),
+            Elements::Offset(mean) => floats(&|i| f64::from(mean) + normal(i)),
+            Elements::Away => floats(&|i| normal(i) + 0.05f64.copysign(normal(i))),
+            Elements::Uniform(lo, hi) => floats(&|i| f64::from(lo) + f64::from(hi - lo) * uniform(i)),
+            Elements::Bit => floats(&|i| f64::from(words(i)[0] & 1)),
+            Elements::Index(below) => Values::U32((0..len).map(|i| words(i)[0] % below.max(1)).collect()),
+            Elements::Saturated => floats(&|i| match words(i)[1] % 8 {
                 0 => 30.0,
                 1 => -30.0,
                 2 => 1e4,
