@@ -10,7 +10,7 @@ use pixtape::backend::{self, Feed, Scalars};
 use pixtape::nn::{Env, Linear, Mode, ParamSet};
 use pixtape::shape::Meta;
 use pixtape::tape::{Tape, Var, plan::Plan};
-use pixtape::train::weights;
+use pixtape::train::parameters;
 
 /// `y = x * sigmoid(excite(relu(squeeze(mean of x over the image))))`, with one factor per image and
 /// channel.
@@ -55,7 +55,7 @@ fn main() -> pixtape::Result<()> {
     let plan = Plan::new("squeeze-and-excitation", &t);
 
     let mut device = backend::open("cpu", 0)?;
-    weights::initialize(&mut *device, &set, 1)?;
+    parameters::initialize(&mut *device, &set, 1)?;
     let compiled = device.compile(&plan)?;
     let len = SHAPE.iter().product();
     let at: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();

@@ -12,7 +12,7 @@ use pixtape::nn::{Env, Linear, Mode, ParamSet};
 use pixtape::optim::{LEARNING_RATE, Learner, STEP};
 use pixtape::shape::Meta;
 use pixtape::tape::{InputRole, Tape, plan::Plan};
-use pixtape::train::weights;
+use pixtape::train::parameters;
 use std::sync::Arc;
 
 const BATCH: usize = 100;
@@ -46,7 +46,7 @@ fn main() -> pixtape::Result<()> {
     };
     let (train, test) = (record("train", Mode::Train), record("test", Mode::Infer));
     let mut device = backend::open("cpu", 0)?;
-    weights::initialize(&mut *device, &set, 1)?;
+    parameters::initialize(&mut *device, &set, 1)?;
 
     let images = |split| Ok::<_, pixtape::Error>(Arc::new(data::open("glyphs", split, None)?));
     let mut batches = Batches::new(images(Split::Train)?, BatchOptions::new(BATCH, 1))?;

@@ -15,7 +15,7 @@ use pixtape::shape::Meta;
 use pixtape::tape::Tape;
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
-use pixtape::train::weights;
+use pixtape::train::parameters;
 
 const SHAPE: [usize; 4] = [4, 16, 16, 8];
 
@@ -36,7 +36,7 @@ fn record(set: &mut ParamSet) -> Plan {
 
 /// Runs the plan on one device and returns every output with its name.
 fn run(device: &mut dyn Backend, set: &ParamSet, plan: &Plan, x: &[f32]) -> pixtape::Result<Vec<(String, Vec<f32>)>> {
-    weights::initialize(device, set, 1)?;
+    parameters::initialize(device, set, 1)?;
     let compiled = device.compile(plan)?;
     device.run(compiled, &[Feed::F32(x)], &Scalars::default())?;
     let outputs = plan.outputs().iter().enumerate().map(|(i, (name, operand))| {

@@ -16,8 +16,8 @@ use crate::report::op_times;
 use crate::report::run::RunReport;
 use crate::sampling::{DrawOptions, Sampler};
 use crate::store::RunDir;
+use crate::train::parameters;
 use crate::train::run::{self, Event, RunOptions, Summary};
-use crate::train::weights;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -150,7 +150,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     let model = Model::new(config)?;
     let mut backend = backend::open(&config.device, threads)?;
     let latest = dir.latest()?.ok_or_else(|| Error::file(dir.path(), "it has no checkpoint", "run the demo again"))?;
-    weights::load(&mut *backend, &model.set, &latest.checkpoint, &latest.path)?;
+    parameters::load(&mut *backend, &model.set, &latest.checkpoint, &latest.path)?;
     let likelihoods = if eval::has_likelihood(&model) {
         let images = Arc::new(run::open_images(&model, DATA, Split::Test, None)?);
         eval::evaluate(&mut *backend, &model, images, Split::Test, 10, act.preset)?.likelihoods

@@ -7,7 +7,7 @@ use pixtape::eval;
 use pixtape::models::{Family, Model};
 use pixtape::sampling::{DrawOptions, Sampler};
 use pixtape::shape::ImageSize;
-use pixtape::train::weights;
+use pixtape::train::parameters;
 use std::sync::Arc;
 
 #[test]
@@ -52,7 +52,7 @@ fn evaluation_and_sampling_give_their_memory_back() {
         (config.model.height, config.model.width, config.model.hidden) = (Some(8), Some(8), Some(4));
         let model = Model::new(&config).unwrap();
         let mut device = backend::open("cpu", 1).unwrap();
-        weights::initialize(&mut *device, &model.set, 1).unwrap();
+        parameters::initialize(&mut *device, &model.set, 1).unwrap();
         let ImageSize { height: h, width: w, channels: c } = model.image;
         let bytes = (0..6 * h * w * c).map(|i| (i * 37 % 256) as u8).collect();
         let images = Arc::new(Images::new("test", model.image, bytes, None, Levels::Grey256).unwrap());

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::sampling::{DrawOptions, Sampler};
 use crate::tape::cost::Cost;
-use crate::train::weights;
+use crate::train::parameters;
 
 /// A model that is sampled.
 struct Workload {
@@ -74,7 +74,7 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let peak = PeakMemory::watch();
     let mut device = backend::open(&options.device, options.threads)?;
     let model = Model::new(&config(name)?)?;
-    weights::initialize(&mut *device, &model.set, 1)?;
+    parameters::initialize(&mut *device, &model.set, 1)?;
     let sampler = Sampler::new(&mut *device, &model, IMAGES)?;
     let mut images = vec![];
     let times = measure(Effort::SAMPLING, |run| {

@@ -20,7 +20,7 @@ use crate::rng::{self, Stream};
 use crate::tape::cost::{Cost, total};
 use crate::tape::op::Scalar;
 use crate::tape::plan::{Buffer, Plan};
-use crate::train::weights;
+use crate::train::parameters;
 use serde::Serialize;
 use std::collections::HashSet;
 
@@ -135,7 +135,7 @@ impl Running {
     fn new(name: &str, options: &Options) -> Result<Running> {
         let mut device = backend::open(&options.device, options.threads)?;
         let workload = Workload::new(name)?;
-        weights::initialize(&mut *device, &workload.set, 1)?;
+        parameters::initialize(&mut *device, &workload.set, 1)?;
         let compiled = workload.plans.iter().map(|p| device.compile(p)).collect::<Result<_>>()?;
         Ok(Running { batches: workload.batches(), device, workload, compiled })
     }

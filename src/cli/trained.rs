@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::store::Checkpoint;
 use crate::store::RunDir;
-use crate::train::weights;
+use crate::train::parameters;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,7 @@ impl Stored {
             let reason = format!("its tensor {name} holds values that are not finite: training had diverged");
             return Err(Error::file(&path, reason, "use an earlier checkpoint of the run"));
         }
-        weights::expect_for_inference(&model.set, &checkpoint, &path)?;
+        parameters::expect_for_inference(&model.set, &checkpoint, &path)?;
         let run = path.parent().and_then(Path::parent).filter(|run| run.join("config.toml").is_file());
         // The relative path of the run folder is empty if it is the current folder.
         let run = run.map(|run| if run.as_os_str().is_empty() { PathBuf::from(".") } else { run.to_path_buf() });
@@ -102,7 +102,7 @@ impl Trained {
     /// Writes the weights to the device.
     pub fn of(stored: Stored, device: &DeviceArgs) -> Result<Self> {
         let mut backend = device.open()?;
-        weights::load_for_inference(&mut *backend, &stored.model.set, &stored.checkpoint, &stored.path)?;
+        parameters::load_for_inference(&mut *backend, &stored.model.set, &stored.checkpoint, &stored.path)?;
         Ok(Trained { stored, backend })
     }
 }

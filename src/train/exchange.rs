@@ -103,7 +103,7 @@ mod tests {
     use crate::backend;
     use crate::config::preset;
     use crate::models::Model;
-    use crate::train::weights;
+    use crate::train::parameters;
 
     #[test]
     fn what_is_exported_comes_back_and_starts_the_average_too() {
@@ -115,9 +115,9 @@ mod tests {
         }
         let set = Model::new(&config).unwrap().set;
         let mut device = backend::open("cpu", 1).unwrap();
-        weights::initialize(&mut *device, &set, 1).unwrap();
+        parameters::initialize(&mut *device, &set, 1).unwrap();
         let mut checkpoint =
-            Checkpoint { tensors: weights::snapshot(&mut *device, &set).unwrap(), ..Checkpoint::default() };
+            Checkpoint { tensors: parameters::snapshot(&mut *device, &set).unwrap(), ..Checkpoint::default() };
         for (name, tensor) in &mut checkpoint.tensors {
             let shift = if name.starts_with("ema/") { 1.0 } else { 0.0 };
             tensor.data.iter_mut().for_each(|v| *v += shift);
@@ -128,9 +128,9 @@ mod tests {
         assert_eq!(file.tensor("g.t1.weight").unwrap().shape(), [3, 8, 4, 4]);
         assert!(file.tensor("g.n1.running_mean").is_ok());
 
-        weights::initialize(&mut *device, &set, 2).unwrap();
+        parameters::initialize(&mut *device, &set, 2).unwrap();
         import(&mut *device, &set, &path).unwrap();
-        let back = weights::snapshot(&mut *device, &set).unwrap();
+        let back = parameters::snapshot(&mut *device, &set).unwrap();
         for group in ["params", "ema"] {
             assert_eq!(back[&format!("{group}/g.t1.weight")], checkpoint.tensors["ema/g.t1.weight"], "{group}");
         }
@@ -143,8 +143,8 @@ mod tests {
         let set_of = |name: &str| Model::new(&preset(name).unwrap()).unwrap().set;
         let (dense, gan) = (set_of("vae-mlp-mnist"), set_of("gan-mnist"));
         let mut device = backend::open("cpu", 1).unwrap();
-        weights::initialize(&mut *device, &dense, 1).unwrap();
-        let tensors = weights::snapshot(&mut *device, &dense).unwrap();
+        parameters::initialize(&mut *device, &dense, 1).unwrap();
+        let tensors = parameters::snapshot(&mut *device, &dense).unwrap();
         export(&dense, &Checkpoint { tensors, ..Checkpoint::default() }, &path).unwrap();
         let other = import(&mut *device, &gan, &path).unwrap_err().to_string();
         assert!(other.contains("is not one of this model"), "{other}");

@@ -2,7 +2,7 @@
 //! that the next step begins with.
 
 use super::run::{Event, RunOptions, open_images};
-use super::{exchange, weights};
+use super::{exchange, parameters};
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::data::{Batches, Cursor, Order, Split};
@@ -55,12 +55,12 @@ impl Start {
         on: &mut dyn FnMut(Event),
     ) -> Result<()> {
         let set = &self.model.set;
-        weights::initialize(backend, set, self.model.config.seed)?;
+        parameters::initialize(backend, set, self.model.config.seed)?;
         if options.resume
             && let Some(latest) = RunDir::open(&options.out)?.latest()?
         {
             latest.warnings.into_iter().for_each(|warning| on(Event::Warning(warning)));
-            weights::load(backend, set, &latest.checkpoint, &latest.path)?;
+            parameters::load(backend, set, &latest.checkpoint, &latest.path)?;
             self.batches.seek(parse_cursor(&latest.checkpoint, &latest.path)?)?;
             self.steps.done = latest.checkpoint.step;
         }

@@ -1,6 +1,6 @@
 //! One training run on one device: the compiled plans of a step, and the steps done.
 
-use super::weights;
+use super::parameters;
 use crate::backend::{self, Backend, Compiled, Scalars, StepTime};
 use crate::config::Config;
 use crate::data::{Batch, BatchSource};
@@ -35,7 +35,7 @@ impl Trainer {
     /// # Errors
     /// Whatever the device reports.
     pub fn new(model: Model, mut backend: Box<dyn Backend>, total_steps: u64) -> Result<Self> {
-        weights::initialize(&mut *backend, &model.set, model.config.seed)?;
+        parameters::initialize(&mut *backend, &model.set, model.config.seed)?;
         let plans = model.training();
         Trainer::with_plans(model, plans, backend, Steps { done: 0, total: total_steps })
     }
@@ -108,7 +108,7 @@ impl Trainer {
     /// The current state of the run as a checkpoint. The caller adds the position in the data.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         Ok(Checkpoint {
-            tensors: weights::snapshot(&mut *self.backend, &self.model.set)?,
+            tensors: parameters::snapshot(&mut *self.backend, &self.model.set)?,
             config: self.model.config.to_toml(),
             step: self.steps.done,
             rng: format!("seed={} replay={}", self.model.config.seed, self.steps.done * self.plans.len() as u64),

@@ -8,8 +8,8 @@ use pixtape::models::Model;
 use pixtape::rng::{self, Stream};
 use pixtape::store::Tensor;
 use pixtape::tape::InputRole;
+use pixtape::train::parameters;
 use pixtape::train::trainer::Trainer;
-use pixtape::train::weights;
 use std::collections::BTreeMap;
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -64,7 +64,7 @@ fn one_step(name: &str, device: Box<dyn Backend>) -> Tensors {
     config.optimizer.momentum = 0.9;
     let (mut trainer, mut batch) = trainer(&config, device);
     trainer.step(&mut batch).unwrap();
-    weights::snapshot(&mut *trainer.backend, &trainer.model.set).unwrap()
+    parameters::snapshot(&mut *trainer.backend, &trainer.model.set).unwrap()
 }
 
 /// Runs one step of a preset at its full size. Panics if a gradient, parameter or state differs from the
