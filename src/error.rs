@@ -1,4 +1,7 @@
-//! The one error type. Every message is a sentence that names the thing, the reason and the remedy.
+//! The one error type of the crate, [`Error`].
+//!
+//! Every message is a sentence that names the thing, the reason and the remedy. The command line prints it
+//! and ends with [`Error::exit_code`].
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,7 @@
-//! Dense shapes of at most four dimensions, the size of an image, and the metadata of a value.
+//! Dense shapes of at most four dimensions ([`Shape`]), the size of an image ([`ImageSize`]), and the
+//! metadata of a value ([`Meta`]).
+//!
+//! Every other module of computation uses these types.
 
 use std::fmt;
 

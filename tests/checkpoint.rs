@@ -1,4 +1,7 @@
 //! The checkpoint file and the run folder: round trips, damaged files, full disks and killed processes.
+//!
+//! A save must keep either the old file or the new one, and a damaged file must give an error, never a
+//! panic.
 
 use pixtape::shape::Shape;
 use pixtape::store::{Checkpoint, Row, RunDir, StepFile, Tensor, fuzz_parse};

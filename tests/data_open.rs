@@ -1,4 +1,7 @@
-//! `open` on small data sets of every kind, valid and damaged, which the tests write.
+//! `data::open` on small data sets of every kind, valid and damaged, which the tests write.
+//!
+//! Valid sets must give the expected images, labels and splits. Damaged sets must give an error that names
+//! the file and the problem. `data_real.rs` tests the publishers' real files.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,7 @@
 //! The layers of `src/`: a module may use the modules below it, but none above it.
+//!
+//! [`LAYERS`] lists the modules. The test scans the sources for paths that begin with `crate::` or a chain
+//! of `super::` up to the root of the crate, outside of comments and literals.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

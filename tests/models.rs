@@ -1,4 +1,6 @@
-//! Every preset records valid plans, under every objective and optimiser.
+//! Every preset records valid plans, under every objective and optimiser option.
+//!
+//! No device runs a plan here, except for the test that evaluation and sampling free their memory.
 
 use pixtape::backend;
 use pixtape::config::{PRESETS, preset};

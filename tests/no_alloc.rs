@@ -1,4 +1,6 @@
 //! A replay of a compiled plan allocates no memory, and neither does sampling.
+//!
+//! The global allocator of this test program counts the allocations of all threads.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Feed, Scalars};

@@ -1,4 +1,7 @@
 //! `pixtape check FILE`: the reference cases pass, and errors in a file are found.
+//!
+//! Some tests need the real file, which `PIXTAPE_REFERENCE` names; without it they print SKIP. The others
+//! damage a small file, run the built-in cases, and verify that every op has a reference case.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Compiled, DeviceInfo, Feed, Scalars, StepTime};

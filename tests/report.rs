@@ -1,4 +1,7 @@
 //! The report of a run folder, from its files to the page.
+//!
+//! The runs are made up: curves, pictures and likelihoods are written by [`made_up_run`].
+//! `PIXTAPE_TEST_REPORT` names a file to which a page is written.
 
 use pixtape::config::preset;
 use pixtape::likelihood::{Likelihood, Source};

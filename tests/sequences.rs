@@ -1,5 +1,8 @@
-//! Sequence models: their likelihood is a distribution; stepping gives the same results as reading a whole
-//! sequence; and a plan made in a model has the reward that the model predicts.
+//! Sequence models. The tests verify that
+//!
+//! - the likelihood is a distribution, and draws are as frequent as they are likely,
+//! - stepping gives the same results as reading a whole sequence,
+//! - a plan made in a model has the return that stepping gives.
 
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};
 use pixtape::config::{Distribution, preset};

@@ -1,4 +1,7 @@
 //! Validates every shader with naga and translates it to SPIR-V, Metal and HLSL, without a graphics card.
+//!
+//! The tests also run `spirv-val` if it is installed, check the limits that a browser guarantees, and
+//! compare the sizes of argument structures with those in Rust.
 
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};

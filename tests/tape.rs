@@ -1,4 +1,7 @@
-//! The tape and the planner: recording, gradients, aliases and stores.
+//! The tape and the planner on small hand-written tapes: folding, aliases and stores, and the panics of
+//! mistakes in recording.
+//!
+//! `planner.rs` tests the planner on random tapes, `ops_cpu.rs` and `grad_truth.rs` test the ops.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{self, Backend, Feed, Scalars};

@@ -1,4 +1,7 @@
 //! Windowed sampling draws the same images as naive sampling, for every autoregressive model.
+//!
+//! Naive sampling replays the whole plan once per position. Both run on the CPU backend with poisoned slots.
+//! The networks are the presets at small sizes and some with ops that no preset has.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{self, Backend, Compiled, Feed, Scalars};

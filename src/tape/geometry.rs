@@ -54,7 +54,7 @@ pub struct ConvGeom {
     pub stride: [usize; 2],
     /// Zero rows above and zero columns left of x.
     pub pad: [usize; 2],
-    /// Which taps are closed.
+    /// The mask, which closes taps.
     pub mask: Mask,
     /// Colour groups of both channel axes (3 for RGB).
     pub groups: usize,

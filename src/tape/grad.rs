@@ -346,14 +346,14 @@ impl Rule<'_> {
         vec![Some(dz), wanted[1].then(|| dw_ss(dz))]
     }
 
-    /// From z(r, c) = .. + sum over j of y(r - 1, c + j - k/2) w_ss[j]: this is a convolution of y with one
-    /// row of k taps, shifted up by one row.
+    /// From `z(r, c) = .. + sum over j of y(r - 1, c + j - k/2) w_ss[j]`: this is a convolution of y with
+    /// one row of k taps, shifted up by one row.
     fn row_dw_ss(&self, dz: Var) -> Var {
         let k = self.tape.shape(self.x(1)).dims()[1];
         self.dw_of_window(dz, k, [1, k / 2])
     }
 
-    /// z(r, c) = .. + y(r - 1, c) w_ss[0] + y(r, c - 1) w_ss[1]. With `reverse` the second state is
+    /// `z(r, c) = .. + y(r - 1, c) w_ss[0] + y(r, c - 1) w_ss[1]`. With `reverse` the second state is
     /// `y(r, c + 1)`, which the second of two taps reads.
     fn diagonal_dw_ss(&self, dz: Var, reverse: bool) -> Var {
         let (t, one_tap) = (self.tape, [1, 0, 0, 0]);

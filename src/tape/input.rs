@@ -35,6 +35,6 @@ pub struct InputSpec {
     pub name: String,
     /// Its shape and type.
     pub meta: Meta,
-    /// What it holds, if that is a part of a batch of images.
+    /// Its role, if it is fed from a batch of images.
     pub role: Option<InputRole>,
 }

@@ -180,8 +180,8 @@ pub enum Op {
     },
     /// `table[k, d], index[n] (u32) -> [n, d]`
     Gather,
-    /// `dy[n, d], index[n] (u32) -> [rows, d]`: adds row i of dy to row `index[i]` of zeros, in the order of
-    /// i.
+    /// `dy[n, d], index[n] (u32) -> [rows, d]`: row i of dy is added to row `index[i]` of the output, which
+    /// starts at zero, in the order of i.
     Scatter {
         /// Rows of the output.
         rows: usize,

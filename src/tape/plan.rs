@@ -22,7 +22,7 @@ pub enum Buffer {
     Scalar(ScalarId),
 }
 
-/// A value as a step sees it.
+/// A value that a step reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Operand {
     /// Its buffer. The value begins at the start of the buffer.

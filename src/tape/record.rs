@@ -208,7 +208,8 @@ impl Tape {
         self.record(Op::Gather, &[table, index])
     }
 
-    /// `dy[n, d], index[n] -> [rows, d]`: adds row i of dy to row `index[i]` of zeros.
+    /// `dy[n, d], index[n] -> [rows, d]`: row i of dy is added to row `index[i]` of the output, which starts
+    /// at zero.
     #[track_caller]
     pub fn scatter(&self, dy: Var, index: Var, rows: usize) -> Var {
         self.record(Op::Scatter { rows }, &[dy, index])

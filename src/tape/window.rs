@@ -63,8 +63,8 @@ pub struct SamplingPlan {
     pub(crate) image: ImageSize,
     /// Images in a batch.
     pub(crate) images: usize,
-    /// The size of the first output of each step. `None` for a step that does not depend
-    /// on x; such steps run whole, in order, before the first round.
+    /// The size of the first output of each step. `None` for a step that does not depend on x; such steps
+    /// run whole, in order, before the first round.
     pub(crate) sizes: Vec<Option<ImageSize>>,
     /// All windows, in the order of rounds, and within a round in the order of steps. Within a step no
     /// window reads the result of a later one.

@@ -1,5 +1,7 @@
-//! The exact support of every autoregressive network, of every mask, and of networks that leak. The
-//! *support* of an output is the set of input dimensions that it depends on.
+//! The exact support of every autoregressive network, of every mask, and of networks that leak.
+//!
+//! The *support* of an output is the set of input dimensions that it depends on. Two methods compute it, by
+//! gradient and by perturbation, and must agree. It is compared with the context that the papers describe.
 
 use super::{models, network};
 use pixtape::backend::{self, Backend};

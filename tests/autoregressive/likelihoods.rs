@@ -1,5 +1,7 @@
 //! An exact likelihood is a distribution: the probabilities of all possible images sum to 1, for every
 //! autoregressive model.
+//!
+//! The images are small enough to list all of them, and the weights make the probabilities far from uniform.
 
 use super::{models, network};
 use pixtape::backend::{self, Backend, Feed, Scalars};

@@ -1,5 +1,7 @@
-//! Requirements of every autoregressive model: its likelihood is a distribution (`likelihoods`), and no
-//! output depends on its own position or a later one (`causality`).
+//! Requirements of every autoregressive model.
+//!
+//! - `likelihoods`: the likelihood is a distribution.
+//! - `causality`: no output depends on its own position or on a later one.
 
 mod causality;
 mod likelihoods;

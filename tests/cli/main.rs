@@ -1,4 +1,7 @@
 //! The command line as a person uses it: its commands, its error messages, and runs that survive a kill.
+//!
+//! Each test runs the program `pixtape` in a temporary folder ([`Place`]) and reads its output and its
+//! files. The models are presets with tiny sizes ([`TINY`]). The modules have one subject each.
 
 mod autoregressive;
 mod bad_data;

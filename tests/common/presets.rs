@@ -1,4 +1,7 @@
 //! Compares training steps of every preset, with two images per batch, with the CPU backend.
+//!
+//! The tests of CUDA and wgpu include this file. [`agrees`] compares one step, and [`test_every_preset!`]
+//! declares one test per preset.
 
 use pixtape::backend::{self, Backend};
 use pixtape::check::compare::{relative_error, within};

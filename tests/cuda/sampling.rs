@@ -1,4 +1,6 @@
 //! Windowed sampling on the stand-in driver draws the same images as naive sampling there and as the CPU.
+//!
+//! Kernels and CPU code round in the same way here, so the images must be equal.
 
 use crate::stand_in::StandIn;
 use pixtape::backend::{self, Backend};

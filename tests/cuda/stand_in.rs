@@ -1,4 +1,7 @@
 //! Builds the stand-in driver and the library of kernels, and runs programs with them.
+//!
+//! The stand-in driver (`tests/cuda_on_cpu/`) implements the functions of the CUDA driver on the CPU. g++
+//! compiles the unmodified kernels. A build is kept and used again while its sources are the same.
 
 use pixtape::backend::cuda::{Cuda, Options, nvrtc::Nvrtc};
 use sha2::{Digest, Sha256};

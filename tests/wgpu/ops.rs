@@ -1,5 +1,8 @@
-//! Compares every case of the table with the f64 definition, on poisoned memory between guard words, and
-//! runs the reference cases.
+//! Compares every case of the table on wgpu with the f64 definition: values, gradients, gradients of
+//! gradients. Then runs the reference cases.
+//!
+//! Outputs are poisoned, so that elements that a kernel does not write are noticed. Guard words around
+//! buffers detect writes outside of them.
 
 use crate::common::cases::{for_each_case, given, truth_of};
 use crate::{is_required, open};

@@ -1,4 +1,7 @@
 //! Compares training steps of every preset with the CPU.
+//!
+//! `common/presets.rs` compares one step at full size. This file adds twenty steps: at reduced sizes in
+//! every run, at full size on request.
 
 use crate::presets::{self, cpu, test_every_preset, trainer, with_two_images};
 use crate::wgpu;
