@@ -318,8 +318,8 @@ pub enum Op {
     /// `exp(logvar / 2) eps = z - mu`, `dmu = dz + dkl mu` and
     /// `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`.
     GaussianSampleBwd,
-    /// `logits[m, k], u[m], temperature[] -> index[m] (u32)`: the smallest k whose cumulative softmax
-    /// exceeds u.
+    /// `logits[m, k], u[m], temperature[] -> index[m] (u32)`: the smallest k whose cumulative softmax of
+    /// logits / temperature exceeds u, or the last one.
     Categorical,
     /// `logits, u, temperature[] -> 1 where u < sigmoid(logit / temperature), else 0`, elementwise
     Bernoulli,

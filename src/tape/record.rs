@@ -151,7 +151,7 @@ impl Tape {
         self.record(Op::Gated, &[x])
     }
 
-    /// `mu + exp(logvar / 2) * eps` (Kingma & Welling 2014, eq. 10).
+    /// `mu + exp(logvar / 2) * eps`, elementwise on equal shapes (Kingma & Welling 2014, eq. 10).
     #[track_caller]
     pub fn reparameterize(&self, mu: Var, logvar: Var, eps: Var) -> Var {
         self.record(Op::Reparameterize, &[mu, logvar, eps])
@@ -202,14 +202,14 @@ impl Tape {
         self.slice(x, [0, 0, 0, from], [0, 0, 0, c - to])
     }
 
-    /// `table[k, d], index[n] -> [n, d]`
+    /// `table[k, d], index[n] (u32) -> [n, d]`: row i of the output is row `index[i]` of the table.
     #[track_caller]
     pub fn gather(&self, table: Var, index: Var) -> Var {
         self.record(Op::Gather, &[table, index])
     }
 
-    /// `dy[n, d], index[n] -> [rows, d]`: row i of dy is added to row `index[i]` of the output, which starts
-    /// at zero.
+    /// `dy[n, d], index[n] (u32) -> [rows, d]`: row i of dy is added to row `index[i]` of the output, which
+    /// starts at zero.
     #[track_caller]
     pub fn scatter(&self, dy: Var, index: Var, rows: usize) -> Var {
         self.record(Op::Scatter { rows }, &[dy, index])
@@ -299,51 +299,55 @@ impl Tape {
         self.record(Op::ConvDx(g), &[y, weight])
     }
 
-    /// Batch normalisation with the statistics of the batch. Returns y, mean and 1 / sqrt(var + eps).
+    /// Batch normalisation of x `[.., c]` with the statistics of the batch; gamma and beta are `[c]` (Ioffe
+    /// & Szegedy 2015). Returns y `[.., c]`, the mean `[c]` and 1 / sqrt(var + eps) `[c]` with the biased
+    /// variance.
     #[track_caller]
     pub fn batch_norm(&self, x: Var, gamma: Var, beta: Var, eps: f64) -> [Var; 3] {
         let y = self.record(Op::BatchNorm { eps }, &[x, gamma, beta]);
         [y, self.output_of(y, 1), self.output_of(y, 2)]
     }
 
-    /// Batch normalisation with running statistics.
+    /// Batch normalisation of x `[.., c]` with running statistics `mean[c]` and `var[c]`; gamma and beta are
+    /// `[c]`. It has no derivative.
     #[track_caller]
     pub fn batch_norm_infer(&self, x: Var, gamma: Var, beta: Var, mean: Var, var: Var, eps: f64) -> Var {
         self.record(Op::BatchNormInfer { eps }, &[x, gamma, beta, mean, var])
     }
 
-    /// Layer normalisation of each row.
+    /// Layer normalisation of each row of x `[.., d]`; gamma and beta are `[d]` (Ba et al. 2016).
     #[track_caller]
     pub fn layer_norm(&self, x: Var, gamma: Var, beta: Var, eps: f64) -> Var {
         self.record(Op::LayerNorm { eps }, &[x, gamma, beta])
     }
 
     /// Group normalisation of x `[n, .., c]`: normalises each image within each of `groups` groups of
-    /// neighbouring channels.
+    /// neighbouring channels. Gamma and beta are `[c]` (Wu & He 2018, eq. 1 to 7).
     #[track_caller]
     pub fn group_norm(&self, x: Var, gamma: Var, beta: Var, groups: usize, eps: f64) -> Var {
         self.record(Op::GroupNorm { groups, eps }, &[x, gamma, beta])
     }
 
-    /// Binary cross entropy of logits, elementwise.
+    /// Binary cross entropy in nats of logits and targets, elementwise on equal shapes.
     #[track_caller]
     pub fn bce_with_logits(&self, logits: Var, target: Var) -> Var {
         self.record(Op::BceWithLogits, &[logits, target])
     }
 
-    /// (x - target)^2, elementwise.
+    /// (x - target)^2, elementwise on equal shapes.
     #[track_caller]
     pub fn mse(&self, x: Var, target: Var) -> Var {
         self.record(Op::Mse, &[x, target])
     }
 
-    /// `logits[m, k], target[m] -> [m]`
+    /// `logits[m, k], target[m] (u32) -> [m]`: the cross entropy of each row in nats.
     #[track_caller]
     pub fn softmax_cross_entropy(&self, logits: Var, target: Var) -> Var {
         self.record(Op::SoftmaxCrossEntropy, &[logits, target])
     }
 
-    /// KL(N(mu, exp logvar) || N(0, I)): `[n, d] -> [n]`.
+    /// KL(N(mu, exp logvar) || N(0, I)) in nats: `mu[n, d], logvar[n, d] -> [n]` (Kingma & Welling 2014,
+    /// appendix B).
     #[track_caller]
     pub fn gaussian_kl(&self, mu: Var, logvar: Var) -> Var {
         self.record(Op::GaussianKl, &[mu, logvar])
@@ -363,14 +367,16 @@ impl Tape {
         [y, self.output_of(y, 1)]
     }
 
-    /// A Row LSTM on the gates before activation: `z[n, h, w, 4d], w_ss[1, k, d, 4d] -> y[n, h, w, d]`.
+    /// A Row LSTM on the gates before activation: `z[n, h, w, 4d], w_ss[1, k, d, 4d] -> y[n, h, w, d]` (van
+    /// den Oord et al. 2016, section 3.1).
     #[track_caller]
     pub fn row_lstm(&self, z: Var, w_ss: Var) -> Var {
         self.record(Op::RowLstm, &[z, w_ss])
     }
 
     /// A Diagonal LSTM from left to right, or from right to left if `reverse`, on the gates before
-    /// activation: `z[n, h, w, 4d], w_ss[2, 1, d, 4d] -> y[n, h, w, d]`.
+    /// activation: `z[n, h, w, 4d], w_ss[2, 1, d, 4d] -> y[n, h, w, d]` (van den Oord et al. 2016, section
+    /// 3.2).
     #[track_caller]
     pub fn diagonal_lstm(&self, z: Var, w_ss: Var, reverse: bool) -> Var {
         self.record(Op::DiagonalLstm { reverse }, &[z, w_ss])
@@ -408,13 +414,14 @@ impl Tape {
         [z, self.output_of(z, 1)]
     }
 
-    /// `logits[m, k], u[m], temperature[] -> index[m]`
+    /// `logits[m, k], u[m], temperature[] -> index[m] (u32)`: a draw from softmax(logits / temperature) per
+    /// row, from uniform numbers u in [0, 1).
     #[track_caller]
     pub fn categorical(&self, logits: Var, u: Var, temperature: Var) -> Var {
         self.record(Op::Categorical, &[logits, u, temperature])
     }
 
-    /// 1 where u < sigmoid(logit / temperature), else 0.
+    /// 1 where u < sigmoid(logit / temperature), else 0, elementwise; logits and u have equal shapes.
     #[track_caller]
     pub fn bernoulli(&self, logits: Var, u: Var, temperature: Var) -> Var {
         self.record(Op::Bernoulli, &[logits, u, temperature])
