@@ -3,29 +3,30 @@
 use crate::shape::DType;
 use crate::tape::plan::{Buffer, Operand, Step};
 
-/// Where each buffer of a plan lies, so that a step does not look anything up.
+/// The address of each buffer of a plan, so that a step needs no look-up.
 #[derive(Debug)]
 pub struct Places {
-    /// By slot, input and parameter; null where the plan does not use a parameter.
+    /// Addresses by slot, input and parameter. Null for a parameter that the plan does not use.
     pub slots: Vec<*mut u32>,
     pub inputs: Vec<*mut u32>,
     pub params: Vec<*mut u32>,
-    /// A word for each scalar.
+    /// One word per scalar.
     pub scalars: *mut u32,
 }
 
-// SAFETY: the pointers are used only as `Access::new` and `Share::new` say, by the thread pool of the
-// backend that owns the buffers.
+// SAFETY: `Places` itself only hands out the pointers. Whoever dereferences them does so under the contracts
+// of `Access::new` and `Share::new`, which exclude conflicting accesses from several threads.
 unsafe impl Sync for Places {}
 
 impl Places {
-    /// Where a buffer lies.
+    /// The address of a buffer.
     pub fn of(&self, buffer: Buffer) -> *mut u32 {
         let at = match buffer {
             Buffer::Slot(s) => self.slots[s as usize],
             Buffer::Input(i) => self.inputs[i.0 as usize],
             Buffer::Param(p) => self.params[p.0 as usize],
-            // SAFETY: there is a word for each scalar of the plan, which has this one (`Plan::check`).
+            // SAFETY: `scalars` has one word per scalar of the plan (`CpuEngine::allocate`), and `s` is one
+            // of them (`Plan::check`), so the result is inside the buffer.
             Buffer::Scalar(s) => unsafe { self.scalars.add(s.0 as usize) },
         };
         assert!(!at.is_null(), "a plan names every parameter that it uses");
@@ -41,16 +42,19 @@ pub struct Access<'a> {
     scratch_len: usize,
 }
 
-// SAFETY: see `Access::new`; the kernels share read access and split what they write among threads by
-// slices.
+// SAFETY: under the contract of `Access::new`, the memory of the operands is not accessed by others. Threads
+// share the inputs for reading. Each output is borrowed once as a slice, which the kernels split among
+// threads.
 unsafe impl Sync for Access<'_> {}
-// SAFETY: as above.
+// SAFETY: an `Access` owns nothing. Under the contract of `Access::new`, its pointers are valid on every
+// thread for `'a`.
 unsafe impl Send for Access<'_> {}
 
 impl<'a> Access<'a> {
     /// # Safety
-    /// Every operand of `step` has a place of at least its length, alive and untouched by others for `'a`;
-    /// outputs are disjoint from inputs except where the op replaces an input in place.
+    /// Every operand of `step` has memory of at least its length at its place, and `scratch` has
+    /// `scratch_len` words. For `'a`, this memory stays allocated and nothing else accesses it. Outputs are
+    /// disjoint from inputs, except where the op replaces an input in place.
     pub unsafe fn new(step: &'a Step, places: &'a Places, scratch: *mut u32, scratch_len: usize) -> Self {
         Access { step, places, scratch, scratch_len }
     }
@@ -62,7 +66,8 @@ impl<'a> Access<'a> {
     /// Any operand that the step reads.
     pub fn read(&self, operand: &Operand) -> &'a [f32] {
         let (at, len) = self.place(operand);
-        // SAFETY: the contract of `new`; every bit pattern is a float.
+        // SAFETY: by the contract of `new`, `len` words at `at` stay allocated for `'a`, and nothing writes
+        // them: the step borrows this buffer only for reading. Every bit pattern is a float.
         unsafe { std::slice::from_raw_parts(at.cast(), len) }
     }
 
@@ -78,7 +83,7 @@ impl<'a> Access<'a> {
         bytemuck::cast_slice(self.read(operand))
     }
 
-    /// Input `i`, a single float.
+    /// Input `i`, which is a single float.
     pub fn scalar(&self, i: usize) -> f32 {
         self.input(i)[0]
     }
@@ -86,7 +91,8 @@ impl<'a> Access<'a> {
     /// Output `i`. Each output may be borrowed once at a time.
     pub fn output(&self, i: usize) -> &'a mut [f32] {
         let (at, len) = self.place(&self.step.outputs[i]);
-        // SAFETY: the contract of `new`; the launch borrows each output once.
+        // SAFETY: by the contract of `new`, `len` words at `at` stay allocated for `'a`, nothing else
+        // accesses them, and they are no input. `launch` borrows each output once at a time.
         unsafe { std::slice::from_raw_parts_mut(at.cast(), len) }
     }
 
@@ -95,8 +101,8 @@ impl<'a> Access<'a> {
         bytemuck::cast_slice_mut(self.output(i))
     }
 
-    /// Output `o`, filled with the value of input `i`, which it replaces: the same memory where the planner
-    /// has put it there. Neither may be borrowed again.
+    /// Output `o`, filled with the value of input `i`, which it replaces. If the planner has put both into
+    /// the same memory, nothing is copied. Neither may be borrowed again.
     pub fn replaced(&self, i: usize, o: usize) -> &'a mut [f32] {
         let (from, to) = (&self.step.inputs[i], &self.step.outputs[o]);
         let value = self.output(o);
@@ -108,11 +114,12 @@ impl<'a> Access<'a> {
 
     /// The scratch of the step.
     pub fn scratch(&self) -> &'a mut [f32] {
-        // SAFETY: the contract of `new`; the launch borrows the scratch once.
+        // SAFETY: by the contract of `new`, `scratch_len` words stay allocated for `'a`, and nothing else
+        // accesses them. `launch` borrows the scratch once.
         unsafe { std::slice::from_raw_parts_mut(self.scratch.cast(), self.scratch_len) }
     }
 
-    /// Fills the outputs with NaN, but for those that replace an input, and the scratch.
+    /// Fills the scratch and the outputs with NaN, except outputs that replace an input.
     pub fn poison(&self) {
         for (i, out) in self.step.outputs.iter().enumerate() {
             if !self.step.inputs.iter().any(|input| input.buffer == out.buffer) {

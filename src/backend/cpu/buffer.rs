@@ -19,7 +19,8 @@ impl WordBuffer {
     pub fn new(len: usize) -> Self {
         let count = len.div_ceil(16);
         let mut lines = Vec::with_capacity(count);
-        // Before the zeros are written: the first write to a page is what makes the system choose its size.
+        // This comes before the zeros are written, because the system chooses the size of a page at the
+        // first write to it.
         advise_huge_pages(lines.spare_capacity_mut());
         lines.resize(count, Line([0; 16]));
         WordBuffer { lines, len }
@@ -35,25 +36,27 @@ impl WordBuffer {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 
-    /// The words, to be changed.
+    /// The words, mutable.
     pub fn words_mut(&mut self) -> &mut [u32] {
         let len = self.len;
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..len]
     }
 
-    /// The words as floats, to be changed.
+    /// The words as floats, mutable.
     pub fn floats_mut(&mut self) -> &mut [f32] {
         bytemuck::cast_slice_mut(self.words_mut())
     }
 
-    /// Where the buffer lies; good for reads and writes of `len` words as long as the buffer lives.
+    /// The address of the buffer. It is valid for reads and writes of `len` words as long as the buffer
+    /// lives.
     pub fn as_ptr(&mut self) -> *mut u32 {
         self.lines.as_mut_ptr().cast()
     }
 }
 
-/// Asks for pages of two megabytes, on systems that give them on request only. Without them, a tensor whose rows are 4 KiB
-/// apart needs a page table entry per row, and the hardware prefetcher stops at every page. Nothing depends on the answer.
+/// Asks for pages of two mebibytes, on systems that give them only on request. Without them, a tensor whose
+/// rows are 4 KiB apart needs one page table entry per row, and the hardware prefetcher stops at every page.
+/// The result is the same if the system refuses.
 #[cfg(target_os = "linux")]
 fn advise_huge_pages(memory: &mut [MaybeUninit<Line>]) {
     const HUGE_PAGE: usize = 2 << 20;
@@ -61,13 +64,13 @@ fn advise_huge_pages(memory: &mut [MaybeUninit<Line>]) {
     let (skip, len) = (start.cast::<u8>().align_offset(HUGE_PAGE), size_of_val(memory));
     let whole = len.saturating_sub(skip) / HUGE_PAGE * HUGE_PAGE;
     if whole > 0 {
-        // SAFETY: `skip + whole <= len`, so the range is inside the borrowed memory; it starts and ends at multiples of the
-        // huge page, and so of the page, as the call asks. MADV_HUGEPAGE changes no content and no access rights, whatever
-        // the call returns.
+        // SAFETY: `skip + whole <= len`, so the range is inside the borrowed memory. It starts and ends at
+        // multiples of the huge page, and so of the page, as the call requires. MADV_HUGEPAGE changes
+        // neither contents nor access rights, whatever the call returns.
         unsafe { libc::madvise(start.byte_add(skip).cast(), whole, libc::MADV_HUGEPAGE) };
     }
 }
 
-/// Other systems choose the size of pages by themselves.
+/// Other systems choose the size of pages themselves.
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages(_: &mut [MaybeUninit<Line>]) {}

@@ -1,4 +1,4 @@
-//! Kernels that treat every element alike.
+//! Elementwise kernels.
 
 use super::product::Isa;
 use super::unary;
@@ -153,7 +153,7 @@ vectorized! {
     }
 }
 
-/// `index = floor(x * (levels - 1) + 1/2)`, at most `levels - 1`; below 0, and for NaN, the lowest level.
+/// `index = floor(x * (levels - 1) + 1/2)`, at most `levels - 1`; 0 if x is negative or NaN.
 pub(super) fn quantize(isa: Isa, levels: usize, x: &[f32], index: &mut [u32]) {
     let (len, top) = (x.len(), (levels - 1) as f32);
     spread(index.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)), len)
@@ -164,7 +164,7 @@ vectorized! {
     pub(super) fn quantize_chunk(top: f32, x: &[f32], index: &mut [u32]) {
         map!(index <- x: {
             let level = x * top + 0.5;
-            // The cast drops the fraction and stops at 0.
+            // The cast drops the fraction; it turns negative numbers and NaN into 0.
             (if level > top { top } else { level }) as u32
         })
     }

@@ -1,4 +1,4 @@
-//! What the planner folded into the end of a product or convolution, as the CPU kernels see it.
+//! The epilogue of a product or convolution: the operations that the planner folded into its end.
 
 use super::unary;
 use crate::math;
@@ -10,24 +10,24 @@ use std::ops::Range;
 /// the same index, `Bias` reads one element per channel.
 pub type EpilogueOp<'a> = Fused<&'a [f32]>;
 
-/// Applies `ops` in order to the `channels` of the pixels whose first channel is at `out + offset` for each
-/// of `offsets`; `total` is the number of channels of a pixel. Inlined, so that it is compiled for the
-/// caller's instruction set.
+/// Applies `ops` in order to the `channels` of some pixels. The first channel of a pixel is at
+/// `out + offset`, with one of `offsets` per pixel; a pixel has `total` channels. The function is inlined,
+/// so that it is compiled for the caller's instruction set.
 ///
 /// # Safety
-/// These elements of `out` are initialised and nobody else touches them.
+/// These elements of `out` are allocated and initialised, and nothing else accesses them during the call.
 ///
 /// # Panics
-/// If a slice of an op is too short.
+/// Panics if a slice of an operation is too short.
 #[inline(always)]
 pub(super) unsafe fn apply(ops: &[EpilogueOp], out: *mut f32, offsets: &[usize], channels: Range<usize>, total: usize) {
     let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else { return };
-    // Whole neighbouring pixels are one long row, except to a bias.
+    // Whole neighbouring pixels form one long row, except for a bias, which is one float per channel.
     let dense = channels.len() == total && last - first == (offsets.len() - 1) * total;
     let mut ops = ops.iter().peekable();
     while let Some(op) = ops.next() {
-        // A bias and the relu behind it, the most frequent pair, are one pass. The same for every function
-        // was slower than two passes, see docs/performance.md.
+        // A bias followed by a relu, the most frequent pair, takes one pass. For the other functions, one
+        // pass was slower than two (docs/performance.md).
         let relu = matches!((op, ops.peek()), (EpilogueOp::Bias([_, _, ..]), Some(EpilogueOp::Act(Unary::Relu))));
         if relu {
             ops.next();
@@ -36,7 +36,8 @@ pub(super) unsafe fn apply(ops: &[EpilogueOp], out: *mut f32, offsets: &[usize],
         let (rows, len) = if by_row { (offsets, channels.len()) } else { (&offsets[..1], offsets.len() * total) };
         for &row in rows {
             let at = row + channels.start;
-            // SAFETY: the caller vouches for these elements.
+            // SAFETY: by the contract of this function, these elements are allocated and initialised, and
+            // nothing else accesses them.
             let v = unsafe { std::slice::from_raw_parts_mut(out.add(at), len) };
             match *op {
                 EpilogueOp::Bias(&[bias]) => v.iter_mut().for_each(|v| *v += bias),

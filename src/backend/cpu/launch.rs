@@ -1,4 +1,4 @@
-//! Steps to kernels: one exhaustive match.
+//! Maps steps to kernels, in one exhaustive match.
 
 use super::access::Access;
 use super::epilogue::EpilogueOp;
@@ -13,7 +13,7 @@ use crate::shape::Shape;
 use crate::tape::op::{Counter, Op, Unary};
 use crate::tape::plan::{Fused, Step};
 
-/// Words of scratch that a step needs with this many threads.
+/// Number of words of scratch that a step needs with this many threads.
 pub fn scratch_len(step: &Step, threads: usize) -> usize {
     let shape = |i: usize| step.inputs[i].meta.shape;
     match &step.op {
@@ -76,7 +76,7 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
 
 /// Runs one step.
 pub fn launch(step: &Step, isa: Isa, access: &Access) {
-    // Every kernel may take it that there is something to write.
+    // Kernels may assume at least one output element.
     if step.outputs.iter().all(|o| o.meta.shape.is_empty()) {
         return;
     }
@@ -225,7 +225,7 @@ fn sequence(shape: Shape, h: usize) -> Sequence {
     Sequence { steps: shape.dims()[0], rows: shape.dims()[1], h }
 }
 
-/// How a scan moves over images, from its first input `[n, h, w, ..]` and its weights.
+/// The extents of a scan over images, from its first input `[n, h, w, ..]` and its weights.
 fn sweep(step: &Step) -> Sweep {
     let (&[n, h, w, _], &[_, k, d, _]) = (step.inputs[0].meta.shape.dims(), step.inputs[1].meta.shape.dims()) else {
         unreachable!("inferred")
@@ -243,8 +243,7 @@ fn gemm(step: &Step, ta: bool, tb: bool) -> Gemm {
     Gemm { m: c.rows(), n: c.last(), k: if ta { a.rows() } else { a.last() }, ta, tb }
 }
 
-/// Calls `launch` with what was folded into the end of a product. Fusion folds at most one operation of each
-/// kind.
+/// Calls `launch` with the epilogue of a product. It has at most one operation of each kind (`Plan::check`).
 fn with_epilogue(step: &Step, access: &Access, launch: impl FnOnce(&[EpilogueOp])) {
     const KINDS: usize = 4;
     let mut ops = [EpilogueOp::Add(&[]); KINDS];
@@ -254,7 +253,7 @@ fn with_epilogue(step: &Step, access: &Access, launch: impl FnOnce(&[EpilogueOp]
     launch(&ops[..step.epilogue.len()]);
 }
 
-/// The activation folded into a batch norm.
+/// The activation in the epilogue of a batch norm, if there is one.
 fn activation(step: &Step) -> Option<Unary> {
     match step.epilogue.as_slice() {
         [] => None,

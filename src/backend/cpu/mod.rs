@@ -1,5 +1,5 @@
-//! The CPU backend: compiles a plan into buffers and runs its steps one after another, each of them parallel
-//! inside.
+//! The CPU backend. It allocates the buffers of a plan when it compiles it. It runs the steps one after
+//! another, and each step in parallel.
 
 mod access;
 mod buffer;
@@ -41,23 +41,25 @@ use std::collections::HashMap;
 use std::time::Instant;
 use window::Sampling;
 
-/// How the CPU backend runs.
+/// Options of the CPU backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Worker threads; 0 takes every core.
     pub threads: usize,
-    /// Fills every output with NaN before its step, so that what a kernel leaves out shows.
+    /// Fills every output and the scratch with NaN before each step. An element that a kernel forgets to
+    /// write then shows.
     pub poison: bool,
-    /// Stops at the first value that is not finite and names its step.
+    /// Checks every output after its step. The first value that is not finite is an error that names the
+    /// step.
     pub check_finite: bool,
-    /// Instruction set; `None` takes the fastest that the machine has.
+    /// Instruction set; `None` takes the fastest one that the machine supports.
     pub isa: Option<Isa>,
 }
 
 /// The CPU backend.
 pub type Cpu = Gate<CpuEngine>;
 
-/// What runs plans on the CPU, below the checks of `Gate`.
+/// Runs plans on the CPU. `Gate` does the checks.
 #[doc(hidden)]
 pub struct CpuEngine {
     pool: rayon::ThreadPool,
@@ -75,21 +77,24 @@ pub struct CompiledPlan {
     scalars: WordBuffer,
     scratch: WordBuffer,
     places: Places,
-    /// Where it is sampled.
+    /// Present if the plan is sampled by windows.
     sampling: Option<Sampling>,
 }
 
-// SAFETY: the pointers in `places` lead into buffers that the backend owns and that never move; they are
-// used only while `&mut CpuEngine` is held, by the thread pool that the backend owns.
+// SAFETY: only the raw pointers in `places` prevent `Send`. They lead into buffers that the plan and the
+// engine own, whose memory never moves (`WordBuffer`). They are used only inside `CpuEngine::execute` and
+// `CpuEngine::draw_windows`, which hold `&mut CpuEngine` and the plan.
 unsafe impl Send for CompiledPlan {}
-// SAFETY: as above; shared references never write through the pointers.
+// SAFETY: only the raw pointers in `places` prevent `Sync`. Nothing reads or writes through them while only
+// a shared reference to the plan is held: both functions that use them take `&mut CompiledPlan`.
 unsafe impl Sync for CompiledPlan {}
 
 impl Cpu {
-    /// A backend with a thread pool of its own.
+    /// Makes a backend with a thread pool of its own.
     ///
     /// # Errors
-    /// [`Error::Device`] if the processor lacks the instruction set, or no thread can be started.
+    /// [`Error::Device`] if the processor does not support the instruction set, or if no thread can be
+    /// started.
     pub fn new(options: Options) -> Result<Self> {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         if !isa.is_available() {
@@ -109,7 +114,8 @@ impl Cpu {
 }
 
 impl CpuEngine {
-    /// Makes the buffers of a plan; `whole` are the steps that run whole and need scratch.
+    /// Allocates the buffers of a plan. `whole` are the steps that run whole, for which scratch is
+    /// allocated.
     fn allocate<'a>(
         &mut self,
         plan: &Plan,
@@ -138,8 +144,8 @@ impl CpuEngine {
         Ok(CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, places, sampling })
     }
 
-    /// Runs every step; after each one `visit` sees it and what it wrote. Without a visitor nothing is
-    /// allocated.
+    /// Runs all steps. After each step, `visit` is called with the step and its operands. Without a visitor,
+    /// nothing is allocated.
     fn execute(
         &mut self,
         compiled: &mut CompiledPlan,
@@ -147,16 +153,17 @@ impl CpuEngine {
     ) -> Result<()> {
         let (scratch, poison, isa) = (compiled.scratch.as_ptr() as usize, self.options.poison, self.isa);
         let compiled = &*compiled;
-        // Inside the pool: parallel iterators neither inject nor allocate.
+        // All steps run inside the pool, so that parallel iterators neither enter the pool again nor
+        // allocate.
         self.pool.install(|| {
             for (i, step) in compiled.plan.steps.iter().enumerate() {
-                // SAFETY: every operand is no longer than its slot, input or parameter, and no output of a
-                // step is an input of it, except what optimisers replace in place, which `launch` borrows as
-                // an output alone (`Plan::check`, called by `Gate::compile`). `allocate` made slots and
-                // inputs as long as the plan says and the scratch as long as the longest request; parameters
-                // have the length that the plan declares (`Gate::check_params`, and `Gate::write_param`
-                // keeps it). Buffers live as long as the engine or the compiled plan and never move. Both
-                // are held by `&mut`, so nobody else touches them.
+                // SAFETY: no operand is longer than its slot, input or parameter, and no output of a step is
+                // also an input, except the state that an optimiser replaces in place, which `launch`
+                // borrows only as an output (`Plan::check`, called by `Gate::compile`). `allocate` made
+                // slots and inputs as long as the plan says, and the scratch as long as the longest request.
+                // Parameters have the length that the plan declares (`Gate::check_params`;
+                // `Gate::write_param` keeps it). The buffers belong to the engine and the compiled plan, and
+                // never move. Both are held by `&mut`, so nothing else accesses them.
                 let access =
                     unsafe { Access::new(step, &compiled.places, scratch as *mut u32, compiled.scratch.len()) };
                 if poison {
@@ -171,7 +178,7 @@ impl CpuEngine {
 }
 
 impl CompiledPlan {
-    /// Copies what a replay is given into its buffers.
+    /// Copies the inputs and scalars of a replay into their buffers.
     fn feed(&mut self, feeds: &[Feed], scalars: &Scalars) {
         for (buffer, feed) in self.inputs.iter_mut().zip(feeds) {
             buffer.words_mut().copy_from_slice(feed.words());
@@ -181,7 +188,7 @@ impl CompiledPlan {
     }
 }
 
-/// The first value that is not finite, as an error that names the step.
+/// Returns an error that names the step if one of its outputs is not finite.
 fn find_non_finite(plan: &str, step: &Step, access: &Access) -> Result<()> {
     for out in 0..step.outputs.len() {
         if step.outputs[out].meta.dtype == DType::F32
@@ -299,7 +306,7 @@ impl Engine for CpuEngine {
     }
 }
 
-/// The processor's name as the kernel gives it.
+/// The name of the processor, as the operating system reports it.
 fn processor_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|l| l.strip_prefix("model name")).and_then(|l| l.split(':').nth(1));

@@ -1,15 +1,15 @@
-//! What the kernels' own tests share.
+//! Helpers for the tests of the kernels.
 
 use super::product::Isa;
 use crate::rng::{self, Stream};
 
-/// `len` numbers in [lo, hi), another set for each `seed`.
+/// `len` numbers in [lo, hi). Each `seed` gives another set.
 pub(super) fn numbers(seed: u32, len: usize, lo: f32, hi: f32) -> Vec<f32> {
     (0..len).map(|i| lo + (hi - lo) * rng::uniform(seed, Stream::Test, [0, i as u32])).collect()
 }
 
 /// Runs `kernel` on every instruction set with one thread and with two, asserts that it gives the same bits
-/// each time, and returns them. It gets a buffer of `len` NaN to write, and scratch of NaN.
+/// each time, and returns the result. The kernel gets an output of `len` NaN, and scratch filled with NaN.
 pub(super) fn same_bits(len: usize, scratch: usize, kernel: impl Fn(Isa, &mut [f32], &mut [f32]) + Sync) -> Vec<f32> {
     let mut first: Option<Vec<f32>> = None;
     for isa in Isa::available() {
@@ -27,7 +27,8 @@ pub(super) fn same_bits(len: usize, scratch: usize, kernel: impl Fn(Isa, &mut [f
     first.expect("at least the portable instruction set")
 }
 
-/// Asserts that every number is within `tolerance` of what is wanted, relative to the largest of those.
+/// Asserts that every number differs from the expected one by at most `tolerance` times the largest expected
+/// number.
 #[track_caller]
 pub(super) fn close(got: &[f32], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len());

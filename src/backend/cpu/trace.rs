@@ -1,4 +1,4 @@
-//! `--trace`: a plan run step by step, with the range of every value that is written.
+//! `--trace`: runs a plan step by step and reports the range of every value that a step writes.
 
 use super::Cpu;
 use crate::backend::{Compiled, Feed, Scalars};
@@ -6,24 +6,24 @@ use crate::error::Result;
 use crate::shape::DType;
 use std::fmt;
 
-/// Range of one value.
+/// The range of one value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceRow {
     /// Index of the step.
     pub step: usize,
-    /// Layer.
+    /// The layer that recorded the step.
     pub scope: String,
-    /// Op with attributes and epilogue.
+    /// The op with its attributes and epilogue.
     pub label: String,
-    /// Which output of the step, and its shape.
+    /// The buffer of the output, and its shape.
     pub output: String,
-    /// Smallest, largest and mean value among those that are numbers.
+    /// Smallest, largest and mean element, without NaN.
     pub min: f32,
     pub max: f32,
     pub mean: f64,
-    /// How many are not.
+    /// Number of elements that are NaN.
     pub nans: usize,
-    /// The line that recorded the op.
+    /// The source line that recorded the op.
     pub at: String,
 }
 

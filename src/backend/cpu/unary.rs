@@ -1,6 +1,7 @@
-//! The elementwise functions and their derivatives, a pair of each: `f(x)`, which is in [`crate::math`] where it is an
-//! elementary function, and `dy f'(x)`, computed from the output y or the input x. `kernels/math.cuh` and
-//! `shaders/common.wgsl` have the same pairs. The list is in `src/tape/functions.rs`.
+//! The elementwise functions and their derivatives. Each function has a pair: `f(x)`, and `dy f'(x)`, which
+//! is computed from the output y or the input x. Elementary functions are in [`crate::math`].
+//! `kernels/math.cuh` and `shaders/common.wgsl` have the same pairs. The list of the functions is in
+//! `src/tape/functions.rs`.
 
 use crate::math::{exp, expm1_nonpositive, log, relu, sigmoid, softplus, tanh};
 use crate::tape::functions::unary_functions;
@@ -98,14 +99,15 @@ fn recip_bwd(dy: f32, y: f32) -> f32 {
     -dy * (y * y)
 }
 
-/// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi): (1 + tanh(u / 2)) / 2 is sigmoid(u), which keeps
-/// its digits where tanh is near -1.
+/// x sigmoid(u) with u = x (2 c + 2 c 0.044715 x^2) and c = sqrt(2 / pi). This is the usual formula, because
+/// (1 + tanh(u / 2)) / 2 is sigmoid(u); sigmoid keeps its digits where tanh is near -1.
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
     x * sigmoid(x * (7.135_481_4e-2 * (x * x) + 1.595_769_2))
 }
 
-/// p + x p (1 - p) u' with p = sigmoid(u). Beyond +-12 p (1 - p) is 0, and u' must stay finite.
+/// dy (p + x p (1 - p) u') with p = sigmoid(u). Beyond +-12, p (1 - p) is 0; x is clamped there, so that u'
+/// stays finite.
 #[inline(always)]
 fn gelu_bwd(dy: f32, x: f32) -> f32 {
     let near = if x > 12.0 { 12.0 } else { x };
@@ -137,8 +139,8 @@ macro_rules! define_unary {
 }
 unary_functions!(define_unary);
 
-/// Evaluates `$body` with `$g` bound to the function `$f`, once for each function, so that the compiler knows it in
-/// every copy: a loop over [`unary`] in the body has no branch.
+/// Evaluates `$body` with `$g` bound to the function `$f`. The body is compiled once per function, so the
+/// function is a constant in each copy, and a loop over [`unary`] in the body has no branch.
 macro_rules! specialize_unary {
     ($f:expr, $g:ident => $body:expr) => {
         $crate::tape::functions::unary_functions!(crate::backend::cpu::unary::specialize_arms, $f, $g => $body)
@@ -146,7 +148,7 @@ macro_rules! specialize_unary {
 }
 pub(super) use specialize_unary;
 
-/// What [`specialize_unary!`] makes of the list of functions.
+/// Expands the list of functions to the match of [`specialize_unary!`].
 macro_rules! specialize_arms {
     ([$f:expr, $g:ident => $body:expr] $($(#[$doc:meta])* $variant:ident $(($argument:ident = $example:literal))? = $code:literal:
         $name:ident(x), $bwd:ident(dy, $saved:ident);)*) => {

@@ -1,16 +1,16 @@
 //! Slice loops compiled for each instruction set, and how they are spread over threads.
 //!
-//! A kernel is an ordinary loop in plain Rust. [`vectorized!`] compiles it three times, and LLVM turns each
-//! copy into the vectors of its instruction set. Nothing is contracted to a fused multiply-add and every
-//! reduction names its lanes ([`sum_over!`]), so all copies give the same bits. Work is cut into chunks by
-//! the geometry of the op alone, never by the number of threads.
+//! A kernel is an ordinary loop in plain Rust. [`vectorized!`] compiles it three times, and LLVM vectorises
+//! each copy for its instruction set. All copies give the same bits, because nothing is contracted to a
+//! fused multiply-add and every reduction has a fixed number of lanes ([`sum_over!`]). The chunks of the
+//! work depend on the geometry of the op alone, never on the number of threads.
 
 use rayon::iter::{IndexedParallelIterator, MaxLen, MinLen};
 
 /// Elements of one task of a large op: 64 KiB of each operand, which stays in L2 between passes.
 pub(super) const CHUNK: usize = 16 * 1024;
 
-/// Ops below this many elements run on the calling thread: sharing them out takes longer than it saves.
+/// Ops with fewer elements run on the calling thread, because distributing them takes longer than it saves.
 pub(super) const SERIAL: usize = 32 * 1024;
 
 /// Lanes of a reduction on every instruction set.
@@ -24,10 +24,10 @@ pub(super) fn chunk_rows(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
 
-/// Lets `iter`, which touches `elements` in all, run in parallel only where that pays.
+/// Lets `iter`, which processes `elements` elements in all, run in parallel only if that pays.
 pub(super) fn spread<I: IndexedParallelIterator>(iter: I, elements: usize) -> MaxLen<MinLen<I>> {
     let at_least = if elements < SERIAL { usize::MAX } else { 1 };
-    // More tasks than threads, so that a thread that was held up is helped out.
+    // There are more tasks than threads, so that other threads can take over the work of a delayed one.
     let at_most = if elements < SERIAL { usize::MAX } else { (iter.len() / 32).max(1) };
     iter.with_min_len(at_least).with_max_len(at_most)
 }
@@ -65,8 +65,8 @@ macro_rules! vectorized {
 }
 pub(super) use vectorized;
 
-/// `map!(y <- a, b: expression of a and b)`: every element of the slice `y` from those of the slices `a` and
-/// `b`.
+/// `map!(y <- a, b: expression of a and b)`: computes each element of the slice `y` from the elements of the
+/// slices `a` and `b` at the same index.
 macro_rules! map {
     ($y:ident <- $a:ident: $e:expr) => {
         for ($y, &$a) in $y.iter_mut().zip($a) {
@@ -91,11 +91,11 @@ macro_rules! map {
 }
 pub(super) use map;
 
-/// `sum_over!(a, b => expression of a and b)`: the sum over slices of equal length, in [`LANES`] lanes that
-/// are then added in halves.
+/// `sum_over!(a, b => expression of a and b)`: the sum over slices of equal length, in [`LANES`] lanes,
+/// which are then added by halves.
 ///
-/// The terms are computed into a buffer first: a loop over a constant number of lanes would be unrolled
-/// before LLVM could vectorise an expression with selects and shifts.
+/// The terms are first computed into a buffer. Without it, LLVM would unroll the loop over the constant
+/// number of lanes before it could vectorise an expression with selects and shifts.
 macro_rules! sum_over {
     ($first:ident $(, $more:ident)* => $e:expr) => {{
         const BLOCK: usize = 8 * $crate::backend::cpu::vector::LANES;
@@ -119,21 +119,21 @@ macro_rules! sum_over {
 }
 pub(super) use sum_over;
 
-/// Asks for the cache lines of a slice that is wanted soon; nothing where the instruction set has no such
-/// request.
+/// Prefetches the cache lines of a slice that is needed soon. Does nothing on processors without a prefetch
+/// instruction.
 #[inline(always)]
 pub(super) fn prefetch(x: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in x.chunks(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a request reads nothing, and every x86-64 has it.
+        // SAFETY: every x86-64 processor has the instruction, and a prefetch has no effect on memory.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = x;
 }
 
-/// Adds every element to the lane that its position falls into.
+/// Adds each element to the lane of its position.
 #[inline(always)]
 pub(super) fn add_to_lanes(x: &[f32], lanes: &mut [f32; LANES]) {
     let (blocks, rest) = x.as_chunks::<LANES>();
@@ -160,10 +160,12 @@ pub(super) fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The largest element; -infinity if there is none. A NaN of positive sign counts as larger than anything.
+/// The largest element; -infinity if the slice is empty. A NaN of positive sign counts as larger than any
+/// number.
 #[inline(always)]
 pub(super) fn largest(x: &[f32]) -> f32 {
-    // As integers in the order of the floats: a maximum of integers is vectorised, one of floats is not.
+    // The floats are mapped to integers in the same order, because LLVM vectorises a maximum of integers but
+    // not of floats.
     let mut most = i32::MIN;
     for v in x {
         let bits = v.to_bits() as i32;

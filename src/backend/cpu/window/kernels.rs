@@ -1,7 +1,7 @@
-//! A window of a step for all images of a share: one exhaustive match, a few lines an op.
+//! Computes a window of a step for all images of a share, in one exhaustive match with a few lines per op.
 //!
-//! Each element is computed by the expression of the whole kernel, so that both ways give the same bits.
-//! Elements of a window are visited in runs that lie side by side in memory.
+//! Each element is computed by the same expression as in the kernel for whole tensors, so both give the same
+//! bits. The elements of a window are visited in runs that are contiguous in memory.
 
 use super::scan;
 use super::share::Share;
@@ -22,14 +22,15 @@ pub(super) struct Kernel {
     product: Option<Product>,
 }
 
-/// A convolution, and where its weights lie among the packed ones.
+/// A convolution, and the range of its weights in the packed weights.
 struct Product {
     conv: WindowConv,
     packed: Range<usize>,
 }
 
 impl Kernel {
-    /// The kernel of a step that writes images of `size`; packed weights are appended after `packed` floats.
+    /// Makes the kernel of a step that writes images of `size`. Its packed weights come after the first
+    /// `packed` floats; `packed` is advanced past them.
     ///
     /// # Errors
     /// A clause that says why there are no windows for this step.
@@ -72,7 +73,7 @@ impl Kernel {
         let (isa, images) = (self.isa, share.count());
         let x = |i: usize| share.read(&step.inputs[i]);
         let y = share.write(&step.outputs[0]);
-        // `new` has found that it is one.
+        // `new` has checked that the op has windows.
         let Ok(op) = WindowOp::of(&step.op) else { return };
         match op {
             WindowOp::Conv(_) | WindowOp::Matmul { .. } => {
@@ -162,7 +163,7 @@ fn image_size(step: &Step) -> ImageSize {
     ImageSize { height, width, channels }
 }
 
-/// A window as a part of a convolution's output.
+/// Converts a window to a part of a convolution's output.
 fn part(window: &Window) -> Part {
     let [rows, columns, channels] = window.ranges();
     Part { rows, columns, channels }
@@ -173,7 +174,7 @@ struct Pixel {
     image: usize,
     row: usize,
     column: usize,
-    /// Counted over all images.
+    /// Index of the pixel over all images of the share.
     index: usize,
 }
 
@@ -188,7 +189,7 @@ fn each_pixel(size: ImageSize, window: &Window, images: usize, mut f: impl FnMut
     }
 }
 
-/// Calls `f` with each range of elements of a window that lie side by side.
+/// Calls `f` with each contiguous range of elements of a window.
 #[inline(always)]
 fn each_run(size: ImageSize, window: &Window, images: usize, mut f: impl FnMut(Range<usize>)) {
     let ImageSize { height: h, width: w, channels: c } = size;
@@ -205,8 +206,7 @@ fn each_run(size: ImageSize, window: &Window, images: usize, mut f: impl FnMut(R
     }
 }
 
-/// Calls `launch` with what was folded into the end of a product. Fusion folds at most one operation of each
-/// kind.
+/// Calls `launch` with the epilogue of a product. It has at most one operation of each kind (`Plan::check`).
 fn with_epilogue(share: &Share, step: &Step, launch: impl FnOnce(&[EpilogueOp])) {
     const KINDS: usize = 4;
     let mut ops = [EpilogueOp::Add(&[]); KINDS];

@@ -1,9 +1,9 @@
-//! Sampling pixel by pixel on the CPU: every thread walks a share of the images through all rounds and
-//! windows.
+//! Sampling by windows on the CPU. The images of a batch are split into shares, and each share is one task,
+//! which goes through all rounds and windows.
 //!
-//! Images are independent of each other, so shares never wait for each other: there is one parallel region a
-//! batch, not one a step. [`share`] gives the operands of a share, [`kernels`] computes a window for all its
-//! images.
+//! Images are independent, so tasks never wait for each other. After the steps that run whole, a batch is a
+//! single parallel region, instead of one region per step. [`share`] gives the operands of a share.
+//! [`kernels`] computes a window for all images of a share; the windows of LSTM scans are in [`scan`].
 
 mod kernels;
 mod scan;
@@ -22,18 +22,18 @@ use share::Share;
 /// Most images of a share: enough rows for a register tile, few enough to stay in the caches.
 const IMAGES: usize = 16;
 
-/// What [`CompiledPlan`] knows besides where a plan is sampled.
+/// The parts of a sampled plan in addition to its buffers.
 pub(super) struct Sampling {
     plan: SamplingPlan,
-    /// Of each step; `None` where it runs whole, before the first round.
+    /// The kernel of each step; `None` if the step runs whole, before the first round.
     kernels: Vec<Option<Kernel>>,
-    /// Weights of all products.
+    /// The packed weights of all products.
     packed: WordBuffer,
 }
 
 impl Sampling {
     /// # Errors
-    /// [`Error::Device`] for a step that has no windows here; the error names it.
+    /// [`Error::Device`] if a step has no windows; the error names the step.
     pub(super) fn new(plan: &SamplingPlan, isa: Isa) -> Result<Self> {
         let mut packed = 0;
         let mut kernels = vec![];
@@ -54,7 +54,8 @@ impl Sampling {
 }
 
 impl CpuEngine {
-    /// Draws a batch; the plan was compiled for sampling and is fed.
+    /// Draws a batch. The plan was compiled for sampling, and its inputs and scalars are already in its
+    /// buffers.
     pub(super) fn draw_windows(&mut self, compiled: &mut CompiledPlan, from: usize, progress: &Progress) {
         let (isa, poison) = (self.isa, self.options.poison);
         let CompiledPlan { slots, scratch, places, sampling, .. } = compiled;
@@ -66,13 +67,19 @@ impl CpuEngine {
         let (places, kernels, sampling) = (&*places, &*kernels, &*sampling);
         self.pool.install(|| {
             for step in sampling.before() {
-                // SAFETY: as in `CpuEngine::execute`; the check is `SamplingPlan::check`, which includes
-                // `Plan::check`, and the scratch is as long as the longest request of these steps.
+                // SAFETY: no operand is longer than its slot, input or parameter, and no output of a step is
+                // also an input, except the state that an optimiser replaces in place
+                // (`SamplingPlan::check`, which includes `Plan::check`, called by `Gate::compile_sampling`).
+                // `allocate` made slots and inputs as long as the plan says, and the scratch as long as the
+                // longest request of these steps. Parameters have the declared length
+                // (`Gate::check_params`). Engine and plan are held by `&mut`, so nothing else accesses the
+                // buffers.
                 let access = unsafe { Access::new(step, places, scratch_at as *mut u32, scratch_len) };
                 launch::launch(step, isa, &access);
             }
             for (step, kernel) in sampling.plan.steps.iter().zip(kernels) {
-                // SAFETY: as above; `Kernel::pack` reads the weights alone.
+                // SAFETY: the lengths are those of the steps above, for the same reasons. `Kernel::pack`
+                // only reads the weights, which nothing writes.
                 let access = unsafe { Access::new(step, places, scratch_at as *mut u32, scratch_len) };
                 if let Some(kernel) = kernel {
                     kernel.pack(&access, packed.floats_mut());
@@ -82,10 +89,11 @@ impl CpuEngine {
             let each = sampling.images.div_ceil(rayon::current_num_threads()).clamp(1, IMAGES);
             (0..sampling.images.div_ceil(each)).into_par_iter().with_max_len(1).for_each(|i| {
                 let images = i * each..sampling.images.min((i + 1) * each);
-                // SAFETY: every operand is no longer than its buffer, holds equally many elements for each
-                // image unless all share it, and steps that have windows write slots alone
-                // (`SamplingPlan::check`, called by `Gate::compile_sampling`). Shares have no image in
-                // common, and the engine is held by `&mut`.
+                // SAFETY: no operand is longer than its buffer. An operand has the same number of elements
+                // for each image, unless all images share it. Steps with windows write only slots (all
+                // three: `SamplingPlan::check`, called by `Gate::compile_sampling`). So two shares, which
+                // have no image in common, never write the same elements, and parameters and scalars are not
+                // written. The engine and the plan are held by `&mut`, so nothing else accesses the buffers.
                 let share = unsafe { Share::new(sampling, places, images) };
                 walk(&share, kernels, packed, from, progress);
             });
@@ -93,7 +101,7 @@ impl CpuEngine {
     }
 }
 
-/// Walks a share through all rounds.
+/// Computes all rounds of a share.
 fn walk(share: &Share, kernels: &[Option<Kernel>], packed: &[f32], from: usize, progress: &Progress) {
     let plan = share.plan();
     let row = plan.image.width * plan.image.channels;
@@ -127,8 +135,8 @@ mod tests {
     use crate::tape::record::ConvAttrs;
     use crate::tape::{InputRole, Tape};
 
-    /// Three images of 6x6x1 through two masked layers, then a draw; and the weights, which make the draws
-    /// depend on each other.
+    /// Three images of 6x6x1 through two masked layers, then a draw. The weights are large enough that the
+    /// draws depend on each other.
     fn plan(engine: &mut CpuEngine) -> SamplingPlan {
         let t = Tape::new();
         let x = t.input_of(InputRole::Images, Meta::f32([3, 6, 6, 1]));
@@ -155,8 +163,8 @@ mod tests {
         x
     }
 
-    /// Without this the tests that compare windows with whole plans might compare nothing. Below the gate,
-    /// which refuses some of these plans.
+    /// Shows that the draws depend on the windows, so a comparison of windows with whole plans means
+    /// something. The test calls the engine directly, because the gate refuses some of these plans.
     #[test]
     fn a_window_that_is_wrong_changes_the_draws() {
         let mut cpu = Cpu::new(Options { threads: 1, ..Default::default() }).unwrap();
@@ -168,7 +176,8 @@ mod tests {
             let mut wrong = right.clone();
             let window = &mut wrong.windows[half];
             match change {
-                // Next to the pixel that became computable, without its last channels, and nothing at all.
+                // The window is next to the pixel that became computable; it lacks the last channels; it is
+                // empty.
                 0 => window.columns = if window.columns[0] > 0 { window.columns.map(|c| c - 1) } else { [1, 2] },
                 1 => window.channels[1] -= 4,
                 _ => window.rows[1] = window.rows[0],

@@ -1,8 +1,9 @@
-//! Windows of LSTM scans: a pixel of every image of a share, from the states that earlier windows left in y
-//! and the cells that they left in `kept`.
+//! Windows of LSTM scans. A window is a pixel of every image of a share. It is computed from the states and
+//! cells that earlier windows left in y and in `kept`.
 //!
-//! What a pixel reads of the states before it is a convolution of y: the row above through `k` taps, or the
-//! pixel above and the one before. It is added to the gates in one chain of sums, as in the whole scan.
+//! The contribution of the earlier states to a pixel is a convolution of y: over `k` taps of the row above,
+//! or over the pixel above and the previous one. It is added to the gates in one chain of sums, as in the
+//! scan of whole images.
 
 use crate::backend::cpu::lstm;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
@@ -23,7 +24,7 @@ fn size(step: &Step) -> ImageSize {
 /// `[n, h, w, 5d]`.
 ///
 /// # Errors
-/// A clause where the weights have too many rows.
+/// A clause of a sentence, if the weights have too many rows.
 pub(super) fn states(step: &Step, isa: Isa) -> Result<WindowConv, String> {
     let ImageSize { height: h, width: w, channels: d } = size(step);
     let [kh, kw, ..] = step.inputs[1].meta.shape.padded();
@@ -48,7 +49,7 @@ pub(super) fn run(
     [y, kept]: [&mut [f32]; 2],
 ) {
     let ImageSize { height: h, width: w, channels: d } = size(step);
-    // Windows of scans are pixels, in the order in which they are read.
+    // A window of a scan is one pixel. Windows come in the order in which pixels read each other.
     let [Range { start: row, .. }, Range { start: column, .. }, units] = window.ranges();
     let pixel = |image: usize, row: usize, column: usize| (image * h + row) * w + column;
     for image in 0..images {
@@ -58,7 +59,7 @@ pub(super) fn run(
             kept[at * 5 * d..][units.clone()].copy_from_slice(&z[at * 4 * d..][units]);
         }
     }
-    // All gates lie side by side if all units are computed.
+    // If all units are computed, all gates of a pixel are contiguous.
     let parts = if units == (0..d) { 1 } else { 4 };
     for gate in (0..parts).map(|gate| gate * d) {
         let channels = gate + units.start..gate + units.start + 4 / parts * units.len();
