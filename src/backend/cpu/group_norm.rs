@@ -1,8 +1,8 @@
 //! Group normalisation (Wu & He 2018): each image has a mean and a variance for each group of neighbouring channels.
 //!
-//! The passes over elements are those of batch norm ([`norm`](super::norm)), chunk by chunk of one image. Between them the
-//! chunks and channels of a group are joined in double precision. What a pass needs of a group is written for each of its
-//! channels, so that the passes know nothing of groups.
+//! The passes over elements are those of batch norm ([`norm`](super::norm)), applied to the chunks of each
+//! image. Between the passes, the chunks and channels of a group are joined in double precision. The results
+//! of a group are written for each of its channels, so the passes themselves need not know the groups.
 
 use super::norm::{gradient_rows, gradient_sums_of_chunk, join_statistics, normalize_rows, statistics_of_chunk};
 use super::product::Isa;
@@ -10,12 +10,12 @@ use super::vector::{chunk_rows, map, spread};
 use crate::shape::Shape;
 use rayon::prelude::*;
 
-/// Rows of c that the factors of an image take: mean, and three factors of the backward pass.
+/// Rows of `c` floats for the factors of an image: the mean, and three factors of the backward pass.
 const FACTORS: usize = 4;
-/// Rows of c that an image adds to the gradients of gamma and beta.
+/// Rows of `c` floats for the parts of an image in the gradients of gamma and beta.
 const SUMS: usize = 2;
 
-/// How x `[images, pixels, c]` is cut.
+/// How x `[images, pixels, c]` is divided into chunks and groups.
 #[derive(Clone, Copy)]
 pub(super) struct Groups {
     images: usize,
@@ -25,7 +25,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Of x `[n, .., c]`.
+    /// For x `[n, .., c]`.
     pub(super) fn of(x: Shape, groups: usize) -> Groups {
         let (images, c) = (x.dims()[0], x.last());
         Groups { images, pixels: x.rows() / images.max(1), c, groups }
@@ -125,7 +125,7 @@ pub(super) fn group_norm_bwd(
             let total =
                 |k: usize, j: usize| parts.chunks_exact(3 * c).map(|part| f64::from(part[k * c + j])).sum::<f64>();
             let n = (pixels * cut.channels(g).len()) as f64;
-            // `off` is how far the rounded mean lies from the exact one.
+            // `off` is the exact mean minus the rounded mean.
             let off = cut.channels(g).map(|j| total(2, j)).sum::<f64>() / n;
             let inv = f64::from(*inv_std);
             let (mut sum, mut product) = (0.0, 0.0);
@@ -158,8 +158,8 @@ mod tests {
     use super::super::testing::{close, numbers, same_bits};
     use super::*;
 
-    /// Several chunks of an image, several images, a mean far from 0: the same bits on every instruction set and with any
-    /// number of threads, and the mean of what was drawn.
+    /// With several chunks per image, several images, and a mean far from 0, the bits are the same on every
+    /// instruction set and with any number of threads, and the mean is that of the drawn data.
     #[test]
     fn instruction_sets_and_threads_agree() {
         for ([images, pixels, c], groups) in [([3, 35, 6], 3), ([2, 9000, 4], 2), ([5, 1, 33], 11)] {

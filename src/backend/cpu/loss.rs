@@ -31,7 +31,7 @@ vectorized! {
     }
 }
 
-/// `y = -log softmax(logits)[target]` of each row of `k`; NaN where the target is out of range.
+/// `y = -log softmax(logits)[target]` of each row of `k` logits; NaN if the target is out of range.
 pub(super) fn softmax_cross_entropy(isa: Isa, k: usize, logits: &[f32], target: &[u32], y: &mut [f32]) {
     if k == 0 {
         y.fill(f32::NAN);
@@ -55,7 +55,7 @@ vectorized! {
     }
 }
 
-/// `dlogits = dy (softmax(logits) - onehot(target))` of each row of `k`; NaN where the target is out of
+/// `dlogits = dy (softmax(logits) - onehot(target))` of each row of `k` logits; NaN if the target is out of
 /// range.
 pub(super) fn softmax_cross_entropy_bwd(
     isa: Isa,
@@ -110,7 +110,8 @@ vectorized! {
     }
 }
 
-/// The divergence of one row. Inlined, so that it is compiled for the caller's instruction set.
+/// The divergence of one row. The function is inlined, so that it is compiled for the caller's instruction
+/// set.
 #[inline(always)]
 pub(super) fn kl(mu: &[f32], logvar: &[f32]) -> f32 {
     0.5 * sum_over!(mu, logvar => mu * mu + math::exp_minus_1_minus(logvar))

@@ -1,9 +1,9 @@
-//! LSTM cells and whole sequences. Gates lie in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et
-//! al. 2000).
+//! LSTM cells and whole sequences (Hochreiter & Schmidhuber 1997, Gers et al. 2000). The order of the gates
+//! is i, f, g, o.
 //!
-//! A sequence is independent in each row of the batch: a task takes a block of rows through all of time on
-//! its own, so threads meet once a sequence rather than once a step. The recurrent weights are packed once
-//! for all steps.
+//! The rows of the batch are independent. So a task computes a block of rows through all steps, and threads
+//! synchronise once per sequence instead of once per step. The recurrent weights are packed once for all
+//! steps.
 
 use super::product::{Isa, Panels};
 use super::vector::{chunk_rows, map, spread, vectorized};
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::array;
 use std::ops::Range;
 
-/// `h' = o tanh(c')`, `c' = f c + i g` with gates = activated z, each row of `4h`.
+/// `c' = f c + i g`, `h' = o tanh(c')`. `gates` is the activated z; a row of it has `4h` elements.
 pub(super) fn lstm_cell(isa: Isa, h: usize, [z, c]: [&[f32]; 2], [h_next, c_next, gates]: [&mut [f32]; 3]) {
     let (rows, len) = (chunk_rows(4 * h), z.len());
     let outputs = h_next.par_chunks_mut(rows * h).zip(c_next.par_chunks_mut(rows * h));
@@ -47,7 +47,7 @@ fn step_units(gates: &mut [f32], units: Range<usize>, c: &mut [f32], h_next: &mu
     let (if_gates, go_gates) = gates.split_at_mut(2 * c.len());
     let ((i, f), (g, o)) = (if_gates.split_at_mut(c.len()), go_gates.split_at_mut(c.len()));
     let [i, f, g, o] = [i, f, g, o].map(|gate| &mut gate[units.clone()]);
-    // One slice is written at a time: nothing that a vector loop would have to prove disjoint.
+    // Each loop writes only one slice, so LLVM need not prove that several slices are disjoint.
     i.iter_mut().for_each(|v| *v = math::sigmoid(*v));
     f.iter_mut().for_each(|v| *v = math::sigmoid(*v));
     g.iter_mut().for_each(|v| *v = math::tanh(*v));
@@ -95,12 +95,12 @@ vectorized! {
     }
 }
 
-/// The gradients of one row; `dc` comes in as the gradient of the new cell and leaves as that of the old
-/// one.
+/// The gradients of one row. `dc` is the gradient of the new cell before the call, and of the old cell after
+/// it.
 #[inline(always)]
 pub(super) fn cell_bwd(dh: &[f32], c: &[f32], c_next: &[f32], gates: &[f32], dz: &mut [f32], dc: &mut [f32]) {
     let h = c.len();
-    // The last quarter of dz keeps tanh(c') meanwhile.
+    // The last quarter of dz holds tanh(c') until the gradients replace it.
     let t = &mut dz[3 * h..];
     map!(t <- c_next: math::tanh(c_next));
     let blocks = h / UNITS;
@@ -112,8 +112,8 @@ pub(super) fn cell_bwd(dh: &[f32], c: &[f32], c_next: &[f32], gates: &[f32], dz:
     }
 }
 
-/// Units whose gradients are computed at once: arrays of which LLVM makes vectors, where loops over so few
-/// elements would be left to its narrow ends.
+/// Units whose gradients are computed at once, as arrays, which LLVM turns into vectors. In a loop over
+/// slices, so few elements would mostly fall to the scalar remainder loop.
 const UNITS: usize = 16;
 
 /// The gradients of `N` units of a row from unit `at` on.
@@ -123,7 +123,7 @@ fn units_bwd<const N: usize>(at: usize, inputs: [&[f32]; 3], dz: &mut [f32], dc:
     let of = |x: &[f32], from: usize| -> [f32; N] { *x[from..].first_chunk().expect("units of the row") };
     let [i, f, g, o] = [0, 1, 2, 3].map(|gate| of(gates, gate * h + at));
     let (dh, c, t, dc_next) = (of(dh, at), of(c, at), of(dz, 3 * h + at), of(dc, at));
-    // With t = tanh(c'): do = dh t o', dc' += dh o (1 - t^2).
+    // With t = tanh(c'), h' is o t, so the gradient of the new cell is dc' + dh o (1 - t^2).
     let cell: [f32; N] = array::from_fn(|k| dc_next[k] + dh[k] * o[k] * (1.0 - t[k] * t[k]));
     let mut gate = |gate: usize, of: [f32; N]| dz[gate * h + at..][..N].copy_from_slice(&of);
     gate(0, array::from_fn(|k| cell[k] * g[k] * (i[k] * (1.0 - i[k]))));
@@ -153,17 +153,17 @@ impl Sequence {
     }
 }
 
-/// Most rows that a task takes through time: the states of a step stay in the L2 cache.
+/// Most rows of a task, so that the states of a step stay in the L2 cache.
 const MAX_BLOCK: usize = 128;
 
-/// Rows that a task takes through time: an equal share for every thread. Every task reads all weights in
-/// every step, from beyond the L2 cache where they are large, so fewer tasks read less. Rows do not depend
-/// on each other, so the number of threads cannot change a bit of the result.
+/// Rows of a task: an equal share for every thread. Each task reads all weights in each step, and large
+/// weights do not fit into the L2 cache, so fewer tasks read less. Rows do not depend on each other, so the
+/// number of threads cannot change a bit of the result.
 fn block_rows(rows: usize) -> usize {
     rows.div_ceil(rayon::current_num_threads()).clamp(1, MAX_BLOCK)
 }
 
-/// Memory whose rows are shared out among tasks.
+/// Memory whose rows are distributed among tasks.
 #[derive(Clone, Copy)]
 struct Rows {
     at: *mut f32,
@@ -171,9 +171,11 @@ struct Rows {
     width: usize,
 }
 
-// SAFETY: tasks take disjoint rows, see the uses of `Rows::range`.
+// SAFETY: `Rows` is a pointer with extents. Its memory is only accessed through `Rows::range`, whose
+// contract excludes that two tasks hold the same rows.
 unsafe impl Send for Rows {}
-// SAFETY: as above.
+// SAFETY: `Rows` is not changed after it was made. Its memory is only accessed through `Rows::range`, whose
+// contract excludes that two tasks hold the same rows.
 unsafe impl Sync for Rows {}
 
 impl Rows {
@@ -181,18 +183,20 @@ impl Rows {
         Rows { at: all.as_mut_ptr(), len: all.len(), width }
     }
 
-    /// `count` rows from `first` on.
+    /// The `count` rows from `first` on, mutable.
     ///
     /// # Safety
-    /// Nobody else holds any of these rows while the slice lives, which is no longer than the memory.
+    /// While the slice lives, nothing else accesses these rows. The slice does not outlive the memory.
     unsafe fn range<'a>(self, first: usize, count: usize) -> &'a mut [f32] {
         assert!((first + count) * self.width <= self.len, "rows within the memory");
-        // SAFETY: within the memory, as asserted; the caller vouches for exclusive use.
+        // SAFETY: the rows are inside the memory, as asserted above. By the contract of this function, the
+        // memory outlives the slice and nothing else accesses these rows.
         unsafe { std::slice::from_raw_parts_mut(self.at.add(first * self.width), count * self.width) }
     }
 }
 
-/// `z_t + h_{t-1} w_hh` through the gates, for all steps. `kept` takes the activated gates and the cell.
+/// Computes the gates from `z_t + h_{t-1} w_hh`, and the new cells and states, for all steps. `kept` gets
+/// the activated gates and the cell.
 pub(super) fn lstm(
     isa: Isa,
     sequence: Sequence,
@@ -210,8 +214,9 @@ pub(super) fn lstm(
         let mut h_before = &h0[first * h..][..count * h];
         for t in 0..steps {
             let at = t * rows + first;
-            // SAFETY: the rows of this block, at any step, are this task's alone, and those of this step are
-            // others than those of the one before.
+            // SAFETY: `y` and `kept` are borrowed for the whole call. Only this task accesses the rows of
+            // its block, at any step. The rows of this step are not those of the step before, which
+            // `h_before` still borrows.
             let (h_now, kept) = unsafe { (y.range(at, count), kept.range(at, count)) };
             for (kept, z) in kept.chunks_exact_mut(5 * h).zip(z[at * 4 * h..].chunks_exact(4 * h)) {
                 kept[..4 * h].copy_from_slice(z);
@@ -224,7 +229,8 @@ pub(super) fn lstm(
 }
 
 vectorized! {
-    /// Steps each row of `kept` (gates, then room for the cell) from the cell `c`, which takes the new one.
+    /// Computes one step of each row of `kept`, which has the gates and then room for the cell. `c` holds
+    /// the old cells and gets the new ones.
     fn sequence_rows(h: usize, kept: &mut [f32], c: &mut [f32], h_next: &mut [f32]) {
         let states = c.chunks_exact_mut(h).zip(h_next.chunks_exact_mut(h));
         for (kept, (c, h_next)) in kept.chunks_exact_mut(5 * h).zip(states) {
@@ -235,7 +241,8 @@ vectorized! {
     }
 }
 
-/// Back through all steps; `dz w_hh^T` is the gradient that a step passes to the one before it.
+/// The backward pass through all steps. `dz w_hh^T` is the gradient that a step passes to the step before
+/// it.
 pub(super) fn lstm_bwd(
     isa: Isa,
     sequence: Sequence,
@@ -252,7 +259,7 @@ pub(super) fn lstm_bwd(
     let states = dh0.par_chunks_mut(block_rows * h).zip(dc0.par_chunks_mut(block_rows * h));
     let blocks = states.zip(scratch[..rows * h].par_chunks_mut(block_rows * h));
     spread(blocks.enumerate(), elements).for_each(|(block, ((later, dc), dh))| {
-        // `later` is the gradient of the states that comes from the steps behind, `dc` that of the cells.
+        // `later` is the gradient of the states that comes from the later steps; `dc` is that of the cells.
         let (first, count) = (block * block_rows, dc.len() / h);
         later.fill(0.0);
         dc.copy_from_slice(&dc_n[first * h..][..count * h]);
@@ -264,7 +271,8 @@ pub(super) fn lstm_bwd(
                 0 => (&c0[first * h..], h),
                 _ => (&kept[(at - rows) * 5 * h + 4 * h..], 5 * h),
             };
-            // SAFETY: the rows of this block are this task's alone.
+            // SAFETY: `dz` is borrowed for the whole call. Only this task accesses the rows of its block,
+            // and it holds one slice at a time.
             let dz = unsafe { dz.range(at, count) };
             sequence_bwd_rows(isa, h, [dh, now, before], stride, dz, dc);
             weights.multiply(count, (dz, 4 * h), (later, h), false);
@@ -273,7 +281,8 @@ pub(super) fn lstm_bwd(
 }
 
 vectorized! {
-    /// Back through one step of each row; the old cells lie `stride` apart.
+    /// The backward pass through one step of each row. Old cells of neighbouring rows are `stride` floats
+    /// apart.
     fn sequence_bwd_rows(h: usize, inputs: [&[f32]; 3], stride: usize, dz: &mut [f32], dc: &mut [f32]) {
         let [dh, kept, before] = inputs;
         let states = dh.chunks_exact(h).zip(dc.chunks_exact_mut(h)).zip(before.chunks(stride));
@@ -289,8 +298,8 @@ mod tests {
     use super::super::testing::{close, numbers, same_bits};
     use super::*;
 
-    /// The sequence as single cells on one instruction set at a time: FMA makes the sets differ in the last
-    /// bits.
+    /// Compares the sequence with single cells, for each instruction set by itself, because FMA makes the
+    /// results of the sets differ in the last bits.
     #[test]
     fn a_sequence_is_cells_one_after_another() {
         for (steps, rows, h) in [(1, 1, 1), (3, 17, 5), (4, 3, 33), (2, 33, 17), (0, 2, 3)] {

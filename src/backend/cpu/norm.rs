@@ -1,8 +1,9 @@
 //! Batch and layer normalisation.
 //!
-//! Statistics are two-pass within a chunk of rows that stays in cache, and the chunks are joined in double precision
-//! (Chan et al. 1979): a large mean does not swallow a small variance. The mean as a float may be a coarse number
-//! against such a deviation, so its rounding error travels along, forwards and backwards.
+//! Statistics are two-pass within a chunk of rows that stays in the cache, and the chunks are joined in
+//! double precision (Chan et al. 1979), so a large mean does not swallow a small variance. In f32 the mean
+//! itself may be coarse compared with such a deviation. So its rounding error is carried along, in the
+//! forward and the backward pass.
 
 use super::product::Isa;
 use super::reduce::add_rows;
@@ -51,7 +52,8 @@ pub(super) fn batch_norm(
 }
 
 vectorized! {
-    /// Into `part`: the mean of each column of x, then the sum and the sum of squares of the deviations from it.
+    /// Writes to `part`, for each column of x, the mean, then the sum and the sum of squares of the
+    /// deviations from this mean.
     pub(super) fn statistics_of_chunk(x: &[f32], part: &mut [f32]) {
         let c = part.len() / 3;
         let (mean, rest) = part.split_at_mut(c);
@@ -126,7 +128,7 @@ pub(super) fn batch_norm_bwd(
     let n = rows.max(1) as f64;
     for j in 0..c {
         let total = |k: usize| parts.chunks_exact(3 * c).map(|part| f64::from(part[k * c + j])).sum::<f64>();
-        // `off` is how far the rounded mean lies from the exact one.
+        // `off` is the exact mean minus the rounded mean.
         let (sum, off) = (total(0), total(2) / n);
         let product = total(1) - sum * off;
         let (gamma, inv_std) = (f64::from(gamma[j]), f64::from(inv_std[j]));
@@ -142,7 +144,7 @@ pub(super) fn batch_norm_bwd(
 }
 
 vectorized! {
-    /// Into `part`: the sums over each column of dy, of dy (x - mean) and of x - mean.
+    /// Writes to `part`, for each column, the sums of dy, of dy (x - mean) and of x - mean.
     pub(super) fn gradient_sums_of_chunk(dy: &[f32], x: &[f32], mean: &[f32], part: &mut [f32]) {
         let c = mean.len();
         part.fill(0.0);
@@ -173,7 +175,7 @@ vectorized! {
     }
 }
 
-/// `y = (x - mean) / sqrt(var + eps) * gamma + beta`; the first two rows of scratch take the factors.
+/// `y = (x - mean) / sqrt(var + eps) * gamma + beta`. The first two rows of scratch hold the factors.
 pub(super) fn batch_norm_infer(
     isa: Isa,
     eps: f32,
@@ -215,7 +217,7 @@ vectorized! {
             let m = sum_over!(x => x) / n;
             let off = sum_over!(x => x - m) / n;
             let squares = sum_over!(x => (x - m) * (x - m)) / n;
-            // A variance is never negative, whatever rounding says; NaN stays.
+            // Rounding may give a negative variance, which becomes 0. NaN stays NaN.
             let inv = 1.0 / (math::relu(squares - off * off) + eps).sqrt();
             *mean = m + off;
             *inv_std = inv;
@@ -224,7 +226,8 @@ vectorized! {
     }
 }
 
-/// As [`batch_norm_bwd`], but dx within each row of d, and dgamma and dbeta over all rows.
+/// Like [`batch_norm_bwd`], with the statistics of each row of `d` elements for dx; dgamma and dbeta are
+/// sums over all rows.
 pub(super) fn layer_norm_bwd(
     isa: Isa,
     [dy, x, gamma, mean, inv_std]: [&[f32]; 5],
@@ -276,7 +279,7 @@ mod tests {
     use super::super::testing::{close, numbers, same_bits};
     use super::*;
 
-    /// xhat and inv_std of one group of numbers.
+    /// xhat and inv_std of numbers that share their statistics.
     fn normalized(x: &[f64], eps: f64) -> (Vec<f64>, f64) {
         let n = x.len() as f64;
         let mean = x.iter().sum::<f64>() / n;
@@ -285,14 +288,15 @@ mod tests {
         (x.iter().map(|v| (v - mean) * inv).collect(), inv)
     }
 
-    /// dx of one group of numbers, of which g is dy * gamma.
+    /// dx of numbers that share their statistics; g is dy * gamma.
     fn gradient(xhat: &[f64], inv: f64, g: &[f64]) -> Vec<f64> {
         let n = xhat.len() as f64;
         let (sum, product) = (g.iter().sum::<f64>(), g.iter().zip(xhat).map(|(g, x)| g * x).sum::<f64>());
         g.iter().zip(xhat).map(|(g, x)| inv * (g - sum / n - x * product / n)).collect()
     }
 
-    /// y, mean, inv_std, dx, dgamma, dbeta of batch norm (`by_column`) or layer norm, against double precision.
+    /// Compares y, mean, inv_std, dx, dgamma and dbeta of batch norm (`by_column`) or layer norm with a
+    /// computation in double precision.
     fn check(by_column: bool, [rows, c]: [usize; 2], [mean, spread]: [f32; 2], tolerance: f64) {
         let len = rows * c;
         let x = numbers(1, len, mean - 1.7 * spread, mean + 1.7 * spread);
@@ -345,7 +349,8 @@ mod tests {
 
     #[test]
     fn a_large_mean_does_not_swallow_a_small_variance() {
-        // The floats around 1e4 lie 1e-3 apart: the data are coarse, what is made of them is not.
+        // Floats around 1e4 are 1e-3 apart. The data are coarse, but the results must still be accurate for
+        // these data.
         for by_column in [true, false] {
             check(by_column, [3000, 33], [1e4, 1e-2], 1e-5);
             check(by_column, [300, 330], [-3e5, 1.0], 1e-5);

@@ -1,4 +1,4 @@
-//! Optimisers and averages: they replace their state in place.
+//! Optimisers and moving averages, which replace their state in place.
 
 use super::product::Isa;
 use super::vector::{CHUNK, map, spread, vectorized};

@@ -1,4 +1,5 @@
-//! Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
+//! Random draws: uniform and normal numbers per element, Gaussian samples, and categories and bits from
+//! given uniform numbers.
 
 use super::loss;
 use super::product::Isa;
@@ -8,8 +9,8 @@ use crate::rng::{self, Stream};
 use crate::tape::op::{Counter, Dist};
 use rayon::prelude::*;
 
-/// Draws for every element of y. `count` is the replay or the index of the first image, of `per_image`
-/// elements each.
+/// Draws a number for every element of y. `count` is the number of the replay, or the index of the first
+/// image if draws are counted by image; an image has `per_image` elements.
 pub(super) fn random(
     isa: Isa,
     (dist, stream, counter): (Dist, Stream, Counter),
@@ -51,8 +52,9 @@ vectorized! {
     }
 }
 
-/// `z = mu + exp(logvar / 2) eps` with the draws of element and replay, which `[seed, replay]` key, and
-/// `kl = sum of (mu^2 + exp(logvar) - 1 - logvar) / 2` over each row of `d`.
+/// `z = mu + exp(logvar / 2) eps` and, for each row of `d` elements,
+/// `kl = sum of (mu^2 + exp(logvar) - 1 - logvar) / 2`. The normal draws eps are counted by replay and
+/// element, and keyed by `[seed, replay]`.
 pub(super) fn gaussian_sample(
     isa: Isa,
     stream: Stream,
@@ -84,7 +86,7 @@ vectorized! {
     ) {
         let ([seed, replay], [mu, logvar], [z, kl]) = (keys, inputs, outputs);
         let mut element = first;
-        // Across rows: vectors stay full where rows are short.
+        // Computed across rows, so that vectors stay full if rows are short.
         map!(z <- mu, logvar: {
             let eps = math::normal(rng::words(seed, stream, [replay, element]));
             element = element.wrapping_add(1);
@@ -96,8 +98,8 @@ vectorized! {
     }
 }
 
-/// `dmu = dz + dkl mu`, `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`, with one dkl for each row of
-/// `d`.
+/// `dmu = dz + dkl mu`, `dlogvar = (dz (z - mu) + dkl (exp(logvar) - 1)) / 2`, with one dkl per row of `d`
+/// elements.
 pub(super) fn gaussian_sample_bwd(
     isa: Isa,
     d: usize,
@@ -129,9 +131,9 @@ vectorized! {
     }
 }
 
-/// `index = the smallest k whose cumulative softmax(logits / temperature) exceeds u`, the last one if none
-/// does, of each row of `k`. At temperature 0 it is the first of the largest logits. Without a class it is
-/// one out of range.
+/// For each row of `k` logits, `index` is the smallest class whose cumulative softmax(logits / temperature)
+/// exceeds u, or the last class if none does. At temperature 0 it is the first of the largest logits.
+/// Without classes it is an index out of range.
 pub(super) fn categorical(isa: Isa, k: usize, logits: &[f32], u: &[f32], temperature: f32, index: &mut [u32]) {
     if k == 0 {
         index.fill(u32::MAX);
@@ -153,7 +155,7 @@ vectorized! {
                 *index = l.iter().position(|l| *l == max).unwrap_or(k - 1) as u32;
                 continue;
             }
-            // Twice the same sum in the same order: first to its end, then up to the draw.
+            // The same sum is computed twice in the same order: first to its end, then up to the draw.
             let mut total = 0.0;
             let mut drawn = k - 1;
             'passes: for pass in 0..2 {
@@ -177,8 +179,8 @@ vectorized! {
     }
 }
 
-/// `y = 1 where u < sigmoid(logit / temperature), else 0`. At temperature 0 it is 1 where the logit is
-/// positive.
+/// `y` is 1 if u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 if the logit is positive,
+/// else 0.
 pub(super) fn bernoulli(isa: Isa, logits: &[f32], u: &[f32], temperature: f32, y: &mut [f32]) {
     let len = y.len();
     spread(y.par_chunks_mut(CHUNK).zip(logits.par_chunks(CHUNK)).zip(u.par_chunks(CHUNK)), len)
@@ -225,7 +227,7 @@ mod tests {
         }
     }
 
-    /// The same numbers as in three steps, with any number of rows a task.
+    /// The fused kernel gives the same numbers as three separate steps, with any number of rows per task.
     #[test]
     fn a_sample_is_its_draws_reparameterized() {
         for (n, d) in [(5, 1), (3, 33), (2 * CHUNK / 20, 20), (2, CHUNK + 5)] {

@@ -6,22 +6,22 @@ use crate::backend::axes::Axes;
 use rayon::prelude::*;
 
 impl Axes {
-    /// Sums: how many vectors of `kept2` there are.
+    /// Number of sums; each is a vector of `kept2` elements.
     fn sums(&self) -> usize {
         self.kept0 * self.kept1
     }
 
-    /// How many rows are added up in each sum.
+    /// Number of rows that each sum adds up.
     fn rows(&self) -> usize {
         self.folded0 * self.folded1
     }
 
-    /// Rows of one partial sum: fixed by the width alone.
+    /// Rows per partial sum. It depends on the width alone, so the order of a sum does too.
     fn part_rows(&self) -> usize {
         (CHUNK / self.kept2.max(1)).max(1)
     }
 
-    /// Partial sums of each sum.
+    /// Number of partial sums per sum.
     fn parts(&self) -> usize {
         self.rows().div_ceil(self.part_rows()).max(1)
     }
@@ -32,8 +32,8 @@ impl Axes {
     }
 }
 
-/// `y = sum of x` over the folded axes. Long sums are made of partial sums over fixed numbers of rows, in
-/// order.
+/// `y = sum of x` over the folded axes. A long sum is cut into partial sums over a fixed number of rows,
+/// which are added in order.
 pub(super) fn sum(isa: Isa, axes: Axes, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
     let (parts, width) = (axes.parts(), axes.kept2);
     if y.is_empty() {
@@ -54,7 +54,8 @@ pub(super) fn sum(isa: Isa, axes: Axes, x: &[f32], y: &mut [f32], scratch: &mut 
 }
 
 vectorized! {
-    /// The partial sums from number `first` on, as many as `out` holds; number = sum * parts + part.
+    /// Computes partial sums from number `first` on, as many as `out` holds. The number of a partial sum is
+    /// `sum * parts + part`.
     fn partial_sums(axes: Axes, first: usize, x: &[f32], out: &mut [f32]) {
         let Axes { folded0, kept1, folded1, kept2: width, .. } = axes;
         let (parts, part_rows, rows) = (axes.parts(), axes.part_rows(), axes.rows());
@@ -63,7 +64,7 @@ vectorized! {
             let mut row = part * part_rows;
             let end = (row + part_rows).min(rows);
             out.fill(0.0);
-            // Runs of rows that are neighbours in memory.
+            // Each run of rows is contiguous in memory.
             while row < end {
                 let (outer, inner) = (row / folded1, row % folded1);
                 let run = (folded1 - inner).min(end - row);
@@ -83,10 +84,10 @@ vectorized! {
     }
 }
 
-/// Elements that are added up side by side where rows are narrow.
+/// Number of independent sums if rows are narrow.
 const WIDE: usize = 64;
 
-/// `out += sum of the rows of x`, which are as wide as `out`.
+/// `out += sum of the rows of x`; the rows are as wide as `out`.
 #[inline(always)]
 pub(super) fn add_rows(x: &[f32], out: &mut [f32]) {
     let width = out.len();
@@ -115,7 +116,7 @@ pub(super) fn add_rows(x: &[f32], out: &mut [f32]) {
             }
         }
     } else {
-        // Four rows at a time, so that the sums are read and written once for four.
+        // Four rows at a time, so that the sums are read and written once per four rows.
         let mut fours = x.chunks_exact(4 * width);
         for four in &mut fours {
             let ((a, b), (c, d)) = (four[..2 * width].split_at(width), four[2 * width..].split_at(width));
@@ -138,7 +139,7 @@ pub(super) fn expand(axes: Axes, x: &[f32], y: &mut [f32]) {
     spread(y.par_chunks_mut(rows * width.max(1)).enumerate(), len).for_each(|(chunk, mut y)| {
         let mut row = chunk * rows;
         while !y.is_empty() {
-            // The run of rows that repeat the same row of x.
+            // The rows of this run repeat the same row of x.
             let (outer, inner) = (row / folded1, row % folded1);
             let run = (folded1 - inner).min(y.len() / width);
             let source = &x[(outer / (kept1 * folded0) * kept1 + outer % kept1) * width..][..width];

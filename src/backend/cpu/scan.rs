@@ -1,15 +1,17 @@
-//! LSTM scans over images (van den Oord et al. 2016, section 3): a line of cells sweeps over every image,
+//! LSTM scans over images (van den Oord et al. 2016, section 3). A line of cells moves over every image,
 //! step by step.
 //!
-//! The line of a Row LSTM is a row: step s stands in row s, cell i in column i. The line of a Diagonal LSTM
-//! has a cell for every row: at step s the cell of row r stands in column s - r (from the right in reverse),
-//! so that the line lies along an anti-diagonal, in place, and cells whose column is outside wait. The
-//! states of the line, with zeros around, are `[cells + zeros, d]`; the states that cell i reads are `taps`
-//! neighbours in it, so the gates of a step are one product of overlapping rows, `[cells, taps * d]` times
-//! `[taps * d, 4d]`, straight into the places of the pixels.
+//! The line of a Row LSTM is a row of the image: at step s it is row s, and cell i is in column i. The line
+//! of a Diagonal LSTM has one cell per row of the image. At step s, the cell of row r is in column s - r
+//! (counted from the right in reverse), so the line is an anti-diagonal. Cells whose column is outside the
+//! image are idle.
 //!
-//! Images are independent: a task walks one image from end to end, and threads meet once a scan. Bound by
-//! the register tile where d is large, by the gates where it is 16.
+//! The states of the line, with zeros around them, are a matrix `[cells + zeros, d]`. Cell i reads `taps`
+//! neighbouring rows of it. So the gates of a step are one product of overlapping rows, `[cells, taps * d]`
+//! times `[taps * d, 4d]`, which is written directly to the pixels.
+//!
+//! Images are independent, so a task computes a whole image, and threads synchronise once per scan. Bound by
+//! the products if d is large, by the activations of the gates if d is 16.
 
 use super::lstm::{cell, cell_bwd};
 use super::product::{Isa, Panels};
@@ -17,12 +19,13 @@ use super::vector::{map, prefetch, spread, vectorized};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// What sweeps over an image.
+/// The line of cells that moves over an image.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Line {
-    /// A row that reads `taps` states of the row above, an odd number, centred.
+    /// A row. A pixel reads `taps` states of the row above, centred on it; `taps` is odd.
     Row { taps: usize },
-    /// An anti-diagonal that reads the states above and before (left, in reverse right).
+    /// An anti-diagonal. A pixel reads the states of the pixel above and of the pixel to its left (in
+    /// reverse, to its right).
     Diagonal { reverse: bool },
 }
 
@@ -44,7 +47,8 @@ impl Sweep {
         }
     }
 
-    /// Cell i reads through tap j the state of cell i + j - this.
+    /// Number of cells before a cell that it reads: cell i reads the state of cell `i + j - before` through
+    /// tap j.
     fn before(&self) -> usize {
         match self.line {
             Line::Row { taps } => taps / 2,
@@ -66,7 +70,7 @@ impl Sweep {
         }
     }
 
-    /// The cells that stand in the image at a step.
+    /// The cells that are inside the image at a step.
     fn span(&self, step: usize) -> Range<usize> {
         match self.line {
             Line::Row { .. } => 0..self.w,
@@ -74,7 +78,7 @@ impl Sweep {
         }
     }
 
-    /// Where a cell stands, as a pixel of its image.
+    /// The pixel of a cell at a step, as an index in its image.
     fn pixel(&self, step: usize, cell: usize) -> usize {
         match self.line {
             Line::Row { .. } => step * self.w + cell,
@@ -83,7 +87,7 @@ impl Sweep {
         }
     }
 
-    /// Pixels from a cell to the next.
+    /// Number of pixels from a cell to the next one.
     fn stride(&self) -> usize {
         match self.line {
             Line::Row { .. } => 1,
@@ -92,8 +96,8 @@ impl Sweep {
         }
     }
 
-    /// Where a cell stands at another step, if it does: what it meets there is asked for ahead, as the
-    /// processor does not see where the line will go.
+    /// The pixel of a cell at another step, if it is inside the image then. It is used to prefetch data,
+    /// because the hardware prefetcher cannot predict the path of the line.
     fn standing(&self, step: Option<usize>, cell: usize) -> Option<usize> {
         let step = step.filter(|step| *step < self.steps())?;
         self.span(step).contains(&cell).then(|| self.pixel(step, cell))
@@ -103,18 +107,18 @@ impl Sweep {
         self.h * self.w
     }
 
-    /// Cells of the line with the zeros around it.
+    /// Number of cells of the line, with the zeros around it.
     fn padded(&self) -> usize {
         self.cells() + self.taps() - 1
     }
 
-    /// Scratch of an image: states with zeros around, cells.
+    /// Scratch per image: the states with zeros around them, and the cells.
     fn line_len(&self) -> usize {
         (self.padded() + self.cells()) * self.d
     }
 
-    /// Scratch of an image on the way back: dz with zeros around, the gradients of states and cells, that of
-    /// one state.
+    /// Scratch per image in the backward pass: dz with zeros around it, the gradients of the states and of
+    /// the cells, and the gradient of one state.
     fn line_bwd_len(&self) -> usize {
         (4 * self.padded() + 2 * self.cells() + 1) * self.d
     }
@@ -130,8 +134,8 @@ impl Sweep {
     }
 }
 
-/// Gates from z and the states that a pixel reads, through the cell, for all pixels. `kept` takes the
-/// activated gates and the cell.
+/// Computes the gates of all pixels from z and the states that a pixel reads, then the cells and states.
+/// `kept` gets the activated gates and the cell.
 pub(super) fn scan(isa: Isa, sweep: Sweep, [z, w_ss]: [&[f32]; 2], [y, kept]: [&mut [f32]; 2], scratch: &mut [f32]) {
     let (d, k, pixels) = (sweep.d, sweep.taps() * sweep.d, sweep.pixels());
     let (packed, lines) = scratch.split_at_mut(Panels::packed_len(k, 4 * d));
@@ -183,8 +187,9 @@ vectorized! {
     }
 }
 
-/// Back through all steps. What the states of a line get from the step after it is one product as well: dz
-/// of that step, `taps` neighbours of it, times the transposed weights, the last tap first.
+/// The backward pass through all steps. The gradient that the states of a line get from the next step is
+/// also one product: `taps` neighbouring rows of that step's dz, times the transposed weights with the last
+/// tap first.
 pub(super) fn scan_bwd(isa: Isa, sweep: Sweep, [dy, w_ss, kept]: [&[f32]; 3], dz: &mut [f32], scratch: &mut [f32]) {
     let (d, k, pixels) = (sweep.d, sweep.taps() * 4 * sweep.d, sweep.pixels());
     let (packed, lines) = scratch.split_at_mut(Panels::packed_len(k, d));
@@ -198,7 +203,7 @@ pub(super) fn scan_bwd(isa: Isa, sweep: Sweep, [dy, w_ss, kept]: [&[f32]; 3], dz
         let (later, line) = line.split_at_mut(sweep.cells() * d);
         for step in (0..sweep.steps()).rev() {
             let span = sweep.span(step);
-            // After the last step nothing comes.
+            // The last step gets no gradient from a later step.
             if step + 1 < sweep.steps() {
                 let from = &dz_line[span.start * 4 * d..];
                 weights.multiply(span.len(), (from, 4 * d), (&mut later[span.start * d..], d), false);
@@ -209,8 +214,8 @@ pub(super) fn scan_bwd(isa: Isa, sweep: Sweep, [dy, w_ss, kept]: [&[f32]; 3], dz
 }
 
 vectorized! {
-    /// The gradients of a step's gates, in the image and in the line. `line` holds those of the cells, then
-    /// room for that of a state.
+    /// Computes the gradients of a step's gates, and writes them to the image and to the line. `line` holds
+    /// the gradients of the cells, then room for the gradient of one state.
     fn step_line_bwd(
         sweep: Sweep,
         step: usize,
@@ -228,7 +233,7 @@ vectorized! {
                 prefetch(&dy[next * d..][..d]);
                 prefetch(&dz[next * 4 * d..][..4 * d]);
             }
-            // The cell of the step before is read already now.
+            // This step already reads the cell of the step before, so the one before that is prefetched.
             if let Some(next) = sweep.standing(step.checked_sub(2), i) {
                 prefetch(&kept[next * 5 * d..][..5 * d]);
             }
@@ -243,7 +248,7 @@ vectorized! {
                 let before = sweep.pixel(step - 1, i);
                 cell_bwd(dh, &kept[before * 5 * d + 4 * d..][..d], c_next, gates, dz, dc);
             } else {
-                // The first pixel of a cell's way: the cell before is zero.
+                // This is the first pixel of the cell, so the old cell is zero.
                 dz_here.fill(0.0);
                 cell_bwd(dh, &dz_here[..d], c_next, gates, dz, dc);
             }
@@ -257,8 +262,8 @@ mod tests {
     use super::super::testing::{close, numbers};
     use super::*;
 
-    /// Every instruction set gives what the others give but for rounding, with one thread and with three
-    /// exactly the same.
+    /// All instruction sets give the same result up to rounding. One thread and three threads give the same
+    /// bits.
     #[test]
     fn threads_and_instruction_sets_agree() {
         let lines = [Line::Row { taps: 3 }, Line::Diagonal { reverse: false }, Line::Diagonal { reverse: true }];

@@ -4,7 +4,7 @@ use super::product::Isa;
 use super::vector::{chunk_rows, map, spread, vectorized};
 use rayon::prelude::*;
 
-/// Where a region of `inner` extents lies in a tensor of `outer` extents: `before` elements from its start.
+/// A region of `inner` extents in a tensor of `outer` extents. Its first element is at position `before`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Region {
     outer: [usize; 4],
@@ -13,7 +13,8 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// The innermost axes that the region fills are merged: the longer a row, the longer a copy.
+    /// Makes a region. The innermost axes that the region fills completely are merged, so that rows are
+    /// longer and copies fewer.
     pub(super) fn new(mut outer: [usize; 4], mut inner: [usize; 4], mut before: [usize; 4]) -> Self {
         for _ in 0..3 {
             if outer[3] == inner[3] {
@@ -27,7 +28,7 @@ impl Region {
     }
 }
 
-/// The row of the region that lies in a row of the outer tensor, if any.
+/// The row of the region that is part of a row of the outer tensor, if there is one.
 fn row_inside(Region { outer, inner, before }: Region, row: usize) -> Option<usize> {
     let at = [row / outer[2] / outer[1], row / outer[2] % outer[1], row % outer[2]];
     let mut index = 0;
@@ -38,7 +39,7 @@ fn row_inside(Region { outer, inner, before }: Region, row: usize) -> Option<usi
     Some(index)
 }
 
-/// Zeros around x, which is the region of y.
+/// Writes x into the region of y, and zeros around it.
 pub(super) fn pad(region: Region, x: &[f32], y: &mut [f32]) {
     let Region { outer, inner, before } = region;
     let (len, width, rows) = (y.len(), outer[3], chunk_rows(outer[3]));
@@ -57,7 +58,7 @@ pub(super) fn pad(region: Region, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// y is the region of x.
+/// Copies the region of x to y.
 pub(super) fn slice(Region { outer, inner, before }: Region, x: &[f32], y: &mut [f32]) {
     let (len, width, rows) = (y.len(), inner[3], chunk_rows(inner[3]));
     spread(y.par_chunks_mut(rows * width).enumerate(), len).for_each(|(chunk, y)| {
@@ -70,7 +71,7 @@ pub(super) fn slice(Region { outer, inner, before }: Region, x: &[f32], y: &mut 
     });
 }
 
-/// `y[i] = table[index[i]]`, rows of `width`; NaN where the index is out of range.
+/// `y[i] = table[index[i]]`, for rows of `width` elements; NaN if the index is out of range.
 pub(super) fn gather(table: &[f32], index: &[u32], width: usize, y: &mut [f32]) {
     let (len, rows) = (y.len(), chunk_rows(width));
     spread(y.par_chunks_mut(rows * width).zip(index.par_chunks(rows)), len).for_each(|(y, index)| {
@@ -83,12 +84,13 @@ pub(super) fn gather(table: &[f32], index: &[u32], width: usize, y: &mut [f32]) 
     });
 }
 
-/// `y[index[i]] += dy[i]` in order of i, rows of `width`. An index out of range has no row to spoil: it
-/// makes all of y NaN.
+/// `y[index[i]] += dy[i]` in order of i, for rows of `width` elements. If any index is out of range, all of
+/// y becomes NaN, because there is no row that could show the error.
 pub(super) fn scatter(isa: Isa, dy: &[f32], index: &[u32], width: usize, y: &mut [f32]) {
     let rows = y.len() / width;
     let start = if index.iter().all(|i| (*i as usize) < rows) { 0.0 } else { f32::NAN };
-    // Each task owns a range of y's rows and looks through all indices, so that the order is that of i.
+    // Each task owns a range of y's rows and goes through all indices, so that each row is summed in the
+    // order of i.
     let own = rows.div_ceil(8).max(1);
     spread(y.par_chunks_mut(own * width).enumerate(), dy.len()).for_each(|(chunk, y)| {
         y.fill(start);

@@ -1,5 +1,4 @@
-//! Which instruction set the products run on, and the bridge from that run-time choice to code compiled for
-//! it.
+//! Chooses the instruction set of the products at run time, and calls the code that is compiled for it.
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -10,14 +9,14 @@ use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// An instruction set the products are compiled for.
+/// An instruction set that the products are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
-    /// AVX-512 F, BW, DQ, VL: 16 floats a vector.
+    /// AVX-512 F, BW, DQ, VL: 16 floats per vector.
     Avx512,
-    /// AVX2 and FMA: 8 floats a vector.
+    /// AVX2 and FMA: 8 floats per vector.
     Avx2,
-    /// No intrinsics: whatever the compiler makes of arrays of four floats.
+    /// No intrinsics: arrays of four floats, which the compiler may vectorise.
     Portable,
 }
 
@@ -54,7 +53,7 @@ impl Isa {
         }
     }
 
-    /// Whether this machine has it (the answer is cached by the standard library).
+    /// Whether this machine supports it. The standard library caches the answer.
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -97,35 +96,35 @@ fn l2_kib() -> Option<usize> {
     const LARGEST_LEAF: u32 = 0x8000_0000;
     const L2_LEAF: u32 = 0x8000_0006;
     #[allow(unused_unsafe, reason = "the intrinsic is unsafe up to Rust 1.93 and safe from 1.94 on")]
-    // SAFETY: every x86-64 processor has the instruction, and the second leaf is asked for only if the first
-    // says that it exists.
+    // SAFETY: every x86-64 processor has the instruction. `L2_LEAF` is read only if `LARGEST_LEAF` says that
+    // it exists.
     let kib = unsafe { if __cpuid(LARGEST_LEAF).eax >= L2_LEAF { __cpuid(L2_LEAF).ecx >> 16 } else { 0 } };
     (kib > 0).then_some(kib as usize)
 }
 
-/// Other processors have no common way to ask.
+/// Other processors have no common way to query it.
 #[cfg(not(target_arch = "x86_64"))]
 fn l2_kib() -> Option<usize> {
     None
 }
 
-/// Work that is written once for any [`Simd`]. `run` must be `#[inline(always)]`, or it is compiled without
-/// the features.
+/// Work that is written once for any [`Simd`]. `run` must be `#[inline(always)]`, because otherwise it is
+/// compiled without the CPU features.
 pub(super) trait Job {
-    /// What the work returns.
+    /// The result of the work.
     type Out;
 
     /// Does the work.
     ///
     /// # Safety
-    /// The features of `S` are there; whatever else the job asks for.
+    /// The processor has the features of `S`, and the job's own preconditions hold.
     unsafe fn run<S: Tiles>(self) -> Self::Out;
 }
 
 /// Runs a job compiled for `isa`.
 ///
 /// # Safety
-/// What the job asks for. That the machine has `isa` is checked here.
+/// The job's own preconditions hold. This function checks that the machine has `isa`.
 ///
 /// # Panics
 /// If the machine does not have `isa`.
@@ -136,33 +135,38 @@ pub(super) unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Out {
         Isa::Avx512 => {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             unsafe fn go<J: Job>(job: J) -> J::Out {
-                // SAFETY: this function enables the features.
+                // SAFETY: this function enables the features, and is called only if the processor has them.
+                // The caller of `dispatch` vouches for the job's own preconditions.
                 unsafe { job.run::<Avx512>() }
             }
-            // SAFETY: the features were checked above.
+            // SAFETY: the processor has the features, as asserted above. The caller of `dispatch` vouches
+            // for the job's own preconditions.
             unsafe { go(job) }
         }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => {
             #[target_feature(enable = "avx2,fma")]
             unsafe fn go<J: Job>(job: J) -> J::Out {
-                // SAFETY: this function enables the features.
+                // SAFETY: this function enables the features, and is called only if the processor has them.
+                // The caller of `dispatch` vouches for the job's own preconditions.
                 unsafe { job.run::<Avx2>() }
             }
-            // SAFETY: the features were checked above.
+            // SAFETY: the processor has the features, as asserted above. The caller of `dispatch` vouches
+            // for the job's own preconditions.
             unsafe { go(job) }
         }
-        // SAFETY: needs no features.
+        // SAFETY: `Portable` needs no features. The caller of `dispatch` vouches for the job's own
+        // preconditions.
         _ => unsafe { job.run::<Portable>() },
     }
 }
 
-/// Sums that the peak loop keeps going: more than latency times throughput of any FMA unit, fewer than the
-/// registers.
+/// Number of independent sums in the peak loop. It is more than the latency times the throughput of any FMA
+/// unit, and fewer than the registers.
 const CHAINS: usize = 12;
 
-/// `rounds` rounds of [`CHAINS`] independent FMAs on registers; the result keeps the compiler from dropping
-/// them.
+/// Computes `rounds` rounds of [`CHAINS`] independent FMAs on registers. It returns a result, so that the
+/// compiler cannot drop them.
 struct Peak {
     rounds: usize,
 }
@@ -172,7 +176,8 @@ impl Job for Peak {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) -> f32 {
-        // SAFETY: the features are there; all memory touched is on this stack.
+        // SAFETY: the processor has the features of `S` (contract of `Job::run`). All memory that is
+        // accessed belongs to local variables.
         unsafe {
             let (scale, shift) = (S::splat(&black_box(0.999)), S::splat(&black_box(0.001)));
             let mut sums = [S::zero(); CHAINS];
@@ -190,8 +195,9 @@ impl Job for Peak {
     }
 }
 
-/// Measures the machine's f32 peak in GFLOP/s: fused multiply-adds on registers only, on `threads` threads
-/// at once. The best of several short runs, so that a busy machine disturbs it little.
+/// Measures the machine's f32 peak in GFLOP/s, with fused multiply-adds on registers, on `threads` threads
+/// at once. The fastest of several short runs counts, so that other load on the machine disturbs the result
+/// little.
 ///
 /// # Panics
 /// If the machine does not have `isa`.
@@ -199,7 +205,7 @@ pub fn peak_gflops(isa: Isa, threads: usize) -> f64 {
     const ROUNDS: usize = 2_000_000;
     let run = || {
         let start = Instant::now();
-        // SAFETY: the job asks for nothing but the features, which are checked.
+        // SAFETY: the job has no preconditions except the features, which `dispatch` checks.
         black_box(unsafe { dispatch(isa, Peak { rounds: ROUNDS }) });
         start.elapsed().as_secs_f64()
     };

@@ -1,17 +1,18 @@
 //! Products on the CPU: `gemm`, `conv`, `conv_dx`, `conv_dw`, as pure functions on slices.
 //!
-//! f32, NHWC, weights `[kh, kw, cin, cout]`. Call them inside the rayon pool that is to do the work; nothing
-//! is allocated: scratch memory is given, [`gemm_scratch_len`] and its like say how much.
+//! All data are f32. Images are NHWC, weights are `[kh, kw, cin, cout]`. The functions run in the rayon pool
+//! from which they are called. They allocate nothing: the caller gives scratch memory, and
+//! [`gemm_scratch_len`] and similar functions say how much.
 //!
-//! Read on in this order: `gather` says what a convolution multiplies and `patches` how it is read; `rows`,
-//! `scatter` (few output channels) and `outer` (weight gradients) cut the work; `tile` says what the
-//! registers do, `simd` and `isa` how one source serves three instruction sets. `window` computes a few
-//! pixels of a convolution at a time.
+//! Order of reading: `gather` defines what a convolution multiplies, and `patches` how it is read. `rows`,
+//! `scatter` (few output channels) and `outer` (weight gradients) divide the work. `tile` is the innermost
+//! loop. `simd` and `isa` compile one source for three instruction sets. `window` computes a few pixels of a
+//! convolution at a time.
 //!
-//! Contract: the order in which one output element is summed depends on the op's geometry alone, never on
-//! the number of threads, the tile, or how many images are in the batch (sums over the batch use chunks
-//! fixed by the geometry). Closed taps are skipped in all directions. Every output element is written;
-//! scratch may hold anything.
+//! Contract: the order in which an output element is summed depends on the op's geometry alone, never on the
+//! number of threads or the tile. If the sum is not over the batch, it does not depend on the number of
+//! images either. A sum over the batch uses chunks that the geometry fixes. Closed taps are skipped in all
+//! directions. Every output element is written. Scratch may have any contents.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512_steps;
@@ -44,7 +45,7 @@ pub struct Gemm {
     pub m: usize,
     /// Columns of c.
     pub n: usize,
-    /// What is summed over.
+    /// Length of each sum.
     pub k: usize,
     /// Whether a is stored `[k, m]`.
     pub ta: bool,
@@ -58,7 +59,7 @@ impl Gemm {
         2 * (self.m * self.n * self.k) as u64
     }
 
-    /// The 1x1 convolution that this product is one direction of; its pixels are images.
+    /// This product as one direction of a 1x1 convolution, with one image per row.
     fn gather(&self) -> Gather {
         let Gemm { m, n, k, ta, tb } = *self;
         let (images, cin, cout, direction) = match (ta, tb) {
@@ -85,7 +86,7 @@ pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: &[f32], c: &mut [f32], epi: &[Epilo
     } else if !tb {
         outer::run(isa, &gather, a, b, c, epi, scratch);
     } else {
-        // b as [k, n] first: sums over rows read both sides by rows.
+        // b is transposed to [k, n] first, because a sum over rows reads both sides row by row.
         let (bt, scratch) = scratch.split_at_mut((k * n).min(scratch.len()));
         pack::transpose_all(isa, b, [n, k], bt);
         outer::run(isa, &gather, a, bt, c, epi, scratch);
@@ -148,7 +149,8 @@ pub fn conv_dw_scratch_len(g: &ConvGeom, threads: usize) -> usize {
     outer::scratch_len(&Gather::new(g, Direction::Forward, false), threads)
 }
 
-/// `conv` or `conv_dx`, by the better of two ways; which one depends on the geometry of one image alone.
+/// Computes `conv` or `conv_dx` by the faster of two methods. The choice depends only on the geometry of one
+/// image.
 #[track_caller]
 fn convolve(
     isa: Isa,

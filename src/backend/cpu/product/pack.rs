@@ -1,5 +1,6 @@
-//! Weights as panels: `[K, 2 * LANES]` blocks of consecutive output channels, zeros right of the last
-//! channel and in place of closed weights. Read once and written once a call; bound by the copy.
+//! Packs weights into panels: blocks `[K, 2 * LANES]` of consecutive output channels, with zeros after the
+//! last channel and in place of closed weights. Weights are read once and written once per call, so packing
+//! is bound by memory.
 
 use super::gather::{Direction, Phase};
 use super::isa::{Isa, Job, dispatch};
@@ -9,8 +10,8 @@ use super::tile::Tiles;
 use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
-/// How many rows ahead weights are prefetched. Their rows can be a page or more apart, and the hardware
-/// prefetcher does not cross pages.
+/// Number of rows that weights are prefetched ahead. Their rows can be a page or more apart, and the
+/// hardware prefetcher does not cross pages.
 const ROWS_AHEAD: usize = 16;
 
 /// Packs the output channels `columns` of a phase: `dst[k * width + column]`.
@@ -24,7 +25,8 @@ pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range
     let cols = columns.len();
     for (k, i, j) in phase.taps() {
         let tap = (i * g.kw + j) * g.cin;
-        // SAFETY: the tap's channels, within w and within the panel.
+        // SAFETY: the accesses are to the tap's channels, which are inside w and, at `k * width`, inside the
+        // panel (contract of this function). The processor has the features of `S`.
         unsafe {
             let dst = dst.add(k * width);
             match phase.gather.direction {
@@ -43,7 +45,8 @@ pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range
     }
     let (_, closed) = phase.segments(columns.clone());
     if let Some(k) = phase.centre().filter(|_| closed) {
-        // SAFETY: the centre tap's rows of the panel.
+        // SAFETY: the centre tap's rows of the panel begin at `k * width` and are inside `dst` (contract of
+        // this function). The processor has the features of `S`.
         unsafe { close::<S>(&phase.gather.geom, phase.gather.direction, columns, dst.add(k * width), width) };
     }
 }
@@ -52,7 +55,8 @@ pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range
 #[inline(always)]
 unsafe fn close<S: Simd>(g: &ConvGeom, direction: Direction, columns: Range<usize>, dst: *mut f32, width: usize) {
     let open = |co| g.centre_channels(co);
-    // SAFETY: the caller's panel holds all source channels of the centre tap.
+    // SAFETY: the caller's panel has the rows of all source channels of the centre tap, and the processor
+    // has the features of `S`.
     unsafe {
         match direction {
             Direction::Forward => {
@@ -86,7 +90,8 @@ pub(super) unsafe fn transpose<S: Simd>(
     dst: *mut f32,
     width: usize,
 ) {
-    // SAFETY: indices stay within the extents given.
+    // SAFETY: all indices are below the extents `rows`, `cols` and `width`, for which the caller vouches.
+    // The processor has the features of `S`.
     unsafe {
         for c0 in (0..cols).step_by(16) {
             for r in 0..rows {
@@ -112,7 +117,8 @@ pub(super) fn transpose_all(isa: Isa, src: &[f32], [rows, cols]: [usize; 2], dst
     let columns = cols.div_ceil(rayon::current_num_threads()).next_multiple_of(16).max(16);
     parallel(cols.div_ceil(columns), |i| {
         let columns = i * columns..cols.min((i + 1) * columns);
-        // SAFETY: every task writes rows of dst of its own.
+        // SAFETY: `src` and `dst` hold the whole matrix, as asserted above, and each task writes other rows
+        // of dst.
         unsafe { dispatch(isa, Transpose { src, rows, cols, dst, columns }) }
     });
 }
@@ -133,7 +139,8 @@ impl Job for Transpose<'_> {
     unsafe fn run<S: Tiles>(self) {
         let Transpose { src, rows, cols, dst, columns } = self;
         let start = columns.start;
-        // SAFETY: the lengths were checked by the caller.
+        // SAFETY: the caller has checked the lengths of both matrices, and only this task writes these rows
+        // of dst. The processor has the features of `S` (contract of `Job::run`).
         unsafe {
             transpose::<S>(src.as_ptr().add(start), cols, rows, columns.len(), dst.add(start * rows), rows);
         }

@@ -1,4 +1,4 @@
-//! A matrix packed once for many products with few rows each: the step of a recurrence.
+//! A matrix that is packed once for many products with few rows each, such as the steps of a recurrence.
 
 use super::isa::{Isa, Job, dispatch};
 use super::pack::transpose;
@@ -7,7 +7,7 @@ use super::simd::{MAX_MR, MAX_WIDTH, clear, copy};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use std::ops::Range;
 
-/// A matrix `[k, n]` as panels of columns, zeros right of the last one.
+/// A matrix `[k, n]` as panels of columns, with zeros after the last column.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::backend::cpu) struct Panels<'a> {
     isa: Isa,
@@ -17,7 +17,7 @@ pub(in crate::backend::cpu) struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
-    /// Floats that the panels of a `[k, n]` matrix take on any instruction set.
+    /// Number of floats of the panels of a `[k, n]` matrix, whatever the instruction set.
     pub(in crate::backend::cpu) fn packed_len(k: usize, n: usize) -> usize {
         k * n.next_multiple_of(MAX_WIDTH)
     }
@@ -30,8 +30,8 @@ impl<'a> Panels<'a> {
         Panels::pack_from(isa, w, extents, Source::Rows, packed)
     }
 
-    /// Packs the transposes of the `taps` matrices in `w`, stored `[taps][n, k / taps]`, one below the other
-    /// and the last one first, as the `[k, n]` matrix that a gradient goes back through.
+    /// Packs the matrix `[k, n]` of a backward pass. It consists of the transposes of the `taps` matrices in
+    /// `w`, stored `[taps][n, k / taps]`, one below the other, with the last one first.
     ///
     /// # Panics
     /// If `w` has not the extents or `packed` is too short.
@@ -52,15 +52,16 @@ impl<'a> Panels<'a> {
         let to = Shared(packed.as_mut_ptr());
         parallel(n.div_ceil(MAX_WIDTH), |i| {
             let columns = i * MAX_WIDTH..n.min((i + 1) * MAX_WIDTH);
-            // SAFETY: the lengths are right, and these panels are this task's alone.
+            // SAFETY: w and the packed panels have the lengths that were checked above, and only this task
+            // writes the panels of these columns.
             unsafe { dispatch(isa, Pack { w, k, n, source, packed: to, columns }) };
         });
         Panels { isa, packed, k, n }
     }
 
-    /// `c = a w`, or `c += a w` to `add`, on the calling thread: a is `[rows, k]`, c is `[rows, n]`. The
-    /// rows of a, which may overlap, begin `lda` apart, those of c `ldc`. Each sum is one chain in the order
-    /// of k.
+    /// Computes `c = a w`, or `c += a w` with `add`, on the calling thread. a is `[rows, k]`, c is
+    /// `[rows, n]`. Rows of a begin `lda` floats apart and may overlap; rows of c begin `ldc` floats apart.
+    /// Each sum is one chain in the order of k.
     ///
     /// # Panics
     /// If a slice is too short, or rows of c overlap.
@@ -76,12 +77,13 @@ impl<'a> Panels<'a> {
         }
         assert!(a.len() >= (rows - 1) * lda + self.k, "a holds {rows} rows");
         assert!(c.len() >= (rows - 1) * ldc + self.n && (rows == 1 || ldc >= self.n), "c holds {rows} rows");
-        // SAFETY: the slices hold the rows.
+        // SAFETY: a and c hold all rows, and rows of c do not overlap, as asserted above. `packed` holds the
+        // panels, as `pack` has made them for this instruction set.
         unsafe { dispatch(self.isa, Multiply { panels: *self, a, lda, c, ldc, rows, add }) };
     }
 }
 
-/// How a matrix is stored.
+/// How the matrix to pack is stored.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     /// `[k, n]`
@@ -90,7 +92,7 @@ enum Source {
     Transposed { taps: usize },
 }
 
-/// Packs the panels of some columns; they begin at a panel's first.
+/// Packs the panels of some columns, which begin at the first column of a panel.
 struct Pack<'a> {
     w: &'a [f32],
     k: usize,
@@ -150,7 +152,7 @@ impl Job for Multiply<'_> {
     unsafe fn run<S: Tiles>(self) {
         let Multiply { panels: Panels { packed, k, n, .. }, a, lda, c, ldc, rows, add } = self;
         let width = 2 * S::LANES;
-        // Tiles of equal height rather than a full one and a sliver.
+        // Tiles of equal height are faster than full tiles followed by one of few rows.
         let height = rows.div_ceil(rows.div_ceil(S::MR));
         let offsets: [usize; MAX_MR] = std::array::from_fn(|i| i * ldc);
         let runs = [Run { tap: 0, from: 0, to: k }];
@@ -159,7 +161,10 @@ impl Job for Multiply<'_> {
             for row in (0..rows).step_by(height) {
                 let count = height.min(rows - row);
                 let a: [*const f32; MAX_MR] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * lda));
-                // SAFETY: rows `row..row + count` of a and c; the panel of `column` with all its zeros.
+                // SAFETY: the tile reads the rows `row..row + count` of a and the panel of `column`, with
+                // the zeros after its last column. It writes `cols` columns of these rows of c. `multiply`
+                // has asserted that a and c hold them. The processor has the features of `S` (contract of
+                // `Job::run`).
                 unsafe {
                     let b = Right { b: packed.as_ptr().add(column * k), ldb: width };
                     let c = c.as_mut_ptr().add(row * ldc + column);

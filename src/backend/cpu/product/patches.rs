@@ -1,9 +1,10 @@
-//! The rows of patches that output pixels multiply, as the register tiles read them: through pointers, one
-//! for each pixel and tap, straight into the source. Padding is a pointer to zeros. So nothing is copied.
+//! The patches of the source that output pixels multiply, as the register tiles read them: through one
+//! pointer per pixel and tap, which leads directly into the source. For padding, the pointer leads to zeros.
+//! So nothing is copied.
 //!
-//! Two cases need a copy. With fewer channels than a vector has lanes (the first layer) a tap is too short
-//! to loop over, and all taps of a pixel are copied into one row (im2col). And rows that lie a multiple of
-//! half a page apart would evict each other from the L1 cache.
+//! Two cases need a copy of the patches, in which all taps of a pixel are one row (im2col). If the source
+//! has few channels (the first layer), a tap is too short for a loop. If rows are a multiple of half a page
+//! apart, they would evict each other from the L1 cache.
 
 use super::gather::Phase;
 use super::pool::LINE;
@@ -13,15 +14,15 @@ use std::ops::Range;
 /// How the rows of a phase are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patches {
-    /// As they lie in the source: the offset of row 0, and from one to the next.
+    /// Rows are read in place: the offset of row 0 in the source, and the distance from one row to the next.
     InPlace { offset: usize, step: usize },
-    /// Tap by tap from the source.
+    /// Rows are read from the source, tap by tap.
     Taps,
-    /// From a copy.
+    /// Rows are read from a copy.
     Copied,
 }
 
-/// How many pixels ahead the source is prefetched while patches are copied, and the most floats of each.
+/// Number of pixels that the source is prefetched ahead while patches are copied, and most floats per pixel.
 const PIXELS_AHEAD: usize = 2;
 const PREFETCHED: usize = 512;
 
@@ -29,7 +30,7 @@ const PREFETCHED: usize = 512;
 const MIN_CHANNELS: usize = 16;
 
 impl Patches {
-    /// The way for a phase that has at most `max_taps` pointers for each pixel.
+    /// Chooses how the rows of a phase are read, with at most `max_taps` pointers per pixel.
     pub(super) fn of(phase: &Phase, max_taps: usize) -> Patches {
         let (k, channels) = (phase.k(), phase.gather.source_channels());
         match phase.in_place() {
@@ -39,7 +40,7 @@ impl Patches {
         }
     }
 
-    /// Pointers for each pixel, and how many floats each leads to.
+    /// Number of pointers per pixel, and number of floats that each leads to.
     pub(super) fn taps(&self, phase: &Phase) -> (usize, usize) {
         let (k, channels) = (phase.k(), phase.gather.source_channels());
         match self {
@@ -55,20 +56,20 @@ pub(super) fn padded(k: usize) -> usize {
     (k.div_ceil(LINE) | 1) * LINE
 }
 
-/// Pointers to equally spaced rows.
+/// Writes pointers to equally spaced rows into a table.
 ///
 /// # Safety
 /// `table` has room for `count` pointers.
 pub(super) unsafe fn point_at_rows(table: *mut *const f32, first: *const f32, step: usize, count: usize) {
     for i in 0..count {
-        // SAFETY: within the table.
+        // SAFETY: `i < count`, and the table has room for `count` pointers (contract of this function).
         unsafe { *table.add(i) = first.wrapping_add(i * step) };
     }
 }
 
-/// Pointers to the channels under the taps `taps` (counted along K) of the patches of `pixels`: tap `t` of
-/// pixel `p` goes to `table[(t - taps.start) * stride + p - pixels.start]`; where it is padding, it is
-/// `zeros`.
+/// Writes pointers to the channels under the taps `taps` (counted along K) of the patches of `pixels`. The
+/// pointer for tap `t` of pixel `p` is `table[(t - taps.start) * stride + p - pixels.start]`. If the tap is
+/// in the padding, the pointer is `zeros`.
 ///
 /// # Safety
 /// `table` has room for them; `source` is a whole source tensor.
@@ -97,8 +98,9 @@ pub(super) unsafe fn point_at_taps(
                 let x = c.source + (line.column * c.source_step + u) as isize;
                 let inside =
                     if y < 0 || y >= h as isize { 0..0 } else { fits(x, c.source_step, 1, w, line.pixels.len()) };
-                // SAFETY: one place of the table for each pixel; pointers of pixels inside stay in the
-                // source.
+                // SAFETY: each pixel of the line has its own place in the table, which has room for all of
+                // them (contract of this function). Pointers are only computed here, not dereferenced; those
+                // of taps inside the image stay inside the source.
                 unsafe {
                     let table = table.add((tap - 1 - taps.start) * stride + line.pixels.start);
                     (0..inside.start).for_each(|i| *table.add(i) = zeros);
@@ -114,8 +116,8 @@ pub(super) unsafe fn point_at_taps(
     }
 }
 
-/// Which of `count` windows of `len` columns lie inside an image of width `w`, if the first begins at `x`
-/// and each next one `step` further.
+/// The range of those of `count` windows that are inside an image of width `w`. Each window has `len`
+/// columns. The first one begins at `x`, and each next one `step` columns further right.
 pub(super) fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) -> Range<usize> {
     let low = ((-x).max(0) as usize).div_ceil(step).min(count);
     let room = w as isize - len as isize - x;
@@ -123,8 +125,8 @@ pub(super) fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) ->
     low..high
 }
 
-/// Copies the part `k` of the rows of `pixels` from `source` to `dst`, `ld` floats apart, zeros for the
-/// padding.
+/// Copies the part `k` of the patches of `pixels` from `source` to rows of `dst` that are `ld` floats apart,
+/// with zeros for the padding.
 ///
 /// # Safety
 /// The features of `S` are there; `source` is a whole source tensor; `dst` has `pixels.len()` rows.
@@ -143,7 +145,7 @@ pub(super) unsafe fn im2col<S: Simd>(
     for line in phase.lines(pixels) {
         let mut next = 0;
         for t in 0..r.taps {
-            // A row of taps is one run of floats in K and in the source.
+            // The taps of a row of the kernel are one run of floats, in K and in the source.
             let (low, high) = phase.run(t);
             let run = next..next + (high - low) * channels;
             next = run.end;
@@ -155,7 +157,8 @@ pub(super) unsafe fn im2col<S: Simd>(
             let part = from - run.start..to - run.start;
             let y = r.source + (line.row * r.source_step + t) as isize;
             let x = c.source + (line.column * c.source_step + low) as isize;
-            // SAFETY: one row of dst for each pixel; copies are clipped to the image.
+            // SAFETY: `dst` has a row for each pixel (contract of this function), and copies are clipped to
+            // the row of the image. The processor has the features of `S`.
             unsafe {
                 let dst = dst.add(line.pixels.start * ld + from - k.start);
                 if y < 0 || y >= h as isize {
@@ -181,8 +184,8 @@ pub(super) unsafe fn im2col<S: Simd>(
     }
 }
 
-/// Copies the floats `part` of a run that begins at `start` of a row of `len` floats; zeros for what is
-/// outside.
+/// Copies the floats `part` of a run that begins at position `start` of a row of `len` floats. Writes zeros
+/// for floats outside the row.
 ///
 /// # Safety
 /// The features of `S` are there; `row` has `len` floats, `dst` room for the part.
@@ -191,7 +194,9 @@ unsafe fn copy_clipped<S: Simd>(row: *const f32, len: usize, start: isize, part:
     let (from, to) = (part.start as isize, part.end as isize);
     let begin = (-start).clamp(from, to);
     let end = (len as isize - start).clamp(begin, to);
-    // SAFETY: `from <= begin <= end <= to`, and `start + begin..start + end` is inside the row unless empty.
+    // SAFETY: `from <= begin <= end <= to`, so writes are inside the part, for which `dst` has room. The
+    // range `start + begin..start + end` is inside the row unless it is empty. The processor has the
+    // features of `S`.
     unsafe {
         clear::<S>(dst, (begin - from) as usize);
         copy::<S>(dst.offset(begin - from), row.wrapping_offset(start + begin), (end - begin) as usize);

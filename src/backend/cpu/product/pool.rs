@@ -1,31 +1,33 @@
-//! What the products need of the thread pool and of scratch memory.
+//! Helpers of the products for the thread pool and for scratch memory.
 
 use rayon::prelude::*;
 
 /// Floats in a cache line.
 pub(super) const LINE: usize = 16;
 
-/// A pointer to memory that tasks of one call share: they write disjoint parts of it.
+/// A pointer to memory that the tasks of one call share. They write disjoint parts of it.
 #[derive(Clone, Copy)]
 pub(super) struct Shared(pub(super) *mut f32);
 
-// SAFETY: whoever dereferences it vouches for the part touched (see the uses).
+// SAFETY: `Shared` only holds an address. Whoever dereferences the pointer does so in an `unsafe` block,
+// which says why no other task accesses the same part.
 unsafe impl Send for Shared {}
-// SAFETY: as above.
+// SAFETY: `Shared` only holds an address. Whoever dereferences the pointer does so in an `unsafe` block,
+// which says why no other task accesses the same part.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// `offset` floats further.
+    /// The pointer advanced by `offset` floats.
     ///
     /// # Safety
-    /// Within the memory pointed to.
+    /// The result is inside the allocation that the pointer leads to, or one past its end.
     pub(super) unsafe fn add(self, offset: usize) -> *mut f32 {
-        // SAFETY: passed on.
+        // SAFETY: by the contract of this function, the result is inside the allocation or one past its end.
         unsafe { self.0.add(offset) }
     }
 }
 
-/// Runs `task(0..count)`, in parallel where that can help.
+/// Runs `task` for each index below `count`, in parallel if there are several tasks and threads.
 pub(super) fn parallel(count: usize, task: impl Fn(usize) + Sync + Send) {
     if count <= 1 || rayon::current_num_threads() == 1 {
         (0..count).for_each(task);
@@ -34,15 +36,15 @@ pub(super) fn parallel(count: usize, task: impl Fn(usize) + Sync + Send) {
     }
 }
 
-/// Index of this thread in the pool: no two tasks that run at once have the same.
+/// Index of this thread in the pool. Two tasks that run at the same time never have the same index.
 pub(super) fn thread() -> usize {
     rayon::current_thread_index().unwrap_or(0)
 }
 
-/// `scratch` from its first cache line boundary on, checked to hold `len` more floats.
+/// The address of the first cache line boundary in `scratch`. At least `len` floats of `scratch` follow it.
 ///
 /// # Panics
-/// If it does not.
+/// Panics if `scratch` is too short.
 #[track_caller]
 pub(super) fn aligned(scratch: &mut [f32], len: usize) -> Shared {
     let skip = (scratch.as_ptr().align_offset(LINE * size_of::<f32>())).min(LINE);

@@ -1,7 +1,7 @@
 //! The vector registers that the products are written in: one trait, three implementations.
 //!
-//! Every file that builds on this one is generic over [`Simd`]. It is compiled once per implementation,
-//! inlined into a function that enables the CPU features (`dispatch` in `isa.rs`). So there is one
+//! The code that uses it is generic over [`Simd`]. It is compiled once per implementation, inlined into a
+//! function that enables the CPU features (`dispatch` in `isa.rs`, `tiles!` in `tile.rs`). So there is one
 //! algorithm, not one per architecture.
 
 #[cfg(target_arch = "x86_64")]
@@ -20,7 +20,7 @@ pub(super) const MAX_WIDTH: usize = 32;
 /// Narrowest panel of two vectors on any instruction set.
 pub(super) const MIN_WIDTH: usize = 8;
 
-/// Whether the tile and the panel of `S` keep to the limits above. Code that works through raw pointers
+/// Whether the tile and the panel of `S` are within the limits above. Code that works through raw pointers
 /// sizes its memory by these limits before it knows the instruction set.
 const fn keeps_to_the_limits<S: Simd>() -> bool {
     let width = 2 * S::LANES;
@@ -40,7 +40,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     type V: Copy;
     /// Floats in one vector.
     const LANES: usize;
-    /// Rows of the largest register tile; with two vectors a row it fills the register file.
+    /// Rows of the largest register tile. With two vectors per row, it fills the register file.
     const MR: usize;
 
     /// All lanes zero.
@@ -85,13 +85,13 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The features are there.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
 
-    /// `a * b + c`, rounded once where the machine can.
+    /// `a * b + c`, rounded once if the machine has FMA.
     ///
     /// # Safety
     /// The features are there.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
-    /// `max(v, 0)`. NaN and the sign of a zero pass.
+    /// `max(v, 0)`. NaN and the sign of a zero are kept.
     ///
     /// # Safety
     /// The features are there.
@@ -103,7 +103,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The features are there.
     unsafe fn where_positive(gate: Self::V, v: Self::V) -> Self::V;
 
-    /// The steps `k` of a tile with k along the pointers, in assembly:
+    /// Computes the steps `k` of a tile with k along the pointers, in assembly:
     /// `sums[i][j] += a[i][k] * b[k - k.start][j]`. Returns false, and does nothing, if this instruction set
     /// has no such code for the size of the tile.
     ///
@@ -120,7 +120,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
         false
     }
 
-    /// All steps of a tile with k across the pointers, in assembly:
+    /// Computes all steps of a tile with k across the pointers, in assembly:
     /// `sums[i][j] += a[k][first + i] * b[k][j]`. Returns false, and does nothing, if this instruction set
     /// has no such code for the size of the tile.
     ///
@@ -176,13 +176,13 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
-        // SAFETY: the caller has AVX-512; masked lanes are not read.
+        // SAFETY: the caller vouches for AVX-512 and for `n` readable floats. Masked lanes are not read.
         unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) }
     }
 
     #[inline(always)]
     unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
-        // SAFETY: the caller has AVX-512; masked lanes are not written.
+        // SAFETY: the caller vouches for AVX-512 and for `n` writable floats. Masked lanes are not written.
         unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, v) }
     }
 
@@ -218,7 +218,8 @@ impl Simd for Avx512 {
         b: Right,
         k: Range<usize>,
     ) -> bool {
-        // SAFETY: the caller has AVX-512 and vouches for A and B.
+        // SAFETY: the caller vouches for AVX-512 and for the pointers of A and the rows of B, as the
+        // contract of this method says. It is the contract of the call.
         unsafe { avx512_steps::along(sums, a, b, k) }
     }
 
@@ -230,7 +231,8 @@ impl Simd for Avx512 {
         b: Right,
         steps: usize,
     ) -> bool {
-        // SAFETY: the caller has AVX-512 and vouches for A and B.
+        // SAFETY: the caller vouches for AVX-512 and for the pointers of A and the rows of B, as the
+        // contract of this method says. It is the contract of the call.
         unsafe { avx512_steps::across(sums, a, first, b, steps) }
     }
 }
@@ -240,7 +242,7 @@ impl Simd for Avx512 {
 #[derive(Clone, Copy)]
 pub(super) struct Avx2;
 
-/// Eight ones and eight zeros: a window at `8 - n` is the mask of the first `n` lanes.
+/// Eight ones and eight zeros. The eight words from `8 - n` on are the mask of the first `n` lanes.
 #[cfg(target_arch = "x86_64")]
 static AVX2_MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -276,13 +278,15 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
-        // SAFETY: `n <= 8` keeps the window inside the table; masked lanes are not read.
+        // SAFETY: the caller vouches for AVX2 and for `n` readable floats. As `n <= 8`, the mask is inside
+        // the table. Masked lanes are not read.
         unsafe { _mm256_maskload_ps(p, _mm256_loadu_si256(AVX2_MASKS.as_ptr().add(8 - n).cast())) }
     }
 
     #[inline(always)]
     unsafe fn store_first(p: *mut f32, v: __m256, n: usize) {
-        // SAFETY: `n <= 8` keeps the window inside the table; masked lanes are not written.
+        // SAFETY: the caller vouches for AVX2 and for `n` writable floats. As `n <= 8`, the mask is inside
+        // the table. Masked lanes are not written.
         unsafe { _mm256_maskstore_ps(p, _mm256_loadu_si256(AVX2_MASKS.as_ptr().add(8 - n).cast()), v) }
     }
 
@@ -311,7 +315,7 @@ impl Simd for Avx2 {
     }
 }
 
-/// Plain Rust: a 4x8 tile that the compiler can keep in the registers of any 128-bit machine.
+/// Plain Rust: a 4x8 tile, which the compiler can keep in the registers of any machine with 128-bit vectors.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
@@ -345,14 +349,14 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> [f32; 4] {
-        // SAFETY: only the first `n` floats are read, which the caller has.
+        // SAFETY: only the first `n` floats are read, and the caller vouches for them.
         std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
     }
 
     #[inline(always)]
     unsafe fn store_first(p: *mut f32, v: [f32; 4], n: usize) {
         for (i, lane) in v.into_iter().enumerate().take(n) {
-            // SAFETY: only the first `n` floats are written, which the caller has.
+            // SAFETY: only the first `n` floats are written, and the caller vouches for them.
             unsafe { *p.add(i) = lane }
         }
     }
@@ -364,7 +368,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn fma(a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
-        // Not `mul_add`: where the target has no FMA that would be a library call.
+        // Not `mul_add`, which is a library call if the target has no FMA.
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
 
@@ -379,7 +383,7 @@ impl Simd for Portable {
     }
 }
 
-/// Copies `len` floats; inlined, because the runs of an im2col are too short for a call to `memcpy`.
+/// Copies `len` floats. It is inlined, because the runs of an im2col are too short for a call to `memcpy`.
 ///
 /// # Safety
 /// The features of `S` are there, `len` floats can be read and written, and the two do not overlap.
@@ -397,13 +401,13 @@ pub(super) unsafe fn copy<S: Simd>(dst: *mut f32, src: *const f32, len: usize) {
     }
 }
 
-/// Asks the processor to fetch the cache lines of `len` floats into the L1 cache. The memory need not exist:
-/// a prefetch of an address that cannot be read does nothing.
+/// Prefetches the cache lines of `len` floats into the L1 cache. The memory need not be readable: a prefetch
+/// of an invalid address does nothing.
 #[inline(always)]
 pub(super) fn prefetch(p: *const f32, len: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in (0..len).step_by(LINE) {
-        // SAFETY: every x86-64 processor has the instruction, and it neither reads nor faults.
+        // SAFETY: every x86-64 processor has the instruction. It has no effect on memory and never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(line).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
