@@ -1,4 +1,5 @@
-//! Group normalisation (Wu & He 2018): each image has a mean and a variance for each group of neighbouring channels.
+//! Group normalisation (Wu & He 2018): each image has a mean and a variance for each group of neighbouring
+//! channels.
 //!
 //! The passes over elements are those of batch norm ([`norm`](super::norm)), applied to the chunks of each
 //! image. Between the passes, the chunks and channels of a group are joined in double precision. The results
@@ -89,8 +90,9 @@ pub(super) fn group_norm(
     });
 }
 
-/// With xhat = (x - mean) inv_std, g = dy gamma and N elements in a group: `dgamma = sum dy xhat` and `dbeta = sum dy` over
-/// images and pixels, `dx = inv_std (g - sum g / N - xhat sum(g xhat) / N)` with the sums of the group.
+/// With xhat = (x - mean) inv_std, g = dy gamma and N elements in a group: `dgamma = sum dy xhat` and
+/// `dbeta = sum dy` over images and pixels, `dx = inv_std (g - sum g / N - xhat sum(g xhat) / N)` with the
+/// sums of the group.
 pub(super) fn group_norm_bwd(
     isa: Isa,
     cut: Groups,

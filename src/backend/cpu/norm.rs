@@ -14,7 +14,8 @@ use crate::tape::op::Unary;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Scratch of [`batch_norm`] and [`batch_norm_bwd`]: three rows of `c` for each chunk of rows, and three more.
+/// Scratch of [`batch_norm`] and [`batch_norm_bwd`]: three rows of `c` for each chunk of rows, and three
+/// more.
 pub(super) fn batch_norm_scratch(rows: usize, c: usize) -> usize {
     3 * c * (rows.div_ceil(chunk_rows(c)) + 1)
 }

@@ -1,10 +1,10 @@
 //! The steps of a register tile in AVX-512 assembly, for tiles of two vectors and 8 to 14 rows.
 //!
-//! What is computed: `sums[i][j] += a(i, k) * b[k][j]` for one k after another, where `j` is one of two
-//! vectors of 16 columns. Each sum is one chain of FMAs in the order of k, as in the loops of `tile.rs`, so
-//! the bits are the same.
+//! They compute `sums[i][j] += a(i, k) * b[k][j]` for one k after another, where `j` is one of two vectors
+//! of 16 columns. Each sum is one chain of FMAs in the order of k, as in the loops of `tile.rs`, so the bits
+//! are the same.
 //!
-//! What it replaces: the compiler's loop over k. That loop has more pointers than registers (14 rows, B, its
+//! They replace the compiler's loop over k. That loop has more pointers than registers (14 rows, B, its
 //! stride, k and the end), so it reloads four of them from the stack in every step and takes 52 instructions
 //! per step. When the loop is unrolled, the compiler moves the broadcasts of later steps to the front and
 //! pushes sums out of the registers. Here an iteration is four steps of 46 instructions, and at most two
@@ -236,7 +236,7 @@ pub(super) unsafe fn along<const MR: usize, const NV: usize>(
         return false;
     }
     let (b, from, to) = (b.b, k.start, k.end);
-    // Where the last whole group of four steps ends.
+    // The end of the last whole group of four steps.
     let main = from + (to - from) / 4 * 4;
     // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `MR` pointers
     // of the table, the floats `from..to` that each leads to, and `to - from` rows of 32 floats of B: what

@@ -1,46 +1,46 @@
-//! A convolution, forwards or backwards, as the gather of patches: what row of a matrix each output pixel
-//! multiplies.
+//! A convolution, forward or backward, as a gather of patches: defines the row of a matrix that each output
+//! pixel multiplies.
 //!
-//! `conv` and `conv_dx` are the same sum seen from its two ends: an output pixel is the product of a row of
-//! K floats, gathered from a window of the source image, with a `[K, channels]` matrix of weights. Only
-//! three things differ, and they live here: where windows begin, which taps they meet, and in which order.
+//! `conv` and `conv_dx` have the same form: an output pixel is the product of a row of K floats, gathered
+//! from a window of the source image, and a `[K, channels]` matrix of weights. Only three things differ, and
+//! this file defines them: where windows begin, which taps they use, and in which order.
 //!
-//! Backwards with stride `s`, the outputs fall into `s * s` phases that meet different taps; within a phase
-//! the window moves by one source pixel, so it is an ordinary dense convolution with the taps of that phase,
-//! in descending order. No zero is inserted or multiplied. Where windows overhang the image so far that most
-//! of their taps meet padding (a transposed convolution of a 1x1 image), every output row or column becomes
-//! a phase of its own, with the taps it meets.
+//! In the backward direction with stride `s`, the outputs form `s * s` phases that use different taps.
+//! Within a phase the window moves by one source pixel. So a phase is an ordinary dense convolution with the
+//! taps of that phase, in descending order. No zeros are inserted or multiplied. If windows overhang the
+//! image so far that most of their taps are in the padding (a transposed convolution of a 1x1 image), every
+//! output row or column becomes a phase of its own, with only the taps that it uses.
 //!
-//! K runs along the source in memory: tap rows, taps, channels; the floats of neighbouring taps are
-//! neighbours in NHWC. Closed taps never appear in K.
+//! K runs in the order of the source in memory: tap rows, taps, channels. The floats of neighbouring taps
+//! are neighbours in NHWC. Closed taps are not part of K.
 
 use super::tile::Segments;
 use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
-/// Which end of a convolution is computed.
+/// The direction of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// y from x.
+    /// Computes y from x.
     Forward,
-    /// x (its gradient) from y (its gradient).
+    /// Computes the gradient of x from the gradient of y.
     Backward,
 }
 
 /// One spatial axis of one phase.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
-    /// Outputs on this axis.
+    /// Number of outputs on this axis.
     pub(super) count: usize,
-    /// Output position of the first one, and from one to the next.
+    /// Output position of the first output, and the distance from one to the next.
     first: usize,
     step: usize,
-    /// Source position under the first tap of the first output (may be in the padding), and from one output
-    /// to the next.
+    /// Source position under the first tap of the first output (may be in the padding), and the distance
+    /// from one output to the next.
     pub(super) source: isize,
     pub(super) source_step: usize,
-    /// Taps in ascending order of source position; the first one's index in the kernel, and from one to the
-    /// next.
+    /// Number of taps, in ascending order of source position; the index of the first one in the kernel, and
+    /// the distance from one to the next.
     pub(super) taps: usize,
     tap: usize,
     tap_step: isize,
@@ -52,7 +52,7 @@ impl Axis {
         self.tap.wrapping_add_signed(t as isize * self.tap_step)
     }
 
-    /// How many of the taps have an index below `limit`, as a range of positions in source order.
+    /// The taps whose index in the kernel is below `limit`, as a range of positions in source order.
     fn below(&self, limit: usize) -> (usize, usize) {
         let stride = self.tap_step.unsigned_abs();
         if self.tap_step > 0 {
@@ -64,7 +64,7 @@ impl Axis {
         }
     }
 
-    /// Drops taps that meet only padding.
+    /// Drops taps that are in the padding for every output.
     fn clip(mut self, source_len: usize) -> Axis {
         let last = self.source + (self.count.saturating_sub(1) * self.source_step) as isize;
         let low = (-last).clamp(0, self.taps as isize) as usize;
@@ -78,7 +78,7 @@ impl Axis {
     }
 }
 
-/// The extents of one axis, named from the computed end.
+/// The extents of one axis, named from the side that is computed.
 #[derive(Clone, Copy)]
 struct Extent {
     direction: Direction,
@@ -90,7 +90,7 @@ struct Extent {
 }
 
 impl Extent {
-    /// Whether more than half of the products would be with padding, if all outputs of a stride phase met
+    /// Whether more than half of the products would be with padding if all outputs of a stride phase used
     /// the same taps.
     fn is_sparse(self) -> bool {
         let (mut used, mut total) = (0, 0);
@@ -106,7 +106,7 @@ impl Extent {
         2 * used < total
     }
 
-    /// Number of phases. `split`: one for each output.
+    /// Number of phases. With `split`, there is one phase per output.
     fn phases(self, split: bool) -> usize {
         match self.direction {
             _ if split => self.out,
@@ -129,7 +129,7 @@ impl Extent {
                 tap_step: 1,
             },
             Direction::Backward => {
-                // Output r meets the taps i with r + pad - i = stride * source row.
+                // Output r uses the taps i with r + pad - i = stride * source row.
                 let tap = (index + pad) % stride;
                 let taps = kernel.saturating_sub(tap).div_ceil(stride);
                 Axis {
@@ -148,12 +148,12 @@ impl Extent {
     }
 }
 
-/// A convolution seen from the end that is computed.
+/// A convolution in one direction.
 #[derive(Clone, Copy)]
 pub(super) struct Gather {
     pub(super) geom: ConvGeom,
     pub(super) direction: Direction,
-    /// Whether rows, columns are split into single outputs.
+    /// Whether the rows and the columns are split into single outputs.
     split: [bool; 2],
     axes: [Extent; 2],
     /// Columns of the centre row of taps that are open to any channel.
@@ -161,7 +161,7 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    /// `split`: whether to give outputs phases of their own where windows overhang far.
+    /// Makes the gather. With `split`, outputs get phases of their own if windows overhang far.
     pub(super) fn new(geom: &ConvGeom, direction: Direction, split: bool) -> Gather {
         let g = *geom;
         let extent = |x: usize, y: usize, kernel, stride, pad| match direction {
@@ -208,7 +208,7 @@ impl Gather {
     }
 }
 
-/// The outputs that meet the same taps.
+/// The outputs that use the same taps.
 #[derive(Clone, Copy)]
 pub(super) struct Phase {
     pub(super) gather: Gather,
@@ -216,12 +216,12 @@ pub(super) struct Phase {
 }
 
 impl Phase {
-    /// Output pixels, over all images.
+    /// Number of output pixels, over all images.
     pub(super) fn pixels(&self) -> usize {
         self.gather.geom.n * self.axes[0].count * self.axes[1].count
     }
 
-    /// Length of the row that each pixel multiplies.
+    /// Length K of the row that each pixel multiplies.
     pub(super) fn k(&self) -> usize {
         let taps: usize = (0..self.axes[0].taps).map(|t| self.run(t)).map(|(lo, hi)| hi - lo).sum();
         taps * self.gather.source_channels()
@@ -231,13 +231,14 @@ impl Phase {
     pub(super) fn run(&self, t: usize) -> (usize, usize) {
         let g = &self.gather.geom;
         let row = self.axes[0].tap(t);
-        // Kept from the start: to ask for it is a loop over all channels.
+        // For the centre row, the number was computed once in `new`, because it takes a loop over all
+        // channels.
         let open = if row == g.centre()[0] { self.gather.centre_columns } else { g.open_columns(row) };
         self.axes[1].below(open)
     }
 
-    /// Every open tap in the order of K: where it begins in K, and its row and column in the kernel.
-    /// An iterator, for vector code cannot be inlined into a closure.
+    /// Every open tap in the order of K: its beginning in K, and its row and column in the kernel. It is an
+    /// iterator and not a function with a callback, because vector code cannot be inlined into a closure.
     pub(super) fn taps(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let [r, c] = self.axes;
         let channels = self.gather.source_channels();
@@ -245,15 +246,16 @@ impl Phase {
         runs.enumerate().map(move |(tap, (i, j))| (tap * channels, i, j))
     }
 
-    /// Where K meets the centre tap of a mask with colour groups: the only tap that can be partly open.
+    /// The beginning in K of the centre tap of a mask with colour groups, which is the only tap that can be
+    /// partly open.
     pub(super) fn centre(&self) -> Option<usize> {
         let g = &self.gather.geom;
         let partial = g.has_partial_centre();
         self.taps().find(|&(_, i, j)| partial && [i, j] == g.centre()).map(|(k, _, _)| k)
     }
 
-    /// The part of K that the output channels `columns` need; closed weights inside it are zeros in the
-    /// packed panel. The flag tells whether there are any.
+    /// The part of K that the output channels `columns` need, and whether it contains closed weights, which
+    /// are zeros in the packed panel.
     pub(super) fn segments(&self, columns: Range<usize>) -> (Segments, bool) {
         let (g, k) = (&self.gather.geom, self.k());
         let Some(centre) = self.centre() else { return (Segments::one(0, k), false) };
@@ -261,16 +263,15 @@ impl Phase {
         let mut all = Segments::EMPTY;
         match self.gather.direction {
             Direction::Forward => {
-                // The centre is the last tap, and each column sees a prefix of its channels.
+                // The centre is the last tap, and each column uses a prefix of its channels.
                 let most = columns.clone().map(open).max().unwrap_or(0);
                 all.push(0, centre + most);
                 (all, columns.clone().any(|co| open(co) < most))
             }
             Direction::Backward => {
-                // The centre is the first tap, and each column is seen by a suffix of each block of its
-                // channels.
+                // The centre is the first tap, and each column uses a suffix of each block of its channels.
                 let block = g.cout / g.blocks;
-                // Zeros are needed in ranges that are joined, too.
+                // Zeros are also needed where ranges are joined.
                 let closed = (0..g.cout).any(|co| open(co) < columns.end);
                 for start in (0..g.cout).step_by(block) {
                     let end = (start + block).min(g.cout);
@@ -283,9 +284,9 @@ impl Phase {
         }
     }
 
-    /// Rows in memory order: the source offset of pixel 0 and the distance to the next, where the gathered
-    /// rows simply are the source (a 1x1 convolution without stride or padding; windows as wide as the
-    /// image, one an image).
+    /// If the gathered rows are rows of the source in memory, the source offset of pixel 0 and the distance
+    /// from one pixel to the next. This holds for a 1x1 convolution without stride or padding, and for
+    /// windows that are as wide as the image, with one window per image.
     pub(super) fn in_place(&self) -> Option<(usize, usize)> {
         let [r, c] = &self.axes;
         let [h, w] = self.gather.source_size();
@@ -304,8 +305,8 @@ impl Phase {
         }
     }
 
-    /// Row of the weights `[kh * kw * cin, cout]` that K = 0 multiplies, where K runs along the weights in
-    /// memory.
+    /// If K runs along the weights `[kh * kw * cin, cout]` in memory, the row of the weights at which K
+    /// begins.
     pub(super) fn weight_row(&self) -> Option<usize> {
         let g = &self.gather.geom;
         let [r, c] = &self.axes;
@@ -313,7 +314,7 @@ impl Phase {
         along.then(|| r.tap * g.kw * g.cin)
     }
 
-    /// The pixels of a range, cut where an output row ends.
+    /// The pixels of a range, cut at the ends of output rows.
     pub(super) fn lines(&self, pixels: Range<usize>) -> impl Iterator<Item = Line> {
         let [rows, columns] = self.axes.map(|a| a.count);
         let mut at = pixels.start;
@@ -333,7 +334,7 @@ impl Phase {
         })
     }
 
-    /// Offset in the output of the first channel of each pixel from `start` on.
+    /// Writes the offset in the output of the first channel of each pixel, from pixel `start` on.
     pub(super) fn out_offsets(&self, start: usize, offsets: &mut [usize]) {
         let [r, c] = &self.axes;
         let [h, w] = self.gather.axes.map(|a| a.out);
@@ -349,7 +350,7 @@ impl Phase {
 /// Neighbouring pixels of one output row of a phase.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
-    /// Which they are, counted from the first pixel of the range that was cut.
+    /// The pixels, counted from the first pixel of the range that was cut.
     pub(super) pixels: Range<usize>,
     pub(super) image: usize,
     /// Row and first column on the axes of the phase.

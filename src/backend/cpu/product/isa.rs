@@ -127,7 +127,7 @@ pub(super) trait Job {
 /// The job's own preconditions hold. This function checks that the machine has `isa`.
 ///
 /// # Panics
-/// If the machine does not have `isa`.
+/// Panics if the machine does not have `isa`.
 pub(super) unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Out {
     assert!(isa.is_available(), "this machine has no {isa}: choose one of Isa::available()");
     match isa {
@@ -200,7 +200,7 @@ impl Job for Peak {
 /// little.
 ///
 /// # Panics
-/// If the machine does not have `isa`.
+/// Panics if the machine does not have `isa`.
 pub fn peak_gflops(isa: Isa, threads: usize) -> f64 {
     const ROUNDS: usize = 2_000_000;
     let run = || {

@@ -74,7 +74,8 @@ impl Gemm {
 /// `c[m, n] = op(a) op(b)`, then the epilogue (channels are columns).
 ///
 /// # Panics
-/// If a slice has not the length that `s` says, or the scratch is shorter than [`gemm_scratch_len`].
+/// Panics if a slice does not have the length that `s` says, or the scratch is shorter than
+/// [`gemm_scratch_len`].
 #[track_caller]
 pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: &[f32], c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
     let Gemm { m, n, k, ta, tb } = s;
@@ -105,7 +106,8 @@ pub fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
 /// `y = conv(x, w)`, then the epilogue.
 ///
 /// # Panics
-/// If a slice has not the length that `g` says, or the scratch is shorter than [`conv_scratch_len`].
+/// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
+/// [`conv_scratch_len`].
 #[track_caller]
 pub fn conv(isa: Isa, g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
     check_conv("conv", g, x.len(), w.len(), y.len());
@@ -121,7 +123,8 @@ pub fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 /// `dx` of a convolution from `dy`, or the transposed convolution of `dy`, then the epilogue.
 ///
 /// # Panics
-/// If a slice has not the length that `g` says, or the scratch is shorter than [`conv_dx_scratch_len`].
+/// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
+/// [`conv_dx_scratch_len`].
 #[track_caller]
 pub fn conv_dx(isa: Isa, g: &ConvGeom, dy: &[f32], w: &[f32], dx: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
     check_conv("conv_dx", g, dx.len(), w.len(), dy.len());
@@ -137,7 +140,8 @@ pub fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 /// `dw` of a convolution from `x` and `dy`; exactly zero for closed weights.
 ///
 /// # Panics
-/// If a slice has not the length that `g` says, or the scratch is shorter than [`conv_dw_scratch_len`].
+/// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
+/// [`conv_dw_scratch_len`].
 #[track_caller]
 pub fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     check_conv("conv_dw", g, x.len(), dw.len(), dy.len());

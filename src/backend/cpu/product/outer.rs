@@ -1,12 +1,12 @@
-//! `conv_dw` (and products with a transposed left side): the patches of all pixels, transposed, times the
+//! `conv_dw`, and products with a transposed left side: the transposed patches of all pixels times the
 //! gradients.
 //!
-//! Shapes: `dw[K, N] = patches[P, K]^T dy[P, N]`, P all output pixels, K open taps x cin, N = cout. The
-//! pixels are cut into chunks that depend on the geometry alone; tasks are chunks times ranges of K. A task
-//! adds the products of a hundred pixels at a time to its sums; the register tile reads both sides as they
-//! lie. The chunks' sums are added in order.
+//! Shapes: `dw[K, N] = patches[P, K]^T dy[P, N]`, where P is the number of all output pixels, K is open taps
+//! times cin, and N is cout. The pixels are cut into chunks that depend on the geometry alone. A task
+//! computes a range of K for one chunk. It adds the products of [`PIXELS`] pixels at a time to its sums; the
+//! register tile reads both sides in place. Then the sums of the chunks are added in order.
 //!
-//! Bound by the FMA units where K and N are 64 or more, else by reading x and dy.
+//! Bound by the FMA units if K and N are at least 64, else by reading x and dy.
 
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch};
@@ -17,26 +17,26 @@ use super::tile::{Across, Out, Right, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use std::ops::Range;
 
-/// Pixels whose products a tile adds up before it goes to memory.
+/// Pixels that a tile sums over before it writes its sums to memory.
 const PIXELS: usize = 128;
-/// Columns of dy that are packed at a time.
+/// Most columns of dy that are packed at a time.
 const COLUMNS: usize = 256;
 /// Longest range of K that is copied.
 const RANGE: usize = 512;
-/// Fewest pixels and most floats of sums (all chunks together) that allow a further chunk.
+/// Fewest pixels of each of several chunks, and most floats of their sums together.
 const CHUNK: usize = 1024;
 const SUMS: usize = 1 << 20;
 /// Most chunks.
 const MAX_CHUNKS: usize = 16;
-/// Tasks for each thread, so that no thread waits long for the last one.
+/// Tasks per thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 
-/// Floats of the buffers of one thread: a panel of dy, copied patches, pointers.
+/// Floats of the buffers of a thread: panels of dy, copied patches, pointers.
 const POINTERS: usize = PIXELS * size_of::<*const f32>() / size_of::<f32>();
 const PATCHES: usize = PIXELS * (RANGE + 2 * LINE);
 const BUFFER: usize = PIXELS * COLUMNS + PATCHES + POINTERS;
 
-/// The pixels cut into chunks, by the geometry alone.
+/// Number of chunks of pixels. It depends on the geometry alone.
 fn chunks(phase: &Phase) -> usize {
     let sums = phase.k() * phase.gather.geom.cout;
     (phase.pixels() / CHUNK).min(SUMS / sums.max(1)).clamp(1, MAX_CHUNKS)
@@ -50,7 +50,7 @@ pub(super) fn scratch_len(gather: &Gather, threads: usize) -> usize {
     LINE + zeros + sums + threads * BUFFER
 }
 
-/// What the tasks of one call share.
+/// The data that the tasks of one call share.
 struct Context<'a> {
     phase: Phase,
     x: &'a [f32],
@@ -58,7 +58,7 @@ struct Context<'a> {
     zeros: Shared,
     sums: Shared,
     buffers: Shared,
-    /// Whether the sums of the only chunk are the result itself.
+    /// Whether there is a single chunk whose sums are written directly to the result.
     direct: bool,
     chunks: usize,
     ranges: usize,
@@ -69,7 +69,7 @@ struct Context<'a> {
 /// Computes all weight gradients of `gather` (forward). Slices have the sizes of the geometry.
 ///
 /// # Panics
-/// If the scratch is too small.
+/// Panics if the scratch is too small.
 #[track_caller]
 pub(super) fn run(
     isa: Isa,
@@ -89,7 +89,8 @@ pub(super) fn run(
     let (k, n) = (phase.k(), gather.geom.cout);
     let chunks = chunks(&phase);
     let zeros_len = gather.geom.cin.next_multiple_of(LINE);
-    // SAFETY: sums and buffers follow the zeros, within the length that was checked.
+    // SAFETY: zeros, sums and buffers follow each other in the scratch, whose length `aligned` has checked.
+    // Nothing else accesses the scratch during the call.
     let (sums, buffers) = unsafe {
         std::slice::from_raw_parts_mut(zeros.0, zeros_len).fill(0.0);
         let sums = Shared(zeros.add(zeros_len));
@@ -98,7 +99,7 @@ pub(super) fn run(
     let rows = dw.len() / n;
     let dw = Shared(dw.as_mut_ptr());
     let direct = phase.weight_row().filter(|_| chunks == 1 && phase.pixels() > 0);
-    // SAFETY: K begins at that row of dw and runs along it.
+    // SAFETY: row `row` is inside dw, because `weight_row` returns the row of the weights at which K begins.
     let sums = direct.map_or(sums, |row| Shared(unsafe { dw.add(row * n) }));
     let direct = direct.is_some();
     let patches = Patches::of(&phase, usize::MAX / gather.geom.cin.max(1));
@@ -107,19 +108,22 @@ pub(super) fn run(
     let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, epi };
     if k > 0 && phase.pixels() > 0 {
         parallel(chunks * ranges, |i| {
-            // SAFETY: every task writes sums of its own.
+            // SAFETY: the slices have the sizes of the geometry, and the buffers are as long as
+            // `scratch_len` says. Each task writes the sums of its own chunk and range, and the buffer of
+            // its own thread.
             unsafe { dispatch(isa, Outer { context, chunk: i / ranges, range: i % ranges }) }
         });
     }
     let parts = if k * n < 1 << 14 { 1 } else { TASKS * threads };
     parallel(parts, |i| {
         let rows = rows * i / parts..rows * (i + 1) / parts;
-        // SAFETY: every task writes rows of its own.
+        // SAFETY: each task writes its own rows of dw. The sums are complete, because all tasks above are
+        // done.
         unsafe { dispatch(isa, Reduce { context, dw, rows }) }
     });
 }
 
-/// Adds up the products of one chunk of pixels for a range of K.
+/// A task: sums the products of one chunk of pixels for a range of K.
 struct Outer<'a> {
     context: &'a Context<'a>,
     chunk: usize,
@@ -135,20 +139,21 @@ impl Job for Outer<'_> {
         let first = phase.pixels() * self.chunk / chunks;
         let end = phase.pixels() * (self.chunk + 1) / chunks;
         let (k, n, width) = (phase.k(), phase.gather.geom.cout, 2 * S::LANES);
-        // K in tiles: no tile spans two taps.
+        // K is divided into tiles, none of which spans two taps.
         let (taps, channels) = patches.taps(&phase);
         let by_tap = channels.div_ceil(S::MR);
         let tiles = taps * by_tap * self.range / ranges..taps * by_tap * (self.range + 1) / ranges;
         let copied = channels * tiles.start / by_tap..channels * tiles.end / by_tap;
-        // SAFETY: inputs have the sizes of the geometry; the sums of this chunk and range, and this thread's
-        // buffers, belong to this task.
+        // SAFETY: x and dy have the sizes of the geometry, so all pixels of the chunk are inside them. Only
+        // this task accesses the sums of its chunk and range, and the buffers of its thread. The processor
+        // has the features of `S` (contract of `Job::run`).
         unsafe {
             let right = self.context.buffers.add(thread() * BUFFER);
             let copy = right.add(PIXELS * COLUMNS);
             let table = copy.add(PATCHES).cast::<*const f32>();
             for group in (0..n).step_by(COLUMNS) {
                 let group = group..n.min(group + COLUMNS);
-                // Closed channels are the last that a panel sees: where K ends for it.
+                // The closed channels of a panel are at the end of K, so K ends earlier for it.
                 let mut ends = [0; COLUMNS / MIN_WIDTH];
                 for (end, column) in ends.iter_mut().zip(group.clone().step_by(width)) {
                     *end = phase.segments(column..n.min(column + width)).0.end();
@@ -204,7 +209,7 @@ impl Job for Outer<'_> {
     }
 }
 
-/// Some columns of dy: a panel of `2 * LANES` of them, and how far it is to the next panel.
+/// Some columns of dy, as panels of `2 * LANES` columns: the first panel, and the distance to the next one.
 #[derive(Clone, Copy)]
 struct ColumnPanels {
     first: Right,
@@ -212,15 +217,16 @@ struct ColumnPanels {
 }
 
 impl Outer<'_> {
-    /// The columns `group` of dy, in place where they are whole panels that lie close together, else packed
-    /// into `buffer`.
+    /// The columns `group` of dy. They are read in place if they are whole panels and dy has few columns,
+    /// else they are packed into `buffer`.
     ///
     /// # Safety
-    /// The features of `S` are there and `buffer` holds the columns of the pixels.
+    /// The processor has the features of `S` and `buffer` holds the columns of the pixels.
     #[inline(always)]
     unsafe fn right<S: Tiles>(&self, pixels: Range<usize>, group: Range<usize>, buffer: *mut f32) -> ColumnPanels {
         let (n, width) = (self.context.phase.gather.geom.cout, 2 * S::LANES);
-        // SAFETY: dy has a row of n for each pixel.
+        // SAFETY: dy has a row of n floats for each pixel, and `buffer` has room for the columns of the
+        // pixels (contract of this function). The processor has the features of `S`.
         unsafe {
             let dy = self.context.dy.as_ptr().add(pixels.start * n);
             if n % width == 0 && n <= 2 * width {
@@ -239,7 +245,7 @@ impl Outer<'_> {
     }
 }
 
-/// Adds up the chunks of some rows of dw, with zeros for everything closed.
+/// A task: adds up the chunks of some rows of dw, and writes zeros for closed weights.
 struct Reduce<'a> {
     context: &'a Context<'a>,
     dw: Shared,
@@ -257,7 +263,9 @@ impl Job for Reduce<'_> {
         let chunks = if phase.pixels() == 0 { 0 } else { chunks };
         let centre = phase.centre();
         let mut next = self.rows.start;
-        // SAFETY: the rows belong to this task; sums hold `chunks` times K rows.
+        // SAFETY: only this task writes these rows of dw, which are inside it. The sums have K rows per
+        // chunk, and nothing writes them any more. The processor has the features of `S` (contract of
+        // `Job::run`).
         unsafe {
             for (k, i, j) in phase.taps() {
                 let tap = (i * g.kw + j) * g.cin;
@@ -290,7 +298,8 @@ impl Job for Reduce<'_> {
 /// `dst[i] = sums[i] + sums[i + stride] + ..`, `count` terms in order.
 #[inline(always)]
 unsafe fn add_up<S: Simd>(dst: *mut f32, sums: *const f32, len: usize, count: usize, stride: usize) {
-    // SAFETY: the caller vouches for `len` floats of dst and of every chunk.
+    // SAFETY: the caller vouches for `len` floats of dst and of every chunk, and dst does not overlap the
+    // sums.
     unsafe {
         let dst = std::slice::from_raw_parts_mut(dst, len);
         dst.fill(0.0);

@@ -17,8 +17,8 @@ const ROWS_AHEAD: usize = 16;
 /// Packs the output channels `columns` of a phase: `dst[k * width + column]`.
 ///
 /// # Safety
-/// The features of `S` are there; `w` is a whole weight tensor; `dst` has `phase.k() * width` floats and
-/// `columns.len() <= width`.
+/// The processor has the features of `S`; `w` is a whole weight tensor; `dst` has `phase.k() * width` floats
+/// and `columns.len() <= width`.
 #[inline(always)]
 pub(super) unsafe fn panel<S: Simd>(phase: &Phase, w: *const f32, columns: Range<usize>, dst: *mut f32, width: usize) {
     let g = phase.gather.geom;
@@ -79,7 +79,7 @@ unsafe fn close<S: Simd>(g: &ConvGeom, direction: Direction, columns: Range<usiz
 /// `dst[c * width + r] = src[r * ld + c]`, zeros for the rows up to `width`.
 ///
 /// # Safety
-/// The features of `S` are there; `src` has `rows` rows of `cols` floats, `dst` `cols` rows of
+/// The processor has the features of `S`; `src` has `rows` rows of `cols` floats, `dst` `cols` rows of
 /// `width >= rows`.
 #[inline(always)]
 pub(super) unsafe fn transpose<S: Simd>(
@@ -109,7 +109,7 @@ pub(super) unsafe fn transpose<S: Simd>(
 /// `dst[c, r] = src[r, c]` for a whole matrix of `[rows, cols]`, in parallel.
 ///
 /// # Panics
-/// If a slice is too short.
+/// Panics if a slice is too short.
 #[track_caller]
 pub(super) fn transpose_all(isa: Isa, src: &[f32], [rows, cols]: [usize; 2], dst: &mut [f32]) {
     assert!(src.len() >= rows * cols && dst.len() >= rows * cols, "a matrix to transpose is too short");

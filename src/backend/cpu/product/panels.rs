@@ -25,7 +25,7 @@ impl<'a> Panels<'a> {
     /// Packs `w`, stored `[k, n]`, into the front of `packed`.
     ///
     /// # Panics
-    /// If `w` has not the extents or `packed` is too short.
+    /// Panics if `w` does not have the extents or `packed` is too short.
     pub(in crate::backend::cpu) fn pack(isa: Isa, w: &[f32], extents: [usize; 2], packed: &'a mut [f32]) -> Self {
         Panels::pack_from(isa, w, extents, Source::Rows, packed)
     }
@@ -34,7 +34,7 @@ impl<'a> Panels<'a> {
     /// `w`, stored `[taps][n, k / taps]`, one below the other, with the last one first.
     ///
     /// # Panics
-    /// If `w` has not the extents or `packed` is too short.
+    /// Panics if `w` does not have the extents or `packed` is too short.
     pub(in crate::backend::cpu) fn pack_transposed(
         isa: Isa,
         w: &[f32],
@@ -64,7 +64,7 @@ impl<'a> Panels<'a> {
     /// Each sum is one chain in the order of k.
     ///
     /// # Panics
-    /// If a slice is too short, or rows of c overlap.
+    /// Panics if a slice is too short, or rows of c overlap.
     pub(in crate::backend::cpu) fn multiply(
         &self,
         rows: usize,

@@ -129,7 +129,7 @@ pub(super) fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) ->
 /// with zeros for the padding.
 ///
 /// # Safety
-/// The features of `S` are there; `source` is a whole source tensor; `dst` has `pixels.len()` rows.
+/// The processor has the features of `S`; `source` is a whole source tensor; `dst` has `pixels.len()` rows.
 #[inline(always)]
 pub(super) unsafe fn im2col<S: Simd>(
     phase: &Phase,
@@ -188,7 +188,7 @@ pub(super) unsafe fn im2col<S: Simd>(
 /// for floats outside the row.
 ///
 /// # Safety
-/// The features of `S` are there; `row` has `len` floats, `dst` room for the part.
+/// The processor has the features of `S`; `row` has `len` floats, `dst` room for the part.
 #[inline(always)]
 unsafe fn copy_clipped<S: Simd>(row: *const f32, len: usize, start: isize, part: Range<usize>, dst: *mut f32) {
     let (from, to) = (part.start as isize, part.end as isize);

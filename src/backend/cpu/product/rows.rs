@@ -1,13 +1,13 @@
-//! `conv` and `conv_dx` (and plain matrix products, as 1x1 convolutions): the patch of each output pixel
-//! times the weights.
+//! `conv`, `conv_dx`, and matrix products as 1x1 convolutions: the patch of each output pixel times the
+//! weights.
 //!
-//! Shapes: pixels `[M, K]` times weights `[K, N]`, M the output pixels of a phase, K open taps x source
-//! channels, N output channels. Tasks are blocks of pixels; each multiplies its patches with one panel of
-//! weights after another and applies the epilogue while the block is hot. Panels of weights come from the L2
-//! cache, patches from the L1 cache.
+//! Shapes: pixels `[M, K]` times weights `[K, N]`, where M is the number of output pixels of a phase, K is
+//! open taps times source channels, and N is the number of output channels. A task is a block of pixels. It
+//! multiplies its patches with one panel of weights after another, and applies the epilogue while the block
+//! is in the cache. Panels of weights come from the L2 cache, patches from the L1 cache.
 //!
-//! Bound by the FMA units where K and N are 64 or more; by memory where K is small; by the copy of the
-//! patches where the source has few channels.
+//! Bound by the FMA units if K and N are at least 64, by memory if K is small, and by the copy of the
+//! patches if the source has few channels.
 
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch, l2_floats};
@@ -21,28 +21,28 @@ use std::ops::Range;
 
 /// Most rows of a block.
 const MAX_ROWS: usize = 512;
-/// Floats of a block of patches: five eighths of the L2 cache, within limits. A larger block reads the
-/// weights fewer times, since every block reads all of them, mostly from beyond the L2 cache; the rest of
-/// the cache is for a panel of weights. The size cannot change a bit of the result, because every sum is one
-/// chain in the order of k.
+/// Floats of a block of patches: five eighths of the L2 cache, within limits. Every block reads all weights,
+/// mostly from beyond the L2 cache, so larger blocks read the weights fewer times. The rest of the cache is
+/// for a panel of weights. The size cannot change a bit of the result, because every sum is one chain in the
+/// order of k.
 fn block() -> usize {
     (l2_floats() * 5 / 8).clamp(96 * 1024, 320 * 1024)
 }
-/// Longest rows of patches that are prefetched for the next tile; longer ones give the hardware prefetcher
+/// Longest rows of patches that are prefetched for the next tile. Longer rows give the hardware prefetcher
 /// time to start.
 const MAX_PREFETCHED: usize = 256;
-/// Most taps that are read through pointers, and most runs of k that they and their segments make.
+/// Most taps that are read through pointers, and most runs of k of these taps and their segments.
 const MAX_TAPS: usize = 64;
 const MAX_RUNS: usize = MAX_TAPS + Segments::MAX;
-/// Floats that the pointers of a block take.
+/// Size of the pointers of a block, in floats.
 const POINTERS: usize = MAX_TAPS * MAX_ROWS / 2 * POINTER;
 const POINTER: usize = size_of::<*const f32>() / size_of::<f32>();
-/// Tasks for each thread, so that no thread waits long for the last one.
+/// Tasks per thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 
-/// Where the parts of the scratch memory are.
+/// The lengths of the parts of the scratch memory.
 struct ScratchParts {
-    /// Zeros that padding points to.
+    /// Floats of the zeros to which the pointers of padding lead.
     zeros: usize,
     /// Floats of the packed weights of one phase.
     packed: usize,
@@ -67,23 +67,23 @@ pub(super) fn scratch_len(gather: &Gather, threads: usize) -> usize {
     ScratchParts::new(gather, threads).total + LINE
 }
 
-/// How the work is cut into tasks: blocks of pixels times ranges of panels, for each phase.
+/// How the work is divided into tasks: for each phase, blocks of pixels times ranges of panels.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     /// Rows of a block.
     rows: usize,
-    /// Blocks of the largest phase.
+    /// Number of blocks of the largest phase.
     blocks: usize,
-    /// Ranges of panels.
+    /// Number of ranges of panels.
     ranges: usize,
 }
 
 impl Cut {
-    /// The cut that reads least: every block reads all weights, every range reads all rows.
+    /// The division that reads least. Every block reads all weights, and every range reads all rows.
     fn new(isa: Isa, gather: &Gather, threads: usize) -> Cut {
         let phases = (0..gather.phases()).map(|i| gather.phase(i));
-        // Pixels, and floats of each in the cache: of patches read by taps, neighbours share all but one
-        // tap.
+        // The number of pixels, and the floats of each in the cache. If patches are read by taps,
+        // neighbouring pixels share all but one tap.
         let (m, floats) = phases.fold((0, 0), |(m, floats), phase| {
             let (_, channels) = Patches::of(&phase, MAX_TAPS).taps(&phase);
             (phase.pixels().max(m), channels.max(floats))
@@ -95,7 +95,8 @@ impl Cut {
         let wanted = if threads > 1 { (TASKS * threads).div_ceil(gather.phases()) } else { 1 };
         let cut = |ranges: usize| {
             let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(isa.mr()).min(most_rows).max(isa.mr());
-            // Blocks of equal size: a last block of few rows would read all weights for little work.
+            // Blocks have equal sizes, because a last block of few rows would read all weights for little
+            // work.
             let rows = m.div_ceil(m.div_ceil(rows).max(1)).next_multiple_of(isa.mr()).clamp(isa.mr(), most_rows);
             Cut { rows, blocks: m.div_ceil(rows), ranges }
         };
@@ -104,7 +105,7 @@ impl Cut {
     }
 }
 
-/// What the tasks of one call share.
+/// The data that the tasks of one call share.
 struct Context<'a> {
     gather: &'a Gather,
     source: &'a [f32],
@@ -122,7 +123,7 @@ struct Context<'a> {
 /// Computes all output pixels of `gather`. Slices have the sizes of the geometry.
 ///
 /// # Panics
-/// If the scratch is too small.
+/// Panics if the scratch is too small.
 #[track_caller]
 pub(super) fn run(
     isa: Isa,
@@ -139,7 +140,8 @@ pub(super) fn run(
     let threads = rayon::current_num_threads();
     let parts = ScratchParts::new(gather, threads);
     let zeros = aligned(scratch, parts.total);
-    // SAFETY: packed weights and buffers follow the zeros, within the length that was checked.
+    // SAFETY: zeros, packed weights and buffers follow each other in the scratch, whose length `aligned` has
+    // checked. Nothing else accesses the scratch during the call.
     let (packed, buffers) = unsafe {
         std::slice::from_raw_parts_mut(zeros.0, parts.zeros).fill(0.0);
         let packed = Shared(zeros.add(parts.zeros));
@@ -150,12 +152,14 @@ pub(super) fn run(
     let context = &Context { gather, source, w, out, epi, packed, zeros, buffers, parts, cut, isa };
     let panels = gather.out_channels().div_ceil(isa.width());
     parallel(gather.phases() * panels, |i| {
-        // SAFETY: every task packs a panel of its own.
+        // SAFETY: the weights have the size of the geometry, and the scratch has room for the packed
+        // weights. Each task writes its own panel.
         unsafe { dispatch(isa, Pack { context, phase: i / panels, panel: i % panels }) }
     });
     parallel(gather.phases() * cut.blocks * cut.ranges, |i| {
         let (phase, i) = (i / (cut.blocks * cut.ranges), i % (cut.blocks * cut.ranges));
-        // SAFETY: every task writes pixels and channels of its own.
+        // SAFETY: the slices have the sizes of the geometry, and all panels are packed. Each task writes its
+        // own pixels and channels of the output, and the buffer of its own thread.
         unsafe { dispatch(isa, ComputeBlock { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
     });
 }
@@ -165,7 +169,7 @@ struct Panel {
     columns: Range<usize>,
     segments: Segments,
     right: Right,
-    /// Whether it is in the packed weights, rather than the weights as given.
+    /// Whether the panel is in the packed weights, or else in the weights as given.
     packed: bool,
 }
 
@@ -174,7 +178,7 @@ impl Context<'_> {
         let (n, width) = (self.gather.out_channels(), self.isa.width());
         let columns = panel * width..((panel + 1) * width).min(n);
         let (segments, closed) = phase.segments(columns.clone());
-        // Packing pays for itself only where the panel is read often.
+        // Packing pays only if the panel is read often.
         let few = n == width || phase.pixels() <= 4 * self.isa.mr();
         match phase.weight_row() {
             Some(row) if few && !closed && columns.len() == width => {
@@ -183,7 +187,8 @@ impl Context<'_> {
             }
             _ => {
                 let at = index * self.parts.packed + panel * width * phase.k();
-                // SAFETY: within the packed weights of this phase.
+                // SAFETY: the panel is inside the packed weights of its phase, for which the scratch has
+                // room (`ScratchParts`).
                 let right = Right { b: unsafe { self.packed.add(at) }, ldb: width };
                 Panel { columns, segments, right, packed: true }
             }
@@ -191,7 +196,7 @@ impl Context<'_> {
     }
 }
 
-/// Packs one panel of weights, if it is to be packed.
+/// A task: packs one panel of weights, if it needs packing.
 struct Pack<'a> {
     context: &'a Context<'a>,
     phase: usize,
@@ -207,13 +212,14 @@ impl Job for Pack<'_> {
         let panel = self.context.panel(self.phase, &phase, self.panel);
         if panel.packed {
             let Right { b, ldb } = panel.right;
-            // SAFETY: the weights have the size of the geometry; the panel's memory belongs to this task.
+            // SAFETY: the weights have the size of the geometry. The packed weights have room for the panel,
+            // and only this task writes it. The processor has the features of `S` (contract of `Job::run`).
             unsafe { pack::panel::<S>(&phase, self.context.w.as_ptr(), panel.columns, b.cast_mut(), ldb) };
         }
     }
 }
 
-/// Computes a block of pixels for a range of panels.
+/// A task: computes a block of pixels for a range of panels.
 struct ComputeBlock<'a> {
     context: &'a Context<'a>,
     phase: usize,
@@ -242,8 +248,9 @@ impl Job for ComputeBlock<'_> {
         let mut offsets = [0; MAX_ROWS];
         let offsets = &mut offsets[..pixels.len()];
         phase.out_offsets(pixels.start, offsets);
-        // SAFETY: sources, weights and outputs have the sizes of the geometry; this thread's buffer holds
-        // the pointers and the copy of a block.
+        // SAFETY: source, weights, output and the slices of the epilogue have the sizes of the geometry.
+        // Only this task writes these pixels and channels. The buffer of this thread has room for the
+        // pointers and the copy of a block. The processor has the features of `S` (contract of `Job::run`).
         unsafe {
             let buffer = context.buffers.add(thread() * context.parts.buffer);
             let (table, stride) = (buffer.cast::<*const f32>(), pixels.len());
@@ -271,11 +278,11 @@ impl Job for ComputeBlock<'_> {
                 let tiles = stride.div_ceil(S::MR);
                 let nv = panel.columns.len().div_ceil(S::LANES);
                 for t in 0..tiles {
-                    // Tiles of equal size: a last tile of one row would waste most of its steps.
+                    // Tiles have equal sizes, because a last tile of one row would waste most of its steps.
                     let rows = stride * t / tiles..stride * (t + 1) / tiles;
                     if prefetches && is_first {
-                        // What the next tile reads: rows this short are read faster than the hardware
-                        // prefetches them.
+                        // Prefetches the rows of the next tile. Rows this short are read faster than the
+                        // hardware prefetcher starts.
                         for row in rows.end..(rows.end + S::MR).min(stride) {
                             prefetch(*table.add(row), channels);
                         }

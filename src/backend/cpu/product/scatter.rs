@@ -1,13 +1,13 @@
-//! `conv` and `conv_dx` to few channels (an image of one or three): every source pixel's share of every tap
-//! in one product, then the shares of each output pixel are added up.
+//! `conv` and `conv_dx` with few output channels (such as the colours of an image). One product computes the
+//! share of each source pixel in each tap. Then the shares of each output pixel are added up.
 //!
-//! Shapes: source `[pixels, C]` times weights `[C, taps * N]` gives shares `[pixels, taps * N]`; output
-//! pixel `p` is the sum over taps of the share of the source pixel that the tap leads to. With N channels
-//! alone a vector would be mostly empty (`rows.rs` would need `taps * C` steps for each output pixel); taps
-//! times N fill it.
+//! Shapes: source `[pixels, C]` times weights `[C, taps * N]` gives shares `[pixels, taps * N]`. An output
+//! pixel is the sum over taps of the share of the source pixel under the tap. This replaces the method of
+//! `rows.rs`, which takes `taps * C` steps per output pixel with vectors of only N channels. Here vectors
+//! hold taps times N columns, so they are full.
 //!
-//! Tasks are bands of output rows of one image. The shares of a band stay in the L2 cache. Bound by the
-//! product (C steps) for many channels, by adding up for few.
+//! A task is a band of output rows of one image. The shares of a band stay in the L2 cache. Bound by the
+//! product (C steps) if C is large, else by adding up the shares.
 
 use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
@@ -20,36 +20,36 @@ use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
-/// Floats of shares that a band may have.
+/// Most floats of the shares of a band.
 const SHARES: usize = 64 * 1024;
-/// Output pixels whose epilogue is applied at a time.
+/// Output pixels to which the epilogue is applied at a time.
 const PIXELS: usize = 64;
 
-/// A convolution by shares, seen from the end that is computed.
+/// A convolution by shares, in one direction.
 #[derive(Clone, Copy)]
 pub(super) struct Scatter {
     geom: ConvGeom,
     direction: Direction,
-    /// Open taps: the first ones of the kernel, row by row.
+    /// Number of open taps, which are the first ones of the kernel, row by row.
     taps: usize,
-    /// Output rows of a band.
+    /// Number of output rows of a band.
     band: usize,
 }
 
 impl Scatter {
-    /// The plan for this convolution if it is the better one.
+    /// The plan for this convolution, if this method is the faster one.
     pub(super) fn choose(gather: &Gather) -> Option<Scatter> {
         let (g, direction) = (gather.geom, gather.direction);
         let taps = g.open_taps();
         let (n, channels) = (gather.out_channels(), gather.source_channels());
         let plan = Scatter { geom: g, direction, taps, band: 1 };
-        // Every share must be of use: forwards, a stride would leave most of them out.
+        // Every share must be used. In the forward direction, a stride would skip most of them.
         let useful = direction == Direction::Backward || g.stride == [1, 1];
         let columns = taps * n;
         if !useful || taps < 2 || n == 0 || channels == 0 || plan.shares_len(1) > SHARES {
             return None;
         }
-        // In steps of the register tile with 16 lanes; a share that is added costs about one.
+        // Costs in steps of the register tile with 16 lanes. Adding a share costs about one step.
         let [h, w] = gather.source_size();
         let shares = h * w * (channels * columns.div_ceil(16) + columns);
         let phases = (0..gather.phases()).map(|i| gather.phase(i));
@@ -68,19 +68,19 @@ impl Scatter {
         if self.direction == Direction::Forward { [g.oh, g.ow] } else { [g.h, g.w] }
     }
 
-    /// Channels of source and output.
+    /// Channels of the source and of the output.
     fn channels(&self) -> [usize; 2] {
         let g = &self.geom;
         if self.direction == Direction::Forward { [g.cin, g.cout] } else { [g.cout, g.cin] }
     }
 
-    /// Columns of the shares, and how far their rows are apart.
+    /// Number of columns of the shares, and the distance between their rows.
     fn columns(&self) -> (usize, usize) {
         let columns = self.taps * self.channels()[1];
         (columns, columns.next_multiple_of(LINE))
     }
 
-    /// Floats of the shares of a band of so many output rows.
+    /// Number of floats of the shares of a band of `band` output rows.
     fn shares_len(&self, band: usize) -> usize {
         let [h, w] = self.source_size();
         let rows = if self.direction == Direction::Forward {
@@ -100,7 +100,7 @@ impl Scatter {
         LINE + self.packed_len() + threads * self.shares_len(self.band).next_multiple_of(LINE)
     }
 
-    /// Source rows that the output rows `out` meet.
+    /// The source rows that the output rows `out` use.
     fn source_rows(&self, out: Range<usize>) -> Range<usize> {
         let g = &self.geom;
         let [h, _] = self.source_size();
@@ -113,7 +113,7 @@ impl Scatter {
     }
 }
 
-/// What the tasks of one call share.
+/// The data that the tasks of one call share.
 struct Context<'a> {
     plan: Scatter,
     source: &'a [f32],
@@ -126,7 +126,7 @@ struct Context<'a> {
 /// Computes all output pixels. Slices have the sizes of the geometry.
 ///
 /// # Panics
-/// If the scratch is too small.
+/// Panics if the scratch is too small.
 #[track_caller]
 pub(super) fn run(
     isa: Isa,
@@ -141,14 +141,16 @@ pub(super) fn run(
         return;
     }
     let packed = aligned(scratch, plan.scratch_len(rayon::current_num_threads()) - LINE);
-    // SAFETY: the buffers follow the packed weights, within the length that was checked.
+    // SAFETY: the buffers follow the packed weights in the scratch, whose length `aligned` has checked.
     let buffers = Shared(unsafe { packed.add(plan.packed_len()) });
-    // SAFETY: the weights have the size of the geometry, and the packed ones have room.
+    // SAFETY: the weights have the size of the geometry, and the scratch has room for the packed weights
+    // (`packed_len`). No other task runs yet.
     unsafe { dispatch(isa, Pack { plan, w, packed }) };
     let context = &Context { plan, source, packed, buffers, out: Shared(out.as_mut_ptr()), epi };
     let bands = plan.out_size()[0].div_ceil(plan.band);
     parallel(plan.geom.n * bands, |i| {
-        // SAFETY: every task writes output rows of its own.
+        // SAFETY: source and output have the sizes of the geometry. Each task writes its own output rows,
+        // and the buffer of its own thread.
         unsafe { dispatch(isa, Band { context, image: i / bands, band: i % bands }) }
     });
 }
@@ -171,11 +173,13 @@ impl Job for Pack<'_> {
         let columns = plan.columns().0;
         for start in (0..columns).step_by(width) {
             let cols = width.min(columns - start);
-            // SAFETY: panels of `channels * width` floats, one after another.
+            // SAFETY: panels of `channels * width` floats follow each other, and the packed weights have
+            // room for all of them. The weights have a row of `channels` floats per column. The processor
+            // has the features of `S` (contract of `Job::run`).
             unsafe {
                 let panel = packed.add(start * channels);
                 if plan.direction == Direction::Backward {
-                    // Rows of the weights are (tap, ci): the columns.
+                    // A row of the weights is a pair (tap, ci), which is a column of the panel.
                     pack::transpose::<S>(w.as_ptr().add(start * channels), channels, cols, channels, panel, width);
                 }
                 for c in 0..channels {
@@ -197,7 +201,7 @@ impl Job for Pack<'_> {
     }
 }
 
-/// Computes a band of output rows of one image.
+/// A task: computes a band of output rows of one image.
 struct Band<'a> {
     context: &'a Context<'a>,
     image: usize,
@@ -214,8 +218,9 @@ impl Job for Band<'_> {
         let [channels, n] = plan.channels();
         let rows = self.band * plan.band..oh.min((self.band + 1) * plan.band);
         let source_rows = plan.source_rows(rows.clone());
-        // SAFETY: source and output have the sizes of the geometry; this thread's buffer holds the shares of
-        // a band.
+        // SAFETY: source and output have the sizes of the geometry, so the rows of the band are inside them.
+        // Only this task writes these output rows. The buffer of this thread has room for the shares of a
+        // band. The processor has the features of `S` (contract of `Job::run`).
         unsafe {
             let shares = buffers.add(thread() * plan.shares_len(plan.band).next_multiple_of(LINE));
             let pixels = source_rows.len() * w;
@@ -240,7 +245,7 @@ impl Job for Band<'_> {
 }
 
 impl Band<'_> {
-    /// The shares of `pixels` source pixels from `first` on.
+    /// Computes the shares of `pixels` source pixels, from pixel `first` on.
     ///
     /// # Safety
     /// As for the job.
@@ -256,7 +261,9 @@ impl Band<'_> {
                 let rows = pixels * t / tiles..pixels * (t + 1) / tiles;
                 let a: [_; MAX_MR] = std::array::from_fn(|i| first.wrapping_add((rows.start + i) * channels));
                 let offsets: [_; MAX_MR] = std::array::from_fn(|i| (rows.start + i) * ld + start);
-                // SAFETY: rows of the source, panels of the packed weights, rows of the shares.
+                // SAFETY: the pointers lead to rows of the source, to a panel of the packed weights, and to
+                // rows of the shares, for which the buffer has room. All are inside their memory for these
+                // pixels. The processor has the features of `S`.
                 unsafe {
                     S::along(rows.len(), cols.div_ceil(S::LANES))(&Along {
                         a: a.as_ptr(),
@@ -275,14 +282,16 @@ impl Band<'_> {
     /// Adds the shares of the source rows `source_rows` to the output row `row`, tap by tap.
     ///
     /// # Safety
-    /// `shares` holds those of the source rows, `line` is the output row.
+    /// `shares` holds the shares of the source rows, and `line` leads to the whole output row, which nothing
+    /// else accesses.
     #[inline(always)]
     unsafe fn add_up(&self, row: usize, source_rows: Range<usize>, shares: *const f32, line: *mut f32, n: usize) {
         let plan = &self.context.plan;
         let g = &plan.geom;
         let ([_, w], [_, ow], (_, ld)) = (plan.source_size(), plan.out_size(), plan.columns());
         for (i, j) in (0..plan.taps).map(|tap| (tap / g.kw, tap % g.kw)) {
-            // The source row under tap row i, and the columns whose source or output column is inside.
+            // The source row under tap row i, and the columns for which the tap is inside the source or the
+            // output.
             let shift = j as isize - g.pad[1] as isize;
             let (y, inside) = match plan.direction {
                 Direction::Forward => ((row + i).checked_sub(g.pad[0]), patches::fits(shift, 1, 1, w, ow)),
@@ -291,7 +300,7 @@ impl Band<'_> {
                     (y.map(|y| y / g.stride[0]), patches::fits(shift, g.stride[1], 1, ow, w))
                 }
             };
-            // Of an image narrower than the kernel a tap may meet no column.
+            // If the image is narrower than the kernel, a tap may not overlap any column.
             let Some(y) = y.filter(|y| source_rows.contains(y) && !inside.is_empty()) else { continue };
             let (to, from, step) = match plan.direction {
                 Direction::Forward => (inside.start, inside.start.wrapping_add_signed(shift), 1),
@@ -302,7 +311,8 @@ impl Band<'_> {
             let from = (y - source_rows.start) * w + from;
             for q in 0..inside.len() {
                 for c in 0..n {
-                    // SAFETY: columns inside source and output.
+                    // SAFETY: `inside` holds only columns that are inside the source and the output.
+                    // `shares` and `line` hold them (contract of this function).
                     unsafe {
                         *line.add((to + q * step) * n + c) += *shares.add((from + q) * ld + (i * g.kw + j) * n + c)
                     };

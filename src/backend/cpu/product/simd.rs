@@ -46,61 +46,61 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// All lanes zero.
     ///
     /// # Safety
-    /// The features of the implementation are there.
+    /// The processor has the features of the implementation.
     unsafe fn zero() -> Self::V;
 
     /// `LANES` floats from memory, unaligned.
     ///
     /// # Safety
-    /// The features are there and the floats can be read.
+    /// The processor has the features, and the floats are readable.
     unsafe fn load(p: *const f32) -> Self::V;
 
     /// One float from memory in all lanes.
     ///
     /// # Safety
-    /// The features are there and the float can be read.
+    /// The processor has the features, and the float is readable.
     unsafe fn splat(p: *const f32) -> Self::V;
 
     /// `LANES` floats to memory, unaligned.
     ///
     /// # Safety
-    /// The features are there and the floats can be written.
+    /// The processor has the features, and the floats are writable.
     unsafe fn store(p: *mut f32, v: Self::V);
 
     /// The first `n <= LANES` floats from memory, zeros in the other lanes.
     ///
     /// # Safety
-    /// The features are there and the `n` floats can be read.
+    /// The processor has the features, and the `n` floats are readable.
     unsafe fn load_first(p: *const f32, n: usize) -> Self::V;
 
     /// The first `n <= LANES` floats to memory.
     ///
     /// # Safety
-    /// The features are there and the `n` floats can be written.
+    /// The processor has the features, and the `n` floats are writable.
     unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
 
     /// `a + b`
     ///
     /// # Safety
-    /// The features are there.
+    /// The processor has the features.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
 
     /// `a * b + c`, rounded once if the machine has FMA.
     ///
     /// # Safety
-    /// The features are there.
+    /// The processor has the features.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
     /// `max(v, 0)`. NaN and the sign of a zero are kept.
     ///
     /// # Safety
-    /// The features are there.
+    /// The processor has the features.
     unsafe fn relu(v: Self::V) -> Self::V;
 
     /// `v` where `gate > 0`, zero elsewhere.
     ///
     /// # Safety
-    /// The features are there.
+    /// The processor has the features.
     unsafe fn where_positive(gate: Self::V, v: Self::V) -> Self::V;
 
     /// Computes the steps `k` of a tile with k along the pointers, in assembly:
@@ -108,8 +108,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// has no such code for the size of the tile.
     ///
     /// # Safety
-    /// The features are there; `a` leads to `MR` pointers, each to `k.end` readable floats; B has `k.len()`
-    /// rows of `NV` vectors.
+    /// The processor has the features; `a` leads to `MR` pointers, each to `k.end` readable floats; B has
+    /// `k.len()` rows of `NV` vectors.
     #[inline(always)]
     unsafe fn steps_along<const MR: usize, const NV: usize>(
         _sums: &mut [[Self::V; NV]; MR],
@@ -125,8 +125,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// has no such code for the size of the tile.
     ///
     /// # Safety
-    /// The features are there; `a` leads to `steps` pointers, each to floats of which `first..first + MR`
-    /// are readable; B has `steps` rows of `NV` vectors.
+    /// The processor has the features; `a` leads to `steps` pointers, each to floats of which
+    /// `first..first + MR` are readable; B has `steps` rows of `NV` vectors.
     #[inline(always)]
     unsafe fn steps_across<const MR: usize, const NV: usize>(
         _sums: &mut [[Self::V; NV]; MR],
@@ -152,25 +152,25 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
-        // SAFETY: the caller has AVX-512.
+        // SAFETY: the caller vouches for AVX-512.
         unsafe { _mm512_setzero_ps() }
     }
 
     #[inline(always)]
     unsafe fn load(p: *const f32) -> __m512 {
-        // SAFETY: the caller has AVX-512 and 16 readable floats.
+        // SAFETY: the caller vouches for AVX-512 and for 16 readable floats.
         unsafe { _mm512_loadu_ps(p) }
     }
 
     #[inline(always)]
     unsafe fn splat(p: *const f32) -> __m512 {
-        // SAFETY: the caller has AVX-512 and a readable float.
+        // SAFETY: the caller vouches for AVX-512 and for a readable float.
         unsafe { _mm512_set1_ps(*p) }
     }
 
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: __m512) {
-        // SAFETY: the caller has AVX-512 and 16 writable floats.
+        // SAFETY: the caller vouches for AVX-512 and for 16 writable floats.
         unsafe { _mm512_storeu_ps(p, v) }
     }
 
@@ -188,26 +188,26 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the caller has AVX-512.
+        // SAFETY: the caller vouches for AVX-512.
         unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: the caller has AVX-512.
+        // SAFETY: the caller vouches for AVX-512.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     unsafe fn relu(v: __m512) -> __m512 {
-        // SAFETY: the caller has AVX-512. The second operand is the result if one is NaN or if both are
-        // zeros.
+        // SAFETY: the caller vouches for AVX-512. The second operand is the result if one is NaN or if both
+        // are zeros.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), v) }
     }
 
     #[inline(always)]
     unsafe fn where_positive(gate: __m512, v: __m512) -> __m512 {
-        // SAFETY: the caller has AVX-512.
+        // SAFETY: the caller vouches for AVX-512.
         unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), v) }
     }
 
@@ -254,25 +254,25 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn zero() -> __m256 {
-        // SAFETY: the caller has AVX2.
+        // SAFETY: the caller vouches for AVX2.
         unsafe { _mm256_setzero_ps() }
     }
 
     #[inline(always)]
     unsafe fn load(p: *const f32) -> __m256 {
-        // SAFETY: the caller has AVX2 and 8 readable floats.
+        // SAFETY: the caller vouches for AVX2 and for 8 readable floats.
         unsafe { _mm256_loadu_ps(p) }
     }
 
     #[inline(always)]
     unsafe fn splat(p: *const f32) -> __m256 {
-        // SAFETY: the caller has AVX2 and a readable float.
+        // SAFETY: the caller vouches for AVX2 and for a readable float.
         unsafe { _mm256_set1_ps(*p) }
     }
 
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: __m256) {
-        // SAFETY: the caller has AVX2 and 8 writable floats.
+        // SAFETY: the caller vouches for AVX2 and for 8 writable floats.
         unsafe { _mm256_storeu_ps(p, v) }
     }
 
@@ -292,25 +292,26 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the caller has AVX2.
+        // SAFETY: the caller vouches for AVX2.
         unsafe { _mm256_add_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-        // SAFETY: the caller has FMA.
+        // SAFETY: the caller vouches for FMA.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     unsafe fn relu(v: __m256) -> __m256 {
-        // SAFETY: the caller has AVX2. The second operand is the result if one is NaN or if both are zeros.
+        // SAFETY: the caller vouches for AVX2. The second operand is the result if one is NaN or if both are
+        // zeros.
         unsafe { _mm256_max_ps(_mm256_setzero_ps(), v) }
     }
 
     #[inline(always)]
     unsafe fn where_positive(gate: __m256, v: __m256) -> __m256 {
-        // SAFETY: the caller has AVX2.
+        // SAFETY: the caller vouches for AVX2.
         unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(gate, _mm256_setzero_ps()), v) }
     }
 }
@@ -331,19 +332,19 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load(p: *const f32) -> [f32; 4] {
-        // SAFETY: the caller has 4 readable floats.
+        // SAFETY: the caller vouches for 4 readable floats.
         unsafe { p.cast::<[f32; 4]>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn splat(p: *const f32) -> [f32; 4] {
-        // SAFETY: the caller has a readable float.
+        // SAFETY: the caller vouches for a readable float.
         [unsafe { *p }; 4]
     }
 
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: [f32; 4]) {
-        // SAFETY: the caller has 4 writable floats.
+        // SAFETY: the caller vouches for 4 writable floats.
         unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
     }
 
@@ -386,7 +387,7 @@ impl Simd for Portable {
 /// Copies `len` floats. It is inlined, because the runs of an im2col are too short for a call to `memcpy`.
 ///
 /// # Safety
-/// The features of `S` are there, `len` floats can be read and written, and the two do not overlap.
+/// The processor has the features of `S`, `len` floats can be read and written, and the two do not overlap.
 #[inline(always)]
 pub(super) unsafe fn copy<S: Simd>(dst: *mut f32, src: *const f32, len: usize) {
     let mut i = 0;
@@ -417,7 +418,7 @@ pub(super) fn prefetch(p: *const f32, len: usize) {
 /// Writes `len` zeros.
 ///
 /// # Safety
-/// The features of `S` are there and `len` floats can be written.
+/// The processor has the features of `S` and `len` floats are writable.
 #[inline(always)]
 pub(super) unsafe fn clear<S: Simd>(dst: *mut f32, len: usize) {
     let mut i = 0;

@@ -1,16 +1,17 @@
 //! The register tile: the innermost loop of every product.
 //!
-//! Computes `c[i, j] (+)= sum over k of a(i, k) * b[k, j]` for up to `MR` rows and `2 * LANES` columns, all
-//! sums in registers. A is read through pointers, one float at a time, and broadcast; B as vectors. There
-//! are two forms: k runs [`Along`] what the pointers of A lead to (channels of a pixel: a convolution), or
-//! [`Across`] the pointers (pixels: a weight gradient). Through pointers, patches of an image are rows of a
-//! matrix without being copied, and padding is a pointer to zeros.
+//! Computes `c[i, j] (+)= sum over k of a(i, k) * b[k, j]` for up to `MR` rows and `2 * LANES` columns, with
+//! all sums in registers. A is read through pointers, one float at a time, and broadcast. B is read as
+//! vectors. There are two forms. In a convolution, k runs [`Along`] the floats that a pointer of A leads to
+//! (the channels of a pixel). In a weight gradient, k runs [`Across`] the pointers (the pixels). The
+//! pointers make patches of an image the rows of a matrix without a copy; for padding, a pointer leads to
+//! zeros.
 //!
-//! Bound by the FMA units: a 14x32 step of AVX-512 does 28 FMAs (14 cycles on two units) against 16 loads,
-//! and reaches 95 % and more of their peak with A and B in the L2 cache.
+//! Bound by the FMA units: a 14x32 step of AVX-512 does 28 FMAs (14 cycles on two units) and 16 loads. With
+//! A and B in the L2 cache it reaches at least 95 % of the peak.
 //!
-//! Every element of C is one chain of FMAs in the order of k, whatever the tile: the choice of tile, block
-//! or thread cannot change a bit of the result.
+//! Every element of C is one chain of FMAs in the order of k, whatever the tile. So the choice of tile,
+//! block or thread cannot change a bit of the result.
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -21,14 +22,14 @@ use crate::tape::op::Unary;
 /// A range of k within one tap.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Run {
-    /// Which of the pointers of a row.
+    /// Index of the row's pointer.
     pub(super) tap: usize,
-    /// First channel and the one after the last.
+    /// The first channel, and the channel after the last one.
     pub(super) from: usize,
     pub(super) to: usize,
 }
 
-/// Ranges of k that one panel of columns sums over: closed channels in between are skipped.
+/// The ranges of k that a panel of columns sums over. The closed channels between them are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segments {
     ranges: [[usize; 2]; Segments::MAX],
@@ -36,7 +37,7 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// More ranges than this are joined (closed weights in between are zeros in B).
+    /// Most ranges. If there are more, ranges are joined; the closed weights between them are zeros in B.
     pub(super) const MAX: usize = 6;
 
     /// No k at all.
@@ -68,7 +69,8 @@ impl Segments {
         self.ranges[..self.len].last().map_or(0, |range| range[1])
     }
 
-    /// The ranges cut at the taps, of which there are `taps` with `channels` k each; at most `taps + MAX`.
+    /// The ranges, cut at the boundaries of taps. There are `taps` taps of `channels` k each, so there are
+    /// at most `taps + MAX` runs.
     pub(super) fn runs<'a>(&self, taps: usize, channels: usize, runs: &'a mut [Run]) -> &'a [Run] {
         let mut count = 0;
         for tap in 0..taps {
@@ -85,29 +87,28 @@ impl Segments {
     }
 }
 
-/// Where a tile of C goes.
+/// The place of a tile in C.
 pub(super) struct Out<'a> {
-    /// Where the columns of the tile start: row `i` begins at `c + rows[i]`.
+    /// Row `i` of the tile begins at `c + rows[i]`.
     pub(super) c: *mut f32,
-    /// Offset of each row; as many as the tile has rows.
+    /// Offset of each row of the tile.
     pub(super) rows: &'a [usize],
-    /// Columns to write.
+    /// Number of columns to write.
     pub(super) cols: usize,
-    /// Whether to add to what is in C.
+    /// Whether the sums are added to C, instead of replacing it.
     pub(super) add: bool,
 }
 
-/// What is applied to the sums while they are in registers, on their way to C: first the gate, then the
-/// bias, the addend and the relu, each only if it is present. It takes the place of a pass over C that would
-/// read and write C once more.
+/// Operations on the sums while they are in registers: first the gate, then the bias, the addend and the
+/// relu, each only if it is present. They replace a separate pass that would read and write C once more.
 #[derive(Clone, Copy)]
 pub(super) struct SumEpilogue {
-    /// The saved output of a relu, laid out like C: the sum becomes zero where it is not positive. Null if
-    /// absent.
+    /// The saved output of a relu, with the layout of C. Where it is not positive, the sum becomes zero.
+    /// Null if absent.
     gate: *const f32,
     /// One float per column. Null if absent.
     bias: *const f32,
-    /// A tensor laid out like C that is added. Null if absent.
+    /// A tensor that is added, with the layout of C. Null if absent.
     addend: *const f32,
     /// Whether to take the maximum with zero.
     relu: bool,
@@ -118,9 +119,9 @@ impl SumEpilogue {
     pub(super) const NONE: SumEpilogue =
         SumEpilogue { gate: std::ptr::null(), bias: std::ptr::null(), addend: std::ptr::null(), relu: false };
 
-    /// As many leading operations of `ops` as tiles can apply, and the operations that are left for a pass
-    /// over C. The slices of `ops` must have the lengths of the output; they are read through pointers from
-    /// here on.
+    /// Splits `ops` into the leading operations that tiles can apply, and the rest, which need a pass over
+    /// C. The slices of `ops` must have the length of the output (a bias: one float per column), because
+    /// tiles read them through pointers.
     pub(super) fn split<'a, 'b>(mut ops: &'a [EpilogueOp<'b>]) -> (SumEpilogue, &'a [EpilogueOp<'b>]) {
         let mut epilogue = SumEpilogue::NONE;
         if let [EpilogueOp::ActBwd(Unary::Relu, saved), rest @ ..] = ops {
@@ -150,22 +151,22 @@ impl SumEpilogue {
 pub(super) struct Right {
     /// `b[0, 0]`.
     pub(super) b: *const f32,
-    /// Floats between rows; whole vectors are read from each.
+    /// Floats from one row to the next. Whole vectors are read from each row.
     pub(super) ldb: usize,
 }
 
-/// A tile for which k runs along what the pointers of A lead to, tap after tap.
+/// A tile for which k runs along the floats that the pointers of A lead to, tap after tap.
 pub(super) struct Along<'a> {
     /// `a(i, tap t, channel c) = a[t * stride + i][c]`.
     pub(super) a: *const *const f32,
     pub(super) stride: usize,
-    /// Rows of B for each tap.
+    /// Rows of B per tap.
     pub(super) channels: usize,
-    /// What to sum over, in order.
+    /// The ranges of k to sum over, in order.
     pub(super) runs: &'a [Run],
     pub(super) b: Right,
     pub(super) out: Out<'a>,
-    /// What is applied to the sums. Its tensors have the layout of C.
+    /// Operations on the sums. Their tensors have the layout of C.
     pub(super) epilogue: SumEpilogue,
 }
 
@@ -174,7 +175,7 @@ pub(super) struct Across<'a> {
     /// `a(i, k) = a[k][first + i]`.
     pub(super) a: *const *const f32,
     pub(super) first: usize,
-    /// How many k.
+    /// Number of k.
     pub(super) steps: usize,
     pub(super) b: Right,
     pub(super) out: Out<'a>,
@@ -185,7 +186,7 @@ pub(super) type AlongFn = unsafe fn(&Along<'_>);
 /// Register tiles compiled for one instruction set and size.
 pub(super) type AcrossFn = unsafe fn(&Across<'_>);
 
-/// A [`Simd`] with its register tiles, of `mr` rows (1 to `MR`) and `nv` vectors (1 or 2) a row.
+/// A [`Simd`] with its register tiles, which have `mr` rows (1 to `MR`) and `nv` vectors (1 or 2) per row.
 pub(super) trait Tiles: Simd {
     /// The tile with k along the pointers.
     fn along(mr: usize, nv: usize) -> AlongFn;
@@ -193,8 +194,8 @@ pub(super) trait Tiles: Simd {
     fn across(mr: usize, nv: usize) -> AcrossFn;
 }
 
-/// Repeats a block for each row of the tile with a constant index, so that the sums are registers and never
-/// an array.
+/// Repeats a block for each row of the tile with a constant index. So the sums stay in registers and are
+/// never an array in memory.
 macro_rules! each_row {
     ($mr:expr, $i:ident, $body:block) => { each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
     (@ $mr:expr, $i:ident, $body:block, $($n:literal)*) => {
@@ -205,8 +206,9 @@ macro_rules! each_row {
     };
 }
 
-/// One step of k: `$acc[i][j] += $a(i) * b[j]`. Not unrolled: a step is long enough to hide the loop, and
-/// the compiler would hoist the broadcasts of later steps and push sums out of the registers.
+/// One step of k: `$acc[i][j] += $a(i) * b[j]`. Steps are not unrolled. A step is long enough to hide the
+/// loop, and the compiler would move the broadcasts of later steps forward and push sums out of the
+/// registers.
 macro_rules! step {
     ($s:ty, $mr:ident, $nv:ident, $acc:ident, $b:expr, |$i:ident| $a:expr) => {{
         let b: [<$s>::V; $nv] = std::array::from_fn(|j| <$s>::load($b.add(j * <$s>::LANES)));
@@ -221,7 +223,9 @@ macro_rules! step {
 
 #[inline(always)]
 unsafe fn along<S: Simd, const MR: usize, const NV: usize>(t: &Along<'_>) {
-    // SAFETY: the caller vouches for A, B and C.
+    // SAFETY: the caller vouches for the features of `S` and for what the fields say: the pointers of A lead
+    // to the floats that the steps read, B has whole vectors in each row, and C and the tensors of the
+    // epilogue have the rows and columns of the tile.
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
         for run in t.runs {
@@ -245,7 +249,9 @@ unsafe fn along<S: Simd, const MR: usize, const NV: usize>(t: &Along<'_>) {
 
 #[inline(always)]
 unsafe fn across<S: Simd, const MR: usize, const NV: usize>(t: &Across<'_>) {
-    // SAFETY: the caller vouches for A, B and C.
+    // SAFETY: the caller vouches for the features of `S` and for what the fields say: the pointers of A lead
+    // to the floats that the steps read, B has whole vectors in each row, and C and the tensors of the
+    // epilogue have the rows and columns of the tile.
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
         if !S::steps_across(&mut acc, t.a, t.first, t.b, t.steps) {
@@ -260,10 +266,10 @@ unsafe fn across<S: Simd, const MR: usize, const NV: usize>(t: &Across<'_>) {
     }
 }
 
-/// Applies the epilogue to the sums and writes them, or adds them to what is in C.
+/// Applies the epilogue to the sums, and writes them to C or adds them to C.
 ///
 /// # Safety
-/// The features of `S` are there. `out` and `epilogue` are as [`Along`] or [`Across`] asks.
+/// The processor has the features of `S`. `out` and `epilogue` are as [`Along`] or [`Across`] asks.
 #[inline(always)]
 unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     sums: [[S::V; NV]; MR],
@@ -271,7 +277,8 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     epilogue: &SumEpilogue,
 ) {
     assert!(out.rows.len() == MR && out.cols <= NV * S::LANES && out.cols > (NV - 1) * S::LANES);
-    // SAFETY: passed on; `rows` has `MR` offsets and the last vector at least one column, as asserted.
+    // SAFETY: the caller vouches for the features and for C. `rows` has `MR` offsets, and the last vector
+    // has at least one column, as asserted above.
     unsafe {
         if out.cols == NV * S::LANES {
             write::<S, MR, NV, true>(sums, out, epilogue);
@@ -281,8 +288,8 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// [`finish`] for tiles whose last vector is whole, or for those where it is not: a masked load or store is
-/// slower.
+/// [`finish`] for tiles whose last vector is whole (`WHOLE`), or for the others, which need masked loads and
+/// stores. These are slower.
 ///
 /// # Safety
 /// As for [`finish`]. `out.rows` has `MR` offsets and `out.cols` ends inside the last of the `NV` vectors.
@@ -294,11 +301,12 @@ unsafe fn write<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
 ) {
     let last = out.cols - (NV - 1) * S::LANES;
     let columns = |j: usize| if WHOLE || j + 1 < NV { None } else { Some(last) };
-    // SAFETY: the caller has the features. Each row of C, of the gate and of the addend has `out.cols`
-    // floats from its offset on, and so has the bias; of the last vector only the `last` floats that exist
-    // are touched.
+    // SAFETY: the caller vouches for the features and for C. Each row of C, of the gate and of the addend
+    // has `out.cols` floats from its offset on, and the bias has `out.cols` floats. Of the last vector, only
+    // the `last` floats that exist are accessed.
     unsafe {
-        // The bias is read once per tile: the compiler cannot know that no store to C changes it.
+        // The bias is read once per tile. The compiler could not do this itself, because it cannot know that
+        // no store to C changes the bias.
         let mut bias = [S::zero(); NV];
         if !epilogue.bias.is_null() {
             for (j, bias) in bias.iter_mut().enumerate() {
@@ -332,13 +340,13 @@ unsafe fn write<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
     }
 }
 
-/// A whole vector, or its first `columns` floats and zeros.
+/// Loads a whole vector, or its first `columns` floats and zeros.
 ///
 /// # Safety
-/// The features of `S` are there and the floats can be read.
+/// The processor has the features of `S` and the floats are readable.
 #[inline(always)]
 unsafe fn load_columns<S: Simd>(p: *const f32, columns: Option<usize>) -> S::V {
-    // SAFETY: passed on to the caller.
+    // SAFETY: the caller vouches for the features of `S` and for the floats that are read.
     unsafe {
         match columns {
             None => S::load(p),
@@ -347,7 +355,7 @@ unsafe fn load_columns<S: Simd>(p: *const f32, columns: Option<usize>) -> S::V {
     }
 }
 
-/// Implements [`Tiles`]: one function for each number of rows up to `MR`, compiled with the features.
+/// Implements [`Tiles`]: one function per number of rows up to `MR` and vectors, compiled with the features.
 macro_rules! tiles {
     ($isa:ident, $feature:meta, $($mr:literal)*) => {
         impl Tiles for $isa {
@@ -355,7 +363,8 @@ macro_rules! tiles {
             fn along(mr: usize, nv: usize) -> AlongFn {
                 #[$feature]
                 unsafe fn run<const MR: usize, const NV: usize>(t: &Along<'_>) {
-                    // SAFETY: passed on to the caller; the features are enabled here.
+                    // SAFETY: this function enables the features, and its caller vouches that the processor
+                    // has them, and for A, B and C.
                     unsafe { along::<$isa, MR, NV>(t) }
                 }
                 static TABLE: [[AlongFn; $isa::MR]; 2] = [[$(run::<$mr, 1>),*], [$(run::<$mr, 2>),*]];
@@ -366,7 +375,8 @@ macro_rules! tiles {
             fn across(mr: usize, nv: usize) -> AcrossFn {
                 #[$feature]
                 unsafe fn run<const MR: usize, const NV: usize>(t: &Across<'_>) {
-                    // SAFETY: passed on to the caller; the features are enabled here.
+                    // SAFETY: this function enables the features, and its caller vouches that the processor
+                    // has them, and for A, B and C.
                     unsafe { across::<$isa, MR, NV>(t) }
                 }
                 static TABLE: [[AcrossFn; $isa::MR]; 2] = [[$(run::<$mr, 1>),*], [$(run::<$mr, 2>),*]];
@@ -388,7 +398,7 @@ mod tests {
     use super::super::simd::{MAX_MR, MAX_WIDTH};
     use super::*;
 
-    /// Steps of k in the test: whole groups of four and every rest.
+    /// Steps of k in the test: whole groups of four, and every remainder.
     const STEPS: usize = 23;
 
     /// Multiplies with every size of tile, both with k along the pointers (in two runs) and across them.
@@ -397,7 +407,7 @@ mod tests {
     }
 
     impl EverySize {
-        /// `sum over k of a[k] * b[k]` as one chain.
+        /// `sum over k of a[k] * b[k]` as one chain of FMAs.
         fn chain(&self, terms: impl Iterator<Item = (f32, f32)>) -> f32 {
             let fused = self.isa != Isa::Portable;
             terms.fold(0.0, |sum, (a, b)| if fused { a.mul_add(b, sum) } else { a * b + sum })
@@ -422,7 +432,7 @@ mod tests {
             let a: Vec<f32> = (0..STEPS * MAX_MR).map(number).collect();
             let b: Vec<f32> = (0..STEPS * MAX_WIDTH).map(|i| number(i + 17)).collect();
             let offsets: [usize; MAX_MR] = std::array::from_fn(|i| i * MAX_WIDTH);
-            // Rows of A for k along the pointers, rows of k for k across them, in the same floats.
+            // The same floats are rows of A for k along the pointers, and rows of k for k across them.
             let along: Vec<*const f32> = a.chunks_exact(STEPS).map(<[f32]>::as_ptr).collect();
             let across: Vec<*const f32> = a.chunks_exact(MAX_MR).map(<[f32]>::as_ptr).collect();
             for (mr, nv, steps) in (1..=S::MR)
@@ -438,8 +448,8 @@ mod tests {
                     let (epilogue, rows) = (SumEpilogue::NONE, &offsets[..mr]);
                     let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
                     let (table, stride) = (along.as_ptr(), 0);
-                    // SAFETY: the features are there; `mr` rows of `STEPS` floats, `steps` rows of B, `mr`
-                    // rows of C.
+                    // SAFETY: the processor has the features; `mr` rows of `STEPS` floats, `steps` rows of
+                    // B, `mr` rows of C.
                     unsafe {
                         let tile = Along { a: table, stride, channels: STEPS, runs: &runs, b: right, out, epilogue };
                         S::along(mr, nv)(&tile);
@@ -450,8 +460,8 @@ mod tests {
 
                     let mut c = vec![f32::NAN; mr * MAX_WIDTH];
                     let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
-                    // SAFETY: the features are there; `steps` rows of `MAX_MR` floats, `steps` rows of B,
-                    // `mr` rows of C.
+                    // SAFETY: the processor has the features; `steps` rows of `MAX_MR` floats, `steps` rows
+                    // of B, `mr` rows of C.
                     unsafe { S::across(mr, nv)(&Across { a: across.as_ptr(), first, steps, b: right, out }) };
                     self.compare(&what, &c, cols, |i, j| {
                         self.chain((0..steps).map(|k| (a[k * MAX_MR + first + i], b[k * ldb + j])))
@@ -464,7 +474,7 @@ mod tests {
     #[test]
     fn every_size_of_tile_sums_one_chain_in_the_order_of_k() {
         for isa in Isa::available() {
-            // SAFETY: the job asks for nothing but the features, which are checked.
+            // SAFETY: the job has no preconditions except the features, which `dispatch` checks.
             unsafe { dispatch(isa, EverySize { isa }) };
         }
     }

@@ -1,16 +1,16 @@
-//! A convolution (or rows times a matrix) computed window by window: a few pixels of every image of a share
-//! at a time, while images are drawn pixel by pixel.
+//! A convolution, or rows times a matrix, that is computed window by window: a few pixels of every image of
+//! a share at a time, while images are drawn pixel by pixel.
 //!
-//! Shapes: `[images x columns, K]` times `[K, channels]`; the rows are the patches under one pixel, or
-//! neighbours in a row, of all images, read in place through a pointer for each row of taps (taps of a row
-//! lie side by side in NHWC, so the channels under them are one run of floats). Taps in the padding and
-//! closed channels are left out. Weights are packed once a batch of images, by the runs of output channels
-//! that see the same colours. Bound by the FMA units for 8 images and more, by the latency of the sums for
-//! one.
+//! Shapes: `[images x columns, K]` times `[K, channels]`. The rows are the patches of one pixel, or of
+//! neighbouring pixels of a row, in all images. They are read in place, through one pointer per row of taps.
+//! The taps of a row are adjacent in NHWC, so the channels under them are one run of floats. Taps in the
+//! padding and closed channels are left out. Weights are packed once per batch of images, by groups of
+//! output channels that see the same colours. Bound by the FMA units for 8 or more images, by the latency of
+//! the sums for one.
 //!
-//! Contract: an output element is the same chain of sums as in the whole convolution, to the bit: `rows.rs`
-//! sums taps and channels in one chain, `scatter.rs` a chain for each tap and adds those up; zeros that are
-//! added there and left out here change nothing.
+//! Contract: an output element has the same bits as in the whole convolution. `rows.rs` sums taps and
+//! channels in one chain. `scatter.rs` sums one chain per tap, and adds these. The same chain is used here.
+//! Zeros that are added there and left out here change nothing.
 
 use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
@@ -24,18 +24,18 @@ use std::ops::Range;
 /// Most rows of taps.
 const MAX_TAP_ROWS: usize = 16;
 
-/// Output channels that see the same channels under the centre tap.
+/// A range of output channels that see the same channels under the centre tap.
 #[derive(Clone, Debug)]
 struct Group {
     channels: Range<usize>,
-    /// Rows of weights, which are the open ones: all taps before the centre, and the open channels of the
+    /// Number of rows of weights that are open: all taps before the centre, and the open channels of the
     /// centre.
     k: usize,
-    /// Where its panels begin.
+    /// Offset of its panels in the packed weights.
     at: usize,
 }
 
-/// Rows, columns and channels of the output.
+/// A part of the output: ranges of rows, columns and channels.
 #[derive(Clone, Debug)]
 pub(in crate::backend::cpu) struct Part {
     pub(in crate::backend::cpu) rows: Range<usize>,
@@ -48,23 +48,23 @@ pub(in crate::backend::cpu) struct Part {
 pub(in crate::backend::cpu) struct WindowConv {
     isa: Isa,
     geom: ConvGeom,
-    /// Whether the weights are stored `[cout, cin]` (of a matrix product).
+    /// Whether the weights are stored as `[cout, cin]`, as in a matrix product with a transposed right side.
     transposed: bool,
     groups: Vec<Group>,
     packed_len: usize,
-    /// Whether each tap has a sum of its own, as in `scatter.rs`.
+    /// Whether each tap has a chain of its own, as in `scatter.rs`.
     by_taps: bool,
-    /// Source column under the first tap of each row of taps, from that of the output.
+    /// For each row of taps, the source column under its first tap, relative to the output column.
     first: [isize; MAX_TAP_ROWS],
-    /// Floats from an output pixel to the next, and whether sums are added to what is there.
+    /// Floats from one output pixel to the next, and whether the sums are added to the output.
     into: (usize, bool),
 }
 
 impl WindowConv {
-    /// The convolution with this geometry.
+    /// Makes the convolution of this geometry.
     ///
     /// # Errors
-    /// A clause where the kernel has too many rows.
+    /// A clause of a sentence, if the kernel has too many rows.
     pub(in crate::backend::cpu) fn new(isa: Isa, geom: ConvGeom, transposed: bool) -> Result<Self, String> {
         if geom.kh > MAX_TAP_ROWS {
             return Err(format!("its kernel has {} rows; windows take {MAX_TAP_ROWS}", geom.kh));
@@ -80,12 +80,12 @@ impl WindowConv {
         }
         let by_taps = Scatter::choose(&Gather::new(&geom, Direction::Forward, true)).is_some();
         let (first, into) = ([-(geom.pad[1] as isize); MAX_TAP_ROWS], (geom.cout, false));
-        // The last row of the last panel may be read from its middle on.
+        // A tile may begin in the middle of a panel, so it may read beyond the last row of the last panel.
         Ok(WindowConv { isa, geom, transposed, groups, packed_len: at + MAX_WIDTH, by_taps, first, into })
     }
 
-    /// The same with sums added to the first channels of output pixels of `width` floats, with row `i` of
-    /// the taps beginning `first[i]` columns from the output's: what a scan reads of the states before.
+    /// Changes the convolution for scans: the sums are added to the first channels of output pixels of
+    /// `width` floats, and row `i` of the taps begins at the output's column plus `first[i]`.
     pub(in crate::backend::cpu) fn added_to(mut self, width: usize, first: &[isize]) -> Self {
         self.first[..first.len()].copy_from_slice(first);
         self.into = (width, true);
@@ -101,7 +101,7 @@ impl WindowConv {
     /// Packs the weights `[kh, kw, cin, cout]`, or `[cout, cin]` if they are transposed.
     ///
     /// # Panics
-    /// If `w` has not the size of the geometry or `packed` is too short.
+    /// Panics if `w` does not have the size of the geometry or `packed` is too short.
     pub(in crate::backend::cpu) fn pack(&self, w: &[f32], packed: &mut [f32]) {
         let ConvGeom { kh, kw, cin, cout, .. } = self.geom;
         assert!(w.len() == kh * kw * cin * cout, "the weights have {} elements", w.len());
@@ -122,12 +122,12 @@ impl WindowConv {
         }
     }
 
-    /// Computes a part of the output of each of `images` images, then the epilogue, on the calling thread;
-    /// what the part reads of `source` has been computed. `source`, `out` and the slices of the epilogue
-    /// hold these images alone.
+    /// Computes a part of the output of each of `images` images, then the epilogue, on the calling thread.
+    /// The elements of `source` that the part reads must have been computed before. `source`, `out` and the
+    /// slices of the epilogue hold only these images.
     ///
     /// # Panics
-    /// If a slice is too short.
+    /// Panics if a slice is too short.
     pub(in crate::backend::cpu) fn run(
         &self,
         packed: &[f32],
@@ -145,24 +145,25 @@ impl WindowConv {
         assert!(packed.len() >= self.packed_len, "the weights are not packed");
         assert!(part.rows.end <= oh && part.columns.end <= ow && part.channels.end <= cout, "{part:?} is outside");
         let out = out.as_mut_ptr();
-        // SAFETY: the slices hold the images and the packed weights, and the part lies inside them.
+        // SAFETY: the slices hold the images and the packed weights, and the part is inside the output, as
+        // asserted above. `out` is borrowed for the whole call.
         unsafe { dispatch(self.isa, Compute { conv: self, packed, part, images, source, out, epi }) };
     }
 
-    /// The rows of taps that are open and, for an output row, inside the image.
+    /// The rows of taps that are open and, for this output row, inside the image.
     fn tap_rows(&self, row: usize) -> Range<usize> {
         let g = &self.geom;
         let open_rows = if g.is_masked() { g.centre()[0] + 1 } else { g.kh };
         inside(row * g.stride[0], g.pad[0], g.h, open_rows)
     }
 
-    /// The taps of row `i` that are, for an output column, inside the image.
+    /// The taps of row `i` that are inside the image for this output column.
     fn tap_columns(&self, i: usize, column: usize) -> Range<usize> {
         let at = (column * self.geom.stride[1]) as isize + self.first[i];
         inside(at.max(0) as usize, (-at).max(0) as usize, self.geom.w, self.geom.kw)
     }
 
-    /// The floats under the taps `columns` of the tap row `i` that are open to a group.
+    /// The floats under the taps `columns` of the tap row `i` that are open for a group.
     fn open(&self, i: usize, columns: &Range<usize>, group: &Group) -> Range<usize> {
         let g = &self.geom;
         let (start, end) = (columns.start * g.cin, columns.end * g.cin);
@@ -172,7 +173,8 @@ impl WindowConv {
     }
 }
 
-/// Which of `taps` lie inside an axis of `len`, if the first is at `at - pad`.
+/// The range of those of `taps` taps that are inside an axis of length `len`. The first tap is at
+/// `at - pad`.
 fn inside(at: usize, pad: usize, len: usize, taps: usize) -> Range<usize> {
     let start = pad.saturating_sub(at).min(taps);
     start..(len + pad).saturating_sub(at).clamp(start, taps)
@@ -199,7 +201,7 @@ impl Job for Compute<'_> {
             let taps = self.conv.tap_rows(row);
             let mut start = columns.start;
             while start < columns.end {
-                // Neighbours whose taps lie inside the image alike are rows of one product.
+                // Neighbouring pixels with the same taps inside the image are rows of one product.
                 let within = |i: usize, column: usize| self.conv.tap_columns(i, column);
                 let alike = |end: &usize| taps.clone().all(|i| within(i, *end) == within(i, start));
                 let end = (start + 1..columns.end).take_while(alike).last().unwrap_or(start) + 1;
@@ -207,7 +209,9 @@ impl Job for Compute<'_> {
                 let tiles = pixels.div_ceil(S::MR);
                 for t in 0..tiles {
                     let pixels = pixels * t / tiles..pixels * (t + 1) / tiles;
-                    // SAFETY: passed on.
+                    // SAFETY: the contract of `Job::run` gives the features of `S`, and `WindowConv::run`
+                    // has checked the slices and the part. The pixels of the range have the same taps inside
+                    // the image, and there are at most `MR` of them.
                     unsafe { self.tile::<S>(row, start..end, pixels, &taps) };
                 }
                 start = end;
@@ -217,8 +221,8 @@ impl Job for Compute<'_> {
 }
 
 impl Compute<'_> {
-    /// The output pixels `pixels` of (image, column), whose taps inside the image are alike and in the rows
-    /// `tap_rows`.
+    /// Computes the output pixels `pixels`, counted over (image, column). They have the same taps inside the
+    /// image, in the rows `tap_rows`.
     ///
     /// # Safety
     /// As for [`WindowConv::run`]; the features of `S` are there; at most `MR` pixels.
@@ -234,7 +238,8 @@ impl Compute<'_> {
             let (image, column) = (pixel / columns.len(), columns.start + pixel % columns.len());
             *offset = ((image * oh + row) * ow + column) * total;
             for i in tap_rows.clone() {
-                // Under the first tap of the row, wherever that is; only taps inside are read.
+                // The pointer leads to the place of the row's first tap, which may be outside the image.
+                // Only taps inside the image are read.
                 let x = (column * stride[1]).wrapping_add_signed(conv.first[i]);
                 let y = image * h + row * stride[0] + i - pad[0];
                 table[i * MAX_MR + p] = source.as_ptr().wrapping_add((y * w).wrapping_add(x).wrapping_mul(cin));
@@ -249,8 +254,9 @@ impl Compute<'_> {
                 let in_panel = (next - group.channels.start) % width;
                 let panel = next - group.channels.start - in_panel;
                 let cols = (width - in_panel).min(end - next);
-                // SAFETY: panels of `k * width` floats, behind the last of which as many floats as a row
-                // follow; rows of source and output inside the images.
+                // SAFETY: the panels have `k * width` floats each, and at least the floats of a row follow
+                // the last panel (`packed_len`), so whole vectors are readable. The rows of source and
+                // output are inside the images. The processor has the features of `S`.
                 unsafe {
                     let right = Right { b: packed.as_ptr().add(group.at + panel * group.k + in_panel), ldb: width };
                     let tile = |runs: &[Run], add: bool| {
@@ -282,7 +288,7 @@ impl Compute<'_> {
                 next += cols;
             }
         }
-        // SAFETY: these elements have just been written, by this thread.
+        // SAFETY: this thread has just written these elements of `out`, and nothing else accesses them.
         unsafe { epilogue::apply(epi, out, offsets, part.channels.clone(), total) };
     }
 }
