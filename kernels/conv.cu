@@ -22,7 +22,8 @@ __device__ __forceinline__ void conv_tile(const Product& p, const float* x, cons
     for (u32 r = threadIdx.x; r < T::BM; r += T::SIZE) {
         const u32 m = first_row + r, image = m / (g.oh * g.ow), row = m / g.ow % g.oh, column = m % g.ow;
         const bool real = m < rows;
-        // A row that is not there lies so far above the image that no tap reaches it.
+        // A row that does not exist gets a place so far above the image that all its taps are in the
+        // padding.
         places[r] = {(int)(image * g.h * g.w), real ? (int)(row * g.sh) - (int)g.ph : -(1 << 24),
                      (int)(column * g.sw) - (int)g.pw, real ? m : ~0u};
     }

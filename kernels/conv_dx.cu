@@ -12,8 +12,8 @@
 // Cost: 2 FLOPs per open weight and pixel of dy. Bound by arithmetic from about 16 channels on.
 #include "product.cuh"
 
-// Steps that are not wholly closed: at the centre tap, those of which some output channel sees a channel of
-// the tile.
+// Steps that are not fully closed. At the centre tap, these are the steps in which some output channel sees
+// an input channel of the tile.
 struct OpenSteps {
     const Conv& g;
     bool partial;

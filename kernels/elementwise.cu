@@ -38,7 +38,7 @@ KERNEL(THREADS, clamp)(Map p, const float* __restrict__ x, float* __restrict__ y
     FOR_EACH(i, p.len) y[i] = clamp_of(x[i], p.a, p.b);
 }
 
-// index[len] = floor(x[len] a + 1/2), at most a = levels - 1; below 0, and for NaN, the lowest level
+// index[len] = floor(x[len] a + 1/2), at most a = levels - 1; 0 if x is negative or NaN
 KERNEL(THREADS, quantize)(Map p, const float* __restrict__ x, u32* __restrict__ index) {
     FOR_EACH(i, p.len) index[i] = quantize_of(x[i], p.a);
 }

@@ -35,18 +35,18 @@ __device__ __forceinline__ float row_exp_sum(const float* logits, float max, u32
     return warp_sum(sum);
 }
 
-// y[rows] = -log softmax(logits[rows, width])[target[rows]]; NaN where the target is out of range.
+// y[rows] = -log softmax(logits[rows, width])[target[rows]]; NaN if the target is out of range.
 KERNEL(THREADS, softmax_cross_entropy)
 (Rows p, const float* __restrict__ logits, const u32* __restrict__ target, float* __restrict__ y) {
     const u32 row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, k = p.width;
-    // The whole warp leaves.
+    // The whole warp returns, so the warp sums below stay complete.
     if (row >= p.rows) return;
     const float* of = logits + row * k;
     const float max = row_max(of, k, lane), sum = row_exp_sum(of, max, k, lane);
     if (lane == 0) y[row] = target[row] < k ? (max - of[target[row]]) + log_of(sum) : NAN_F;
 }
 
-// dlogits[rows, width] = dy[rows] (softmax(logits) - onehot(target)); NaN where the target is out of range.
+// dlogits[rows, width] = dy[rows] (softmax(logits) - onehot(target)); NaN if the target is out of range.
 KERNEL(THREADS, softmax_cross_entropy_bwd)
 (Rows p, const float* __restrict__ dy, const float* __restrict__ logits, const u32* __restrict__ target,
  float* __restrict__ dlogits) {

@@ -1,16 +1,16 @@
-// LSTM cells and whole sequences. The gates are in the order i f g o (Hochreiter & Schmidhuber 1997, Gers et
-// al. 2000).
+// LSTM cells and whole sequences (Hochreiter & Schmidhuber 1997, Gers et al. 2000). The order of the gates
+// is i, f, g, o.
 //
-// The rows of the batch are independent. A block takes ROWS rows through all of time in one launch, so there
-// is one launch per sequence rather than one per step. A thread owns a unit: its four gates in ROWS rows,
-// and its cell. States pass from step to step in shared memory. As many rows of the recurrent weights as fit
-// are kept there too; the others come from L2.
-// Bound by reading the weights once per step and block, and by the barrier of each step.
+// The rows of the batch are independent. A block computes ROWS rows through all steps in one launch, so
+// there is one launch per sequence instead of one per step. A thread owns a unit: its four gates in ROWS
+// rows, and its cell. States pass from step to step in shared memory. As many rows of the recurrent weights
+// as fit are kept there too; the others come from L2. Bound by reading the weights once per step and block,
+// and by the barrier of each step.
 #include "cell.cuh"
 
-// Rows of the batch that a block takes.
+// Rows of the batch that a block computes.
 #define ROWS 4
-// Most threads of a block: units beyond are taken in turns.
+// Most threads of a block. If there are more units, each thread computes several.
 #define MOST_UNITS 512
 
 // z [rows, 4 width], c [rows, width] -> h_next, c_next [rows, width], gates [rows, 4 width]. Launch: as the
@@ -106,9 +106,9 @@ KERNEL(MOST_UNITS, lstm)
     for (u32 i = threadIdx.x; i < rows * h; i += blockDim.x) c_n[first * h + i] = cells[i];
 }
 
-// y[others, width, rows] = x[others, rows, width], each matrix transposed: the recurrent weights, so that
-// the way back reads them along its units. Launch: 32 x 8 threads, grid (tiles of 32 columns, tiles of 32
-// rows, matrices).
+// y[others, width, rows] = x[others, rows, width]: transposes the recurrent weights, so that the backward
+// pass reads them along its units. Launch: 32 x 8 threads, grid (tiles of 32 columns, tiles of 32 rows,
+// matrices).
 KERNEL(256, transpose)(Rows p, const float* __restrict__ x, float* __restrict__ y) {
     // One float of padding keeps the columns in different banks.
     __shared__ float tile[32][33];
@@ -142,7 +142,7 @@ KERNEL(MOST_UNITS, lstm_bwd)
     __syncthreads();
     for (u32 t = p.steps; t-- > 0;) {
         float* now = gates + t % 2 * 4 * ROWS * h;
-        // A unit's gradients are touched by its own thread alone; only dz is shared.
+        // Only its own thread accesses the gradients of a unit; only dz is shared.
         for (u32 u = threadIdx.x; u < h; u += blockDim.x)
             for (u32 r = 0; r < rows; r++) {
                 const u32 at = t * p.rows + first + r;
@@ -170,7 +170,7 @@ KERNEL(MOST_UNITS, lstm_bwd)
             for (u32 r = 0; r < ROWS; r++) later[r * h + u] = sums[r];
         }
     }
-    // Every thread wrote what it now reads: the units are dealt out as before.
+    // Every thread reads only values that it wrote itself, because the units are distributed as before.
     for (u32 u = threadIdx.x; u < h; u += blockDim.x)
         for (u32 r = 0; r < rows; r++) {
             dh0[(first + r) * h + u] = later[r * h + u];

@@ -226,14 +226,14 @@ struct WeightColumns {
 
 // ---- multiplication --------------------------------------------------------------------------------------
 
-// Which row of the tile the i-th sum of a thread in row `ty` belongs to. The first half of the sums lies in
-// the first half of the rows.
+// The row of the tile to which the i-th sum of a thread in row `ty` belongs. The first half of the sums is
+// in the first half of the rows.
 template <class T, bool BY_ROWS>
 __device__ __forceinline__ u32 tile_row(u32 ty, int i) {
     constexpr int V = T::ROW_RUN;
     return BY_ROWS ? ty + i * T::ROWS : ty * V + i % V + i / V * (V * T::ROWS);
 }
-// Which column the j-th sum belongs to.
+// The column to which the j-th sum belongs.
 template <class T, bool BY_ROWS>
 __device__ __forceinline__ u32 tile_column(u32 tx, int j) {
     constexpr int V = T::COLUMN_RUN;
@@ -357,7 +357,7 @@ __device__ __forceinline__ void product(const A& a, const B& b, const Steps& ste
     }
     for (int stage = 0; k < k_end; stage ^= 1) {
         cp_async_wait();
-        // Everybody's copies have arrived, and everybody is done with the other stage.
+        // All copies have arrived, and all threads have finished with the other stage.
         __syncthreads();
         const u32 next = steps.from(k + BK);
         if (next < k_end) {

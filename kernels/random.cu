@@ -1,4 +1,5 @@
-// Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
+// Random draws: uniform and normal numbers per element, Gaussian samples, and categories and bits from given
+// uniform numbers.
 //
 // Launch: as the elementwise kernels, over the output; gaussian_sample with THREADS threads per block and
 // one warp per row. There is no state: a draw is a function of seed, stream and element.
@@ -8,8 +9,8 @@
 // dominates, so one launch replaces three.
 #include "rng.cuh"
 
-// y[len]: the counter is (count, element), or (count + image, element of the image) where `per_image` is not
-// 0. seed[1] and count[1] are device scalars, so that a captured plan draws anew at every replay.
+// y[len]: the counter of a draw is (count, element), or (count + image, element of the image) if `per_image`
+// is not 0. seed[1] and count[1] are device scalars, so that a captured plan makes new draws at every replay.
 KERNEL(THREADS, random)(Random p, const u32* __restrict__ seed, const u32* __restrict__ count, float* __restrict__ y) {
     FOR_EACH(i, p.len) {
         const u32 image = p.per_image == 0 ? 0 : i / p.per_image, element = i - image * p.per_image;
@@ -20,13 +21,13 @@ KERNEL(THREADS, random)(Random p, const u32* __restrict__ seed, const u32* __res
 
 // z[rows, width] = mu + exp(logvar / 2) eps with a standard normal eps by (replay, element), kl[rows] = sum
 // of (mu^2 + exp(logvar) - 1 - logvar) / 2 over each row (Kingma & Welling 2014, eq. 10 and appendix B). eps
-// is never stored. Lanes take neighbouring elements, and what they hold is added by halves, as in
+// is never stored. Lanes compute neighbouring elements, and their sums are added by halves, as in
 // gaussian_kl.
 KERNEL(THREADS, gaussian_sample)
 (Gaussian p, const float* __restrict__ mu, const float* __restrict__ logvar, const u32* __restrict__ seed,
  const u32* __restrict__ replay, float* __restrict__ z, float* __restrict__ kl) {
     const u32 row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
-    // The whole warp leaves.
+    // The whole warp returns, so the warp sum below stays complete.
     if (row >= p.rows) return;
     float sum = 0.0f;
     for (u32 i = lane; i < p.width; i += 32) {
@@ -51,18 +52,18 @@ KERNEL(THREADS, gaussian_sample_bwd)
     }
 }
 
-// index[rows] = the smallest k whose cumulative softmax(logits[rows, width] / temperature[1]) exceeds
-// u[rows], the last one if none does. At temperature 0 it is the first of the largest logits. Without a
-// class it is one out of range. A thread takes a row: rows are few (images of a batch, not pixels) and the
-// order decides the draw, so nothing is gained by sharing one.
+// index[rows] = the smallest class whose cumulative softmax(logits[rows, width] / temperature[1]) exceeds
+// u[rows], or the last class if none does. At temperature 0 it is the first of the largest logits. Without
+// classes it is an index out of range. One thread computes a row, because the order of the sum decides the
+// draw and there are few rows (images of a batch, not pixels).
 KERNEL(THREADS, categorical)
 (Rows p, const float* __restrict__ logits, const float* __restrict__ u, const float* __restrict__ temperature,
  u32* __restrict__ index) {
     FOR_EACH(row, p.rows) index[row] = categorical_of(logits + row * p.width, p.width, u[row], temperature[0]);
 }
 
-// y[len] = 1 where u < sigmoid(logit / temperature[1]), else 0. At temperature 0 it is 1 where the logit is
-// positive.
+// y[len] = 1 if u < sigmoid(logit / temperature[1]), else 0. At temperature 0 it is 1 if the logit is
+// positive, else 0.
 KERNEL(THREADS, bernoulli)
 (Map p, const float* __restrict__ logits, const float* __restrict__ u, const float* __restrict__ temperature,
  float* __restrict__ y) {

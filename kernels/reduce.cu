@@ -9,16 +9,16 @@ __device__ __forceinline__ u32 large_row(const Axes& p, u32 s, u32 r) {
     return ((s / p.kept1 * p.folded0 + r / p.folded1) * p.kept1 + s % p.kept1) * p.folded1 + r % p.folded1;
 }
 
-// out[sums, parts, kept2]: the sum over `part_rows` rows of x. Launched a second time over the partial sums,
-// where there are several, it finishes them: no atomics, and the order depends on the geometry alone.
+// out[sums, parts, kept2]: the sum over `part_rows` rows of x. If there are several partial sums, a second
+// launch adds them. There are no atomics, and the order of a sum depends on the geometry alone.
 //
-// Launch: THREADS threads: `lanes` threads a column, side by side columns and, where they are few, several
-// sums a block. grid (groups of sums and parts, groups of columns). Lane l adds rows l, l + lanes, ... of
-// its part; then the lanes are added by halves in shared memory.
+// Launch: THREADS threads, grid (groups of sums and parts, groups of columns). A block has neighbouring
+// columns, with `lanes` threads per column. If there are few columns, a block computes several sums. Lane l
+// adds the rows l, l + lanes, ... of its part. Then the lanes are added by halves in shared memory.
 KERNEL(THREADS, sum)(Axes p, const float* __restrict__ x, float* __restrict__ out) {
     __shared__ float partial[THREADS];
     const u32 tid = threadIdx.x, lanes = p.lanes;
-    // Columns that lie side by side in a block: a power of two.
+    // Neighbouring columns of a block, a power of two.
     u32 wide = 1;
     while (wide < p.kept2 && wide * lanes < THREADS) wide *= 2;
     const u32 column = blockIdx.y * wide + tid % wide, lane = tid / wide % lanes;

@@ -1,13 +1,13 @@
-// Sampling pixel by pixel: a block takes one image through all windows of all rounds, position by position,
-// on the card.
+// Sampling by windows: a block computes one image, through the windows of all rounds of the launch, position
+// by position.
 //
 // The launch interprets two tables: steps (what is computed from what) and windows (which positions of which
 // step, in order). A round computes what has become computable and ends with the draw of one position, which
 // becomes part of the image. Values are in global memory, where the next windows find them. A barrier after
 // every window lets the whole block see them.
 //
-// Every element is computed by the expression of the whole kernel, summed in the same order, so both ways
-// give the same bits.
+// Every element is computed by the same expression, summed in the same order, as in the kernel for whole
+// tensors, so both give the same bits.
 // Launch: THREADS threads per block, one block per image; no shared memory. One launch runs a part of the
 // rounds, so no launch runs long enough for a watchdog.
 // Cost: about one forward pass per image. Bound by the latency of the steps of a round, which depend on each
@@ -20,16 +20,16 @@
 struct SampleStep {
     const float* inputs[3];
     float* outputs[2];
-    const float* fused[3];  // bias, what is added, what is saved
-    // Words from an image to the next; 0 where all images share a value.
+    const float* fused[3];  // bias, addend, saved value of an activation gradient
+    // Words from one image to the next; 0 if all images share the value.
     u32 input_stride[3], output_stride[2], fused_stride[3];
     Conv conv;
     Epilogue epilogue;
     u32 op, f;
     float a, b;
     u32 size[3];    // height, width, channels of the first output
-    u32 inner[3];   // those of the first input
-    u32 before[3];  // where a region begins
+    u32 inner[3];   // height, width, channels of the first input
+    u32 before[3];  // position of the first element of a region
     u32 transposed, reverse, unused;
 };
 static_assert(sizeof(SampleStep) == 256, "as in backend/sample.rs");
@@ -48,8 +48,8 @@ struct ImageStep {
     __device__ __forceinline__ float* output(u32 i) const { return s.outputs[i] + blockIdx.x * s.output_stride[i]; }
     __device__ __forceinline__ const float* fused(u32 i) const { return s.fused[i] + blockIdx.x * s.fused_stride[i]; }
 
-    // An element of a convolution: taps in raster order, as the product sums them. What lies outside adds
-    // nothing.
+    // Computes an element of a convolution, with taps in raster order, as the product sums them. Taps
+    // outside the image are left out.
     __device__ __forceinline__ float conv(u32 row, u32 column, u32 co) const {
         const Conv& g = s.conv;
         const float *x = input(0), *w = input(1);
@@ -67,7 +67,8 @@ struct ImageStep {
         return sum;
     }
 
-    // A unit of a pixel of a scan: states in the order of the taps, as the whole scan sums them.
+    // Computes a unit of a pixel of a scan, with states in the order of the taps, as the scan of whole
+    // images sums them.
     template <bool DIAGONAL>
     __device__ __forceinline__ void scan(u32 row, u32 column, u32 u) const {
         const float *z = input(0), *w = input(1);
@@ -77,7 +78,8 @@ struct ImageStep {
         float sums[4];
         for (u32 g = 0; g < 4; g++) sums[g] = z[(at * 4 + g) * d + u];
         for (u32 j = 0; j < taps; j++) {
-            // Above, or beside; what is outside wraps around to something large.
+            // The pixel above, or the pixel before in the same row. A position before the first one wraps
+            // around to a large number.
             const u32 r = DIAGONAL && j == 1 ? row : row - 1;
             const u32 c = DIAGONAL ? (j == 1 ? beside : column) : column + j - taps / 2;
             if (r >= s.size[0] || c >= width) continue;
@@ -145,8 +147,8 @@ struct ImageStep {
     }
 };
 
-// steps [..], windows [..], starts [rounds + 1]: where the windows of each round begin; draws and images
-// [images, rounds].
+// steps [..], windows [..], starts [rounds + 1] (the first window of each round), draws and images [images,
+// rounds].
 KERNEL(THREADS, sample)
 (Sample p, const SampleStep* steps, const Window* windows, const u32* starts, const float* draws, float* images) {
     for (u32 round = p.first; round < p.end; round++) {
@@ -160,7 +162,7 @@ KERNEL(THREADS, sample)
                          w.channels[0] + e % channels);
             __syncthreads();
         }
-        // The draw of this position becomes part of the image.
+        // Writes the draw of this position into the image.
         const u32 at = blockIdx.x * p.rounds + round;
         if (round >= p.from && threadIdx.x == 0) images[at] = draws[at];
         __syncthreads();

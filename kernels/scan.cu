@@ -1,40 +1,40 @@
-// LSTM scans over images (van den Oord et al. 2016, section 3): a line of cells sweeps over every image,
-// step by step.
+// LSTM scans over images (van den Oord et al. 2016, section 3). A line of cells moves over every image, step
+// by step.
 //
 // The line of a Row LSTM is a row: at step s it is row s, and cell i is in column i. The line of a Diagonal
 // LSTM has one cell per row: at step s the cell of row r is in column s - r (counted from the right in
-// reverse). So the line is an anti-diagonal, in place, and cells whose column is outside wait. Cell i reads
+// reverse). So the line is an anti-diagonal. Cells whose column is outside the image are idle. Cell i reads
 // `taps` neighbouring states of the line as the previous step left them: from i - taps / 2 on in a row, i -
 // 1 (above) and i (in the same row) on a diagonal.
 //
-// Images are independent: a block takes one image from end to end in one launch. A thread takes CELLS
+// Images are independent: a block computes one whole image, in one launch. A thread computes CELLS
 // neighbouring cells of one unit, so a weight is read once for all of them. The states of the line, with
 // zeros around, pass from step to step in two halves of shared memory. The cells are there too, and as many
-// rows of the weights as fit. There is one barrier per step.
-// Bound by reads of shared memory if d is small, by reading the weights if they do not fit.
+// rows of the weights as fit. There is one barrier per step. Bound by reads of shared memory if d is small,
+// by reading the weights if they do not fit.
 #include "cell.cuh"
 
-// Neighbouring cells of a thread.
+// Neighbouring cells that a thread computes.
 #define CELLS 2
-// Most threads of a block; what is more is taken in turns.
+// Most threads of a block. If there is more work, each thread does several items.
 #define MOST_THREADS 512
 
-// The line of a scan: what is known of a step and a cell.
+// The line of a scan: the positions of its cells at each step.
 template <bool DIAGONAL>
 struct Line {
     const Scan& p;
 
     __device__ __forceinline__ u32 cells() const { return DIAGONAL ? p.h : p.w; }
     __device__ __forceinline__ u32 steps() const { return DIAGONAL ? p.h + p.w - 1 : p.h; }
-    // Cell i reads through tap j the state of cell i + j - this.
+    // Cell i reads the state of cell i + j - before() through tap j.
     __device__ __forceinline__ u32 before() const { return DIAGONAL ? 1 : p.taps / 2; }
-    // The cells that stand in the image at a step: from first up to end.
+    // The cells that are inside the image at a step: from first up to end.
     __device__ __forceinline__ u32 first(u32 step) const { return DIAGONAL && step + 1 > p.w ? step + 1 - p.w : 0; }
     __device__ __forceinline__ u32 end(u32 step) const {
         if (!DIAGONAL) return p.w;
         return step + 1 < p.h ? step + 1 : p.h;
     }
-    // Where a cell stands, as a pixel of all images.
+    // The pixel of a cell at a step, as an index over all images.
     __device__ __forceinline__ u32 pixel(u32 step, u32 cell) const {
         const u32 row = DIAGONAL ? cell : step, column = DIAGONAL ? step - cell : cell;
         return (blockIdx.x * p.h + row) * p.w + (DIAGONAL && p.reverse ? p.w - 1 - column : column);
@@ -99,9 +99,9 @@ __device__ __forceinline__ void scan(const Scan& p, const float* z, const float*
     }
 }
 
-// dy [n, h, w, d], wt [taps, 4d, d] (each tap transposed), kept [n, h, w, 5d] -> dz [n, h, w, 4d]. The state
-// of cell i got to the cells i + before - j of the step after it, through tap j: what comes back is their dz
-// times the transposed weights.
+// dy [n, h, w, d], wt [taps, 4d, d] (each tap transposed), kept [n, h, w, 5d] -> dz [n, h, w, 4d]. Cell i +
+// before - j of the next step read the state of cell i through tap j. So the gradient of this state is the
+// sum over j of the dz of these cells times the transposed weights.
 // Launch: a block an image; shared memory: 2 (cells + taps - 1) 4d gradients of gates, cells d of cells,
 // held d weights.
 // Cost: 8 taps d FLOPs a unit and pixel.
@@ -121,8 +121,8 @@ __device__ __forceinline__ void scan_bwd(const Scan& p, const float* dy, const f
         for (u32 item = threadIdx.x; item < (end - first + CELLS - 1) / CELLS * d; item += blockDim.x) {
             const u32 i = first + item / d * CELLS, u = item % d;
             float sums[CELLS] = {};
-            // Cell i + before - j lies at i + before - j + ahead of the line with zeros around: tap 0 comes
-            // last.
+            // Cell i + before - j is at position i + before - j + ahead of the line with its zeros, so tap 0
+            // is at the highest position.
             for (u32 j = 0; j < p.taps; j++)
                 for (u32 q = 0; q < 4 * d; q++) {
                     const u32 k = j * 4 * d + q;
@@ -135,7 +135,7 @@ __device__ __forceinline__ void scan_bwd(const Scan& p, const float* dy, const f
             for (u32 c = 0; c < CELLS; c++) {
                 if (i + c >= end) break;
                 const u32 at = (i + c) * d + u, pixel = line.pixel(step, i + c);
-                // Zero before the first pixel of a cell's way.
+                // Before the first pixel of a cell, the old cell is zero.
                 const bool has_before = step > 0 && i + c >= line.first(step - 1) && i + c < line.end(step - 1);
                 const float old = has_before ? kept[(line.pixel(step - 1, i + c) * 5 + 4) * d + u] : 0.0f;
                 const float* keep = kept + pixel * 5 * d + u;

@@ -6,7 +6,7 @@
 // sides.
 #include "common.cuh"
 
-// Zeros around x[inner], which is the region of y[outer].
+// Writes x[inner] into the region of y[outer], and zeros around it.
 KERNEL(THREADS, pad)(Region p, const float* __restrict__ x, float* __restrict__ y) {
     const u32 len = p.outer[0] * p.outer[1] * p.outer[2] * p.outer[3];
     FOR_EACH(i, len) {
@@ -14,7 +14,7 @@ KERNEL(THREADS, pad)(Region p, const float* __restrict__ x, float* __restrict__ 
         bool inside = true;
 #pragma unroll
         for (int axis = 3; axis >= 0; axis--) {
-            // Below the region the difference wraps around and is too large as well.
+            // Before the region, the difference wraps around, so it is too large as well.
             const u32 offset = rest % p.outer[axis] - p.before[axis];
             inside = inside && offset < p.inner[axis];
             at += offset * stride;
@@ -25,7 +25,7 @@ KERNEL(THREADS, pad)(Region p, const float* __restrict__ x, float* __restrict__ 
     }
 }
 
-// y[inner] is the region of x[outer].
+// Copies the region of x[outer] to y[inner].
 KERNEL(THREADS, slice)(Region p, const float* __restrict__ x, float* __restrict__ y) {
     const u32 len = p.inner[0] * p.inner[1] * p.inner[2] * p.inner[3];
     FOR_EACH(i, len) {
@@ -40,7 +40,7 @@ KERNEL(THREADS, slice)(Region p, const float* __restrict__ x, float* __restrict_
     }
 }
 
-// y[i] = table[index[i]]: table[others, width], index[rows], y[rows, width]; NaN where the index is out of
+// y[i] = table[index[i]]: table[others, width], index[rows], y[rows, width]; NaN if the index is out of
 // range
 KERNEL(THREADS, gather)(Rows p, const float* __restrict__ table, const u32* __restrict__ index, float* __restrict__ y) {
     FOR_EACH(i, p.rows * p.width) {
@@ -49,10 +49,10 @@ KERNEL(THREADS, gather)(Rows p, const float* __restrict__ table, const u32* __re
     }
 }
 
-// y[index[i]] += dy[i] in order of i: dy[others, width], index[others], y[rows, width]. An index out of
-// range has no row to spoil: it makes all of y NaN. Each thread owns an element of y and looks through all
-// indices, so that the order is that of i; the reads of the indices are broadcasts. Meant for class tables:
-// few rows.
+// y[index[i]] += dy[i] in order of i: dy[others, width], index[others], y[rows, width]. If any index is out
+// of range, all of y becomes NaN, because there is no row that could show the error. Each thread owns an
+// element of y and goes through all indices, so that each element is summed in the order of i. The reads of
+// the indices are broadcasts. The kernel is meant for tables of classes, which have few rows.
 KERNEL(THREADS, scatter)(Rows p, const float* __restrict__ dy, const u32* __restrict__ index, float* __restrict__ y) {
     FOR_EACH(i, p.rows * p.width) {
         const u32 own = i / p.width, column = i % p.width;
