@@ -1,5 +1,5 @@
 // conv_dx: the rows of a are patches of dy around the input pixels of one stride phase, which are the pixels
-// that meet the same taps. Read product.wgsl first.
+// that use the same taps. Read product.wgsl first.
 
 const ALONG_M: bool = false;
 
@@ -7,7 +7,7 @@ const ALONG_M: bool = false;
 struct Phase {
     first: u32,
     count: u32,
-    /// The first tap that meets them, and how many do, a stride apart.
+    /// The first tap that these outputs use, and the number of their taps, which are a stride apart.
     tap: u32,
     taps: u32,
     /// Row of dy under that tap for the first output.
@@ -25,7 +25,7 @@ fn phase_of(first: u32, extent: u32, kernel: u32, stride: u32, pad: u32) -> Phas
     );
 }
 
-/// How many of the taps tap, tap + stride, .. are below `end`.
+/// Number of the taps tap, tap + stride, and so on, that are below `end`.
 fn taps_below(end: u32, tap: u32, stride: u32) -> u32 {
     if end <= tap {
         return 0u;
@@ -37,7 +37,7 @@ fn taps_below(end: u32, tap: u32, stride: u32) -> u32 {
 var<private> rows: Phase;
 var<private> columns: Phase;
 
-/// Pixels of the phase.
+/// Number of pixels of the phase.
 fn phase_len() -> u32 {
     return args.images * rows.count * columns.count;
 }
@@ -50,8 +50,8 @@ fn pixel_of(index: u32, end: u32) -> Pixel {
     return Pixel(exists, line / rows.count, rows.source + i32(line % rows.count), columns.source + i32(index % columns.count));
 }
 
-/// Where element (tap of the phase, output channel) of the patch of dy lies; taps go up where rows of dy go
-/// down.
+/// The place of element (tap of the phase, output channel) of the patch of dy. The row of dy decreases as
+/// the tap increases.
 fn source(p: Pixel, along: u32) -> u32 {
     let tap = along / args.cout;
     let r = p.row - i32(tap / columns.taps);
@@ -73,7 +73,7 @@ fn quad_of_b(k: u32, end: u32, column: u32) -> vec4f {
     return b_quad((i * args.kw + j) * args.cout + k % args.cout, args.kh * args.kw * args.cout, column);
 }
 
-/// Where pixel `m` of the phase lies.
+/// The place of pixel `m` of the phase in y.
 fn row_of_y(tile: Tile, m: u32) -> u32 {
     let line = m / columns.count;
     let row = line / rows.count * args.h + rows.first + line % rows.count * args.stride_h;

@@ -98,8 +98,8 @@ fn clamp(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     }
 }
 
-/// index = floor(a top + 1/2), at most top; below 0, and for NaN, the lowest level. top is one less than
-/// there are levels.
+/// index = floor(a top + 1/2), at most `top`; 0 if a is negative or NaN. `top` is the number of levels minus
+/// one.
 @compute @workgroup_size(256)
 fn quantize(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = quad(group, groups, t);

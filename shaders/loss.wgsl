@@ -39,7 +39,7 @@ fn mse(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec
     }
 }
 
-/// The largest value of all 64 threads, which all of them call.
+/// The largest value of all 64 threads. All threads must call it.
 fn largest_of_group(t: u32, value: f32) -> f32 {
     workgroupBarrier();
     of_lane[t] = value;
@@ -57,7 +57,7 @@ fn a_at(i: u32) -> f32 {
     return a[i / 4u][i % 4u];
 }
 
-/// The largest logit of a row and the sum of the exponentials of what the others lack to it.
+/// The largest logit of a row, and the sum of exp(logit - largest) over the row.
 fn softmax_of_row(t: u32, start: u32) -> vec2f {
     var most = number_of_bits(MINUS_INFINITY).x;
     for (var k = t; k < args.width; k += 64u) {
@@ -71,7 +71,7 @@ fn softmax_of_row(t: u32, start: u32) -> vec2f {
     return vec2f(largest, sum_of_group(t, total));
 }
 
-/// by_row = -log softmax(a)[target]; NaN where the target is out of range.
+/// by_row = -log softmax(a)[target]; NaN if the target is out of range.
 @compute @workgroup_size(64)
 fn softmax_cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups);
@@ -89,7 +89,7 @@ fn softmax_cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
     }
 }
 
-/// by_row = dy (softmax(a) - onehot(target)), [rows, width]; NaN where the target is out of range.
+/// by_row = dy (softmax(a) - onehot(target)), [rows, width]; NaN if the target is out of range.
 @compute @workgroup_size(64)
 fn softmax_cross_entropy_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups);

@@ -121,7 +121,7 @@ fn lstm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     out2[kept + 4u * h] = now.c;
 }
 
-/// Step args.step; steps run from the last to the first. args.step = args.steps stands for the end, after
+/// Step args.step; steps run from the last to the first. args.step = args.steps is one more dispatch after
 /// the first step. a = dy[steps, rows, h], b = dc_n, c = c0, d = w_hh, e = kept: y = dz[steps, rows, 4h],
 /// out1 = dh0, out2 = the gradient of the cells so far, in the end dc0. dz w_hh^T is the gradient that a
 /// step passes to the one before it. Launch: as lstm_cell, once per step and once more.

@@ -6,7 +6,7 @@ struct PeakArgs {
     rounds: u32,
     /// vec4s in each array of the triad.
     len: u32,
-    /// What no sum is, which the compiler cannot know.
+    /// A value that no sum has, which the compiler cannot know.
     never: f32,
 }
 
@@ -15,8 +15,8 @@ struct PeakArgs {
 @group(0) @binding(2) var<storage, read> b: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4f>;
 
-/// 64 FLOPs a round and thread in 8 chains that do not wait for each other. Launch: 256 threads, any number
-/// of workgroups.
+/// 64 FLOPs per round and thread, in 8 chains that do not wait for each other. Launch: 256 threads, any
+/// number of workgroups.
 @compute @workgroup_size(256)
 fn multiply_adds(@builtin(local_invocation_index) t: u32) {
     let by = vec4f(0.5f);
@@ -45,7 +45,7 @@ fn multiply_adds(@builtin(local_invocation_index) t: u32) {
     }
 }
 
-/// y = a + 3 b: 48 bytes a thread. Launch: 256 threads, ceil(len / 256) workgroups.
+/// y = a + 3 b: 48 bytes per thread. Launch: 256 threads, ceil(len / 256) workgroups.
 @compute @workgroup_size(256)
 fn triad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;

@@ -25,7 +25,7 @@
 //   row_of_y(tile, m)          the place in y where row m of c begins, or OUTSIDE
 
 struct ProductArgs {
-    /// What was folded into the end: an operation each, its kind in the low byte, its function above.
+    /// The operations of the epilogue: the kind in the low byte, the code of the function above it.
     fused: vec4u,
     /// Extents of c and of the sum. conv_dx: m is the number of pixels of the largest phase.
     m: u32,
@@ -75,7 +75,7 @@ struct ProductArgs {
 @group(0) @binding(5) var<storage, read> saved: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
-/// Threads side by side along n: 16 or 4.
+/// Threads along n: 16 or 4.
 override COLUMNS: u32 = 16u;
 /// Rows of k in a tile: 16 with 16 columns, 8 with 4.
 override DEPTH: u32 = 16u;
@@ -114,7 +114,7 @@ fn tile_of(index: u32) -> Tile {
     return Tile(index / args.tiles_n * tile_m(), index % args.tiles_n * tile_n(), 0u, args.k, args.k, 0u);
 }
 
-/// The same where the weights may be masked: the sum ends where no column of the tile sees anything.
+/// The same for weights that may be masked: the sum ends where no column of the tile sees any more channels.
 fn open_tile_of(index: u32) -> Tile {
     var tile = tile_of(index);
     tile.end = min(args.k, seen_by_tile(tile.n0));
@@ -226,7 +226,7 @@ fn output_pixel(index: u32, end: u32) -> Pixel {
     return Pixel(index < end, row / args.oh, r, c);
 }
 
-/// Where element (tap, input channel) of the patch of x under an output pixel lies.
+/// The place of element (tap, input channel) of the patch of x under an output pixel.
 fn patch_source(p: Pixel, along: u32) -> u32 {
     let tap = along / args.cin;
     let r = p.row + i32(tap / args.kw);
@@ -315,7 +315,7 @@ fn neighbour(at: u32, j: u32) -> u32 {
     return min(at + j, args.len - 1u);
 }
 
-/// Applies what was folded into the product, to v = c[.., column..column + 4] at `at`.
+/// Applies the epilogue to v = c[.., column..column + 4], whose place in c is `at`.
 fn epilogue(value: vec4f, at: u32, column: u32) -> vec4f {
     var v = value;
     for (var i = 0u; i < 4u; i++) {

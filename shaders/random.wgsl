@@ -1,4 +1,5 @@
-// Draws: uniform and normal numbers by element, Gaussian samples, categories and bits from given uniforms.
+// Random draws: uniform and normal numbers per element, Gaussian samples, and categories and bits from given
+// uniform numbers.
 //
 // Threefry-2x32 with 20 rounds (Salmon et al. 2011), as in src/rng.rs: the same words on every device.
 // FLOPs: about 80 integer operations per draw. Bytes: operands once.
@@ -9,7 +10,7 @@ struct RandomArgs {
     /// Elements of an image.
     per_image: u32,
     stream: u32,
-    /// 1: the counter is (image, element within the image); 0: (replay, element).
+    /// 1 if the counter is (image, element of the image); 0 if it is (replay, element).
     by_image: u32,
     /// Rows and classes of categorical; rows and dimensions of gaussian_sample.
     rows: u32,
@@ -40,7 +41,7 @@ struct RandomArgs {
 @group(0) @binding(5) var<storage, read_write> dmu: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dlogvar: array<f32>;
 
-/// 0: uniform, 1: normal.
+/// 0 for uniform draws, 1 for normal draws.
 override FUNCTION: u32 = 0u;
 
 fn rotate(x: vec4u, by: u32) -> vec4u {
@@ -123,7 +124,7 @@ fn gaussian_sample(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     }
     var total = 0f;
     for (var k = 4u * t; k < args.width; k += 256u) {
-        // Beyond the end of a row the last element stands in.
+        // Beyond the end of a row, the last element is used.
         let element = row * args.width + min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(args.width - 1u));
         var m: vec4f;
         var v: vec4f;
@@ -162,9 +163,10 @@ fn logit(i: u32) -> f32 {
     return logits[i / 4u][i % 4u];
 }
 
-/// index = the smallest k whose cumulative softmax(logits / temperature) exceeds u, the last one if none
-/// does. At temperature 0 it is the first of the largest logits. Without a class it is one out of range.
-/// Launch: 64 threads, a thread a row: the sum has one order on every device.
+/// index = the smallest class whose cumulative softmax(logits / temperature) exceeds u, or the last class if
+/// none does. At temperature 0 it is the first of the largest logits. Without classes it is an index out of
+/// range.
+/// Launch: 64 threads, one thread per row, so that the sum has the same order on every device.
 @compute @workgroup_size(64)
 fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let row = group_index(group, groups) * 64u + t;
@@ -182,7 +184,7 @@ fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
         if temperature[0] == 0f || args.width == 0u {
             index[row] = first;
         } else {
-            // Twice the same sum in the same order: first to its end, then up to the draw.
+            // The same sum is computed twice in the same order: first to its end, then up to the draw.
             var total = 0f;
             for (var k = 0u; k < args.width; k++) {
                 total += weight_of(logit(start + k), largest, temperature[0]);
@@ -202,8 +204,8 @@ fn categorical(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
     }
 }
 
-/// y = 1 where u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 where the logit is
-/// positive. Launch: as random.
+/// y = 1 if u < sigmoid(logit / temperature), else 0. At temperature 0 it is 1 if the logit is positive,
+/// else 0. Launch: as random.
 @compute @workgroup_size(256)
 fn bernoulli(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;

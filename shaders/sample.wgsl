@@ -1,19 +1,17 @@
-// Sampling pixel by pixel: a workgroup takes one image through the windows of a row of it, position by
-// position, on the device.
+// Sampling by windows: a workgroup computes the windows of one image that the dispatch covers, position by
+// position.
 //
 // The dispatch interprets two tables: steps (what is computed from what) and windows (which positions of
-// which step, in order). The windows of a round are followed by a window of the step FEED, which makes the
-// draw of a position part of the image. Values are in one arena, where the next windows find them. A barrier
+// which step, in order). The windows of a round are followed by a window of the step FEED, which writes the
+// draw of a position into the image. Values are in one arena, where the next windows find them. A barrier
 // after every window lets the whole workgroup see them.
 //
-// Every element is computed by the expression of the whole kernel, summed in the same order, so both ways
-// give the same numbers. Loops over a binding are repeated here, because WGSL cannot pass an array of a
-// binding to a function.
-// Bindings: steps[..], windows[..];
-//   fixed[..]   what no window writes: parameters, temperature, and values [images, h, w, c] that do not
-//               depend on the image;
-//   values[..]  the arena: the images [images, h, w, colours] and what every step writes, [images, h, w, c]
-//               each (kept of a scan: [images, h, w, 5d]). Words, because levels are integers.
+// Every element is computed by the same expression, summed in the same order, as in the kernel for whole
+// tensors, so both give the same numbers. Loops over a binding are repeated here, because WGSL cannot pass
+// an array of a binding to a function. Bindings: steps[..], windows[..]; fixed[..] what no window writes:
+// parameters, temperature, and values [images, h, w, c] that do not depend on the image; values[..] the
+// arena: the images [images, h, w, colours] and what every step writes, [images, h, w, c] each (kept of a
+// scan: [images, h, w, 5d]). Words, because levels are integers.
 // Launch: THREADS threads, one workgroup per image; several dispatches per row (src/backend/wgpu/sample.rs
 // says why).
 // FLOPs: about one forward pass per image. Bytes: the weights of all windows once per pixel, from the cache.
@@ -43,14 +41,14 @@ struct Conv {
     sw: u32,
     ph: u32,
     pw: u32,
-    /// 0 none, 1 A, 2 B.
+    /// 0 for no mask, 1 for mask A, 2 for mask B.
     mask: u32,
     groups: u32,
     blocks: u32,
 }
 
-/// Up to four operations in order: 0 nothing more, 1 bias, 2 add, 3 activation, 4 activation gradient:
-/// src/backend/args.rs.
+/// Up to four operations in order. Kinds: 0 ends the list, 1 bias, 2 add, 3 activation, 4 activation
+/// gradient; src/backend/args.rs.
 struct Epilogue {
     kinds: array<u32, 4>,
     act: u32,
@@ -63,23 +61,23 @@ struct Epilogue {
 struct SampleStep {
     inputs: array<u32, 3>,
     outputs: array<u32, 2>,
-    /// Bias, what is added, what is saved.
+    /// Bias, addend, saved value of an activation gradient.
     fused: array<u32, 3>,
-    /// Words from an image to the next; 0 where all images share a value.
+    /// Words from one image to the next; 0 if all images share the value.
     input_stride: array<u32, 3>,
     output_stride: array<u32, 2>,
     fused_stride: array<u32, 3>,
     conv: Conv,
     epilogue: Epilogue,
     op: u32,
-    /// Code of a function; classes of a categorical draw.
+    /// Code of a function, or number of classes of a categorical draw.
     f: u32,
     a: f32,
     b: f32,
     /// Height, width, channels of the first output, and of the first input.
     size: array<u32, 3>,
     inner: array<u32, 3>,
-    /// Where a region begins.
+    /// Position of the first element of a region.
     before: array<u32, 3>,
     transposed: u32,
     reverse: u32,
@@ -101,18 +99,18 @@ struct Window {
 @group(0) @binding(3) var<storage, read> fixed: array<f32>;
 @group(0) @binding(4) var<storage, read_write> values: array<u32>;
 
-/// Addresses from here on are those of `fixed`.
+/// Addresses from this one on are in `fixed`.
 const FIXED: u32 = 0x80000000u;
 
-/// What is drawn becomes part of the image. The codes of the other steps are in windows.wgsl.
+/// Code of the step that writes a draw into the image. The codes of the other steps are in windows.wgsl.
 const FEED: u32 = 30u;
 /// The gradient of an activation, in an epilogue.
 const ACT_BWD: u32 = 31u;
 
 /// Threads of a workgroup.
 override THREADS: u32 = 256u;
-/// Which of these the plan has, one bit per op. The others are not compiled: a card runs more workgroups of
-/// a small kernel at once, and software Vulkan walks every thread through every branch.
+/// The ops of the plan, one bit per op. The code of the others is removed: a card runs more workgroups of a
+/// small kernel at once, and software Vulkan takes every thread through every branch.
 override OPS: u32 = 0xffffffffu;
 /// The only elementwise function of the plan; NO_FUNCTION if it has several.
 override FUNCTION: u32 = NO_FUNCTION;
@@ -129,7 +127,7 @@ fn unary_of(f: u32, slope: f32, x: vec4f) -> vec4f {
     return apply_unary(FUNCTION, slope, x);
 }
 
-/// A step as one image sees it: where its operands begin.
+/// The addresses of a step's operands for one image.
 fn input(s: u32, i: u32, image: u32) -> u32 {
     return steps[s].inputs[i] + image * steps[s].input_stride[i];
 }
@@ -168,8 +166,8 @@ fn open_channels(s: u32, co: u32) -> u32 {
     return min((seen * cin + groups - 1u) / groups, cin);
 }
 
-/// An element of a convolution x[h, w, cin], w[kh, kw, cin, cout] (transposed: w[cout, cin]): taps in raster
-/// order, as the product sums them. What lies outside adds nothing.
+/// An element of a convolution of x[h, w, cin] and w[kh, kw, cin, cout] (transposed: w[cout, cin]), with
+/// taps in raster order, as the product sums them. Taps outside the image are left out.
 fn conv(s: u32, image: u32, row: u32, column: u32, co: u32) -> f32 {
     let x = input(s, 0u, image);
     let weights = input(s, 1u, image) - FIXED;
@@ -179,7 +177,7 @@ fn conv(s: u32, image: u32, row: u32, column: u32, co: u32) -> f32 {
     let cout = steps[s].conv.cout;
     let kw = steps[s].conv.kw;
     let is_masked = steps[s].conv.mask != 0u;
-    // Behind the centre every tap of a mask is closed.
+    // All taps of a mask after the centre are closed.
     let centre = steps[s].conv.kh / 2u * kw + kw / 2u;
     let taps = select(steps[s].conv.kh * kw, centre + 1u, is_masked);
     let top = row * steps[s].conv.sh - steps[s].conv.ph;
@@ -189,7 +187,7 @@ fn conv(s: u32, image: u32, row: u32, column: u32, co: u32) -> f32 {
     let at_centre = open_channels(s, co);
     var sum = 0f;
     for (var tap = 0u; tap < taps; tap++) {
-        // What lies before the first wraps around to something large.
+        // A position before the first one wraps around to a large number.
         let r = top + tap / kw;
         let c = left + tap % kw;
         if r < h && c < w {
@@ -219,7 +217,7 @@ const FUSED_ADD: u32 = 2u;
 const FUSED_ACT: u32 = 3u;
 const FUSED_ACT_BWD: u32 = 4u;
 
-/// Applies what was folded into a product, to v at element `at` of channel `channel`.
+/// Applies the epilogue of a product to v, which is element `at` of the output and in channel `channel`.
 fn epilogue(s: u32, image: u32, at: u32, channel: u32, v: f32) -> f32 {
     var y = vec4f(v);
     for (var i = 0u; i < 4u && steps[s].epilogue.kinds[i] != 0u; i++) {
@@ -239,8 +237,8 @@ fn epilogue(s: u32, image: u32, at: u32, channel: u32, v: f32) -> f32 {
     return y.x;
 }
 
-/// A unit of a pixel of a scan, z[h, w, 4d], w_ss[taps, d, 4d] -> y[h, w, d], kept[h, w, 5d]: states in the
-/// order of the taps, as the whole scan sums them.
+/// A unit of a pixel of a scan, z[h, w, 4d], w_ss[taps, d, 4d] -> y[h, w, d], kept[h, w, 5d], with states in
+/// the order of the taps, as the scan of whole images sums them.
 fn scan(s: u32, image: u32, row: u32, column: u32, unit: u32, diagonal: bool) {
     let y = output(s, 0u, image);
     let kept = output(s, 1u, image);
@@ -249,7 +247,8 @@ fn scan(s: u32, image: u32, row: u32, column: u32, unit: u32, diagonal: bool) {
     let w = steps[s].size[1];
     let d = steps[s].size[2];
     let pixel = row * w + column;
-    // Above and beside; what is outside wraps around to something large.
+    // The pixels above and before in the same row. A position before the first one wraps around to a large
+    // number.
     let beside = select(column - 1u, column + 1u, steps[s].reverse == 1u);
     let taps = select(steps[s].conv.kw, 2u, diagonal);
     let z_at = input(s, 0u, image) + pixel * 4u * d + unit;

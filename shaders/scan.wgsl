@@ -14,11 +14,11 @@ struct ScanArgs {
     images: u32,
     h: u32,
     w: u32,
-    /// Units.
+    /// Hidden units.
     d: u32,
     /// Columns of the row above that a pixel sees (row).
     taps: u32,
-    /// 1: from right to left (diagonal).
+    /// 1 if columns run from right to left (diagonal).
     reverse: u32,
     /// The line of this dispatch.
     line: u32,

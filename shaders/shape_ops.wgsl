@@ -40,7 +40,7 @@ fn offset_of(at: vec4u, extents: vec4u) -> u32 {
     return ((at.x * extents.y + at.y) * extents.z + at.z) * extents.w + at.w;
 }
 
-/// Zeros around x, which is the region of y.
+/// Writes x into the region of y, and zeros around it.
 @compute @workgroup_size(256)
 fn pad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -55,7 +55,7 @@ fn pad(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec
     }
 }
 
-/// y is the region of x.
+/// Copies the region of x to y.
 @compute @workgroup_size(256)
 fn slice(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -64,7 +64,7 @@ fn slice(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
     }
 }
 
-/// y[i] = x[index[i]], rows of `width`; NaN where the index is out of range.
+/// y[i] = x[index[i]], for rows of `width` elements; NaN if the index is out of range.
 @compute @workgroup_size(256)
 fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
@@ -78,8 +78,8 @@ fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     }
 }
 
-/// y[index[i]] += x[i] in order of i, rows of `width`. An index out of range has no row to spoil: it makes
-/// all of y NaN.
+/// y[index[i]] += x[i] in order of i, for rows of `width` elements. If any index is out of range, all of y
+/// becomes NaN, because there is no row that could show the error.
 @compute @workgroup_size(256)
 fn scatter(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
     let i = group_index(group, groups) * 256u + t;
