@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Puts the parts that gpu.sh has kept so far together: OUT/gpu.json with all of them, OUT/gpu.md with a table of results and timings.
+"""Joins the parts that gpu.sh has kept so far: OUT/gpu.json has all of them, OUT/gpu.md a table of results and times.
 
-A part is parts/NAME.status (one line), NAME.json (what it printed; JSON, or lines of which the last JSON object counts) and NAME.log.
-Whatever a part left behind, also half an object, is no reason to fail: this runs again after every part.
+A part is parts/NAME.status (one line), NAME.json (its output: JSON, or lines of which the last JSON object counts) and
+NAME.log. This script runs after every part, so it must not fail on incomplete output.
 """
 import json
 import pathlib
@@ -11,7 +11,7 @@ import sys
 
 
 def parsed(text):
-    """The JSON value of a text, or of the last line of it that is an object, or the text."""
+    """The JSON value of a text, else that of its last line that is a JSON object, else the text itself."""
     for candidate in [text, *(line for line in reversed(text.splitlines()) if line.startswith("{"))]:
         try:
             return json.loads(candidate)
@@ -25,7 +25,7 @@ def read(path):
 
 
 def results(name, part, log):
-    """The entries of a benchmark; of one that was ended, what it told of on the way."""
+    """The entries of a benchmark. If the benchmark was ended, the entries that its log reported until then."""
     if isinstance(part, dict) and "results" in part:
         return part["results"]
     if not name.startswith("bench-"):
@@ -44,7 +44,7 @@ def row(kind, entry, theirs):
 
 
 def main(out):
-    # In the order in which they ran.
+    # The parts are in the order in which they ran.
     files = sorted((out / "parts").glob("*.status"), key=lambda file: file.stat().st_mtime_ns)
     status = {file.stem: read(file).strip() for file in files}
     parts = {name: parsed(read(out / "parts" / f"{name}.json")) for name in status}
@@ -70,7 +70,7 @@ def main(out):
 
     whole = json.dumps({"status": status, "parts": parts, "logs": ends}, indent=1)
     for file, text in [("gpu.json", whole), ("gpu.md", "\n".join(lines))]:
-        # Never half a report.
+        # The file is written under another name and then renamed, so that there is never half a report.
         (out / f"{file}.new").write_text(text + "\n")
         (out / f"{file}.new").replace(out / file)
 

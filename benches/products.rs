@@ -1,10 +1,10 @@
 //! The CPU products on the shapes of the workloads: `cargo bench --bench products [-- FILTER...]`.
 //!
-//! Every case takes turns on several sets of buffers, 64 MiB or more together where they are large, so that
-//! no cache keeps what a training step would have driven out. Useful FLOPs only: closed taps of masks do not
-//! count. On a busy machine set `PIXTAPE_CPU_TIME=1`: one thread, timed by the CPU time that it got (Linux).
-//! Environment: `PIXTAPE_THREADS` (default: all cores), `PIXTAPE_ISA` (`avx512`, `avx2`, `portable`;
-//! default: the best).
+//! Every case uses several sets of buffers in turn (at most 16, about 64 MiB together), so that the caches
+//! do not keep data that a training step would have evicted. Only useful FLOPs count, so closed taps of
+//! masks do not. On a busy machine, set `PIXTAPE_CPU_TIME=1`: one thread runs, and its CPU time is measured
+//! (Linux). Environment: `PIXTAPE_THREADS` (default: all cores), `PIXTAPE_ISA` (`avx512`, `avx2`,
+//! `portable`; default: the best).
 
 use pixtape::backend::cpu::product::{self, Gemm, Isa};
 use pixtape::tape::geometry::{ConvGeom, Mask};
@@ -103,7 +103,7 @@ fn cases(isa: Isa, threads: usize) -> Vec<Case> {
     cases
 }
 
-/// Seconds of each run: half a second's worth of them, at least five.
+/// The time of each run in seconds. There are at least five runs, and they last at least half a second.
 fn time(case: &Case, pool: &rayon::ThreadPool, clock: fn() -> f64) -> Vec<f64> {
     let fill = |len: usize| (0..len).map(|i| (i % 97) as f32 * 0.01 - 0.48).collect::<Vec<f32>>();
     let bytes = 4 * case.lengths.iter().sum::<usize>();
@@ -126,11 +126,11 @@ fn time(case: &Case, pool: &rayon::ThreadPool, clock: fn() -> f64) -> Vec<f64> {
             break;
         }
     }
-    // The first turn of each set touches its memory for the first time.
+    // The first run of each set is dropped, because it maps the memory.
     times.split_off(count)
 }
 
-/// Seconds that this thread has run.
+/// CPU time of this thread in seconds.
 #[cfg(target_os = "linux")]
 fn cpu_clock() -> f64 {
     #[repr(C)]
@@ -143,12 +143,13 @@ fn cpu_clock() -> f64 {
     }
     const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
     let mut time = Timespec { seconds: 0, nanoseconds: 0 };
-    // SAFETY: the C library's own signature on 64-bit Linux; the pointer is valid.
+    // SAFETY: this is the signature of the C library on 64-bit Linux, and the pointer leads to a local
+    // variable of the type that the function writes.
     unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mut time) };
     time.seconds as f64 + time.nanoseconds as f64 * 1e-9
 }
 
-/// No such clock here: wall time.
+/// Other systems have no such clock, so this is the wall time.
 #[cfg(not(target_os = "linux"))]
 fn cpu_clock() -> f64 {
     wall_clock()
