@@ -1,6 +1,6 @@
 //! The CUDA driver behind owning types: every resource is freed in `drop`, and every error is a sentence.
 //!
-//! Thin wrappers around the driver API of CUDA 12.0, which is old enough for most installed drivers.
+//! Thin wrappers around the driver API of CUDA 12.0, so that drivers from this version on work.
 //! [`Device::open`] finds the driver's library. No other function here is called before it has succeeded.
 
 use crate::backend::Peaks;

@@ -1,5 +1,6 @@
-//! Launches of batch, layer and group normalisation. A first kernel computes the statistics of chunks of
-//! rows, a second one joins them, and a third one computes the elements.
+//! Launches of batch, layer and group normalisation. In batch and group norm, a first kernel computes the
+//! statistics or sums of chunks of rows, a second one joins them, and a third one computes the elements. The
+//! backward pass of layer norm computes dx first, then the sums of chunks, and joins these.
 
 use super::lowering::{Lowering, THREADS, kernel};
 use crate::backend::args::{Norm, unary_code, word};

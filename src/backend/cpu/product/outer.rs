@@ -108,9 +108,9 @@ pub(super) fn run(
     let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, epi };
     if k > 0 && phase.pixels() > 0 {
         parallel(chunks * ranges, |i| {
-            // SAFETY: the slices have the sizes of the geometry, and the buffers are as long as
-            // `scratch_len` says. Each task writes the sums of its own chunk and range, and the buffer of
-            // its own thread.
+            // SAFETY: the slices have the sizes of the geometry (`conv_dw` and `gemm` check them), and the
+            // buffers are as long as `scratch_len` says. Each task writes the sums of its own chunk and
+            // range, and the buffer of its own thread.
             unsafe { dispatch(isa, Outer { context, chunk: i / ranges, range: i % ranges }) }
         });
     }
@@ -144,9 +144,9 @@ impl Job for Outer<'_> {
         let by_tap = channels.div_ceil(S::MR);
         let tiles = taps * by_tap * self.range / ranges..taps * by_tap * (self.range + 1) / ranges;
         let copied = channels * tiles.start / by_tap..channels * tiles.end / by_tap;
-        // SAFETY: x and dy have the sizes of the geometry, so all pixels of the chunk are inside them. Only
-        // this task accesses the sums of its chunk and range, and the buffers of its thread. The processor
-        // has the features of `S` (contract of `Job::run`).
+        // SAFETY: x and dy have the sizes of the geometry (`conv_dw` and `gemm` check them), so all pixels
+        // of the chunk are inside them. Only this task accesses the sums of its chunk and range, and the
+        // buffers of its thread. The processor has the features of `S` (contract of `Job::run`).
         unsafe {
             let right = self.context.buffers.add(thread() * BUFFER);
             let copy = right.add(PIXELS * COLUMNS);

@@ -111,8 +111,9 @@ impl Job for Pack<'_> {
         let width = 2 * S::LANES;
         for column in columns.clone().step_by(width) {
             let cols = width.min(columns.end - column);
-            // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, as `width` divides `MAX_WIDTH`;
-            // w has k * n.
+            // SAFETY: `packed` holds `k * n.next_multiple_of(width)` floats, because `width` divides
+            // `MAX_WIDTH`, and w holds `k * n` (`pack_from` checks both). Only this task writes these
+            // panels. The processor has the features of `S` (contract of `Job::run`).
             unsafe {
                 let dst = packed.add(column * k);
                 match source {

@@ -158,8 +158,9 @@ pub(super) fn run(
     });
     parallel(gather.phases() * cut.blocks * cut.ranges, |i| {
         let (phase, i) = (i / (cut.blocks * cut.ranges), i % (cut.blocks * cut.ranges));
-        // SAFETY: the slices have the sizes of the geometry, and all panels are packed. Each task writes its
-        // own pixels and channels of the output, and the buffer of its own thread.
+        // SAFETY: the slices have the sizes of the geometry (`conv`, `conv_dx` and `gemm` check them), and
+        // all panels are packed. Each task writes its own pixels and channels of the output, and the buffer
+        // of its own thread.
         unsafe { dispatch(isa, ComputeBlock { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
     });
 }
@@ -248,9 +249,10 @@ impl Job for ComputeBlock<'_> {
         let mut offsets = [0; MAX_ROWS];
         let offsets = &mut offsets[..pixels.len()];
         phase.out_offsets(pixels.start, offsets);
-        // SAFETY: source, weights, output and the slices of the epilogue have the sizes of the geometry.
-        // Only this task writes these pixels and channels. The buffer of this thread has room for the
-        // pointers and the copy of a block. The processor has the features of `S` (contract of `Job::run`).
+        // SAFETY: source, weights, output and the slices of the epilogue have the sizes of the geometry
+        // (`conv`, `conv_dx` and `gemm` check them). Only this task writes these pixels and channels. The
+        // buffer of this thread has room for the pointers and the copy of a block. The processor has the
+        // features of `S` (contract of `Job::run`).
         unsafe {
             let buffer = context.buffers.add(thread() * context.parts.buffer);
             let (table, stride) = (buffer.cast::<*const f32>(), pixels.len());

@@ -149,8 +149,8 @@ pub(super) fn run(
     let context = &Context { plan, source, packed, buffers, out: Shared(out.as_mut_ptr()), epi };
     let bands = plan.out_size()[0].div_ceil(plan.band);
     parallel(plan.geom.n * bands, |i| {
-        // SAFETY: source and output have the sizes of the geometry. Each task writes its own output rows,
-        // and the buffer of its own thread.
+        // SAFETY: source and output have the sizes of the geometry (`conv` and `conv_dx` check them). Each
+        // task writes its own output rows, and the buffer of its own thread.
         unsafe { dispatch(isa, Band { context, image: i / bands, band: i % bands }) }
     });
 }
@@ -218,9 +218,10 @@ impl Job for Band<'_> {
         let [channels, n] = plan.channels();
         let rows = self.band * plan.band..oh.min((self.band + 1) * plan.band);
         let source_rows = plan.source_rows(rows.clone());
-        // SAFETY: source and output have the sizes of the geometry, so the rows of the band are inside them.
-        // Only this task writes these output rows. The buffer of this thread has room for the shares of a
-        // band. The processor has the features of `S` (contract of `Job::run`).
+        // SAFETY: source and output have the sizes of the geometry (`conv` and `conv_dx` check them), so the
+        // rows of the band are inside them. Only this task writes these output rows. The buffer of this
+        // thread has room for the shares of a band. The processor has the features of `S` (contract of
+        // `Job::run`).
         unsafe {
             let shares = buffers.add(thread() * plan.shares_len(plan.band).next_multiple_of(LINE));
             let pixels = source_rows.len() * w;
@@ -248,7 +249,8 @@ impl Band<'_> {
     /// Computes the shares of `pixels` source pixels, from pixel `first` on.
     ///
     /// # Safety
-    /// As for the job.
+    /// The processor has the features of `S`. `first` leads to `pixels` whole source pixels, and `shares` to
+    /// room for their shares, which nothing else accesses.
     #[inline(always)]
     unsafe fn shares<S: Tiles>(&self, first: *const f32, pixels: usize, shares: *mut f32) {
         let Context { plan, packed, .. } = self.context;

@@ -387,17 +387,20 @@ impl Simd for Portable {
 /// Copies `len` floats. It is inlined, because the runs of an im2col are too short for a call to `memcpy`.
 ///
 /// # Safety
-/// The processor has the features of `S`, `len` floats can be read and written, and the two do not overlap.
+/// The processor has the features of `S`. `len` floats are readable at `src` and writable at `dst`, and the
+/// two do not overlap.
 #[inline(always)]
 pub(super) unsafe fn copy<S: Simd>(dst: *mut f32, src: *const f32, len: usize) {
     let mut i = 0;
     while i + S::LANES <= len {
-        // SAFETY: `i + LANES <= len`.
+        // SAFETY: `i + LANES <= len`, so a whole vector from `i` on is inside the floats for which the
+        // caller vouches. The caller vouches for the features too.
         unsafe { S::store(dst.add(i), S::load(src.add(i))) };
         i += S::LANES;
     }
     if i < len {
-        // SAFETY: the rest is `len - i < LANES` floats.
+        // SAFETY: the last `len - i < LANES` floats are inside the floats for which the caller vouches. The
+        // caller vouches for the features too.
         unsafe { S::store_first(dst.add(i), S::load_first(src.add(i), len - i), len - i) };
     }
 }
@@ -423,12 +426,14 @@ pub(super) fn prefetch(p: *const f32, len: usize) {
 pub(super) unsafe fn clear<S: Simd>(dst: *mut f32, len: usize) {
     let mut i = 0;
     while i + S::LANES <= len {
-        // SAFETY: `i + LANES <= len`.
+        // SAFETY: `i + LANES <= len`, so a whole vector from `i` on is inside the floats for which the
+        // caller vouches. The caller vouches for the features too.
         unsafe { S::store(dst.add(i), S::zero()) };
         i += S::LANES;
     }
     if i < len {
-        // SAFETY: the rest is `len - i < LANES` floats.
+        // SAFETY: the last `len - i < LANES` floats are inside the floats for which the caller vouches. The
+        // caller vouches for the features too.
         unsafe { S::store_first(dst.add(i), S::zero(), len - i) };
     }
 }

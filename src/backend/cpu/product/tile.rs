@@ -448,8 +448,9 @@ mod tests {
                     let (epilogue, rows) = (SumEpilogue::NONE, &offsets[..mr]);
                     let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
                     let (table, stride) = (along.as_ptr(), 0);
-                    // SAFETY: the processor has the features; `mr` rows of `STEPS` floats, `steps` rows of
-                    // B, `mr` rows of C.
+                    // SAFETY: the processor has the features of `S` (contract of `Job::run`). The pointers
+                    // lead to `mr` rows of `STEPS` floats, B has `steps` rows of whole vectors, and C has
+                    // `mr` rows.
                     unsafe {
                         let tile = Along { a: table, stride, channels: STEPS, runs: &runs, b: right, out, epilogue };
                         S::along(mr, nv)(&tile);
@@ -460,8 +461,9 @@ mod tests {
 
                     let mut c = vec![f32::NAN; mr * MAX_WIDTH];
                     let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
-                    // SAFETY: the processor has the features; `steps` rows of `MAX_MR` floats, `steps` rows
-                    // of B, `mr` rows of C.
+                    // SAFETY: the processor has the features of `S` (contract of `Job::run`). The pointers
+                    // lead to `steps` rows of `MAX_MR` floats, B has `steps` rows of whole vectors, and C
+                    // has `mr` rows.
                     unsafe { S::across(mr, nv)(&Across { a: across.as_ptr(), first, steps, b: right, out }) };
                     self.compare(&what, &c, cols, |i, j| {
                         self.chain((0..steps).map(|k| (a[k * MAX_MR + first + i], b[k * ldb + j])))

@@ -225,7 +225,8 @@ impl Compute<'_> {
     /// image, in the rows `tap_rows`.
     ///
     /// # Safety
-    /// As for [`WindowConv::run`]; the features of `S` are there; at most `MR` pixels.
+    /// The processor has the features of `S`. The slices and the part are as [`WindowConv::run`] has checked
+    /// them. There are at most `MR` pixels, all inside the part.
     #[inline(always)]
     unsafe fn tile<S: Tiles>(&self, row: usize, columns: Range<usize>, pixels: Range<usize>, tap_rows: &Range<usize>) {
         let Compute { conv, packed, part, source, out, epi, .. } = *self;
