@@ -250,16 +250,16 @@ impl ReduceArgs {
     /// The arguments of a sum from the large shape to the small one, or of the expansion from the small one
     /// to the large one.
     pub fn new(large: Shape, small: Shape) -> Self {
-        let Axes { kept0, folded0, kept1, folded1, kept2 } = Axes::new(large, small);
-        ReduceArgs::of([kept0, folded0, kept1, folded1, kept2])
+        ReduceArgs::of(Axes::new(large, small))
     }
 
     /// The arguments of the sum of `rows` rows.
     pub fn rows(rows: usize, width: usize) -> Self {
-        ReduceArgs::of([1, 1, 1, rows, width])
+        ReduceArgs::of(Axes { kept0: 1, folded0: 1, kept1: 1, folded1: rows, kept2: width })
     }
 
-    fn of([kept0, folded0, kept1, folded1, width]: [usize; 5]) -> Self {
+    fn of(axes: Axes) -> Self {
+        let Axes { kept0, folded0, kept1, folded1, kept2: width } = axes;
         let part_rows = reduce_part_rows(width);
         ReduceArgs {
             kept0: kept0 as u32,
@@ -287,7 +287,8 @@ impl ReduceArgs {
 
     /// The arguments of the second stage, which adds up the partial sums of this one.
     pub fn second_stage(&self) -> Self {
-        ReduceArgs::of([1, 1, self.sums(), self.parts as usize, self.width as usize])
+        let (sums, parts, width) = (self.sums(), self.parts as usize, self.width as usize);
+        ReduceArgs::of(Axes { kept0: 1, folded0: 1, kept1: sums, folded1: parts, kept2: width })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A compiled plan: its buffers, pipelines and bind groups are made once, and each replay encodes them.
 
 use super::dispatch::{Dispatch, Launch, Place, grid};
-use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
+use super::gpu::{ALIGNMENT, Gpu, GpuBuffer, Location};
 use super::launch;
 use super::sample::{Arenas, Sampling};
 use crate::error::{Error, Result};
@@ -60,10 +60,11 @@ impl CompiledPlan {
         params: &HashMap<ParamId, GpuBuffer>,
         poison: bool,
     ) -> Result<Option<CompiledPlan>> {
-        let Some((arenas, written)) = Arenas::new(gpu, plan)? else { return Ok(None) };
+        let Some(mut arenas) = Arenas::new(gpu, plan)? else { return Ok(None) };
+        let written = std::mem::take(&mut arenas.written);
         let has_no_windows = |step: usize| plan.sizes[step].is_none();
         let mut compiled = CompiledPlan::prepare(gpu, &plan.plan, params, poison, written, has_no_windows)?;
-        compiled.sampling = Some(Sampling::new(gpu, plan, arenas, |buffer| compiled.place(buffer, params))?);
+        compiled.sampling = Some(Sampling::new(gpu, plan, arenas, |buffer| compiled.location(buffer, params))?);
         Ok(Some(compiled))
     }
 
@@ -169,13 +170,13 @@ impl CompiledPlan {
         slots.chain(inputs).chain(scratch).chain(sampling)
     }
 
-    /// The buffer that holds a value, and the value's offset in bytes.
-    fn place<'a>(&'a self, buffer: Buffer, params: &'a HashMap<ParamId, GpuBuffer>) -> (&'a wgpu::Buffer, u64) {
+    /// Where the first word of a value is.
+    fn location<'a>(&'a self, buffer: Buffer, params: &'a HashMap<ParamId, GpuBuffer>) -> Location<'a> {
         match buffer {
-            Buffer::Slot(s) => self.slots[s as usize].place(),
-            Buffer::Input(i) => self.inputs[i.0 as usize].place(),
-            Buffer::Param(p) => params[&p].place(),
-            Buffer::Scalar(s) => (&self.scalars, u64::from(s.0) * ALIGNMENT),
+            Buffer::Slot(s) => self.slots[s as usize].location(),
+            Buffer::Input(i) => self.inputs[i.0 as usize].location(),
+            Buffer::Param(p) => params[&p].location(),
+            Buffer::Scalar(s) => Location { buffer: &self.scalars, offset: u64::from(s.0) * ALIGNMENT },
         }
     }
 

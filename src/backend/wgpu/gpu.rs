@@ -27,6 +27,14 @@ pub(super) struct GpuBuffer {
     offset: u64,
 }
 
+/// A place in a buffer of the device.
+#[derive(Clone, Copy)]
+pub(super) struct Location<'a> {
+    pub(super) buffer: &'a wgpu::Buffer,
+    /// Bytes from the start of the buffer.
+    pub(super) offset: u64,
+}
+
 impl GpuBuffer {
     /// Number of bytes that are bound to a kernel.
     pub(super) fn bound_bytes(&self) -> u64 {
@@ -38,9 +46,9 @@ impl GpuBuffer {
         (self.offset - arena.offset) as usize / 4
     }
 
-    /// The buffer, and the offset of the first word in bytes.
-    pub(super) fn place(&self) -> (&wgpu::Buffer, u64) {
-        (&self.buffer, self.offset)
+    /// Where the first word is.
+    pub(super) fn location(&self) -> Location<'_> {
+        Location { buffer: &self.buffer, offset: self.offset }
     }
 
     /// The buffer as a binding.

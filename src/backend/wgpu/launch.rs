@@ -109,18 +109,18 @@ pub(super) fn launch(step: &Step) -> Launch {
             run.push(with_inputs(Dispatch::new(Shader::Loss, entry, &args), step).bind(5, out(step, 0)).quads(len));
         }
         Op::SoftmaxCrossEntropy => {
-            let (rows, dispatch) = loss_rows("softmax_cross_entropy", shape(0));
+            let dispatch = loss_rows("softmax_cross_entropy", shape(0));
             let [logits, target] = [0, 1].map(|i| Place::from(&step.inputs[i]));
-            run.push(dispatch.bind(1, logits).bind(3, target).bind(6, out(step, 0)).groups(rows));
+            run.push(dispatch.bind(1, logits).bind(3, target).bind(6, out(step, 0)));
         }
         Op::SoftmaxCrossEntropyBwd => {
-            let (rows, dispatch) = loss_rows("softmax_cross_entropy_bwd", shape(1));
+            let dispatch = loss_rows("softmax_cross_entropy_bwd", shape(1));
             let [dy, logits, target] = [0, 1, 2].map(|i| Place::from(&step.inputs[i]));
-            run.push(dispatch.bind(1, logits).bind(3, target).bind(4, dy).bind(6, out(step, 0)).groups(rows));
+            run.push(dispatch.bind(1, logits).bind(3, target).bind(4, dy).bind(6, out(step, 0)));
         }
         Op::GaussianKl => {
-            let (rows, dispatch) = loss_rows("gaussian_kl", shape(0));
-            run.push(with_inputs(dispatch, step).bind(6, out(step, 0)).groups(rows));
+            let dispatch = loss_rows("gaussian_kl", shape(0));
+            run.push(with_inputs(dispatch, step).bind(6, out(step, 0)));
         }
 
         Op::LstmCell => {
@@ -279,8 +279,8 @@ fn index_args(rows: usize, count: usize, width: usize) -> IndexArgs {
     IndexArgs { rows: rows as u32, count: count as u32, width: width as u32 }
 }
 
-/// A loss with one workgroup per row of a matrix. Returns the number of rows and the dispatch.
-fn loss_rows(entry: &'static str, shape: Shape) -> (usize, Dispatch) {
+/// A loss with one workgroup per row of a matrix.
+fn loss_rows(entry: &'static str, shape: Shape) -> Dispatch {
     let args = LossArgs { rows: shape.rows() as u32, width: shape.last() as u32 };
-    (shape.rows(), Dispatch::new(Shader::Loss, entry, &args))
+    Dispatch::new(Shader::Loss, entry, &args).groups(shape.rows())
 }

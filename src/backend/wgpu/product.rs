@@ -17,6 +17,14 @@ const NARROW: usize = 16;
 const CHUNK: usize = 512;
 const CHUNK_OUTPUTS: usize = 16 * 1024;
 
+/// The extents of a product `[m, k] [k, n]`.
+#[derive(Clone, Copy)]
+struct Extents {
+    m: usize,
+    k: usize,
+    n: usize,
+}
+
 /// A kernel of the family with its arguments.
 struct Tiled {
     args: ProductArgs,
@@ -28,7 +36,8 @@ struct Tiled {
 
 impl Tiled {
     /// The dispatch of `phases` products `[m, k] [k, n]`, one per stride phase or per partial sum.
-    fn dispatch(mut self, [m, k, n]: [usize; 3], phases: usize) -> Dispatch {
+    fn dispatch(mut self, extents: Extents, phases: usize) -> Dispatch {
+        let Extents { m, k, n } = extents;
         let columns = if n <= NARROW { 4 } else { 16 };
         let depth = if n <= NARROW { 8 } else { 16 };
         let (tile_m, tile_n) = (1024 / columns, 4 * columns);
@@ -78,7 +87,8 @@ pub(super) fn matmul(run: &mut Launch, step: &Step, ta: bool, tb: bool) {
     }
     let mut args = ProductArgs::of_geometry(&matrix(m, k, n));
     set_epilogue(&mut args, step);
-    let dispatch = Tiled { args, shader: Shader::Matmul, entry: "matmul", channels: k }.dispatch([m, k, n], 1);
+    let dispatch =
+        Tiled { args, shader: Shader::Matmul, entry: "matmul", channels: k }.dispatch(Extents { m, k, n }, 1);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, b), step, out(step, 0)));
 }
 
@@ -86,7 +96,7 @@ pub(super) fn matmul(run: &mut Launch, step: &Step, ta: bool, tb: bool) {
 pub(super) fn conv(run: &mut Launch, step: &Step, g: &ConvGeom) {
     let mut args = ProductArgs::of_geometry(g);
     set_epilogue(&mut args, step);
-    let extents = [g.n * g.oh * g.ow, args.open_taps() as usize * g.cin, g.cout];
+    let extents = Extents { m: g.n * g.oh * g.ow, k: args.open_taps() as usize * g.cin, n: g.cout };
     let (shader, entry) = if g.is_product() { (Shader::Matmul, "matmul") } else { (Shader::Conv, "conv") };
     let dispatch = Tiled { args, shader, entry, channels: g.cin }.dispatch(extents, 1);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, &step.inputs[1]), step, out(step, 0)));
@@ -101,7 +111,7 @@ pub(super) fn conv_dx(run: &mut Launch, step: &Step, g: &ConvGeom) {
         let pixels = g.n * g.h * g.w;
         let mut args = ProductArgs::of_geometry(&matrix(pixels, g.cout, g.cin));
         set_epilogue(&mut args, step);
-        let extents = [pixels, g.cout, g.cin];
+        let extents = Extents { m: pixels, k: g.cout, n: g.cin };
         let dispatch = Tiled { args, shader: Shader::Matmul, entry: "matmul", channels: g.cout }.dispatch(extents, 1);
         run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, w), step, out(step, 0)));
         return;
@@ -110,7 +120,7 @@ pub(super) fn conv_dx(run: &mut Launch, step: &Step, g: &ConvGeom) {
     set_epilogue(&mut args, step);
     let pixels = g.n * g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]);
     let phases = g.stride[0].min(g.h) * g.stride[1].min(g.w);
-    let extents = [pixels, open * g.cout, g.cin];
+    let extents = Extents { m: pixels, k: open * g.cout, n: g.cin };
     let dispatch = Tiled { args, shader: Shader::ConvDx, entry: "conv_dx", channels: g.cout }.dispatch(extents, phases);
     run.push(finish(dispatch.bind(1, &step.inputs[0]).bind(2, w), step, out(step, 0)));
 }
@@ -131,9 +141,9 @@ fn outer(run: &mut Launch, step: &Step, g: &ConvGeom, dy: Place) {
     (args.chunk, args.chunks) = (chunk as u32, chunks as u32);
     let dispatch = if g.is_product() {
         let tiled = Tiled { args, shader: Shader::Matmul, entry: "matmul_ta", channels: g.cin };
-        tiled.dispatch([m, k, n], chunks).constant("ALONG_M", 1)
+        tiled.dispatch(Extents { m, k, n }, chunks).constant("ALONG_M", 1)
     } else {
-        Tiled { args, shader: Shader::ConvDw, entry: "conv_dw", channels: g.cin }.dispatch([m, k, n], chunks)
+        Tiled { args, shader: Shader::ConvDw, entry: "conv_dw", channels: g.cin }.dispatch(Extents { m, k, n }, chunks)
     };
     let dispatch = dispatch.bind(1, &step.inputs[0]).bind(2, dy);
     if chunks == 1 {

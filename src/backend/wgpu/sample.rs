@@ -6,7 +6,7 @@
 
 use super::args::SampleArgs;
 use super::dispatch::{Dispatch, grid};
-use super::gpu::{ALIGNMENT, Gpu, GpuBuffer};
+use super::gpu::{ALIGNMENT, Gpu, GpuBuffer, Location};
 use super::shaders::Shader;
 use crate::backend::args::{NO_FUNCTION, fused, word};
 use crate::backend::sample::{self, Does, SampleStep};
@@ -44,8 +44,13 @@ pub(super) struct Sampling {
     /// The arguments of all dispatches in order. Each begins at an offset where a binding may begin.
     args: wgpu::Buffer,
     fixed: Vec<Fixed>,
-    /// The table of steps and the table of windows.
-    tables: [GpuBuffer; 2],
+    tables: Tables,
+}
+
+/// The tables that the kernel interprets.
+struct Tables {
+    steps: GpuBuffer,
+    windows: GpuBuffer,
 }
 
 /// One dispatch, which computes a range of windows.
@@ -63,20 +68,24 @@ struct Fixed {
 
 /// The two arenas, and the address of every value in them.
 pub(super) struct Arenas {
-    /// The arena of the values that windows only read, and the arena of the values that they write.
-    whole: [GpuBuffer; 2],
-    /// The parts of the first arena.
+    /// The arena of the values that windows only read.
+    fixed_values: GpuBuffer,
+    /// The arena of the values that windows write.
+    written_values: GpuBuffer,
+    /// The parts of `fixed_values`.
     fixed: Vec<(Buffer, GpuBuffer)>,
+    /// The parts of `written_values`.
+    pub(super) written: HashMap<Buffer, GpuBuffer>,
     addresses: HashMap<Buffer, u32>,
 }
 
 impl Arenas {
-    /// Allocates the arenas. Also returns the part of each value that windows write. Returns `None` if a
-    /// batch of a single image does not fit into the largest buffer.
+    /// Allocates the arenas. Returns `None` if a batch of a single image does not fit into the largest
+    /// buffer.
     ///
     /// # Errors
     /// [`Error::Device`] if the batch is too large.
-    pub(super) fn new(gpu: &mut Gpu, plan: &SamplingPlan) -> Result<Option<(Arenas, HashMap<Buffer, GpuBuffer>)>> {
+    pub(super) fn new(gpu: &mut Gpu, plan: &SamplingPlan) -> Result<Option<Arenas>> {
         let written = written(plan);
         let fixed: Vec<Buffer> = read(plan).into_iter().filter(|buffer| !written.contains(buffer)).collect();
         let [written_lens, fixed_lens] = [&written, &fixed].map(|all| lens(&plan.plan, all));
@@ -85,18 +94,18 @@ impl Arenas {
             return Ok(None);
         }
         let name = &plan.plan.name;
-        let (values, written_parts) = gpu.arena(&written_lens, &format!("all values of the plan {name}"))?;
+        let (written_values, written_parts) = gpu.arena(&written_lens, &format!("all values of the plan {name}"))?;
         let (fixed_values, fixed_parts) = gpu.arena(&fixed_lens, &format!("all parameters of the plan {name}"))?;
         let mut addresses = HashMap::new();
         for (buffer, part) in written.iter().zip(&written_parts) {
-            addresses.insert(*buffer, word(part.start_in(&values))?);
+            addresses.insert(*buffer, word(part.start_in(&written_values))?);
         }
         for (buffer, part) in fixed.iter().zip(&fixed_parts) {
             addresses.insert(*buffer, FIXED + word(part.start_in(&fixed_values))?);
         }
         let fixed = fixed.into_iter().zip(fixed_parts).collect();
-        let arenas = Arenas { whole: [fixed_values, values], fixed, addresses };
-        Ok(Some((arenas, written.into_iter().zip(written_parts).collect())))
+        let written = written.into_iter().zip(written_parts).collect();
+        Ok(Some(Arenas { fixed_values, written_values, fixed, written, addresses }))
     }
 }
 
@@ -127,8 +136,8 @@ fn lens(plan: &Plan, buffers: &[Buffer]) -> Vec<usize> {
 }
 
 impl Sampling {
-    /// Makes the tables of a plan and its dispatches. For a value that no window writes, `place` returns the
-    /// buffer that holds it and its offset in bytes.
+    /// Makes the tables of a plan and its dispatches. For a value that no window writes, `location` returns
+    /// where it is.
     ///
     /// # Errors
     /// [`Error::Device`] if a step has no windows, or if the batch is too large; the error names the cause.
@@ -136,11 +145,11 @@ impl Sampling {
         gpu: &mut Gpu,
         plan: &SamplingPlan,
         arenas: Arenas,
-        place: impl Fn(Buffer) -> (&'a wgpu::Buffer, u64),
+        location: impl Fn(Buffer) -> Location<'a>,
     ) -> Result<Sampling> {
-        let Arenas { whole, fixed, addresses } = arenas;
+        let Arenas { fixed_values, written_values, fixed, addresses, .. } = arenas;
         let copied = |(buffer, to)| {
-            let (from, offset) = place(buffer);
+            let Location { buffer: from, offset } = location(buffer);
             Fixed { to, from: from.clone(), offset }
         };
         let fixed = fixed.into_iter().map(copied).collect();
@@ -148,14 +157,17 @@ impl Sampling {
         let feed = steps.len();
         steps.push(feed_step(plan, &addresses)?);
         let (threads, ops, function) = (threads(plan), ops(&steps), function(&steps));
-        let (windows, rows) = dispatches(plan, &steps, word(feed)?, threads);
+        let Dispatches { windows, rows } = dispatches(plan, &steps, word(feed)?, threads);
         let name = &plan.plan.name;
         let table = |words: &[u32], what: &str| {
             let buffer = gpu.buffer(words.len(), &format!("the table of {what} of the plan {name}"))?;
             gpu.write(&buffer, words);
             Ok::<GpuBuffer, Error>(buffer)
         };
-        let tables = [table(&sample::words(&steps), "steps")?, table(bytemuck::cast_slice(&windows), "windows")?];
+        let tables = Tables {
+            steps: table(&sample::words(&steps), "steps")?,
+            windows: table(bytemuck::cast_slice(&windows), "windows")?,
+        };
         let grid = grid(plan.images).ok_or_else(|| {
             Error::Device(format!(
                 "a batch of {} images is more than a device starts; choose a smaller one",
@@ -173,7 +185,7 @@ impl Sampling {
             let size = std::num::NonZeroU64::new(ALIGNMENT);
             let own = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &args, offset, size });
             offset += ALIGNMENT;
-            let storage = [&tables[0], &tables[1], &whole[0], &whole[1]].map(GpuBuffer::binding);
+            let storage = [&tables.steps, &tables.windows, &fixed_values, &written_values].map(GpuBuffer::binding);
             let resources = (0..).zip([own].into_iter().chain(storage));
             let entries: Vec<_> =
                 resources.map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
@@ -187,9 +199,10 @@ impl Sampling {
 
     /// The buffers that this struct owns, with names for messages.
     pub(super) fn buffers(&self) -> impl Iterator<Item = (String, &GpuBuffer)> {
-        let tables = self.tables.iter().enumerate().map(|(i, buffer)| (format!("table {i}"), buffer));
+        let Tables { steps, windows } = &self.tables;
+        let tables = [("the table of steps".to_string(), steps), ("the table of windows".to_string(), windows)];
         let fixed = self.fixed.iter().enumerate().map(|(i, fixed)| (format!("copy {i}"), &fixed.to));
-        tables.chain(fixed)
+        tables.into_iter().chain(fixed)
     }
 
     /// Number of rows of an image.
@@ -205,8 +218,8 @@ impl Sampling {
     /// Copies the values that no window writes into their arena. They may have changed since the last batch.
     pub(super) fn copy_fixed(&self, encoder: &mut CommandEncoder) {
         for Fixed { to, from, offset } in &self.fixed {
-            let (buffer, at) = to.place();
-            encoder.copy_buffer_to_buffer(from, *offset, buffer, at, 4 * to.len as u64);
+            let target = to.location();
+            encoder.copy_buffer_to_buffer(from, *offset, target.buffer, target.offset, 4 * to.len as u64);
         }
     }
 
@@ -268,14 +281,17 @@ fn feed_step(plan: &SamplingPlan, addresses: &HashMap<Buffer, u32>) -> Result<Sa
     Ok(SampleStep { inputs, outputs, does, ..SampleStep::default() })
 }
 
-/// All windows in order, and the ranges of windows of the dispatches of each row of an image. The windows of
-/// a round are followed by a window of the step `feed`.
-fn dispatches(
-    plan: &SamplingPlan,
-    steps: &[SampleStep<u32>],
-    feed: u32,
-    threads: usize,
-) -> (Vec<Window>, Vec<Vec<Range<usize>>>) {
+/// The windows of a plan, and how they are dispatched.
+struct Dispatches {
+    /// All windows in order.
+    windows: Vec<Window>,
+    /// For each row of an image, the range of windows of each dispatch.
+    rows: Vec<Vec<Range<usize>>>,
+}
+
+/// Cuts the windows of a plan into dispatches. The windows of a round are followed by a window of the step
+/// `feed`.
+fn dispatches(plan: &SamplingPlan, steps: &[SampleStep<u32>], feed: u32, threads: usize) -> Dispatches {
     let ImageSize { height, width: w, channels: c } = plan.image;
     let (mut windows, mut rows) = (vec![], vec![]);
     for row in 0..height {
@@ -300,7 +316,7 @@ fn dispatches(
         pieces.push(first..windows.len());
         rows.push(pieces);
     }
-    (windows, rows)
+    Dispatches { windows, rows }
 }
 
 /// Cuts a window into parts of at most [`LOOPS`] loop iterations. A window of a single element is not cut.
