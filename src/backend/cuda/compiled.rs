@@ -1,7 +1,7 @@
 //! A compiled plan: its buffers, its work with all addresses resolved, and the graph that was captured from
 //! the work.
 
-use super::driver::{Address, Event, Function, Graph, Memory, Pinned, Stream, failed};
+use super::driver::{Address, Event, Function, Graph, LaunchShape, Memory, Pinned, Stream, failed};
 use super::lowering::Update;
 use super::places::{Params, Places};
 use super::sample::Sampling;
@@ -41,7 +41,7 @@ pub(super) struct Group {
 
 /// A piece of work with all addresses resolved.
 pub(super) enum Ready {
-    Kernel { function: Function, grid: [u32; 3], block: [u32; 3], shared: u32, params: Params },
+    Kernel { function: Function, shape: LaunchShape, params: Params },
     Copy { to: Address, from: Address, words: usize },
     Poison { at: Address, words: usize },
 }
@@ -62,9 +62,7 @@ pub(super) fn enqueue(stream: &Stream, group: &Group) -> Result<()> {
         // `launch` gave the kernel its parameters in number, size and order.
         let enqueued = unsafe {
             match ready {
-                Ready::Kernel { function, grid, block, shared, params } => {
-                    stream.launch(function, *grid, *block, *shared, &mut params.pointers())
-                }
+                Ready::Kernel { function, shape, params } => stream.launch(function, *shape, &mut params.pointers()),
                 Ready::Copy { to, from, words } => stream.copy(*to, *from, *words),
                 Ready::Poison { at, words } => stream.poison(*at, *words),
             }

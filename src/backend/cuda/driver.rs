@@ -3,6 +3,7 @@
 //! Thin wrappers around the driver API of CUDA 12.0, so that drivers from this version on work.
 //! [`Device::open`] finds the driver's library. No other function here is called before it has succeeded.
 
+use super::nvrtc::Version;
 use crate::backend::Peaks;
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
@@ -16,7 +17,7 @@ use std::ffi::{CString, c_void};
 const OLDEST_DRIVER: i32 = 12_000;
 
 /// The oldest architecture that the kernels support: Volta.
-const OLDEST_ARCHITECTURE: [i32; 2] = [7, 0];
+const OLDEST_ARCHITECTURE: Version = Version { major: 7, minor: 0 };
 
 /// A device address.
 pub type Address = sys::CUdeviceptr;
@@ -58,6 +59,26 @@ pub fn is_sticky(error: DriverError) -> bool {
     )
 }
 
+/// The memory of a card, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct CardMemory {
+    /// Bytes that can be allocated.
+    pub free: usize,
+    /// All bytes.
+    pub total: usize,
+}
+
+/// The threads of a kernel launch, and their shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct LaunchShape {
+    /// Number of blocks along x, y and z.
+    pub grid: [u32; 3],
+    /// Number of threads of a block along x, y and z.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory per block.
+    pub shared_bytes: u32,
+}
+
 /// An open device with its primary context. [`Device::enter`] makes the context current for a thread.
 #[derive(Debug)]
 pub struct Device {
@@ -65,8 +86,8 @@ pub struct Device {
     context: sys::CUcontext,
     /// Name of the card.
     pub name: String,
-    /// Compute capability, major and minor.
-    pub architecture: [i32; 2],
+    /// Compute capability.
+    pub architecture: Version,
     /// Version of CUDA that the driver supports, for example 12080 for 12.8.
     pub driver: i32,
     /// Streaming multiprocessors.
@@ -78,8 +99,8 @@ pub struct Device {
 }
 
 /// Number of f32 units of a multiprocessor of this compute capability.
-fn cores([major, minor]: [i32; 2]) -> i32 {
-    match (major, minor) {
+fn cores(architecture: Version) -> i32 {
+    match (architecture.major, architecture.minor) {
         (7, _) | (8, 0) => 64,
         _ => 128,
     }
@@ -123,14 +144,13 @@ impl Device {
             // SAFETY: `device` is valid: `result::device::get` returned it above.
             unsafe { result::device::get_attribute(device, which) }.map_err(|e| failed("describe the card", e))
         };
-        let architecture = [
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-        ];
+        let architecture = Version {
+            major: attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            minor: attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        };
         if architecture < OLDEST_ARCHITECTURE {
-            let [major, minor] = architecture;
             return Err(Error::Device(format!(
-                "{name} has compute capability {major}.{minor} and 7.0 is needed (Volta, 2017); use --device cpu"
+                "{name} has compute capability {architecture} and {OLDEST_ARCHITECTURE} is needed (Volta, 2017); use --device cpu"
             )));
         }
         let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32;
@@ -157,9 +177,10 @@ impl Device {
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| failed("enter the context", e))
     }
 
-    /// Free bytes and total bytes of the card's memory.
-    pub fn memory(&self) -> Result<(usize, usize)> {
-        result::mem_get_info().map_err(|e| failed("tell how much memory is free", e))
+    /// The card's memory.
+    pub fn memory(&self) -> Result<CardMemory> {
+        let (free, total) = result::mem_get_info().map_err(|e| failed("tell how much memory is free", e))?;
+        Ok(CardMemory { free, total })
     }
 }
 
@@ -323,15 +344,13 @@ impl Stream {
     pub unsafe fn launch(
         &self,
         function: &Function,
-        grid: [u32; 3],
-        block: [u32; 3],
-        shared: u32,
+        shape: LaunchShape,
         params: &mut [*mut c_void],
     ) -> Result<(), DriverError> {
-        let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
+        let LaunchShape { grid: [gx, gy, gz], block: [bx, by, bz], shared_bytes } = shape;
         // SAFETY: the caller keeps the contract of this function, which is that of the call. The stream is
         // valid while `self` lives.
-        unsafe { result::launch_kernel(function.0, (gx, gy, gz), (bx, by, bz), shared, self.0, params) }
+        unsafe { result::launch_kernel(function.0, (gx, gy, gz), (bx, by, bz), shared_bytes, self.0, params) }
     }
 
     /// Records the work that `enqueue` enqueues as a graph, instead of running it.

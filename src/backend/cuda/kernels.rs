@@ -6,7 +6,7 @@
 //! damaged cached file is detected by a checksum and made again.
 
 use super::driver::{Function, Module};
-use super::nvrtc::{Nvrtc, Source, Target};
+use super::nvrtc::{Nvrtc, Source, Target, Version};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -80,12 +80,11 @@ impl Kernels {
     ///
     /// # Errors
     /// [`Error::Device`] if the compiler supports no architecture that the card can run.
-    pub fn new(nvrtc: Nvrtc, architecture: [i32; 2]) -> Result<Kernels> {
-        let [major, minor] = architecture;
+    pub fn new(nvrtc: Nvrtc, architecture: Version) -> Result<Kernels> {
         let target = nvrtc.target(architecture).ok_or_else(|| {
-            let [v, w] = nvrtc.version;
             Error::Device(format!(
-                "NVRTC {v}.{w} no longer compiles for compute capability {major}.{minor}; install that of CUDA 12"
+                "NVRTC {} no longer compiles for compute capability {architecture}; install that of CUDA 12",
+                nvrtc.version
             ))
         })?;
         Ok(Kernels { nvrtc, target, cache: cache_folder(), modules: HashMap::new(), most_shared: HashMap::new() })
@@ -93,8 +92,7 @@ impl Kernels {
 
     /// Version of the compiler, and the target that it compiles for.
     pub fn describe(&self) -> String {
-        let [major, minor] = self.nvrtc.version;
-        format!("NVRTC {major}.{minor} for {}", self.target.name)
+        format!("NVRTC {} for {}", self.nvrtc.version, self.target.name)
     }
 
     /// Returns a kernel, with at least `shared` bytes of dynamic shared memory allowed.
@@ -136,8 +134,8 @@ impl Kernels {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
-        let (key, [major, minor]) = (hex(&hash.finalize()[..16]), self.nvrtc.version);
-        format!("{}-{}-nvrtc{major}.{minor}-{key}", name.trim_end_matches(".cu"), self.target.name)
+        let (key, version) = (hex(&hash.finalize()[..16]), self.nvrtc.version);
+        format!("{}-{}-nvrtc{version}-{key}", name.trim_end_matches(".cu"), self.target.name)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Lowers steps to kernel launches, in one exhaustive match. Pure data: no driver is called, so tests can
 //! inspect it without a card.
 
-use super::lowering::{Card, Lowered, Lowering, Ptr, THREADS, Work, kernel, rows_of};
+use super::lowering::{Card, Lowered, Lowering, Ptr, THREADS, Work, blocks_of_threads, kernel, rows_of};
 use super::{optim, product};
-use crate::backend::args::{self, unary_code, word};
+use crate::backend::args::{self, Map, unary_code, word};
 use crate::backend::axes::Axes;
 use crate::error::Result;
 use crate::tape::op::{Counter, Dist, Op};
@@ -26,24 +26,29 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
     let shape = |i: usize| step.inputs[i].meta.shape;
     let last = |i: usize| shape(i).last();
     let written = l.written();
+    let plain = Map::default();
     match &step.op {
         // Leaves and aliases make no step (`Plan::check`).
         Op::Input(_) | Op::Param(_) | Op::Scalar(_) | Op::Reshape(_) | Op::Detach => {}
-        Op::Fill { value, .. } => l.map("fill", (0, *value as f32, 0.0), &[y(0)])?,
+        Op::Fill { value, .. } => l.map("fill", Map { a: *value as f32, ..plain }, &[y(0)])?,
 
         Op::Unary(f) => {
-            let (f, slope) = unary_code(*f);
-            l.map("unary", (f, slope, 0.0), &[x(0), y(0)])?;
+            let (f, a) = unary_code(*f);
+            l.map("unary", Map { f, a, ..plain }, &[x(0), y(0)])?;
         }
         Op::UnaryBwd(f) => {
-            let (f, slope) = unary_code(*f);
-            l.map("unary_bwd", (f, slope, 0.0), &[x(0), x(1), y(0)])?;
+            let (f, a) = unary_code(*f);
+            l.map("unary_bwd", Map { f, a, ..plain }, &[x(0), x(1), y(0)])?;
         }
-        Op::Binary(f) => l.map("binary", (f.code(), 0.0, 0.0), &[x(0), x(1), y(0)])?,
-        Op::Affine { scale, shift } => l.map("affine", (0, *scale as f32, *shift as f32), &[x(0), y(0)])?,
-        Op::Clamp { lo, hi } => l.map("clamp", (0, *lo as f32, *hi as f32), &[x(0), y(0)])?,
-        Op::Quantize { levels } => l.map("quantize", (0, (levels - 1) as f32, 0.0), &[x(0), y(0)])?,
-        Op::Dequantize { levels } => l.map("dequantize", (0, (levels - 1) as f32, 0.0), &[x(0), y(0)])?,
+        Op::Binary(f) => l.map("binary", Map { f: f.code(), ..plain }, &[x(0), x(1), y(0)])?,
+        Op::Affine { scale, shift } => {
+            l.map("affine", Map { a: *scale as f32, b: *shift as f32, ..plain }, &[x(0), y(0)])?;
+        }
+        Op::Clamp { lo, hi } => l.map("clamp", Map { a: *lo as f32, b: *hi as f32, ..plain }, &[x(0), y(0)])?,
+        Op::Quantize { levels } => l.map("quantize", Map { a: (levels - 1) as f32, ..plain }, &[x(0), y(0)])?,
+        Op::Dequantize { levels } => {
+            l.map("dequantize", Map { a: (levels - 1) as f32, ..plain }, &[x(0), y(0)])?;
+        }
         Op::Gated => {
             let c = last(0) / 2;
             l.each(
@@ -58,7 +63,7 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
             let pointers = [x(0), x(1), y(0)];
             l.each(kernel("elementwise", "gated_bwd"), len, rows_of(len / c, c, 0, 0.0)?, &pointers)?;
         }
-        Op::Reparameterize => l.map("reparameterize", (0, 0.0, 0.0), &[x(0), x(1), x(2), y(0)])?,
+        Op::Reparameterize => l.map("reparameterize", plain, &[x(0), x(1), x(2), y(0)])?,
 
         Op::Pad { before, .. } => region(&mut l, "pad", args::Region::new(written, shape(0), *before))?,
         Op::Slice { before, .. } => region(&mut l, "slice", args::Region::new(shape(0), written, *before))?,
@@ -73,7 +78,7 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
 
         Op::Sum(to) => sum(&mut l, Axes::new(shape(0), *to))?,
         Op::Expand(to) => {
-            let axes = axes_words(Axes::new(*to, shape(0)), 1, 1, 1)?;
+            let axes = axes_words(Axes::new(*to, shape(0)), Parts { rows: 1, count: 1 }, 1)?;
             l.each(kernel("reduce", "expand"), written.len(), axes, &[x(0), y(0)])?;
         }
 
@@ -98,8 +103,8 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
         Op::GroupNorm { groups, eps } => super::norm::group_norm(&mut l, *groups, *eps as f32)?,
         Op::GroupNormBwd => super::norm::group_norm_bwd(&mut l)?,
 
-        Op::BceWithLogits => l.map("bce_with_logits", (0, 0.0, 0.0), &[x(0), x(1), y(0)])?,
-        Op::Mse => l.map("mse", (0, 0.0, 0.0), &[x(0), x(1), y(0)])?,
+        Op::BceWithLogits => l.map("bce_with_logits", plain, &[x(0), x(1), y(0)])?,
+        Op::Mse => l.map("mse", plain, &[x(0), x(1), y(0)])?,
         Op::SoftmaxCrossEntropy => {
             let rows = rows_of(written.len(), last(0), 0, 0.0)?;
             l.rows(kernel("loss", "softmax_cross_entropy"), written.len(), rows, &[x(0), x(1), y(0)])?;
@@ -158,7 +163,7 @@ pub(super) fn lower(step: &Step, card: Card) -> Result<Lowered> {
             let rows = rows_of(written.len(), last(0), 0, 0.0)?;
             l.each(kernel("random", "categorical"), written.len(), rows, &[x(0), x(1), x(2), y(0)])?;
         }
-        Op::Bernoulli => l.map("bernoulli", (0, 0.0, 0.0), &[x(0), x(1), x(2), y(0)])?,
+        Op::Bernoulli => l.map("bernoulli", plain, &[x(0), x(1), x(2), y(0)])?,
 
         Op::Adam { .. } | Op::RmsProp { .. } | Op::Sgd { .. } | Op::Ema { .. } => return optim::lower(&[step], card),
         Op::Store(_) => {
@@ -175,15 +180,15 @@ fn region(l: &mut Lowering, name: &'static str, args: args::Region) -> Result<()
     l.each(kernel("shape_ops", name), len, args, &pointers)
 }
 
-fn axes_words(axes: Axes, part_rows: usize, parts: usize, lanes: usize) -> Result<args::Axes> {
+fn axes_words(axes: Axes, parts: Parts, lanes: usize) -> Result<args::Axes> {
     Ok(args::Axes {
         kept0: word(axes.kept0)?,
         folded0: word(axes.folded0)?,
         kept1: word(axes.kept1)?,
         folded1: word(axes.folded1)?,
         kept2: word(axes.kept2)?,
-        part_rows: word(part_rows)?,
-        parts: word(parts)?,
+        part_rows: word(parts.rows)?,
+        parts: word(parts.count)?,
         lanes: word(lanes)?,
     })
 }
@@ -198,22 +203,30 @@ fn sum(l: &mut Lowering, axes: Axes) -> Result<()> {
     let parts = rows.div_ceil(part_rows).max(1);
     let (x, y) = (l.x(0), l.y(0));
     if parts == 1 {
-        return sum_pass(l, axes, (rows.max(1), 1), x, y);
+        return sum_pass(l, axes, Parts { rows: rows.max(1), count: 1 }, x, y);
     }
     let partial = l.scratch(sums * parts * axes.kept2)?;
-    sum_pass(l, axes, (part_rows, parts), x, partial)?;
+    sum_pass(l, axes, Parts { rows: part_rows, count: parts }, x, partial)?;
     let second = Axes { kept0: 1, folded0: 1, kept1: sums, folded1: parts, kept2: axes.kept2 };
-    sum_pass(l, second, (parts, 1), partial, y)
+    sum_pass(l, second, Parts { rows: parts, count: 1 }, partial, y)
 }
 
-fn sum_pass(l: &mut Lowering, axes: Axes, (part_rows, parts): (usize, usize), from: Ptr, to: Ptr) -> Result<()> {
+/// The partial sums that one sum is made of.
+struct Parts {
+    /// Rows that a partial sum adds up.
+    rows: usize,
+    /// Number of partial sums.
+    count: usize,
+}
+
+fn sum_pass(l: &mut Lowering, axes: Axes, parts: Parts, from: Ptr, to: Ptr) -> Result<()> {
     // Threads of a block go to neighbouring columns first. Where there are few columns, the other threads
     // share the rows.
     let columns = axes.kept2.next_power_of_two();
-    let lanes = (THREADS / columns.min(64)).min(part_rows.next_power_of_two());
+    let lanes = (THREADS / columns.min(64)).min(parts.rows.next_power_of_two());
     let wide = columns.min(THREADS / lanes);
-    let jobs = axes.kept0 * axes.kept1 * parts;
+    let jobs = axes.kept0 * axes.kept1 * parts.count;
     let grid = [word(jobs.div_ceil(THREADS / (wide * lanes)))?, word(axes.kept2.div_ceil(wide))?, 1];
-    let args = axes_words(axes, part_rows, parts, lanes)?;
-    l.launch(kernel("reduce", "sum"), (grid, [THREADS as u32, 1, 1], 0), args, &[from, to])
+    let args = axes_words(axes, parts, lanes)?;
+    l.launch(kernel("reduce", "sum"), blocks_of_threads(grid), args, &[from, to])
 }

@@ -1,5 +1,6 @@
 //! The parts of a step's launches, and `Lowering`, which collects them.
 
+use super::driver::LaunchShape;
 use super::kernels::Kernel;
 use crate::backend::args::{Map, Rows, fused_operands, word};
 use crate::error::{Error, Result};
@@ -28,12 +29,8 @@ pub(super) enum Ptr {
 pub(super) struct Launch {
     /// The kernel.
     pub(super) kernel: Kernel,
-    /// Number of blocks.
-    pub(super) grid: [u32; 3],
-    /// Number of threads of a block.
-    pub(super) block: [u32; 3],
-    /// Bytes of dynamic shared memory.
-    pub(super) shared: u32,
+    /// The threads that run it.
+    pub(super) shape: LaunchShape,
     /// The bytes of the argument struct, which is the first parameter.
     pub(super) args: Vec<u8>,
     /// The pointers, which are the other parameters.
@@ -86,6 +83,11 @@ pub(super) struct Lowering<'a> {
     pub(super) out: Lowered,
 }
 
+/// Blocks of [`THREADS`] threads without dynamic shared memory.
+pub(super) fn blocks_of_threads(grid: [u32; 3]) -> LaunchShape {
+    LaunchShape { grid, block: [THREADS as u32, 1, 1], shared_bytes: 0 }
+}
+
 /// A kernel by file and name.
 pub(super) const fn kernel(file: &'static str, name: &'static str) -> Kernel {
     Kernel { file, name }
@@ -126,13 +128,14 @@ impl<'a> Lowering<'a> {
     pub(super) fn launch<A: Pod>(
         &mut self,
         kernel: Kernel,
-        (grid, block, shared): ([u32; 3], [u32; 3], u32),
+        shape: LaunchShape,
         args: A,
         pointers: &[Ptr],
     ) -> Result<()> {
-        if shared > self.card.shared_bytes {
+        let LaunchShape { grid, shared_bytes, .. } = shape;
+        if shared_bytes > self.card.shared_bytes {
             return Err(Error::Device(format!(
-                "{} (recorded at {}) needs {shared} bytes of shared memory and a block of this card has {}; \
+                "{} (recorded at {}) needs {shared_bytes} bytes of shared memory and a block of this card has {}; \
                  choose a smaller model",
                 self.step.label(),
                 self.step.at,
@@ -149,7 +152,7 @@ impl<'a> Lowering<'a> {
             )));
         }
         let (args, pointers) = (bytemuck::bytes_of(&args).to_vec(), pointers.to_vec());
-        self.out.work.push(Work::Kernel(Launch { kernel, grid, block, shared, args, pointers }));
+        self.out.work.push(Work::Kernel(Launch { kernel, shape, args, pointers }));
         Ok(())
     }
 
@@ -158,25 +161,24 @@ impl<'a> Lowering<'a> {
     pub(super) fn each<A: Pod>(&mut self, kernel: Kernel, len: usize, args: A, pointers: &[Ptr]) -> Result<()> {
         let most = 16 * self.card.processors;
         let blocks = word(len)?.div_ceil(THREADS as u32).clamp(1, most);
-        self.launch(kernel, ([blocks, 1, 1], [THREADS as u32, 1, 1], 0), args, pointers)
+        self.launch(kernel, blocks_of_threads([blocks, 1, 1]), args, pointers)
     }
 
     /// Adds a launch of a kernel with one warp per row.
     pub(super) fn rows<A: Pod>(&mut self, kernel: Kernel, rows: usize, args: A, pointers: &[Ptr]) -> Result<()> {
         let blocks = word(rows)?.div_ceil(THREADS as u32 / 32).max(1);
-        self.launch(kernel, ([blocks, 1, 1], [THREADS as u32, 1, 1], 0), args, pointers)
+        self.launch(kernel, blocks_of_threads([blocks, 1, 1]), args, pointers)
     }
 
-    /// Adds a launch of an elementwise kernel over the first output, with the code of a function and two
-    /// constants.
-    pub(super) fn map(&mut self, name: &'static str, (f, a, b): (u32, f32, f32), pointers: &[Ptr]) -> Result<()> {
+    /// Adds a launch of an elementwise kernel over the first output. Sets the number of elements in `args`.
+    pub(super) fn map(&mut self, name: &'static str, args: Map, pointers: &[Ptr]) -> Result<()> {
         let file = match name {
             "bce_with_logits" | "mse" => "loss",
             "bernoulli" => "random",
             _ => "elementwise",
         };
         let len = self.written().len();
-        self.each(kernel(file, name), len, Map { len: word(len)?, f, a, b }, pointers)
+        self.each(kernel(file, name), len, Map { len: word(len)?, ..args }, pointers)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use compiled::{CompiledPlan, Group, Ready, Uploads, enqueue, poison, updates_words};
 use cudarc::driver::result::DriverError;
-use driver::{Device, Event, Memory, Pinned, Stream, failed, is_sticky};
+use driver::{CardMemory, Device, Event, Memory, Pinned, Stream, failed, is_sticky};
 use kernels::Kernels;
 use lowering::{Card, Lowered, Work};
 use nvrtc::Nvrtc;
@@ -154,7 +154,7 @@ impl CudaEngine {
         let scratch = lowered.iter().map(|(_, l)| l.scratch).max().unwrap_or(0);
         let inputs_len: usize = plan.inputs.iter().map(|i| i.meta.shape.len()).sum();
         let need = plan.slot_bytes() + 4 * (scratch + inputs_len);
-        let (free, total) = self.device.memory()?;
+        let CardMemory { free, total } = self.device.memory()?;
         if need > free {
             let gibibytes = |bytes: usize| bytes as f64 / f64::from(1 << 30);
             return Err(Error::Device(format!(
@@ -189,10 +189,8 @@ impl CudaEngine {
             for item in lowered.work {
                 work.push(match item {
                     Work::Kernel(launch) => Ready::Kernel {
-                        function: self.kernels.function(launch.kernel, launch.shared)?,
-                        grid: launch.grid,
-                        block: launch.block,
-                        shared: launch.shared,
+                        function: self.kernels.function(launch.kernel, launch.shape.shared_bytes)?,
+                        shape: launch.shape,
                         params: Params {
                             args: launch.args,
                             addresses: launch.pointers.iter().map(|p| places.resolve(*p, updates)).collect(),
@@ -217,14 +215,14 @@ impl Engine for CudaEngine {
     type Compiled = CompiledPlan;
 
     fn describe(&self) -> DeviceInfo {
-        let [major, minor] = self.device.architecture;
         let driver = self.device.driver;
         DeviceInfo {
             kind: "cuda".into(),
             name: self.device.name.clone(),
             detail: format!(
-                "compute capability {major}.{minor}, {:.0} GiB, driver of CUDA {}.{}, {}",
-                self.device.memory().map_or(0.0, |(_, total)| total as f64 / f64::from(1 << 30)),
+                "compute capability {}, {:.0} GiB, driver of CUDA {}.{}, {}",
+                self.device.architecture,
+                self.device.memory().map_or(0.0, |memory| memory.total as f64 / f64::from(1 << 30)),
                 driver / 1000,
                 driver % 1000 / 10,
                 self.kernels.describe()

@@ -2,7 +2,8 @@
 //! statistics or sums of chunks of rows, a second one joins them, and a third one computes the elements. The
 //! backward pass of layer norm computes dx first, then the sums of chunks, and joins these.
 
-use super::lowering::{Lowering, THREADS, kernel};
+use super::driver::LaunchShape;
+use super::lowering::{Lowering, THREADS, blocks_of_threads, kernel};
 use crate::backend::args::{Norm, unary_code, word};
 use crate::error::Result;
 use crate::shape::Shape;
@@ -20,9 +21,9 @@ fn norm(rows: usize, c: usize, eps: f32) -> Result<Norm> {
     Ok(Norm { rows, c, chunk: CHUNK as u32, chunks, eps, images: 1, share: 1, ..Norm::default() })
 }
 
-/// Grid and block of the kernels over chunks.
-fn over_chunks(args: &Norm) -> ([u32; 3], [u32; 3], u32) {
-    ([args.chunks, args.c.div_ceil(COLUMNS as u32), args.images], [THREADS as u32, 1, 1], 0)
+/// The blocks of the kernels over chunks.
+fn over_chunks(args: &Norm) -> LaunchShape {
+    blocks_of_threads([args.chunks, args.c.div_ceil(COLUMNS as u32), args.images])
 }
 
 /// `x, gamma, beta -> y, mean, inv_std`
@@ -67,7 +68,7 @@ pub(super) fn layer_norm_bwd(l: &mut Lowering) -> Result<()> {
         ([0, 1, 2, 3, 4].map(|i| l.x(i)), [0, 1, 2].map(|i| l.y(i)));
     if args.chunks > 0 {
         let grid = [word(rows.div_ceil(THREADS / 32))?, 1, 1];
-        let shape = (grid, [THREADS as u32, 1, 1], 0);
+        let shape = blocks_of_threads(grid);
         l.launch(kernel("norm", "layer_norm_bwd_rows"), shape, args, &[dy, x, gamma, mean, inv_std, dx, offs])?;
         let pointers = [dy, x, mean, inv_std, offs, parts];
         l.launch(kernel("norm", "layer_norm_bwd_sums"), over_chunks(&args), args, &pointers)?;

@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use libloading::Library;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The environment variable with the folder (or file) of libnvrtc, for the case that the system does not
@@ -14,14 +15,29 @@ const FOLDER_VARIABLE: &str = "PIXTAPE_NVRTC";
 
 type Program = *mut c_void;
 
+/// A version of the compiler, or a compute capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// The number before the point.
+    pub major: i32,
+    /// The number after the point.
+    pub minor: i32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
 /// An opened compiler.
 #[derive(Debug)]
 pub struct Nvrtc {
     library: Library,
     /// The libraries that the compiler needs. They must stay open as long as it is used.
     _builtins: Vec<Library>,
-    /// Version, major and minor.
-    pub version: [i32; 2],
+    /// Its version.
+    pub version: Version,
     /// Architectures that it can compile for, for example 90 for 9.0.
     architectures: Vec<i32>,
 }
@@ -68,13 +84,14 @@ impl Nvrtc {
             }
         }
         let library = open(path)?;
-        let mut nvrtc = Nvrtc { library, _builtins: builtins, version: [0; 2], architectures: vec![] };
-        let [mut major, mut minor] = [0; 2];
-        type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
+        let mut nvrtc =
+            Nvrtc { library, _builtins: builtins, version: Version { major: 0, minor: 0 }, architectures: vec![] };
+        let Version { mut major, mut minor } = nvrtc.version;
+        type GetVersion = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
         // SAFETY: `Version` is the function's type in nvrtc.h. The call writes two integers, for which both
         // pointers are valid.
-        nvrtc.check(unsafe { nvrtc.symbol::<Version>("nvrtcVersion")?(&mut major, &mut minor) })?;
-        nvrtc.version = [major, minor];
+        nvrtc.check(unsafe { nvrtc.symbol::<GetVersion>("nvrtcVersion")?(&mut major, &mut minor) })?;
+        nvrtc.version = Version { major, minor };
         type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
         let mut count = 0;
         // SAFETY: `Count` is the type of both functions in nvrtc.h. The first call writes one integer. The
@@ -90,8 +107,8 @@ impl Nvrtc {
 
     /// The target to compile for: machine code for the card's own architecture if the compiler supports it,
     /// else PTX for the newest older architecture that it supports. `None` if there is none.
-    pub fn target(&self, [major, minor]: [i32; 2]) -> Option<Target> {
-        let own = 10 * major + minor;
+    pub fn target(&self, architecture: Version) -> Option<Target> {
+        let own = 10 * architecture.major + architecture.minor;
         if self.architectures.contains(&own) {
             return Some(Target { name: format!("sm_{own}"), is_ptx: false });
         }

@@ -1,7 +1,7 @@
 //! Merges optimiser steps: consecutive steps of the same optimiser become one launch over a table of
 //! updates.
 
-use super::lowering::{Card, Lowered, Lowering, Ptr, Update, kernel};
+use super::lowering::{Card, Lowered, Lowering, Ptr, Update, blocks_of_threads, kernel};
 use crate::backend::args::{Optim, word};
 use crate::error::Result;
 use crate::tape::op::Op;
@@ -92,7 +92,7 @@ pub(super) fn lower(steps: &[&Step], card: Card) -> Result<Lowered> {
     let scalars = operands(steps[0]).map_or(vec![], |o| o.scalars);
     let pointers: Vec<Ptr> = [Ptr::Updates].into_iter().chain(scalars.into_iter().map(Ptr::Buffer)).collect();
     let args = Optim { len: word(updates.len())?, ..args };
-    l.launch(kernel("optim", name), ([word(pieces)?, 1, 1], [256, 1, 1], 0), args, &pointers)?;
+    l.launch(kernel("optim", name), blocks_of_threads([word(pieces)?, 1, 1]), args, &pointers)?;
     l.out.updates = updates;
     Ok(l.out)
 }

@@ -5,6 +5,7 @@
 //! order of k. The chunks of a sum depend on the extents of the weights and on the length of the sum, and
 //! not on the card.
 
+use super::driver::LaunchShape;
 use super::kernels::Kernel;
 use super::lowering::{Lowering, Ptr, epilogue_pointers, kernel};
 use crate::backend::args::{Conv, ConvDw, Epilogue, Matmul, Product, word};
@@ -43,6 +44,12 @@ impl Tile {
         4 * (stages + if places { 4 * rows } else { 0 }) as u32
     }
 
+    /// The launch of a product. `places` is as for [`Tile::shared_bytes`].
+    fn launch_shape(&self, m: usize, n: usize, z: usize, places: bool) -> Result<LaunchShape> {
+        let (grid, block) = (self.grid(m, n, z)?, [self.threads, 1, 1]);
+        Ok(LaunchShape { grid, block, shared_bytes: self.shared_bytes(places) })
+    }
+
     /// Chooses a tile: the first candidate whose width fits and whose blocks keep all processors busy, else
     /// the last one whose width fits. Large tiles come first, because they read less.
     fn choose(candidates: &[Tile], m: usize, n: usize, z: usize, processors: u32) -> Tile {
@@ -53,30 +60,36 @@ impl Tile {
     }
 }
 
-const CONV: [(Tile, &str, &str, &str); 4] = [
-    (MIDDLE, "conv_128x64", "conv_dx_128x64", "conv_dw_128x64"),
-    (NARROW, "conv_128x32", "conv_dx_128x32", "conv_dw_128x32"),
-    (SMALL, "conv_32x32", "conv_dx_32x32", "conv_dw_32x32"),
-    (THIN, "conv_128x8", "conv_dx_128x8", "conv_dw_128x8"),
+/// The kernels of a convolution with one tile.
+#[derive(Clone, Copy)]
+struct ConvKernels {
+    tile: Tile,
+    y: &'static str,
+    dx: &'static str,
+    dw: &'static str,
+}
+
+const CONV: [ConvKernels; 4] = [
+    ConvKernels { tile: MIDDLE, y: "conv_128x64", dx: "conv_dx_128x64", dw: "conv_dw_128x64" },
+    ConvKernels { tile: NARROW, y: "conv_128x32", dx: "conv_dx_128x32", dw: "conv_dw_128x32" },
+    ConvKernels { tile: SMALL, y: "conv_32x32", dx: "conv_dx_32x32", dw: "conv_dw_32x32" },
+    ConvKernels { tile: THIN, y: "conv_128x8", dx: "conv_dx_128x8", dw: "conv_dw_128x8" },
 ];
 
-/// The tile for a convolution of `m` rows, `n` columns and `z` independent parts, and the names of its
-/// kernels for y, dx and dw.
-fn conv_tile(m: usize, n: usize, z: usize, processors: u32) -> (Tile, [&'static str; 3]) {
+/// The kernels for a convolution of `m` rows, `n` columns and `z` independent parts.
+fn conv_kernels(m: usize, n: usize, z: usize, processors: u32) -> ConvKernels {
     let candidates: &[Tile] = if n <= THIN.columns { &[THIN] } else { &[MIDDLE, NARROW, SMALL] };
     let tile = Tile::choose(candidates, m, n, z, processors);
-    let (_, forward, backward, weights) =
-        CONV.into_iter().find(|(t, ..)| *t == tile).expect("every candidate has its kernels");
-    (tile, [forward, backward, weights])
+    CONV.into_iter().find(|kernels| kernels.tile == tile).expect("every candidate has its kernels")
 }
 
 /// `y = conv(x, w)`
 pub(super) fn conv(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
     let args = Product { conv: Conv::new(g)?, epilogue: Epilogue::new(&l.step.epilogue) };
     let m = g.n * g.oh * g.ow;
-    let (tile, [name, ..]) = conv_tile(m, g.cout, 1, l.card.processors);
+    let ConvKernels { tile, y: name, .. } = conv_kernels(m, g.cout, 1, l.card.processors);
     let pointers = operands(l);
-    let shape = (tile.grid(m, g.cout, 1)?, [tile.threads, 1, 1], tile.shared_bytes(true));
+    let shape = tile.launch_shape(m, g.cout, 1, true)?;
     l.launch(kernel("conv", name), shape, args, &pointers)
 }
 
@@ -85,32 +98,42 @@ pub(super) fn conv_dx(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
     let args = Product { conv: Conv::new(g)?, epilogue: Epilogue::new(&l.step.epilogue) };
     let phases = g.stride[0] * g.stride[1];
     let m = g.n * g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]);
-    let (tile, [_, name, _]) = conv_tile(m, g.cin, phases, l.card.processors);
+    let ConvKernels { tile, dx: name, .. } = conv_kernels(m, g.cin, phases, l.card.processors);
     let pointers = operands(l);
-    let shape = (tile.grid(m, g.cin, phases)?, [tile.threads, 1, 1], tile.shared_bytes(true));
+    let shape = tile.launch_shape(m, g.cin, phases, true)?;
     l.launch(kernel("conv_dx", name), shape, args, &pointers)
 }
 
-/// Bounds of the size of a chunk, in elements of k.
-const CHUNK: [usize; 2] = [256, 4096];
+/// Bounds of the length of a chunk, in elements of k.
+const SHORTEST_CHUNK: usize = 256;
+const LONGEST_CHUNK: usize = 4096;
 
-/// Elements of k per chunk, and number of chunks, of a product with `m` rows and `n` columns. A product with
-/// few outputs has many chunks, because its tiles alone would not keep the card busy.
-fn chunks(m: usize, n: usize, k: usize) -> (usize, usize) {
+/// How a sum over k is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chunks {
+    /// Elements of k per chunk; 0 if k is not cut.
+    len: usize,
+    /// Number of chunks.
+    count: usize,
+}
+
+/// The chunks of a product with `m` rows and `n` columns. A product with few outputs has many chunks,
+/// because its tiles alone would not keep the card busy.
+fn chunks(m: usize, n: usize, k: usize) -> Chunks {
     let tiles = m.div_ceil(128) * n.div_ceil(64);
-    let chunk = (CHUNK[0] * tiles).clamp(CHUNK[0], CHUNK[1]);
-    (chunk, k.div_ceil(chunk).max(1))
+    let len = (SHORTEST_CHUNK * tiles).clamp(SHORTEST_CHUNK, LONGEST_CHUNK);
+    Chunks { len, count: k.div_ceil(len).max(1) }
 }
 
 /// `dw` from `x` and `dy`: sums over chunks of pixels, then the sum of the chunks in order.
 pub(super) fn conv_dw(l: &mut Lowering, g: &ConvGeom) -> Result<()> {
     let m = g.kh * g.kw * g.cin;
-    let (chunk, chunks) = chunks(m, g.cout, g.n * g.oh * g.ow);
+    let Chunks { len: chunk, count: chunks } = chunks(m, g.cout, g.n * g.oh * g.ow);
     let args = ConvDw { conv: Conv::new(g)?, chunk: word(chunk)?, chunks: word(chunks)?, unused: [0; 2] };
-    let (tile, [.., name]) = conv_tile(m, g.cout, chunks, l.card.processors);
+    let ConvKernels { tile, dw: name, .. } = conv_kernels(m, g.cout, chunks, l.card.processors);
     let (x, dy, dw) = (l.x(0), l.x(1), l.y(0));
     let out = if chunks == 1 { dw } else { l.scratch(chunks * m * g.cout)? };
-    let shape = (tile.grid(m, g.cout, chunks)?, [tile.threads, 1, 1], tile.shared_bytes(false));
+    let shape = tile.launch_shape(m, g.cout, chunks, false)?;
     l.launch(kernel("conv_dw", name), shape, args, &[x, dy, out])?;
     if chunks > 1 {
         l.each(kernel("conv_dw", "conv_dw_join"), m * g.cout, args, &[out, dw])?;
@@ -124,20 +147,17 @@ pub(super) fn matmul(l: &mut Lowering, ta: bool, tb: bool) -> Result<()> {
     let (m, n, k) = (c.rows(), c.last(), if ta { a.rows() } else { a.last() });
     // Only a product with a transposed a has long sums, over the batch. An epilogue needs the whole sum, so
     // a product with an epilogue is not cut.
-    let (chunk, count) = if ta && l.step.epilogue.is_empty() { chunks(m, n, k) } else { (0, 1) };
-    let (chunk, count) = if count == 1 { (0, 1) } else { (chunk, count) };
-    let args = Matmul {
-        m: word(m)?,
-        n: word(n)?,
-        k: word(k)?,
-        chunk: word(chunk)?,
-        epilogue: Epilogue::new(&l.step.epilogue),
-    };
-    let (tile, name) = matmul_tile((ta, tb), m, n, count, l.card.processors);
+    let whole = Chunks { len: 0, count: 1 };
+    let cut = if ta && l.step.epilogue.is_empty() { chunks(m, n, k) } else { whole };
+    let Chunks { len, count } = if cut.count == 1 { whole } else { cut };
+    let args =
+        Matmul { m: word(m)?, n: word(n)?, k: word(k)?, chunk: word(len)?, epilogue: Epilogue::new(&l.step.epilogue) };
+    let MatmulKernel { tile, kernel: name } =
+        matmul_kernel(Transposed { a: ta, b: tb }, m, n, count, l.card.processors);
     let mut pointers = operands(l);
     let out = if count == 1 { pointers[2] } else { l.scratch(count * m * n)? };
     let c = std::mem::replace(&mut pointers[2], out);
-    let shape = (tile.grid(m, n, count)?, [tile.threads, 1, 1], tile.shared_bytes(!ta));
+    let shape = tile.launch_shape(m, n, count, !ta)?;
     l.launch(name, shape, args, &pointers)?;
     if count > 1 {
         l.each(kernel("matmul", "matmul_join"), m * n, args, &[out, c])?;
@@ -145,8 +165,22 @@ pub(super) fn matmul(l: &mut Lowering, ta: bool, tb: bool) -> Result<()> {
     Ok(())
 }
 
-/// The tile for a matrix product, and the kernel.
-fn matmul_tile((ta, tb): (bool, bool), m: usize, n: usize, z: usize, processors: u32) -> (Tile, Kernel) {
+/// Which operands of a matrix product are transposed.
+#[derive(Clone, Copy)]
+struct Transposed {
+    a: bool,
+    b: bool,
+}
+
+/// A kernel of a matrix product with its tile.
+struct MatmulKernel {
+    tile: Tile,
+    kernel: Kernel,
+}
+
+/// The kernel for a matrix product of `m` rows, `n` columns and `z` independent parts.
+fn matmul_kernel(transposed: Transposed, m: usize, n: usize, z: usize, processors: u32) -> MatmulKernel {
+    let Transposed { a: ta, b: tb } = transposed;
     let candidates: &[Tile] = if ta && tb { &[NARROW, SMALL] } else { &[WIDE, NARROW, SMALL] };
     let tile = Tile::choose(candidates, m, n, z, processors);
     let name = match (tile, ta, tb) {
@@ -162,7 +196,7 @@ fn matmul_tile((ta, tb): (bool, bool), m: usize, n: usize, z: usize, processors:
         (_, true, false) => "matmul_tn_32x32",
         (_, true, true) => "matmul_tt_32x32",
     };
-    (tile, kernel("matmul", name))
+    MatmulKernel { tile, kernel: kernel("matmul", name) }
 }
 
 /// The pointers of a product with an epilogue: both operands, the output, then the operands of the epilogue.
@@ -176,17 +210,17 @@ mod tests {
 
     #[test]
     fn large_tiles_for_large_products_and_no_tile_twice_as_wide_as_needed() {
-        let tile = |m, n| conv_tile(m, n, 1, 100).0;
+        let tile = |m, n| conv_kernels(m, n, 1, 100).tile;
         assert_eq!([tile(50_176, 64), tile(50_176, 32), tile(50_176, 16)], [MIDDLE, NARROW, NARROW]);
         assert_eq!([tile(50_176, 1), tile(100, 64), tile(2, 9)], [THIN, SMALL, SMALL]);
-        assert_eq!(matmul_tile((false, false), 2048, 2048, 1, 100).0, WIDE);
-        assert_eq!(matmul_tile((true, true), 2048, 2048, 1, 100).0, NARROW);
+        assert_eq!(matmul_kernel(Transposed { a: false, b: false }, 2048, 2048, 1, 100).tile, WIDE);
+        assert_eq!(matmul_kernel(Transposed { a: true, b: true }, 2048, 2048, 1, 100).tile, NARROW);
     }
 
     #[test]
     fn sums_are_cut_by_the_weights_alone() {
-        assert_eq!(chunks(576, 64, 50_176), (1280, 40));
-        assert_eq!(chunks(576, 64, 100), (1280, 1));
-        assert_eq!(chunks(10, 10, 0), (256, 1));
+        assert_eq!(chunks(576, 64, 50_176), Chunks { len: 1280, count: 40 });
+        assert_eq!(chunks(576, 64, 100), Chunks { len: 1280, count: 1 });
+        assert_eq!(chunks(10, 10, 0), Chunks { len: 256, count: 1 });
     }
 }

@@ -1,6 +1,6 @@
 //! Windowed sampling: builds the tables that `sample.cu` interprets, and launches that kernel.
 
-use super::driver::{Address, Function, Memory, Stream};
+use super::driver::{Address, Function, LaunchShape, Memory, Stream};
 use super::kernels::Kernels;
 use super::lowering::{THREADS, kernel};
 use super::places::{Params, Places};
@@ -17,10 +17,17 @@ pub(super) struct Sampling {
     rounds: u32,
     /// Rounds of a launch, which are those of one row of an image.
     row: u32,
-    /// The tables of steps, of windows, and of the first window of each round.
-    tables: [Memory; 3],
+    tables: Tables,
     draws: Address,
     x: Address,
+}
+
+/// The tables that the kernel interprets.
+struct Tables {
+    steps: Memory,
+    windows: Memory,
+    /// The first window of each round.
+    starts: Memory,
 }
 
 impl Sampling {
@@ -41,7 +48,11 @@ impl Sampling {
             stream.write(&memory, words)?;
             Ok::<Memory, Error>(memory)
         };
-        let tables = [table(&steps)?, table(bytemuck::cast_slice(&plan.windows))?, table(&starts)?];
+        let tables = Tables {
+            steps: table(&steps)?,
+            windows: table(bytemuck::cast_slice(&plan.windows))?,
+            starts: table(&starts)?,
+        };
         let of = |output: usize| places.of(plan.plan.outputs[output].1.buffer);
         Ok(Sampling {
             function: kernels.function(kernel("sample", "sample"), 0)?,
@@ -56,7 +67,8 @@ impl Sampling {
 
     /// Number of words of the tables.
     pub(super) fn words(&self) -> usize {
-        self.tables.iter().map(Memory::words).sum()
+        let Tables { steps, windows, starts } = &self.tables;
+        steps.words() + windows.words() + starts.words()
     }
 
     /// Number of positions that one launch computes, over all images.
@@ -78,12 +90,12 @@ impl Sampling {
         let first = row * self.row;
         let args =
             Sample { first, end: first + self.row, rounds: self.rounds, from: from.min(u32::MAX as usize) as u32 };
-        let [steps, windows, starts] = &self.tables;
+        let Tables { steps, windows, starts } = &self.tables;
         let addresses = vec![steps.address(), windows.address(), starts.address(), self.draws, self.x];
         let params = Params { args: bytemuck::bytes_of(&args).to_vec(), addresses };
-        let block = [THREADS as u32, 1, 1];
+        let shape = LaunchShape { grid: [self.images, 1, 1], block: [THREADS as u32, 1, 1], shared_bytes: 0 };
         // SAFETY: the caller keeps the memory allocated (contract of this function). The parameters are
         // those of the kernel `sample` in number, size and order: `Sample`, then five addresses.
-        unsafe { stream.launch(&self.function, [self.images, 1, 1], block, 0, &mut params.pointers()) }
+        unsafe { stream.launch(&self.function, shape, &mut params.pointers()) }
     }
 }
