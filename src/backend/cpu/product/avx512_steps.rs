@@ -13,7 +13,7 @@
 //!
 //! Registers, in both functions: row `i` has its sums in `zmm(2i)` and `zmm(2i + 1)`; `zmm28` and `zmm29`
 //! hold the two vectors of B; `zmm30` and `zmm31` take turns in holding the broadcast float of A. The table
-//! [`rows!`] gives the registers of each row, and says where [`along`] keeps the row's pointer. [`across`]
+//! `rows!` gives the registers of each row, and says where [`along`] keeps the row's pointer. [`across`]
 //! has one pointer per step instead.
 
 use super::tile::Right;
