@@ -88,6 +88,21 @@ pub struct Config {
     pub schedule: Schedule,
     /// Sizes and conditions of the model.
     pub model: ModelConfig,
+    /// The rule of the moving averages. It is not a key: the version of a run's checkpoints says it.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub averaging: Averaging,
+}
+
+/// The rule of the moving averages of the weights.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Averaging {
+    /// The decay of every step is `ema`. With a decay near 1 the averages stay near the initial weights for long.
+    Constant,
+    /// The decay after t steps is `min(ema, (1 + t) / (10 + t))`, so that the averages soon forget the initial weights.
+    #[default]
+    WarmedUp,
 }
 
 /// Precision of the operands of matrix products and convolutions; sums are always f32.

@@ -6,7 +6,7 @@
 
 pub mod schedule;
 
-use crate::config::{Config, Optimizer, OptimizerKind};
+use crate::config::{Averaging, Config, Optimizer, OptimizerKind};
 use crate::nn::{Env, Init, ParamSet};
 use crate::tape::Var;
 use crate::tape::op::{Op, Param, Scalar};
@@ -16,6 +16,10 @@ pub const LEARNING_RATE: Scalar = Scalar::f32("LearningRate", 0.0);
 /// Number of the optimiser's step, counted from 1, for the bias correction of Adam.
 pub const STEP: Scalar = Scalar::f32("Step", 1.0);
 
+/// The share of the new weight in its moving average, 1 - decay, if the decay is warmed up.
+#[doc(hidden)]
+pub const AVERAGE_RATE: Scalar = Scalar::f32("AverageRate", 1.0);
+
 /// How weights are updated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpdateRule {
@@ -23,20 +27,24 @@ pub struct UpdateRule {
     pub optimizer: Optimizer,
     /// Largest norm of all gradients together; 0 means no clipping.
     pub clip_norm: f64,
-    /// Decay of the moving averages per step; 0 means no averages.
+    /// Largest decay of the moving averages per step; 0 means no averages.
     pub ema: f64,
+    /// Whether the decay is constant or warmed up.
+    #[doc(hidden)]
+    pub averaging: Averaging,
 }
 
 impl From<Optimizer> for UpdateRule {
     /// This optimiser with neither clipping nor averages.
     fn from(optimizer: Optimizer) -> Self {
-        UpdateRule { optimizer, clip_norm: 0.0, ema: 0.0 }
+        UpdateRule { optimizer, clip_norm: 0.0, ema: 0.0, averaging: Averaging::default() }
     }
 }
 
 impl From<&Config> for UpdateRule {
     fn from(config: &Config) -> Self {
-        UpdateRule { optimizer: config.optimizer.clone(), clip_norm: config.clip_norm, ema: config.ema }
+        let Config { clip_norm, ema, averaging, .. } = *config;
+        UpdateRule { optimizer: config.optimizer.clone(), clip_norm, ema, averaging }
     }
 }
 
@@ -121,7 +129,12 @@ impl Learner {
             env.set(memory, t.output_of(new, k + 1));
         }
         if let Some(average) = self.averages.get(i) {
-            env.set(average, t.ema(env.get(average), new, self.rule.ema));
+            let old = env.get(average);
+            let averaged = match self.rule.averaging {
+                Averaging::Constant => t.ema(old, new, self.rule.ema),
+                Averaging::WarmedUp => t.add(old, t.mul_scalar(t.sub(new, old), t.scalar(AVERAGE_RATE))),
+            };
+            env.set(average, averaged);
         }
     }
 }

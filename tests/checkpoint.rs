@@ -3,6 +3,7 @@
 //! A save must keep either the old file or the new one, and a damaged file must give an error, never a
 //! panic.
 
+use pixtape::config::Averaging;
 use pixtape::shape::Shape;
 use pixtape::store::{Checkpoint, Row, RunDir, StepFile, Tensor, fuzz_parse};
 use proptest::prelude::*;
@@ -62,11 +63,21 @@ fn the_reference_library_reads_it() {
     assert_eq!(length % 8, 0);
     let metadata = header.metadata().as_ref().unwrap();
     assert_eq!(metadata["format"], "pixtape-checkpoint");
-    assert_eq!((metadata["version"].as_str(), metadata["step"].as_str()), ("1", "12"));
+    assert_eq!((metadata["version"].as_str(), metadata["step"].as_str()), ("2", "12"));
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(tensors.len(), 5);
     assert_eq!(tensors.tensor("params/enc/weight").unwrap().shape(), [2, 3]);
     assert_eq!(tensors.tensor("state/bn/mean").unwrap().data(), 3.0f32.to_le_bytes());
+}
+
+#[test]
+fn a_run_with_the_old_rule_of_averages_keeps_the_version_that_says_so() {
+    let old = Checkpoint { averaging: Averaging::Constant, ..sample(12) };
+    let bytes = old.to_bytes();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(header.metadata().as_ref().unwrap()["version"], "1");
+    assert_eq!(parse(&bytes).unwrap(), old);
+    assert_eq!(parse(&sample(12).to_bytes()).unwrap().averaging, Averaging::WarmedUp);
 }
 
 #[test]
@@ -116,8 +127,8 @@ fn damaged_headers_are_sentences() {
         (r#"{"__metadata__":{"format":"pixtape-checkpoint"}}"#.into(), "no version"),
         (r#"{"__metadata__":{"format":"pixtape-checkpoint","version":"zero"}}"#.into(), "no version"),
         (
-            r#"{"__metadata__":{"format":"pixtape-checkpoint","version":"2"}}"#.into(),
-            "it was written by a newer pixtape (version 2); update pixtape",
+            r#"{"__metadata__":{"format":"pixtape-checkpoint","version":"3"}}"#.into(),
+            "it was written by a newer pixtape (version 3); update pixtape",
         ),
         (meta.replace(r#""rng":"","#, ""), "no `rng`"),
         (meta.replace(r#""step":"1""#, r#""step":"-1""#), "its step is \"-1\""),
@@ -350,8 +361,12 @@ fn any_tensor() -> impl Strategy<Value = Tensor> {
 
 fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
     let tensors = prop::collection::btree_map("(params|optim|ema|state)/[a-z\"\\\\é/]{1,8}", any_tensor(), 0..6);
-    (tensors, any::<String>(), any::<u64>(), any::<String>(), any::<String>())
-        .prop_map(|(tensors, config, step, rng, data_cursor)| Checkpoint { tensors, config, step, rng, data_cursor })
+    (tensors, any::<String>(), any::<u64>(), any::<String>(), any::<String>(), any::<bool>()).prop_map(
+        |(tensors, config, step, rng, data_cursor, old)| {
+            let averaging = if old { Averaging::Constant } else { Averaging::WarmedUp };
+            Checkpoint { tensors, config, step, rng, data_cursor, averaging }
+        },
+    )
 }
 
 proptest! {

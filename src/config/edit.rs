@@ -124,10 +124,12 @@ impl Config {
             _ => &mut table,
         };
         target.insert(leaf.to_string(), value);
+        let averaging = self.averaging;
         *self = table.try_into().map_err(|error: toml::de::Error| {
             // The library's message ends with the key in a second line, which is said here already.
             format!("{key}: {}", error.message().lines().next().unwrap_or_default())
         })?;
+        self.averaging = averaging;
         Ok(())
     }
 }

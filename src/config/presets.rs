@@ -2,8 +2,8 @@
 
 use super::network::{nearest, unknown_network};
 use super::{
-    Config, Distribution, ModelConfig, NetworkKind, Objective, Optimizer, OptimizerKind, Precision, ReducedImage,
-    Schedule, ScheduleKind,
+    Averaging, Config, Distribution, ModelConfig, NetworkKind, Objective, Optimizer, OptimizerKind, Precision,
+    ReducedImage, Schedule, ScheduleKind,
 };
 use crate::data::Binarize;
 use crate::error::{Error, Result};
@@ -333,6 +333,7 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
         },
         schedule: Schedule { kind: ScheduleKind::Constant, warmup_steps: 0, final_lr: 0.0 },
         model: ModelConfig::default(),
+        averaging: Averaging::default(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Schedules: the learning rate and the weight of the KL term, as functions of the training step. Both are computed on the host and
-//! given to a plan as scalars.
+//! Schedules: the learning rate, the weight of the KL term and the rate of moving averages, as functions of the training
+//! step. They are computed on the host and given to a plan as scalars.
 
 use crate::config::{Config, ScheduleKind};
 
@@ -40,6 +40,13 @@ pub fn kl_weight(config: &Config, steps: Steps) -> f32 {
     }
 }
 
+/// The share of the new weights in their moving averages in the next step: `1 - min(ema, (1 + t) / (10 + t))` with t the
+/// steps done. At first an average is that of the last few steps; it then reaches back further and further, until the
+/// decay is `ema`. So it does not keep the initial weights, as a constant decay near 1 does for long.
+pub fn average_rate(config: &Config, steps: Steps) -> f32 {
+    (1.0 - config.ema).max(9.0 / (10.0 + steps.done as f64)) as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +66,17 @@ mod tests {
             assert!((rate(&config, 99) - 1e-4).abs() < 1e-9, "{kind:?}");
             assert!(rate(&config, 50) < 1e-3);
         }
+    }
+
+    #[test]
+    fn averages_forget_the_initial_weights_and_reach_back_as_far_as_ema_says_in_the_end() {
+        let mut config = preset("vae-mnist").unwrap();
+        config.ema = 0.99;
+        let rate = |done| average_rate(&config, Steps { done, total: 0 });
+        assert_eq!([0, 8, 80].map(rate), [0.9, 0.5, 0.1]);
+        assert_eq!([890, 1_000_000].map(rate), [0.01, 0.01]);
+        config.ema = 0.25;
+        assert_eq!(average_rate(&config, Steps { done: 2, total: 0 }), 0.75);
     }
 
     #[test]

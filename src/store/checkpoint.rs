@@ -5,7 +5,8 @@
 //! file contains no time and no path, and everything is sorted, so the same content gives the same bytes.
 
 use super::atomic::write_atomically;
-use super::tensor_file::Kind;
+use super::tensor_file::{Kind, Parsed};
+use crate::config::Averaging;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use safetensors::Dtype;
@@ -17,12 +18,17 @@ use std::path::Path;
 /// The value of `format` in the metadata.
 const FORMAT: &str = "pixtape-checkpoint";
 
-/// The version that this crate writes, and the newest that it reads.
-const VERSION: u32 = 1;
+/// The version of a run whose moving averages have a constant decay. It is still read, and a run that began with it
+/// goes on with it.
+const CONSTANT_DECAY: u32 = 1;
+
+/// The version of new runs, and the newest that is read.
+const VERSION: u32 = 2;
 
 const KIND: Kind = Kind {
     format: FORMAT,
-    version: VERSION,
+    oldest: CONSTANT_DECAY,
+    newest: VERSION,
     noun: "a checkpoint",
     damaged: "use an earlier checkpoint of the run, or train again",
     wrong: "give a file from the checkpoints folder of a run",
@@ -60,6 +66,8 @@ pub struct Checkpoint {
     pub rng: String,
     /// The position in the data (epoch and images dealt out), as the training loop writes it.
     pub data_cursor: String,
+    /// The rule of its moving averages, which the version of the file says.
+    pub averaging: Averaging,
 }
 
 /// A tensor's entry in the header. The order of the fields is that of the bytes.
@@ -148,7 +156,11 @@ impl Checkpoint {
     }
 
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (version, step) = (VERSION.to_string(), self.step.to_string());
+        let version = match self.averaging {
+            Averaging::Constant => CONSTANT_DECAY,
+            Averaging::WarmedUp => VERSION,
+        };
+        let (version, step) = (version.to_string(), self.step.to_string());
         let metadata = [
             ("format", FORMAT),
             ("version", &version),
@@ -193,7 +205,7 @@ impl Checkpoint {
     /// [`Error::File`] if the bytes are not a sound checkpoint of a version that this crate knows.
     #[doc(hidden)]
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let (metadata, views) = KIND.parse(path, bytes)?;
+        let Parsed { version, metadata, tensors: views } = KIND.parse(path, bytes)?;
         let damaged = |reason: String| KIND.damaged(path, reason);
         let text =
             |key: &str| metadata.get(key).cloned().ok_or_else(|| damaged(format!("its metadata have no `{key}`")));
@@ -210,7 +222,14 @@ impl Checkpoint {
             let data = view.data().as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
             tensors.insert(name.to_string(), Tensor::new(Shape::new(view.shape()), data));
         }
-        Ok(Checkpoint { tensors, config: text("config")?, step, rng: text("rng")?, data_cursor: text("data_cursor")? })
+        Ok(Checkpoint {
+            tensors,
+            config: text("config")?,
+            step,
+            rng: text("rng")?,
+            data_cursor: text("data_cursor")?,
+            averaging: if version == CONSTANT_DECAY { Averaging::Constant } else { Averaging::WarmedUp },
+        })
     }
 }
 

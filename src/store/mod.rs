@@ -15,4 +15,4 @@ pub use checkpoint::fuzz_parse;
 pub use checkpoint::{Checkpoint, Tensor};
 pub use metrics::{MetricsWriter, Row};
 pub use run_dir::{Latest, RunDir, StepFile};
-pub(crate) use tensor_file::Kind;
+pub(crate) use tensor_file::{Kind, Parsed};

@@ -18,14 +18,27 @@ const MAX_HEADER: u64 = 100_000_000;
 pub struct Kind {
     /// The value of `format` in the metadata.
     pub format: &'static str,
-    /// The newest version that is understood; there is no older one yet.
-    pub version: u32,
+    /// The oldest version that is understood.
+    pub oldest: u32,
+    /// The newest version that is understood.
+    pub newest: u32,
     /// What a user calls such a file, with its article: "a checkpoint".
     pub noun: &'static str,
     /// Remedy for a damaged file.
     pub damaged: &'static str,
     /// Remedy for a file of another kind.
     pub wrong: &'static str,
+}
+
+/// A file that has been read.
+#[derive(Debug)]
+pub struct Parsed<'a> {
+    /// The version of its format.
+    pub version: u32,
+    /// Its metadata.
+    pub metadata: HashMap<String, String>,
+    /// Its tensors.
+    pub tensors: SafeTensors<'a>,
 }
 
 impl Kind {
@@ -57,11 +70,11 @@ impl Kind {
         Ok(bytes)
     }
 
-    /// Metadata and tensors from the bytes of a file; `path` is only for the message.
+    /// Version, metadata and tensors from the bytes of a file; `path` is only for the message.
     ///
     /// # Errors
     /// [`Error::File`] for any bytes that are not a sound file of this format and a known version.
-    pub fn parse<'a>(&self, path: &Path, bytes: &'a [u8]) -> Result<(HashMap<String, String>, SafeTensors<'a>)> {
+    pub fn parse<'a>(&self, path: &Path, bytes: &'a [u8]) -> Result<Parsed<'a>> {
         let Some(length) = bytes.first_chunk::<8>() else {
             return Err(self.damaged(path, format!("it is truncated ({} bytes)", bytes.len())));
         };
@@ -69,10 +82,10 @@ impl Kind {
         let (_, header) =
             SafeTensors::read_metadata(bytes).map_err(|error| self.damaged(path, explain(&error)).because(error))?;
         let metadata = header.metadata().clone().unwrap_or_default();
-        self.check_format(path, metadata.get("format"), metadata.get("version"))?;
+        let version = self.version(path, metadata.get("format"), metadata.get("version"))?;
         let tensors =
             SafeTensors::deserialize(bytes).map_err(|error| self.damaged(path, explain(&error)).because(error))?;
-        Ok((metadata, tensors))
+        Ok(Parsed { version, metadata, tensors })
     }
 
     fn check_header_length(&self, path: &Path, header: u64, file: u64) -> Result<()> {
@@ -85,7 +98,8 @@ impl Kind {
         Ok(())
     }
 
-    fn check_format(&self, path: &Path, format: Option<&String>, version: Option<&String>) -> Result<()> {
+    /// The version of the file, if it has this format and a known version.
+    fn version(&self, path: &Path, format: Option<&String>, version: Option<&String>) -> Result<u32> {
         if format.map(String::as_str) != Some(self.format) {
             let reason = match format {
                 Some(format) => format!("it is a \"{format}\" file, not {}", self.noun),
@@ -94,8 +108,8 @@ impl Kind {
             return Err(Error::file(path, reason, self.wrong));
         }
         match version.and_then(|version| version.parse::<u32>().ok()) {
-            Some(version) if version == self.version => Ok(()),
-            Some(newer) if newer > self.version => {
+            Some(version) if (self.oldest..=self.newest).contains(&version) => Ok(version),
+            Some(newer) if newer > self.newest => {
                 Err(Error::file(path, format!("it was written by a newer pixtape (version {newer})"), "update pixtape"))
             }
             _ => Err(self.damaged(path, "its metadata have no version that pixtape knows")),

@@ -33,7 +33,7 @@ fn checkpoints_that_are_damaged_or_too_new() {
         ("longer", [&sound[..], b"more"].concat(), "bytes after its end"),
         ("text", b"this is not a checkpoint, but it is long enough for a header".to_vec(), "not a safetensors file"),
         ("absurd header", [&u64::MAX.to_le_bytes()[..], &sound[8..]].concat(), "truncated"),
-        ("newer", with_header(&sound, "\"version\":\"1\"", "\"version\":\"2\""), "newer pixtape (version 2)"),
+        ("newer", with_header(&sound, "\"version\":\"2\"", "\"version\":\"3\""), "newer pixtape (version 3)"),
         ("foreign", with_header(&sound, "\"format\":\"pixtape-checkpoint\"", "\"format\":\"other\""), "\"other\" file"),
         ("config", with_header(&sound, "preset = ", "preste = "), "no key \"preste\""),
         ("preset", with_header(&sound, "vae-mlp-mnist", "vae-mlp-mnits"), "did you mean vae-mlp-mnist?"),

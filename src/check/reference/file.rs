@@ -5,7 +5,7 @@ use crate::check::case::GRADIENT_TOLERANCE;
 use crate::check::elements::Values;
 use crate::error::Result;
 use crate::shape::DType;
-use crate::store::Kind;
+use crate::store::{Kind, Parsed};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -14,7 +14,8 @@ use std::path::Path;
 
 const KIND: Kind = Kind {
     format: "pixtape-cases",
-    version: 1,
+    oldest: 1,
+    newest: 1,
     noun: "a file of reference cases",
     damaged: "write it again",
     wrong: "give a file of reference cases",
@@ -96,7 +97,7 @@ impl CaseFile {
     /// that this program knows.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |reason: String| KIND.damaged(path, reason);
-        let (metadata, views) = KIND.parse(path, bytes)?;
+        let Parsed { metadata, tensors: views, .. } = KIND.parse(path, bytes)?;
         let list = metadata.get("cases").ok_or_else(|| damaged("its metadata have no `cases`".to_string()))?;
         let entries: Vec<Entry> = serde_json::from_str(list)
             .map_err(|e| damaged(format!("its list of cases cannot be read ({e})")).because(e))?;
