@@ -10,12 +10,21 @@ use crate::Result;
 /// The longest line that is accepted, in values: an image of 256 x 256.
 const MAX_LINE: usize = 256 * 256;
 
-/// Reads all images. Returns the side of an image and the values 0 and 1, `[n, side, side]`.
+/// The contents of an amat file.
+#[derive(Debug, PartialEq)]
+pub struct AmatImages {
+    /// Height and width of an image.
+    pub side: usize,
+    /// `[n, side, side]`, each 0 or 1.
+    pub pixels: Vec<u8>,
+}
+
+/// Reads all images.
 ///
 /// # Errors
 /// If the text contains anything but `0`, `1`, blanks and line ends, if lines differ in length, if a
 /// length is not a square, or if the file is damaged.
-pub fn read_amat(source: &mut Source) -> Result<(usize, Vec<u8>)> {
+pub fn read_amat(source: &mut Source) -> Result<AmatImages> {
     let mut parser = Parser::default();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -38,7 +47,7 @@ pub fn read_amat(source: &mut Source) -> Result<(usize, Vec<u8>)> {
         ));
     }
     pixels.shrink_to_fit();
-    Ok((side, pixels))
+    Ok(AmatImages { side, pixels })
 }
 
 #[derive(Default)]
@@ -123,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    fn amat(text: &str) -> Result<(usize, Vec<u8>)> {
+    fn amat(text: &str) -> Result<AmatImages> {
         read_amat(&mut Source::from_bytes(text.into(), "b.amat")?)
     }
 
@@ -133,7 +142,8 @@ mod tests {
 
     #[test]
     fn lines_are_images_whatever_ends_them() {
-        let expected = (2, vec![0, 1, 1, 0, 1, 1, 1, 1]);
+        let pixels = vec![0, 1, 1, 0, 1, 1, 1, 1];
+        let expected = AmatImages { side: 2, pixels };
         for text in ["0 1 1 0\n1 1 1 1\n", "0 1 1 0 \r\n1 1\t1  1", "\n 0 1 1 0\n\n1 1 1 1\n\n"] {
             assert_eq!(amat(text).unwrap(), expected, "{text:?}");
         }
@@ -158,12 +168,12 @@ mod tests {
             let pixels: Vec<u8> = (0..side * side * count).map(value).collect();
             let line = |line: &[u8]| line.iter().map(u8::to_string).collect::<Vec<_>>().join(" ") + "\n";
             let text: String = pixels.chunks(side * side).map(line).collect();
-            prop_assert_eq!(amat(&text).unwrap(), (side, pixels));
+            prop_assert_eq!(amat(&text).unwrap(), AmatImages { side, pixels });
         }
 
         #[test]
         fn anything_else_is_an_error_not_a_panic(text in "[01 \\n\\rx]{0,40}") {
-            if let Ok((side, pixels)) = amat(&text) {
+            if let Ok(AmatImages { side, pixels }) = amat(&text) {
                 prop_assert!(!pixels.is_empty() && pixels.len().is_multiple_of(side * side));
                 prop_assert!(pixels.iter().all(|&value| value < 2) && !text.contains('x'));
             }

@@ -13,12 +13,21 @@ const RECORD: usize = 1 + 3 * PLANE;
 /// ends.
 const MAX_RECORDS: usize = 100_000;
 
-/// Reads all records into values `[n, 32, 32, 3]`, channels last, and labels `[n]` from 0 to 9.
+/// The contents of a CIFAR-10 file.
+#[derive(Debug)]
+pub struct CifarImages {
+    /// `[n, 32, 32, 3]`, channels last.
+    pub pixels: Vec<u8>,
+    /// `[n]`, from 0 to 9.
+    pub labels: Vec<u8>,
+}
+
+/// Reads all records.
 ///
 /// # Errors
 /// If the length is not a whole number of records, if a label is above 9, if there are more than 100,000
 /// records, or if the file is damaged.
-pub fn read_cifar(source: &mut Source) -> Result<(Vec<u8>, Vec<u8>)> {
+pub fn read_cifar(source: &mut Source) -> Result<CifarImages> {
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     let mut record = [0; RECORD];
     loop {
@@ -52,7 +61,7 @@ pub fn read_cifar(source: &mut Source) -> Result<(Vec<u8>, Vec<u8>)> {
         }
     }
     pixels.shrink_to_fit();
-    Ok((pixels, labels))
+    Ok(CifarImages { pixels, labels })
 }
 
 #[cfg(test)]
@@ -61,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    fn cifar(bytes: Vec<u8>) -> Result<(Vec<u8>, Vec<u8>)> {
+    fn cifar(bytes: Vec<u8>) -> Result<CifarImages> {
         read_cifar(&mut Source::from_bytes(bytes, "data_batch_1.bin")?)
     }
 
@@ -72,7 +81,7 @@ mod tests {
 
     #[test]
     fn planes_become_channels_last() {
-        let (pixels, labels) = cifar([record(3), record(9)].concat()).unwrap();
+        let CifarImages { pixels, labels } = cifar([record(3), record(9)].concat()).unwrap();
         assert_eq!(labels, [3, 9]);
         assert_eq!(pixels.len(), 2 * 3 * PLANE);
         for image in pixels.chunks(3 * PLANE) {
@@ -95,7 +104,7 @@ mod tests {
         #[test]
         fn any_length_is_whole_records_or_an_error(length in 0usize..4 * RECORD, value in 0u8..12) {
             match cifar(vec![value; length]) {
-                Ok((pixels, labels)) => {
+                Ok(CifarImages { pixels, labels }) => {
                     prop_assert!(value < 10);
                     prop_assert_eq!(labels.len() * RECORD, length);
                     prop_assert_eq!(pixels.len(), labels.len() * 3 * PLANE);

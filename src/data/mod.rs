@@ -27,13 +27,13 @@ mod sets;
 mod source;
 
 #[doc(hidden)]
-pub use amat::read_amat;
+pub use amat::{AmatImages, read_amat};
 #[doc(hidden)]
 pub use batches::BatchFeeds;
 pub use batches::{Batch, BatchOptions, Batches, Cursor, Order, Range};
 pub use binarize::Binarize;
 #[doc(hidden)]
-pub use cifar::read_cifar;
+pub use cifar::{CifarImages, read_cifar};
 #[cfg(feature = "cli")]
 pub use fetch::{Fetched, OnProgress, Progress, fetch};
 #[doc(hidden)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::amat::read_amat;
-use super::cifar::{self, read_cifar};
+use super::amat::{AmatImages, read_amat};
+use super::cifar::{self, CifarImages, read_cifar};
 use super::folder::{open_folder, part_of_hundred};
 use super::glyphs::draw_split;
 use super::idx::{IdxImages, read_idx_images, read_idx_labels};
@@ -180,14 +180,15 @@ fn read_idx(path: &Path, labels: Option<&Path>, name: &str) -> Result<Images> {
 
 /// Reads the files in parallel, because unpacking takes most of the time.
 fn read_cifar_files(paths: &[PathBuf], name: &str) -> Result<Images> {
-    let parts: Vec<_> = paths.par_iter().map(|path| read_cifar(&mut Source::open(path)?)).collect::<Result<_>>()?;
-    let (pixels, labels): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let parts: Vec<CifarImages> =
+        paths.par_iter().map(|path| read_cifar(&mut Source::open(path)?)).collect::<Result<_>>()?;
+    let (pixels, labels): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.pixels, part.labels)).unzip();
     let size = ImageSize { height: cifar::SIDE, width: cifar::SIDE, channels: 3 };
     Images::new(name, size, pixels.concat(), Some(labels.concat()), Levels::Grey256)
 }
 
 fn read_amat_file(path: &Path, name: &str) -> Result<Images> {
-    let (side, pixels) = read_amat(&mut Source::open(path)?)?;
+    let AmatImages { side, pixels } = read_amat(&mut Source::open(path)?)?;
     Images::new(name, ImageSize { height: side, width: side, channels: 1 }, pixels, None, Levels::Binary)
 }
 
