@@ -302,8 +302,8 @@ fn weights_that_have_changed_are_packed_anew() {
         x
     };
     let before = draw(&mut cpu);
-    for (id, meta, _) in plan.params() {
-        cpu.write_param(*id, &vec![0.02; meta.shape.len()]).unwrap();
+    for param in plan.params() {
+        cpu.write_param(param.id, &vec![0.02; param.meta.shape.len()]).unwrap();
     }
     assert_ne!(draw(&mut cpu), before);
     let want = naive(&mut cpu, &plan, &given, 0, &how);

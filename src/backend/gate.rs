@@ -8,7 +8,7 @@
 use super::{Backend, Compiled, DeviceInfo, Feed, Peaks, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::ParamId;
-use crate::tape::plan::Plan;
+use crate::tape::plan::{Plan, PlanParam};
 use crate::tape::window::SamplingPlan;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -171,7 +171,7 @@ impl<E: Engine> Gate<E> {
 
     /// Checks that every parameter of a plan has a value of its declared length.
     fn check_params(&self, plan: &Plan) -> Result<()> {
-        for (id, meta, name) in &plan.params {
+        for PlanParam { id, meta, name } in &plan.params {
             if self.engine.param_len(*id) != Some(meta.shape.len()) {
                 return Err(Error::Failed(format!("parameter {name} has no value of shape {}", meta.shape)));
             }

@@ -6,7 +6,7 @@
 use super::alias::{Aliases, is_leaf};
 use super::fuse::{self, Folded};
 use super::op::{Op, ParamId, Scalar, ScalarId};
-use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
+use super::plan::{Buffer, Fused, Operand, Plan, PlanParam, Slot, Step};
 use super::{Node, OutputSpec, Tape, Var, slots, text};
 use std::collections::{HashMap, HashSet};
 
@@ -36,7 +36,9 @@ impl Plan {
         steps.extend(lowering.late_stores(&live));
         // A parameter may be stored without being read.
         let params = nodes.iter().zip(&live).filter_map(|(n, live)| match n.op {
-            Op::Param(id) if *live || stored.contains(&id) => Some((id, n.outs[0], tape.param_name(id))),
+            Op::Param(id) if *live || stored.contains(&id) => {
+                Some(PlanParam { id, meta: n.outs[0], name: tape.param_name(id) })
+            }
             _ => None,
         });
         let params = params.collect();

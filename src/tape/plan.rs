@@ -144,6 +144,18 @@ pub(crate) struct Slot {
     pub(crate) kept: bool,
 }
 
+/// A parameter that a plan reads or writes.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct PlanParam {
+    /// Which parameter it is.
+    pub id: ParamId,
+    /// Its shape and element type.
+    pub meta: Meta,
+    /// Its name.
+    pub name: String,
+}
+
 /// What a backend compiles: steps in order, over slots, parameters, inputs and scalars. Outside the crate
 /// only [`Plan::new`] makes a plan, and a plan cannot be changed. The gate of the backends verifies every
 /// plan nevertheless ([`Plan::check`]).
@@ -161,8 +173,8 @@ pub struct Plan {
     pub(crate) scalars: Vec<Scalar>,
     /// Readable values: name, operand.
     pub(crate) outputs: Vec<(String, Operand)>,
-    /// Parameters that are read or written, with shapes and names.
-    pub(crate) params: Vec<(ParamId, Meta, String)>,
+    /// Parameters that are read or written.
+    pub(crate) params: Vec<PlanParam>,
 }
 
 impl Plan {
@@ -186,9 +198,9 @@ impl Plan {
         &self.outputs
     }
 
-    /// The parameters that are read or written, with shapes and names.
+    /// The parameters that are read or written.
     #[doc(hidden)]
-    pub fn params(&self) -> &[(ParamId, Meta, String)] {
+    pub fn params(&self) -> &[PlanParam] {
         &self.params
     }
 

@@ -3,7 +3,7 @@
 //! A plan is printed with its inputs, parameters, slots, steps and outputs, one per line. [`Step::label`]
 //! has the text of one step. The names and attributes of ops are in `text.rs`.
 
-use super::plan::{Buffer, Fused, Operand, Plan, Step};
+use super::plan::{Buffer, Fused, Operand, Plan, PlanParam, Step};
 use super::text;
 use std::fmt;
 
@@ -40,7 +40,7 @@ impl fmt::Display for Plan {
         for (i, input) in self.inputs.iter().enumerate() {
             writeln!(f, "  in{i} {} {}", input.name, input.meta.shape)?;
         }
-        for (id, meta, name) in &self.params {
+        for PlanParam { id, meta, name } in &self.params {
             writeln!(f, "  p{} {name} {}", id.0, meta.shape)?;
         }
         for (i, slot) in self.slots.iter().enumerate() {

@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::shape::DType;
 use crate::tape::op::ParamId;
-use crate::tape::plan::{Buffer, Plan, Step};
+use crate::tape::plan::{Buffer, Plan, PlanParam, Step};
 use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use access::{Access, Places};
@@ -132,10 +132,13 @@ impl CpuEngine {
         let mut places = Places {
             slots: slots.iter_mut().map(WordBuffer::as_ptr).collect(),
             inputs: inputs.iter_mut().map(WordBuffer::as_ptr).collect(),
-            params: vec![std::ptr::null_mut(); plan.params.iter().map(|(id, ..)| id.0 as usize + 1).max().unwrap_or(0)],
+            params: vec![
+                std::ptr::null_mut();
+                plan.params.iter().map(|param| param.id.0 as usize + 1).max().unwrap_or(0)
+            ],
             scalars: scalars.as_ptr(),
         };
-        for (id, ..) in &plan.params {
+        for PlanParam { id, .. } in &plan.params {
             if let Some(buffer) = self.params.get_mut(id) {
                 places.params[id.0 as usize] = buffer.as_ptr();
             }

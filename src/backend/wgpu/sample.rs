@@ -129,7 +129,7 @@ fn lens(plan: &Plan, buffers: &[Buffer]) -> Vec<usize> {
     let len = |buffer: &Buffer| match buffer {
         Buffer::Slot(s) => plan.slots[*s as usize].len,
         Buffer::Input(i) => plan.inputs[i.0 as usize].meta.shape.len(),
-        Buffer::Param(p) => plan.params.iter().find(|(id, ..)| id == p).map_or(0, |(_, meta, _)| meta.shape.len()),
+        Buffer::Param(p) => plan.params.iter().find(|param| param.id == *p).map_or(0, |param| param.meta.shape.len()),
         Buffer::Scalar(_) => 1,
     };
     buffers.iter().map(len).collect()

@@ -9,7 +9,7 @@ mod windows;
 use super::infer::infer;
 use super::lower::in_place;
 use super::op::{Op, ParamId, Scalar, ScalarId};
-use super::plan::{Buffer, Fused, Operand, Plan, Step};
+use super::plan::{Buffer, Fused, Operand, Plan, PlanParam, Step};
 use crate::shape::{DType, Meta, Shape};
 use std::collections::{HashMap, HashSet};
 
@@ -61,7 +61,7 @@ struct State<'a> {
 impl State<'_> {
     fn new(plan: &Plan) -> Result<State<'_>, String> {
         let mut params = HashMap::new();
-        for (id, meta, name) in &plan.params {
+        for PlanParam { id, meta, name } in &plan.params {
             countable(meta.shape).map_err(|why| format!("parameter {name:?}: {why}"))?;
             if meta.dtype != DType::F32 || params.insert(*id, *meta).is_some() {
                 return Err(format!("parameter {name:?} is not floats, or declared twice"));
@@ -305,9 +305,9 @@ mod tests {
         says(&why, &["step 0 (matmul", "mod.rs:", "s0 has 7 elements, too few for [4x2]"]);
         let why = refused(sound(), |plan| plan.inputs[0].meta = Meta::f32([4, 2]));
         says(&why, &["in0 has 8 elements, too few for [4x3]"]);
-        let why = refused(sound(), |plan| plan.params[0].1 = Meta::f32([3, 1]));
+        let why = refused(sound(), |plan| plan.params[0].meta = Meta::f32([3, 1]));
         says(&why, &["p0 has 3 elements, too few for [3x2]"]);
-        let why = refused(sound(), |plan| plan.params[1].1 = Meta::f32([1]));
+        let why = refused(sound(), |plan| plan.params[1].meta = Meta::f32([1]));
         says(&why, &["p1 has 1 elements, too few for [1x2]"]);
         let why = refused(sound(), |plan| plan.outputs[0].1.meta = Meta::f32([4, 3]));
         says(&why, &["output \"y\"", "too few for [4x3]"]);
