@@ -122,7 +122,7 @@ pub fn run(
         if summary.interrupted {
             return Err(Error::Failed("the demo was interrupted; run it again for the whole page".into()));
         }
-        let (result, section) = finish(act, &config, &RunDir::open(&dir)?, &summary, threads)?;
+        let FinishedAct { result, section } = finish(act, &config, &RunDir::open(&dir)?, &summary, threads)?;
         results.push(result);
         sections.push(section);
     }
@@ -145,8 +145,15 @@ fn clear(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A trained and measured model.
+struct FinishedAct {
+    result: ActResult,
+    /// Its part of the page.
+    section: Section,
+}
+
 /// Evaluates and samples the trained model, and makes its part of the page.
-fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: usize) -> Result<(ActResult, Section)> {
+fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: usize) -> Result<FinishedAct> {
     let model = Model::new(config)?;
     let mut backend = backend::open(&config.device, threads)?;
     let latest = dir.latest()?.ok_or_else(|| Error::file(dir.path(), "it has no checkpoint", "run the demo again"))?;
@@ -176,7 +183,8 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     let picture = Picture { caption: format!("{} samples after training", act.samples), png, large: true };
     section.elements.insert(1, Element::Pictures(vec![picture]));
     let train_images_per_s = summary.images_per_s;
-    Ok((ActResult { family: act.family, likelihoods, train_images_per_s, sample_images_per_s }, section))
+    let result = ActResult { family: act.family, likelihoods, train_images_per_s, sample_images_per_s };
+    Ok(FinishedAct { result, section })
 }
 
 /// The columns of the table that compares the families.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::data::Binarize;
 use crate::error::{Error, Result};
+use crate::shape::ImageSize;
 
 /// A reference workload.
 #[derive(Debug)]
@@ -182,7 +183,14 @@ pub const PRESETS: &[Preset] = &[
         name: "lstm-oscillator",
         description: "LSTM over damped oscillations with noise",
         config: || Config {
-            model: ModelConfig { hidden: Some(64), ..sequences([100, 1], 0, Distribution::Normal) },
+            model: ModelConfig {
+                hidden: Some(64),
+                height: Some(100),
+                width: Some(1),
+                actions: Some(0),
+                distribution: Some(Distribution::Normal),
+                ..ModelConfig::default()
+            },
             ..on_sequences("oscillator", 40)
         },
     },
@@ -190,7 +198,14 @@ pub const PRESETS: &[Preset] = &[
         name: "lstm-pendulum",
         description: "LSTM over a pendulum under random torques",
         config: || Config {
-            model: ModelConfig { hidden: Some(64), ..sequences([100, 4], 1, Distribution::Normal) },
+            model: ModelConfig {
+                hidden: Some(64),
+                height: Some(100),
+                width: Some(4),
+                actions: Some(1),
+                distribution: Some(Distribution::Normal),
+                ..ModelConfig::default()
+            },
             ..on_sequences("pendulum", 40)
         },
     },
@@ -198,7 +213,14 @@ pub const PRESETS: &[Preset] = &[
         name: "lstm-rows-mnist",
         description: "LSTM that reads a digit row by row",
         config: || Config {
-            model: ModelConfig { hidden: Some(128), ..sequences([28, 28], 0, Distribution::Bernoulli) },
+            model: ModelConfig {
+                hidden: Some(128),
+                height: Some(28),
+                width: Some(28),
+                actions: Some(0),
+                distribution: Some(Distribution::Bernoulli),
+                ..ModelConfig::default()
+            },
             binarize: Binarize::Static,
             ..on_sequences("binarized-mnist", 4)
         },
@@ -207,7 +229,7 @@ pub const PRESETS: &[Preset] = &[
         name: "gan-mnist",
         description: "DCGAN on digits padded to 32x32 (Radford et al. 2016)",
         config: || Config {
-            model: ModelConfig { channels: Some(64), latent: Some(100), ..images([28, 28, 1]) },
+            model: ModelConfig { channels: Some(64), latent: Some(100), ..images(DIGIT) },
             ..adversarial("mnist")
         },
     },
@@ -215,7 +237,7 @@ pub const PRESETS: &[Preset] = &[
         name: "dcgan-cifar",
         description: "DCGAN on colour images (Radford et al. 2016)",
         config: || Config {
-            model: ModelConfig { channels: Some(64), latent: Some(100), ..images([32, 32, 3]) },
+            model: ModelConfig { channels: Some(64), latent: Some(100), ..images(PHOTOGRAPH) },
             ..adversarial("cifar-10")
         },
     },
@@ -374,29 +396,26 @@ fn adversarial(data: &str) -> Config {
     config
 }
 
+/// The size of an image of MNIST.
+const DIGIT: ImageSize = ImageSize { height: 28, width: 28, channels: 1 };
+
+/// The size of an image of CIFAR-10.
+const PHOTOGRAPH: ImageSize = ImageSize { height: 32, width: 32, channels: 3 };
+
 /// The images of an autoregressive model of binarised MNIST.
 fn binary_digits() -> ModelConfig {
-    ModelConfig { levels: Some(2), ..images([28, 28, 1]) }
+    ModelConfig { levels: Some(2), ..images(DIGIT) }
 }
 
 /// The images of an autoregressive model of CIFAR-10.
 fn photographs() -> ModelConfig {
-    ModelConfig { levels: Some(256), ..images([32, 32, 3]) }
+    ModelConfig { levels: Some(256), ..images(PHOTOGRAPH) }
 }
 
-fn images([height, width, colours]: [usize; 3]) -> ModelConfig {
-    ModelConfig { height: Some(height), width: Some(width), colours: Some(colours), ..ModelConfig::default() }
-}
-
-/// Sequences of `steps` observations of `width` values, the last `actions` of which are actions.
-fn sequences([steps, width]: [usize; 2], actions: usize, distribution: Distribution) -> ModelConfig {
-    ModelConfig {
-        height: Some(steps),
-        width: Some(width),
-        actions: Some(actions),
-        distribution: Some(distribution),
-        ..ModelConfig::default()
-    }
+/// Images of this size.
+fn images(size: ImageSize) -> ModelConfig {
+    let ImageSize { height, width, channels } = size;
+    ModelConfig { height: Some(height), width: Some(width), colours: Some(channels), ..ModelConfig::default() }
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Gan {
     }
 
     /// The size of its images, which it pads to 32x32.
-    pub fn image(&self) -> ImageSize {
+    pub(super) fn image(&self) -> ImageSize {
         self.image
     }
 

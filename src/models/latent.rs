@@ -108,7 +108,7 @@ impl Latent {
     }
 
     /// The size of its images.
-    pub fn image(&self) -> ImageSize {
+    pub(super) fn image(&self) -> ImageSize {
         ImageSize { height: SIDE, width: SIDE, channels: 1 }
     }
 

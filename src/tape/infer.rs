@@ -179,7 +179,7 @@ pub fn infer(
             Ok(vec![inputs[4], inputs[2]])
         }
         Op::Lstm => {
-            let (t, n, h) = lstm_dims(shape(0), shape(3))?;
+            let LstmExtents { steps: t, rows: n, units: h } = lstm_extents(shape(0), shape(3))?;
             same(&[[n, h].into(), shape(1), shape(2)])?;
             Ok(vec![Meta::f32([t, n, h]), Meta::f32([n, h]), Meta::f32([t, n, 5 * h])])
         }
@@ -295,13 +295,21 @@ fn statistics_of_groups(x: Shape, groups: usize) -> Result<Shape, String> {
     }
 }
 
-fn lstm_dims(z: Shape, w_hh: Shape) -> Result<(usize, usize, usize), String> {
+/// The extents of an LSTM over a sequence.
+struct LstmExtents {
+    steps: usize,
+    /// Sequences of the batch.
+    rows: usize,
+    units: usize,
+}
+
+fn lstm_extents(z: Shape, w_hh: Shape) -> Result<LstmExtents, String> {
     rank(z, 3)?;
     let (h, h4) = matrix(w_hh)?;
     if h4 != 4 * h || z.last() != h4 {
         return Err(format!("gates {z} and recurrent weights {w_hh} do not fit"));
     }
-    Ok((z.dims()[0], z.dims()[1], h))
+    Ok(LstmExtents { steps: z.dims()[0], rows: z.dims()[1], units: h })
 }
 
 /// The number of units of a scan over an image, from the shape of its recurrent weights.

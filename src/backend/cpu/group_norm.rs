@@ -5,7 +5,9 @@
 //! image. Between the passes, the chunks and channels of a group are joined in double precision. The results
 //! of a group are written for each of its channels, so the passes themselves need not know the groups.
 
-use super::norm::{gradient_rows, gradient_sums_of_chunk, join_statistics, normalize_rows, statistics_of_chunk};
+use super::norm::{
+    Statistics, gradient_rows, gradient_sums_of_chunk, join_statistics, normalize_rows, statistics_of_chunk,
+};
 use super::product::Isa;
 use super::vector::{chunk_rows, map, spread};
 use crate::shape::Shape;
@@ -75,7 +77,7 @@ pub(super) fn group_norm(
         let (of_channel, factors) = factors.split_at_mut(c);
         let (scale, shift) = factors.split_at_mut(c);
         for g in 0..groups {
-            let (exact, variance) = join_statistics(parts, cut.channels(g), c, pixels, chunk);
+            let Statistics { mean: exact, variance } = join_statistics(parts, cut.channels(g), c, pixels, chunk);
             mean[g] = exact as f32;
             inv_std[g] = (1.0 / (variance + f64::from(eps)).sqrt()) as f32;
             for j in cut.channels(g) {

@@ -41,7 +41,7 @@ pub(super) fn batch_norm(
         .for_each(|(part, x)| statistics_of_chunk(isa, x, part));
     let (scale, shift) = tail.split_at_mut(c);
     for j in 0..c {
-        let (exact, variance) = join_statistics(parts, j..j + 1, c, rows, chunk);
+        let Statistics { mean: exact, variance } = join_statistics(parts, j..j + 1, c, rows, chunk);
         mean[j] = exact as f32;
         inv_std[j] = (1.0 / (variance + f64::from(eps)).sqrt()) as f32;
         scale[j] = gamma[j] * inv_std[j];
@@ -75,8 +75,15 @@ vectorized! {
     }
 }
 
-/// Mean and biased variance of some columns together, from the statistics of all chunks of `rows` rows.
-pub(super) fn join_statistics(parts: &[f32], columns: Range<usize>, c: usize, rows: usize, chunk: usize) -> (f64, f64) {
+/// Statistics of some columns together.
+pub(super) struct Statistics {
+    pub(super) mean: f64,
+    /// The biased variance.
+    pub(super) variance: f64,
+}
+
+/// Joins the statistics of all chunks of `rows` rows, for some columns together.
+pub(super) fn join_statistics(parts: &[f32], columns: Range<usize>, c: usize, rows: usize, chunk: usize) -> Statistics {
     let of_column = |i: usize, part: &[f32], j: usize| {
         let n = (rows - i * chunk).min(chunk) as f64;
         let (sum, squares) = (f64::from(part[c + j]), f64::from(part[2 * c + j]));
@@ -87,7 +94,7 @@ pub(super) fn join_statistics(parts: &[f32], columns: Range<usize>, c: usize, ro
     let each = || chunks().flat_map(|(i, part)| columns.clone().map(move |j| of_column(i, part, j)));
     let mean = each().map(|(n, mean, _)| n * mean).sum::<f64>() / all;
     let squares = each().map(|(n, of, squares)| squares + n * (of - mean) * (of - mean)).sum::<f64>();
-    (mean, (squares / all).max(0.0))
+    Statistics { mean, variance: (squares / all).max(0.0) }
 }
 
 vectorized! {
