@@ -19,8 +19,8 @@ struct Rows {
 };
 static_assert(sizeof(Rows) == 16, "as in args.rs");
 
-// pad, slice: a region of `inner` extents, whose first element is at position `before` of a tensor of `outer`
-// extents
+// pad, slice: a region of `inner` extents, whose first element is at position `before` of a tensor of
+// `outer` extents
 struct Region {
     u32 outer[4], inner[4], before[4];
 };

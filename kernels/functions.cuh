@@ -1,9 +1,10 @@
-// The elementwise functions by their codes; the list is in src/tape/functions.rs, the functions are in math.cuh.
+// The elementwise functions by their codes. The list is in src/tape/functions.rs, the functions are in
+// math.cuh.
 // Written by `PIXTAPE_BLESS=1 cargo test --lib backend::codes`. Do not edit.
 #pragma once
 #include "math.cuh"
 
-// In the place of a code: there is no function.
+// The code that means no function.
 enum { NO_FUNCTION = 0 };
 
 enum {
@@ -42,7 +43,7 @@ __device__ __forceinline__ float unary_of(u32 f, float slope, float x) {
     }
 }
 
-// dy f', from y or x as `Unary::saves_output` says.
+// dy f'(x). `saved` is y or x, as `Unary::saves_output` says.
 __device__ __forceinline__ float unary_bwd_of(u32 f, float slope, float dy, float saved) {
     switch (f) {
         case RELU: return relu_bwd_of(dy, saved);

@@ -9,8 +9,9 @@
 // dominates, so one launch replaces three.
 #include "rng.cuh"
 
-// y[len]: the counter of a draw is (count, element), or (count + image, element of the image) if `per_image`
-// is not 0. seed[1] and count[1] are device scalars, so that a captured plan makes new draws at every replay.
+// y[len]: the counter of a draw is (count, element), or (count + image, element of the image) if
+// `per_image` is not 0. seed[1] and count[1] are device scalars, so that a captured plan makes new draws at
+// every replay.
 KERNEL(THREADS, random)(Random p, const u32* __restrict__ seed, const u32* __restrict__ count, float* __restrict__ y) {
     FOR_EACH(i, p.len) {
         const u32 image = p.per_image == 0 ? 0 : i / p.per_image, element = i - image * p.per_image;

@@ -1,7 +1,8 @@
-// The elementwise functions by their codes; the list is in src/tape/functions.rs, the functions are in common.wgsl.
+// The elementwise functions by their codes. The list is in src/tape/functions.rs, the functions are in
+// common.wgsl.
 // Written by `PIXTAPE_BLESS=1 cargo test --lib backend::codes`. Do not edit.
 
-/// In the place of a code: there is no function.
+/// The code that means no function.
 const NO_FUNCTION: u32 = 0u;
 
 const RELU: u32 = 1u;
@@ -38,7 +39,7 @@ fn apply_unary(f: u32, slope: f32, x: vec4f) -> vec4f {
     }
 }
 
-/// dy f', from y or x as `Unary::saves_output` says.
+/// dy f'(x). `saved` is y or x, as `Unary::saves_output` says.
 fn apply_unary_bwd(f: u32, slope: f32, dy: vec4f, saved: vec4f) -> vec4f {
     switch f {
         case RELU: { return math_relu_bwd(dy, saved); }

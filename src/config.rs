@@ -98,9 +98,11 @@ pub struct Config {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Averaging {
-    /// The decay of every step is `ema`. With a decay near 1 the averages stay near the initial weights for long.
+    /// The decay of every step is `ema`. With a decay near 1 the averages stay near the initial weights for
+    /// long.
     Constant,
-    /// The decay after t steps is `min(ema, (1 + t) / (10 + t))`, so that the averages soon forget the initial weights.
+    /// The decay after t steps is `min(ema, (1 + t) / (10 + t))`, so that the averages soon forget the
+    /// initial weights.
     #[default]
     WarmedUp,
 }

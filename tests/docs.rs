@@ -1,5 +1,5 @@
 //! The documentation names only what exists: files, tests, and the functions and types of `docs/walk.md` and
-//! `docs/glossary.md`.
+//! `docs/glossary.md`. Comments are not too wide to read.
 //!
 //! The rules are about notation, so that a page can be checked without understanding it:
 //!
@@ -159,6 +159,18 @@ fn wrong_definitions(page: &str) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[test]
+fn comment_lines_end_before_column_110() {
+    let sources = files().into_iter().filter(|path| SOURCES.contains(&extension(path)));
+    let long = sources.flat_map(|path| {
+        let text = read(&path);
+        let is_long = |line: &&str| line.trim_start().starts_with("//") && line.chars().count() > 109;
+        text.lines().filter(is_long).map(|line| format!("{path}: {line}")).collect::<Vec<_>>()
+    });
+    let long: Vec<String> = long.collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
 #[test]

@@ -44,8 +44,9 @@ binary_functions!(list_binary);
 
 fn cuda_functions() -> String {
     let mut text = format!(
-        "// The elementwise functions by their codes; the list is in src/tape/functions.rs, the functions are in math.cuh.\n\
-         {NOTE}\n#pragma once\n#include \"math.cuh\"\n\n// In the place of a code: there is no function.\n\
+        "// The elementwise functions by their codes. The list is in src/tape/functions.rs, the functions are in\n\
+         // math.cuh.\n\
+         {NOTE}\n#pragma once\n#include \"math.cuh\"\n\n// The code that means no function.\n\
          enum {{ NO_FUNCTION = 0 }};\n\nenum {{\n"
     );
     for Function { code, name, .. } in unary() {
@@ -57,7 +58,7 @@ fn cuda_functions() -> String {
         let slope = if argument { ", slope" } else { "" };
         text += &format!("        case {}: return {name}_of(x{slope});\n", name.to_uppercase());
     }
-    text += "        default: return NAN_F;\n    }\n}\n\n// dy f', from y or x as `Unary::saves_output` says.\n\
+    text += "        default: return NAN_F;\n    }\n}\n\n// dy f'(x). `saved` is y or x, as `Unary::saves_output` says.\n\
              __device__ __forceinline__ float unary_bwd_of(u32 f, float slope, float dy, float saved) {\n    switch (f) {\n";
     for Function { name, bwd, argument, .. } in unary() {
         let slope = if argument { ", slope" } else { "" };
@@ -77,8 +78,9 @@ fn cuda_functions() -> String {
 
 fn wgsl_functions() -> String {
     let mut text = format!(
-        "// The elementwise functions by their codes; the list is in src/tape/functions.rs, the functions are in common.wgsl.\n\
-         {NOTE}\n\n/// In the place of a code: there is no function.\nconst NO_FUNCTION: u32 = 0u;\n\n"
+        "// The elementwise functions by their codes. The list is in src/tape/functions.rs, the functions are in\n\
+         // common.wgsl.\n\
+         {NOTE}\n\n/// The code that means no function.\nconst NO_FUNCTION: u32 = 0u;\n\n"
     );
     for Function { code, name, .. } in unary() {
         text += &format!("const {}: u32 = {code}u;\n", name.to_uppercase());
@@ -89,7 +91,7 @@ fn wgsl_functions() -> String {
         text += &format!("        case {}: {{ return math_{name}(x{slope}); }}\n", name.to_uppercase());
     }
     text += "        default: { return number_of_bits(NAN); }\n    }\n}\n\n\
-             /// dy f', from y or x as `Unary::saves_output` says.\n\
+             /// dy f'(x). `saved` is y or x, as `Unary::saves_output` says.\n\
              fn apply_unary_bwd(f: u32, slope: f32, dy: vec4f, saved: vec4f) -> vec4f {\n    switch f {\n";
     for Function { name, bwd, argument, .. } in unary() {
         let slope = if argument { ", slope" } else { "" };

@@ -38,7 +38,8 @@ pub enum Range {
 }
 
 impl Range {
-    /// A value of this range as a byte: the lower end is 0, the upper end is 255. Values outside are clipped.
+    /// A value of this range as a byte: the lower end is 0, the upper end is 255. Values outside are
+    /// clipped.
     pub(crate) fn to_byte(self, value: f32) -> u8 {
         let (lowest, highest) = match self {
             Range::Unit => (0.0, 1.0),

@@ -16,7 +16,8 @@ pub struct Lstm {
     pub units: usize,
 }
 
-/// The state of an LSTM between two steps. `T` is a value on a tape, the output of a plan, or the numbers themselves.
+/// The state of an LSTM between two steps. `T` is a value on a tape, the output of a plan, or the numbers
+/// themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LstmState<T> {
     /// What the LSTM puts out.

@@ -1,5 +1,5 @@
-//! Schedules: the learning rate, the weight of the KL term and the rate of moving averages, as functions of the training
-//! step. They are computed on the host and given to a plan as scalars.
+//! Schedules: the learning rate, the weight of the KL term and the rate of moving averages, as functions of
+//! the training step. They are computed on the host and given to a plan as scalars.
 
 use crate::config::{Config, ScheduleKind};
 
@@ -31,8 +31,9 @@ pub fn learning_rate(config: &Config, steps: Steps) -> f32 {
     rate as f32
 }
 
-/// The weight of the KL term in the next step: it grows linearly to 1 over the first `kl_warmup` steps (Sonderby et al., "Ladder
-/// variational autoencoders", NIPS 2016). It is 1 from the first step on if the configuration has no such warm-up.
+/// The weight of the KL term in the next step: it grows linearly to 1 over the first `kl_warmup` steps
+/// (Sonderby et al., "Ladder variational autoencoders", NIPS 2016). It is 1 from the first step on if the
+/// configuration has no such warm-up.
 pub fn kl_weight(config: &Config, steps: Steps) -> f32 {
     match config.kl_warmup {
         None | Some(0) => 1.0,
@@ -40,9 +41,10 @@ pub fn kl_weight(config: &Config, steps: Steps) -> f32 {
     }
 }
 
-/// The share of the new weights in their moving averages in the next step: `1 - min(ema, (1 + t) / (10 + t))` with t the
-/// steps done. At first an average is that of the last few steps; it then reaches back further and further, until the
-/// decay is `ema`. So it does not keep the initial weights, as a constant decay near 1 does for long.
+/// The share of the new weights in their moving averages in the next step:
+/// `1 - min(ema, (1 + t) / (10 + t))` with t the steps done. At first an average is that of the last few
+/// steps; it then reaches back further and further, until the decay is `ema`. So it does not keep the
+/// initial weights, as a constant decay near 1 does for long.
 pub fn average_rate(config: &Config, steps: Steps) -> f32 {
     (1.0 - config.ema).max(9.0 / (10.0 + steps.done as f64)) as f32
 }

@@ -112,7 +112,8 @@ pub(crate) fn check_completion(model: &Model, rows: usize) -> Result<()> {
 /// as a fraction, that have been drawn since the last call.
 ///
 /// # Errors
-/// For a model that cannot complete images; for images that do not fit the model; and whatever the device reports.
+/// For a model that cannot complete images; for images that do not fit the model; and whatever the device
+/// reports.
 pub fn complete(
     backend: &mut dyn Backend,
     model: &Model,
@@ -154,7 +155,8 @@ pub(crate) fn check_restoration(model: &Model, reduction: Reduction) -> Result<(
 /// as a fraction, that have been drawn since the last call.
 ///
 /// # Errors
-/// For a model that restores something else or nothing; for images that do not fit the model; and whatever the device reports.
+/// For a model that restores something else or nothing; for images that do not fit the model; and whatever
+/// the device reports.
 pub fn restore(
     backend: &mut dyn Backend,
     model: &Model,

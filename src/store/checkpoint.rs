@@ -18,8 +18,8 @@ use std::path::Path;
 /// The value of `format` in the metadata.
 const FORMAT: &str = "pixtape-checkpoint";
 
-/// The version of a run whose moving averages have a constant decay. It is still read, and a run that began with it
-/// goes on with it.
+/// The version of a run whose moving averages have a constant decay. It is still read, and a run that began
+/// with it goes on with it.
 const CONSTANT_DECAY: u32 = 1;
 
 /// The version of new runs, and the newest that is read.

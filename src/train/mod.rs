@@ -1,4 +1,5 @@
-//! Training: the loop, and the parameters on their way between a device, a seed, a checkpoint and the files of others.
+//! Training: the loop, and the parameters on their way between a device, a seed, a checkpoint and the files
+//! of others.
 
 pub mod exchange;
 pub mod parameters;

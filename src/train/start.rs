@@ -1,5 +1,5 @@
-//! The start of a training run, which `pixtape train` and `pixtape train --trace` share: the model, its data, and the parameters
-//! that the next step begins with.
+//! The start of a training run, which `pixtape train` and `pixtape train --trace` share: the model, its
+//! data, and the parameters that the next step begins with.
 
 use super::run::{Event, RunOptions, open_images};
 use super::{exchange, parameters};
@@ -43,8 +43,9 @@ impl Start {
         Ok(Start { model, plans, batches, steps_per_epoch, steps })
     }
 
-    /// Writes the parameters that the run begins with: those of the newest checkpoint of a run that is resumed, those of the file
-    /// `--init`, or else the initial values under the seed. A resumed run continues with the step and the batch after the checkpoint.
+    /// Writes the parameters that the run begins with: those of the newest checkpoint of a run that is
+    /// resumed, those of the file `--init`, or else the initial values under the seed. A resumed run
+    /// continues with the step and the batch after the checkpoint.
     ///
     /// # Errors
     /// A checkpoint or file that cannot be read or is of another model; whatever the device reports.

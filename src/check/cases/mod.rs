@@ -1,5 +1,5 @@
-//! The case table: for every op of the table of ops (`src/tape/table.rs`) the file of its family has a function of its name,
-//! or the crate does not compile.
+//! The case table: for every op of the table of ops (`src/tape/table.rs`) the file of its family has a
+//! function of its name, or the crate does not compile.
 
 mod conv;
 mod elementwise;

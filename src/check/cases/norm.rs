@@ -106,7 +106,8 @@ pub fn layer_norm_bwd() -> Vec<Case> {
     sizes().map(one).into()
 }
 
-/// Shapes and groups: every group of one channel, all channels in one, rows without pixels, an image in several chunks.
+/// Shapes and groups: every group of one channel, all channels in one, rows without pixels, an image in
+/// several chunks.
 fn grouped() -> [(Shape, usize); 7] {
     [
         ([6, 4, 3, 5].into(), 5),
