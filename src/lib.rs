@@ -50,6 +50,7 @@ mod bench;
 #[doc(hidden)]
 pub mod check;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 pub mod config;
 #[doc(hidden)]

@@ -59,12 +59,12 @@ impl Linear {
     }
 
     /// A layer that reads a flattened map of this size.
-    pub fn from_map(set: &mut ParamSet, path: &str, map: ImageSize, outputs: usize) -> Self {
+    pub(crate) fn from_map(set: &mut ParamSet, path: &str, map: ImageSize, outputs: usize) -> Self {
         Linear::with_layouts(set, path, map.dims(), outputs, Layout::LinearFromMap(map), Layout::Same)
     }
 
     /// A layer that writes a map of this size, flattened.
-    pub fn to_map(set: &mut ParamSet, path: &str, inputs: usize, map: ImageSize) -> Self {
+    pub(crate) fn to_map(set: &mut ParamSet, path: &str, inputs: usize, map: ImageSize) -> Self {
         Linear::with_layouts(set, path, inputs, map.dims(), Layout::LinearToMap(map), Layout::BiasOfMap(map))
     }
 

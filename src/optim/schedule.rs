@@ -13,7 +13,7 @@ pub struct Steps {
 }
 
 /// The learning rate of the next step: a linear warm-up, then the configured schedule.
-pub fn learning_rate(config: &Config, steps: Steps) -> f32 {
+pub(crate) fn learning_rate(config: &Config, steps: Steps) -> f32 {
     let (peak, schedule) = (config.optimizer.lr, &config.schedule);
     let warmup = u64::from(schedule.warmup_steps);
     if steps.done < warmup {
@@ -34,7 +34,7 @@ pub fn learning_rate(config: &Config, steps: Steps) -> f32 {
 /// The weight of the KL term in the next step: it grows linearly to 1 over the first `kl_warmup` steps
 /// (Sonderby et al., "Ladder variational autoencoders", NIPS 2016). It is 1 from the first step on if the
 /// configuration has no such warm-up.
-pub fn kl_weight(config: &Config, steps: Steps) -> f32 {
+pub(crate) fn kl_weight(config: &Config, steps: Steps) -> f32 {
     match config.kl_warmup {
         None | Some(0) => 1.0,
         Some(warmup) => ((steps.done + 1) as f32 / warmup as f32).min(1.0),
@@ -45,7 +45,7 @@ pub fn kl_weight(config: &Config, steps: Steps) -> f32 {
 /// `1 - min(ema, (1 + t) / (10 + t))` with t the steps done. At first an average is that of the last few
 /// steps; it then reaches back further and further, until the decay is `ema`. So it does not keep the
 /// initial weights, as a constant decay near 1 does for long.
-pub fn average_rate(config: &Config, steps: Steps) -> f32 {
+pub(crate) fn average_rate(config: &Config, steps: Steps) -> f32 {
     (1.0 - config.ema).max(9.0 / (10.0 + steps.done as f64)) as f32
 }
 

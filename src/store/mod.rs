@@ -13,6 +13,8 @@ pub(crate) use atomic::write_atomically;
 #[doc(hidden)]
 pub use checkpoint::fuzz_parse;
 pub use checkpoint::{Checkpoint, Tensor};
-pub use metrics::{MetricsWriter, Row};
+#[doc(hidden)]
+pub use metrics::MetricsWriter;
+pub use metrics::Row;
 pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::{Kind, Parsed};
