@@ -25,7 +25,7 @@ fn no_mistake_is_no_complaint() {
 fn a_removed_barrier() {
     let change = (
         "product.cuh",
-        "        // Everybody's copies have arrived, and everybody is done with the other stage.\n        __syncthreads();\n",
+        "        // All copies have arrived, and all threads have finished with the other stage.\n        __syncthreads();\n",
         "",
     );
     is_found(Build::Plain, ("matmul.cu", "matmul"), change, "is off by");
