@@ -13,13 +13,8 @@ const ARCHITECTURES: [&str; 7] = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", 
 /// The version of the compiler that produced the table. Other versions allocate registers differently.
 const VERSION: Version = Version { major: 12, minor: 8 };
 
-/// The kernels that take most of the time. The test fails if one of them spills more than [`MOST_SPILLS`]
-/// bytes.
+/// The kernels that take most of the time. The test fails if one of them spills registers.
 const HEADLINE: [&str; 3] = ["conv", "matmul", "lstm"];
-
-/// Bytes that these kernels may spill: four registers. The epilogue needs them for the derivatives of all
-/// functions, and the launch bounds reserve registers for several blocks per multiprocessor.
-const MOST_SPILLS: u32 = 16;
 
 /// Registers, bytes of spill stores, bytes of static shared memory.
 type Resources = (u32, u32, u32);
@@ -96,7 +91,7 @@ fn every_kernel_compiles_for_every_architecture_as_recorded() {
         for architecture in ARCHITECTURES {
             let (registers, spills, shared) = by_architecture[architecture];
             let is_headline = HEADLINE.iter().any(|h| kernel.starts_with(h));
-            assert!(spills <= MOST_SPILLS || !is_headline, "{kernel} spills {spills} bytes on {architecture}");
+            assert!(spills == 0 || !is_headline, "{kernel} spills {spills} bytes on {architecture}");
             write!(text, " {architecture}:{registers}/{spills}/{shared}").unwrap();
         }
         text.push('\n');
