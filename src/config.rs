@@ -15,6 +15,7 @@ pub use network::{Distribution, NetworkKind, ReducedImage};
 pub use presets::{PRESETS, Preset, default_of, named, preset};
 
 use crate::data::Binarize;
+pub use crate::store::Averaging;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
@@ -92,19 +93,6 @@ pub struct Config {
     #[doc(hidden)]
     #[serde(skip)]
     pub averaging: Averaging,
-}
-
-/// The rule of the moving averages of the weights.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Averaging {
-    /// The decay of every step is `ema`. With a decay near 1 the averages stay near the initial weights for
-    /// long.
-    Constant,
-    /// The decay after t steps is `min(ema, (1 + t) / (10 + t))`, so that the averages soon forget the
-    /// initial weights.
-    #[default]
-    WarmedUp,
 }
 
 /// Precision of the operands of matrix products and convolutions; sums are always f32.

@@ -6,7 +6,6 @@
 
 use super::atomic::write_atomically;
 use super::tensor_file::{Kind, Parsed};
-use crate::config::Averaging;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use safetensors::Dtype;
@@ -51,6 +50,19 @@ impl Tensor {
         assert_eq!(shape.len(), data.len(), "a tensor of shape {shape} has {} elements", shape.len());
         Tensor { shape, data }
     }
+}
+
+/// The rule of the moving averages of the weights.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Averaging {
+    /// The decay of every step is `ema`. With a decay near 1 the averages stay near the initial weights for
+    /// long.
+    Constant,
+    /// The decay after t steps is `min(ema, (1 + t) / (10 + t))`, so that the averages soon forget the
+    /// initial weights.
+    #[default]
+    WarmedUp,
 }
 
 /// A training run at one step.

@@ -12,7 +12,7 @@ mod tensor_file;
 pub(crate) use atomic::write_atomically;
 #[doc(hidden)]
 pub use checkpoint::fuzz_parse;
-pub use checkpoint::{Checkpoint, Tensor};
+pub use checkpoint::{Averaging, Checkpoint, Tensor};
 #[doc(hidden)]
 pub use metrics::MetricsWriter;
 pub use metrics::Row;
