@@ -64,6 +64,8 @@ pub struct Config {
     pub ema: f64,
     /// Steps from one checkpoint to the next; 0 saves the last step only.
     pub checkpoint_every: u32,
+    /// How many of the newest checkpoints are kept, next to the one with the best loss; 0 keeps all.
+    pub keep_checkpoints: u32,
     /// Steps from one picture of samples to the next; 0 draws none.
     pub sample_every: u32,
     /// Steps from one line of metrics to the next.
@@ -323,14 +325,10 @@ impl Config {
             ("penalty", self.penalty),
         ];
         for (key, value) in above {
-            if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
-                return Err(format!("{key} must be above 0"));
-            }
+            in_f32(key, value, "above 0", |value| value >= f32::MIN_POSITIVE && value.is_finite())?;
         }
         for (key, value) in [("clip_norm", self.clip_norm), ("schedule.final_lr", self.schedule.final_lr)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(format!("{key} must be at least 0"));
-            }
+            in_f32(key, Some(value), "at least 0", |value| value >= 0.0 && value.is_finite())?;
         }
         let decays = [
             ("ema", self.ema),
@@ -340,9 +338,7 @@ impl Config {
             ("optimizer.momentum", optimizer.momentum),
         ];
         for (key, value) in decays {
-            if !(0.0..1.0).contains(&value) {
-                return Err(format!("{key} must be at least 0 and below 1"));
-            }
+            in_f32(key, Some(value), "at least 0 and below 1", |value| (0.0..1.0).contains(&value))?;
         }
         if !crate::backend::is_device(&self.device) {
             return Err("device must be auto, cpu, cuda or wgpu".to_string());
@@ -352,6 +348,22 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Checks a number as the kernels read it, which compute with 32-bit floats. `wanted` says what `is_good`
+/// means.
+fn in_f32(key: &str, value: Option<f64>, wanted: &str, is_good: impl Fn(f32) -> bool) -> Result<(), String> {
+    let Some(value) = value else { return Ok(()) };
+    let rounded = value as f32;
+    if is_good(rounded) {
+        return Ok(());
+    }
+    let how = if value.is_finite() && f64::from(rounded) != value {
+        format!("; as a 32-bit float {value:?} is {rounded:?}")
+    } else {
+        String::new()
+    };
+    Err(format!("{key} must be {wanted}{how}"))
 }
 
 fn within<T: PartialOrd + Display>(key: &str, value: Option<T>, least: T, most: T) -> Result<(), String> {

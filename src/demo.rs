@@ -15,7 +15,7 @@ use crate::report::html::{Element, Picture, Report, Section};
 use crate::report::op_times;
 use crate::report::run::RunReport;
 use crate::sampling::{DrawOptions, Sampler};
-use crate::store::RunDir;
+use crate::store::{RunDir, write_atomically};
 use crate::train::parameters;
 use crate::train::run::{self, Event, RunOptions, Summary};
 use std::path::{Path, PathBuf};
@@ -116,13 +116,13 @@ pub fn run(
         config.steps = Some(steps);
         (config.sample_every, config.checkpoint_every) = ((steps / 2).max(1), 0);
         let dir = out.join(act.preset);
-        clear(&dir)?;
+        RunDir::remove(&dir, Config::complete)?;
         let options = RunOptions { out: dir.clone(), data: DATA.into(), threads, ..Default::default() };
         let summary = run::run(&config, &options, stop, &mut |event| on(act.family, event))?;
         if summary.interrupted {
             return Err(Error::Failed("the demo was interrupted; run it again for the whole page".into()));
         }
-        let FinishedAct { result, section } = finish(act, &config, &RunDir::open(&dir)?, &summary, threads)?;
+        let FinishedAct { result, section } = finish(act, &config, &summary.dir, &summary, threads)?;
         results.push(result);
         sections.push(section);
     }
@@ -133,16 +133,8 @@ pub fn run(
     });
     report.sections.extend(sections);
     let page = out.join("report.html");
-    std::fs::write(&page, report.to_html()).map_err(|e| Error::io(&page, "write", e))?;
+    write_atomically(&page, |file| file.write_all(report.to_html().as_bytes()))?;
     Ok(Finished { page, results })
-}
-
-/// Removes the run folder of an earlier demo. A folder that is not a run is left unchanged.
-fn clear(dir: &Path) -> Result<()> {
-    if dir.join("config.toml").is_file() {
-        std::fs::remove_dir_all(dir).map_err(|e| Error::io(dir, "remove", e))?;
-    }
-    Ok(())
 }
 
 /// A trained and measured model.
@@ -171,7 +163,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     sampler.release(&mut *backend);
     let png = grid_png(Pictures::new(&images, model.image), None)?;
     let path = dir.path().join("samples.png");
-    std::fs::write(&path, &png).map_err(|e| Error::io(&path, "write", e))?;
+    write_atomically(&path, |file| file.write_all(&png))?;
     let report = RunReport {
         run: dir,
         device: backend.describe().name,

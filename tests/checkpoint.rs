@@ -295,11 +295,16 @@ fn a_new_run_does_not_overwrite_another() {
     let run = RunDir::create(&path, "preset = \"vae-mnist\"\n").unwrap();
     assert_eq!(run.read_config().unwrap(), "preset = \"vae-mnist\"\n");
     run.write_sample(500, b"png").unwrap();
-    run.metrics_writer(0).unwrap().write(&Row { step: 1, seconds: 0.0, images_per_s: 0.0, losses: vec![] }).unwrap();
-    // The run has no checkpoint yet, so it may be started again.
+    run.metrics_writer(0)
+        .unwrap()
+        .write(&Row { step: 1, seconds: 0.0, images_per_s: 0.0, learning_rate: None, losses: vec![] })
+        .unwrap();
+    // The run has no checkpoint yet, so it may be started again, after the first one has released its lock.
+    drop(run);
     let run = RunDir::create(&path, "preset = \"vae-mnist\"\n").unwrap();
     assert_eq!((run.samples().unwrap().len(), run.metrics().unwrap().len()), (0, 0));
     run.save_checkpoint(&sample(500)).unwrap();
+    drop(run);
     let message = RunDir::create(&path, "").unwrap_err().to_string();
     assert!(message.contains("--resume") && message.contains("--out"), "{message}");
     assert!(RunDir::open(&path).unwrap().latest().unwrap().is_some());

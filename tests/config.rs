@@ -174,6 +174,23 @@ fn wrong_types_and_values_are_errors_of_usage() {
         ("optimizer.kind=adma", "unknown variant `adma`, expected one of `adam`, `rmsprop`, `sgd`"),
         ("ema=1.0", "ema must be at least 0 and below 1"),
         ("clip_norm=-1", "clip_norm must be at least 0"),
+        // Kernels compute with 32-bit floats, which these numbers are too near to 1, too small or too large
+        // for.
+        (
+            "optimizer.beta1=0.99999999999",
+            "beta1 must be at least 0 and below 1; as a 32-bit float 0.99999999999 is 1.0",
+        ),
+        ("optimizer.beta2=0.99999999999", "optimizer.beta2 must be"),
+        ("optimizer.alpha=0.99999999999", "optimizer.alpha must be"),
+        ("optimizer.momentum=0.99999999999", "optimizer.momentum must be"),
+        ("ema=0.9999999999", "ema must be at least 0 and below 1; as a 32-bit float"),
+        ("optimizer.eps=1e-60", "optimizer.eps must be above 0; as a 32-bit float 1e-60 is 0.0"),
+        ("optimizer.lr=5e-324", "optimizer.lr must be above 0; as a 32-bit float 5e-324 is 0.0"),
+        ("optimizer.lr=1e39", "optimizer.lr must be above 0; as a 32-bit float 1e39 is inf"),
+        ("weight_clip=1e-60", "weight_clip must be above 0"),
+        ("penalty=1e-60", "penalty must be above 0"),
+        ("clip_norm=1e39", "clip_norm must be at least 0; as a 32-bit float 1e39 is inf"),
+        ("schedule.final_lr=1e39", "schedule.final_lr must be at least 0"),
         ("objective=gan", "unknown variant `gan`"),
         ("critic_steps=0", "critic_steps must be at least 1"),
         ("penalty=0", "penalty must be above 0"),

@@ -29,7 +29,7 @@ fn made_up_run(folder: &Path, name: &str, terms: &[(&str, f64, f64)], channels: 
             .map(|(term, end, drop)| (term.to_string(), end + drop * decay + end * 0.08 * wobble))
             .collect();
         let images_per_s = 2400.0 + 180.0 * wobble;
-        writer.write(&Row { step, seconds: step as f64 * 0.053, images_per_s, losses }).unwrap();
+        writer.write(&Row { step, seconds: step as f64 * 0.053, images_per_s, learning_rate: None, losses }).unwrap();
     }
     for step in (100..=2000).step_by(100) {
         let sharp = 60.0 / (1.0 + step as f64 / 100.0);

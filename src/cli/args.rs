@@ -5,6 +5,7 @@ use crate::config::{self, Config};
 use crate::data::{Images, Set, Split};
 use crate::error::{Error, Result};
 use crate::models::Model;
+use crate::store::utf8;
 use crate::train::run;
 use clap::builder::RangedU64ValueParser;
 use std::path::{Path, PathBuf};
@@ -126,9 +127,7 @@ pub(super) fn configuration(what: &str) -> Result<Config> {
         ));
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::file(path, "it is not text", "give a preset, a network, or a file like config.toml"))?;
-    Config::from_toml(&text, path)
+    Config::from_toml(&utf8(path, bytes)?, path)
 }
 
 /// Parses a split for clap.

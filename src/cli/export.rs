@@ -32,5 +32,6 @@ pub(super) fn run(args: Args) -> Result<()> {
             &json!({"model": name, "step": step, "weights": weights, "tensors": tensors, "out": args.out}),
         );
     }
+    let weights = stored.weights.in_words();
     output::line(&format!("{tensors} tensors ({weights} weights) of {} in {}", stored.origin(), args.out.display()))
 }

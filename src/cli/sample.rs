@@ -84,8 +84,10 @@ pub(super) fn run(args: Args) -> Result<()> {
             "out": args.out,
         }));
     }
-    let (n, place, origin) = (args.n, args.out.display(), stored.origin());
-    output::line(&format!("{n} samples of {origin} in {place} ({seconds:.1} s, {images_per_s:.1} images/s)"))
+    let (n, place, origin, weights) = (args.n, args.out.display(), stored.origin(), stored.weights.in_words());
+    output::line(&format!(
+        "{n} samples of {origin}, {weights} weights, in {place} ({seconds:.1} s, {images_per_s:.1} images/s)"
+    ))
 }
 
 /// The images as a file of tensors.

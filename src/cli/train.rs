@@ -95,18 +95,21 @@ pub(super) fn run(args: Args) -> Result<()> {
     // Everything is saved now, so a first Ctrl-C may end the process at once.
     stop.store(true, Ordering::Relaxed);
     let summary = summary?;
-    let dir = RunDir::open(&options.out)?;
+    let dir = &summary.dir;
     let likelihoods = if args.no_eval || summary.interrupted { vec![] } else { likelihoods(&args, &options) };
     let report = RunReport {
-        run: &dir,
+        run: dir,
         device,
         facts: vec![("Parameters".to_string(), parameters.to_string())],
         op_times: by_operation(&summary.profile),
         likelihoods: likelihoods.clone(),
     };
-    dir.write_report(&report.page()?.to_html())?;
+    // If no step was done, a report that is there has more than what is known here.
+    if !summary.profile.is_empty() || !dir.report_path().exists() {
+        dir.write_report(&report.page()?.to_html())?;
+    }
     let draw = Model::new(&config)?.reduction().map_or("sample", restore::command);
-    finish(&args, &dir, &summary, &likelihoods, draw)
+    finish(&args, &summary, &likelihoods, draw)
 }
 
 /// The validated configuration that the arguments describe.
@@ -210,7 +213,8 @@ fn held_out(args: &Args, options: &RunOptions) -> Result<Vec<Likelihood>> {
 }
 
 /// Prints how the run ended, where its files are, and which command `draw` samples from it.
-fn finish(args: &Args, dir: &RunDir, summary: &Summary, likelihoods: &[Likelihood], draw: &str) -> Result<()> {
+fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str) -> Result<()> {
+    let dir = &summary.dir;
     let rankings = beside_published(likelihoods);
     let checkpoint = dir.checkpoints()?.pop().map(|file| file.path);
     if args.json {

@@ -29,6 +29,14 @@ impl Weights {
             Weights::Ema => "ema",
         }
     }
+
+    /// What they are called in sentences.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Weights::Raw => "raw",
+            Weights::Ema => "averaged",
+        }
+    }
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -62,7 +70,7 @@ impl Stored {
     /// Reads the checkpoint. The model declares moving averages only if they are used.
     pub fn read(args: &CheckpointArgs) -> Result<Self> {
         let (checkpoint, path) = load(&args.checkpoint)?;
-        let mut config = Config::from_toml(&checkpoint.config, &path)?;
+        let mut config = Config::of_checkpoint(&checkpoint.config, &path)?;
         let averaged = config.ema > 0.0;
         if args.weights == Some(Weights::Ema) && !averaged {
             let reason = "its run has no moving averages of the weights";
@@ -73,11 +81,7 @@ impl Stored {
             config.ema = 0.0;
         }
         let model = Model::new(&config)?;
-        let used = |name: &&str| !name.starts_with("optim/");
-        if let Some(name) = checkpoint.first_non_finite().filter(used) {
-            let reason = format!("its tensor {name} holds values that are not finite: training had diverged");
-            return Err(Error::file(&path, reason, "use an earlier checkpoint of the run"));
-        }
+        checkpoint.expect_finite(&path, is_used)?;
         parameters::expect_for_inference(&model.set, &checkpoint, &path)?;
         let run = path.parent().and_then(Path::parent).filter(|run| run.join("config.toml").is_file());
         // The relative path of the run folder is empty if it is the current folder.
@@ -107,11 +111,16 @@ impl Trained {
     }
 }
 
+/// Whether inference reads this tensor of a checkpoint.
+fn is_used(tensor: &str) -> bool {
+    !tensor.starts_with("optim/")
+}
+
 fn load(path: &Path) -> Result<(Checkpoint, PathBuf)> {
     if !path.is_dir() {
         return Ok((Checkpoint::load(path)?, path.to_path_buf()));
     }
-    let latest = RunDir::open(path)?.latest()?.ok_or_else(|| {
+    let latest = RunDir::open(path)?.latest_of(is_used)?.ok_or_else(|| {
         Error::file(
             path,
             "the run has saved no checkpoint yet",

@@ -1,7 +1,7 @@
 //! Changing a configuration key by key: `--set key=value` and TOML files.
 
 use super::{Config, presets};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
@@ -9,6 +9,16 @@ use toml::{Table, Value};
 
 /// The two ways to say how long to train. Setting one removes the other.
 const LENGTHS: [(&str, &str); 2] = [("steps", "epochs"), ("epochs", "steps")];
+
+/// What is wrong with a configuration.
+struct Wrong {
+    /// The line of the text.
+    line: Option<usize>,
+    reason: String,
+    /// The key, if it is one that does not exist.
+    unknown_key: Option<String>,
+    cause: Option<Cause>,
+}
 
 impl Config {
     /// Reads a configuration from TOML: `preset` or `network`, and whatever differs from it. `path` is where
@@ -18,14 +28,53 @@ impl Config {
     /// [`Error::File`] with the line, if the text is not TOML, or has an unknown preset, network or key, or
     /// a wrong type or value.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
-        let refuse = |line: Option<usize>, reason: String| {
-            let place = line.map_or(String::new(), |line| format!("line {line}: "));
-            Error::file(path, place + &reason, "correct the file and run the command again")
+        Config::parse(text).map_err(|wrong| {
+            let place = wrong.line.map_or(String::new(), |line| format!("line {line}: "));
+            let error = Error::file(path, place + &wrong.reason, "correct the file and run the command again");
+            match wrong.cause {
+                Some(cause) => error.because(cause),
+                None => error,
+            }
+        })
+    }
+
+    /// Reads the configuration in the checkpoint whose file is `path`. Nobody edits it, so a key that is not
+    /// known is that of a newer version.
+    ///
+    /// # Errors
+    /// [`Error::File`] for the reasons of [`from_toml`](Config::from_toml).
+    pub(crate) fn of_checkpoint(text: &str, path: &Path) -> Result<Self> {
+        Config::parse(text).map_err(|wrong| match wrong.unknown_key {
+            Some(key) => {
+                let reason =
+                    format!("its configuration has the key {key}, which this version of pixtape does not know");
+                Error::file(path, reason, "update pixtape: a newer version wrote the file")
+            }
+            None => {
+                let reason = format!("its configuration cannot be used: {}", wrong.reason);
+                Error::file(path, reason, "use another checkpoint of the run")
+            }
+        })
+    }
+
+    /// The complete text of the configuration in `text`; `None` if it is not one.
+    pub(crate) fn complete(text: &str) -> Option<String> {
+        Config::parse(text).ok().map(|config| config.to_toml())
+    }
+
+    /// Whether a configuration has the key `keep_checkpoints`. Those of earlier versions do not.
+    pub(crate) fn says_what_to_keep(text: &str) -> bool {
+        text.parse::<Table>().is_ok_and(|table| table.contains_key("keep_checkpoints"))
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let not_toml = |error: toml::de::Error| Wrong {
+            line: error.span().map(|span| line_of(text, span.start)),
+            reason: format!("it is not valid TOML ({})", error.message().replace('\n', ", ")),
+            unknown_key: None,
+            cause: Some(error.into()),
         };
-        let not_toml = |error: toml::de::Error| {
-            let line = error.span().map(|span| line_of(text, span.start));
-            refuse(line, format!("it is not valid TOML ({})", error.message().replace('\n', ", "))).because(error)
-        };
+        let refuse = |line: Option<usize>, reason: String| Wrong { line, reason, unknown_key: None, cause: None };
         let table: Table = text.parse().map_err(not_toml)?;
         // The same text once more, for the places of its keys.
         let parsed = DeTable::parse(text).map_err(not_toml)?;
@@ -44,8 +93,15 @@ impl Config {
         }
         let mut leaves = Vec::new();
         collect_leaves("", table.clone(), &mut leaves);
+        let known = config.known_keys();
         for (key, value) in leaves {
-            config.assign(&key, value).map_err(|reason| refuse(line(&key), reason))?;
+            let unknown_key = (!known.contains_key(&key)).then(|| key.clone());
+            config.assign(&key, value).map_err(|reason| Wrong {
+                line: line(&key),
+                reason,
+                unknown_key,
+                cause: None,
+            })?;
         }
         config.check().map_err(|reason| refuse(None, reason))?;
         Ok(config)

@@ -337,6 +337,7 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
         clip_norm: 0.0,
         ema: 0.0,
         checkpoint_every: 500,
+        keep_checkpoints: 3,
         sample_every: 500,
         log_every: 20,
         kl_warmup: None,

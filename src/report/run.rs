@@ -232,6 +232,7 @@ mod tests {
             step,
             seconds: 0.0,
             images_per_s: 1.0,
+            learning_rate: None,
             losses: losses.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
         };
         let elements = charts(&[row(1, &[("loss", 500.0)]), row(2, &[("loss", 90.0), ("kl", 10.0)])]);

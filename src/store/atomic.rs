@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// The end of temporary names. They start with a dot, so that no listing of checkpoints contains them.
 const SUFFIX: &str = ".partial";
@@ -11,10 +12,17 @@ const SUFFIX: &str = ".partial";
 /// The start of our temporary names. Only files with such names are cleaned up.
 const PREFIX: &str = ".pixtape-";
 
+/// The most links that are followed to the file that a name stands for.
+const MAX_LINKS: usize = 40;
+
+/// The most temporary files that are made until one is still there when its lock is held.
+const MAX_TRIES: usize = 100;
+
 /// Replaces `path` by what `write` produces. The content is written to a temporary name in the same folder,
 /// synced and renamed, and the folder is synced. On any failure the temporary file is removed and an earlier
 /// `path` is untouched. Temporary files of killed processes in that folder are removed first. If `path` is a
-/// device or a pipe, it is written to directly.
+/// link, the file that it leads to is replaced and the link stays. A file that is replaced passes on its
+/// permissions. If `path` is a device or a pipe, it is written to directly.
 ///
 /// # Errors
 /// [`Error::File`] if the folder is missing or cannot be written to, or if the disk is full.
@@ -22,21 +30,62 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     try_write(path, write).map_err(|error| Error::io(path, "write", error))
 }
 
+/// Writes the changes of a folder to the disk: which names it has. Only Unix needs and knows that.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
 fn try_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let path = &followed(path)?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    if path.is_dir() {
+    let earlier = std::fs::metadata(path).ok();
+    if earlier.as_ref().is_some_and(|meta| meta.is_dir()) {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
     }
-    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+    if earlier.as_ref().is_some_and(|meta| !meta.is_file()) {
         // A device or a pipe is written to, not replaced.
         let mut special = io::BufWriter::new(OpenOptions::new().write(true).open(path)?);
         write(&mut special)?;
         return special.flush();
     }
-    remove_leftovers(folder)?;
+    remove_leftovers(folder);
+    let mut temporary = new_temporary(folder)?;
+    let mut buffered = io::BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
+    write(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    if let Some(meta) = earlier {
+        temporary.as_file().set_permissions(meta.permissions())?;
+    }
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|failed| failed.error)?;
+    // The rename is a change of the folder. Without this sync a power cut could undo it.
+    sync_folder(folder)
+}
+
+/// The path that `path` leads to if it is a link, even if nothing exists there yet; otherwise `path` itself.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        if !std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
+            return Ok(path);
+        }
+        let target = std::fs::read_link(&path)?;
+        // A relative target starts at the folder of the link. An absolute one replaces the whole path.
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a link that leads to itself"))
+}
+
+/// A temporary file that this process has locked.
+fn new_temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
@@ -45,36 +94,43 @@ fn try_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut temporary = builder.tempfile_in(folder)?;
-    // A running writer holds this lock, so that another one does not remove its file. On a file system
-    // without locks, this protection is missing.
-    let _ = temporary.as_file().try_lock();
-    let mut buffered = io::BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|failed| failed.error)?;
-    // The rename is a change of the folder. Without this sync a power cut could undo it.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    for _ in 0..MAX_TRIES {
+        let temporary = builder.tempfile_in(folder).map_err(without_name)?;
+        // A running writer holds this lock, so that another one does not remove its file. On a file system
+        // without locks, this protection is missing.
+        let _ = temporary.as_file().lock();
+        // Before the lock was held, another writer may have taken the file for that of a killed process.
+        if temporary.path().exists() {
+            return Ok(temporary);
+        }
+    }
+    Err(io::Error::other("other processes remove its temporary files"))
 }
 
-/// Removes the temporary files of killed writers in `folder`. The file of a running writer is left alone.
-fn remove_leftovers(folder: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)?.flatten() {
+/// The error without the temporary name that the library adds to its text.
+fn without_name(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((reason, _)) => io::Error::new(error.kind(), reason.to_string()),
+        None => error,
+    }
+}
+
+/// Removes the temporary files of killed writers in `folder`. The file of a running writer is left alone. A
+/// folder that cannot be listed is left as it is.
+fn remove_leftovers(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
-            let free = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-            if free {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            let Ok(file) = File::open(entry.path()) else { continue };
+            if file.try_lock().is_ok() {
                 // Another process may have removed it first; that is fine.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

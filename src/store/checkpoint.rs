@@ -112,12 +112,28 @@ impl Checkpoint {
         self.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
     }
 
-    /// The name of the first tensor that contains a NaN or an infinity. Such a checkpoint loads, because a
-    /// run is resumed bit for bit in any state, but sampling from it is useless.
+    /// The name of the first tensor that contains a NaN or an infinity. Such a file loads, but training does
+    /// not save one, and it is neither resumed nor sampled from.
     #[doc(hidden)]
     pub fn first_non_finite(&self) -> Option<&str> {
-        let broken = self.tensors.iter().find(|(_, tensor)| tensor.data.iter().any(|x| !x.is_finite()));
-        broken.map(|(name, _)| name.as_str())
+        self.first_non_finite_of(|_| true)
+    }
+
+    /// Like [`first_non_finite`](Checkpoint::first_non_finite), among the tensors whose names are `used`.
+    fn first_non_finite_of(&self, used: fn(&str) -> bool) -> Option<&str> {
+        let mut broken = self.tensors.iter().filter(|(_, tensor)| tensor.data.iter().any(|x| !x.is_finite()));
+        broken.find(|(name, _)| used(name)).map(|(name, _)| name.as_str())
+    }
+
+    /// Checks that the tensors whose names are `used` have only finite values. `path` is the file of the
+    /// checkpoint, for the message.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the first tensor that has others.
+    pub(crate) fn expect_finite(&self, path: &Path, used: fn(&str) -> bool) -> Result<()> {
+        let Some(name) = self.first_non_finite_of(used) else { return Ok(()) };
+        let reason = format!("its tensor {name} holds values that are not finite, so the training had diverged");
+        Err(Error::file(path, reason, "use an earlier checkpoint of the run if there is one, or train again"))
     }
 
     /// Compares the tensors of `groups` (`params`, `optim`, `ema`, `state`) with the names and shapes that a

@@ -9,7 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// One line of `metrics.jsonl`: `{"step":100,"seconds":2.5,"images_per_s":2560.0,"loss":98.1,"kl":24.0}`.
+/// One line of `metrics.jsonl`:
+/// `{"step":100,"seconds":2.5,"images_per_s":2560.0,"learning_rate":0.001,"loss":98.1,"kl":24.0}`.
 ///
 /// A number that is not finite is written as `null`, which keeps the line valid JSON, and reads back as NaN.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Row {
     pub seconds: f64,
     /// Training images per second since the row before.
     pub images_per_s: f64,
+    /// The learning rate of the step. Lines of earlier versions have none.
+    pub learning_rate: Option<f32>,
     /// Every loss term by name, in the order of the model (the total first).
     pub losses: Vec<(String, f64)>,
 }
@@ -33,10 +36,13 @@ impl Row {
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3 + self.losses.len()))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("step", &self.step)?;
         map.serialize_entry("seconds", &self.seconds)?;
         map.serialize_entry("images_per_s", &self.images_per_s)?;
+        if let Some(rate) = self.learning_rate {
+            map.serialize_entry("learning_rate", &rate)?;
+        }
         for (name, value) in &self.losses {
             map.serialize_entry(name, value)?;
         }
@@ -62,7 +68,8 @@ impl<'de> Visitor<'de> for RowVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
         let mut step = None;
-        let mut row = Row { step: 0, seconds: f64::NAN, images_per_s: f64::NAN, losses: Vec::new() };
+        let mut row =
+            Row { step: 0, seconds: f64::NAN, images_per_s: f64::NAN, learning_rate: None, losses: Vec::new() };
         while let Some(key) = map.next_key::<String>()? {
             if key == "step" {
                 step = Some(map.next_value()?);
@@ -72,6 +79,7 @@ impl<'de> Visitor<'de> for RowVisitor {
             match key.as_str() {
                 "seconds" => row.seconds = value,
                 "images_per_s" => row.images_per_s = value,
+                "learning_rate" => row.learning_rate = Some(value as f32),
                 _ => row.losses.push((key, value)),
             }
         }
@@ -98,19 +106,31 @@ impl MetricsWriter {
     }
 
     /// Continues the file at `path` after step `step`. Rows of later steps and a torn last line are removed,
-    /// so that the curve has every step once. A missing file is started.
+    /// so that the curve has every step once. The other lines keep their bytes. A missing file is started.
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read or written, or has a line that is no row.
     pub(crate) fn resume(path: &Path, step: u64) -> Result<Self> {
-        let rows = read_metrics(path)?;
+        let bytes = read_bytes(path)?;
+        let kept: Vec<&[u8]> =
+            rows_of(path, &bytes)?.into_iter().filter(|(row, _)| row.step <= step).map(|(_, line)| line).collect();
         write_atomically(path, |out| {
-            for row in rows.iter().filter(|row| row.step <= step) {
-                writeln!(out, "{}", to_line(row))?;
+            for line in kept {
+                // Numbers that are read and written again could differ in their last digit.
+                out.write_all(line)?;
+                out.write_all(b"\n")?;
             }
             Ok(())
         })?;
         Self::append(path)
+    }
+
+    /// Writes all rows to the disk, so that a power loss cannot remove them.
+    ///
+    /// # Errors
+    /// [`Error::File`] if they cannot be written.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|error| Error::io(&self.path, "write", error))
     }
 
     fn append(path: &Path) -> Result<Self> {
@@ -138,10 +158,19 @@ fn to_line(row: &Row) -> String {
 /// # Errors
 /// [`Error::File`] naming the first line that is no row.
 pub(super) fn read_metrics(path: &Path) -> Result<Vec<Row>> {
-    let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(|error| Error::io(path, "read", error))?,
-    };
+    let bytes = read_bytes(path)?;
+    Ok(rows_of(path, &bytes)?.into_iter().map(|(row, _)| row).collect())
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(|error| Error::io(path, "read", error)),
+    }
+}
+
+/// The rows in the bytes of a file, each with its line.
+fn rows_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(Row, &'a [u8])>> {
     let mut rows = Vec::new();
     let mut lines = bytes.split(|byte| *byte == b'\n').enumerate().peekable();
     while let Some((index, line)) = lines.next() {
@@ -149,7 +178,7 @@ pub(super) fn read_metrics(path: &Path) -> Result<Vec<Row>> {
             continue;
         }
         match serde_json::from_slice(line) {
-            Ok(row) => rows.push(row),
+            Ok(row) => rows.push((row, line)),
             // Only the text after the last newline can be torn.
             Err(_) if lines.peek().is_none() => {}
             Err(error) => {
@@ -167,7 +196,7 @@ mod tests {
 
     fn row(step: u64, losses: &[(&str, f64)]) -> Row {
         let losses = losses.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-        Row { step, seconds: step as f64 * 0.5, images_per_s: 1234.5, losses }
+        Row { step, seconds: step as f64 * 0.5, images_per_s: 1234.5, learning_rate: Some(0.001), losses }
     }
 
     #[test]
@@ -176,9 +205,12 @@ mod tests {
         let line = to_line(&row);
         assert_eq!(
             line,
-            r#"{"step":100,"seconds":50.0,"images_per_s":1234.5,"loss":98.25,"reconstruction":70.0,"kl":28.25}"#
+            r#"{"step":100,"seconds":50.0,"images_per_s":1234.5,"learning_rate":0.001,"loss":98.25,"reconstruction":70.0,"kl":28.25}"#
         );
         assert_eq!(serde_json::from_str::<Row>(&line).unwrap(), row);
+        // A line of an earlier version.
+        let old: Row = serde_json::from_str(&line.replace("\"learning_rate\":0.001,", "")).unwrap();
+        assert_eq!(old, Row { learning_rate: None, ..row });
     }
 
     #[test]

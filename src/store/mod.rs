@@ -5,16 +5,21 @@
 
 mod atomic;
 mod checkpoint;
+mod keep;
+mod lock;
 mod metrics;
 mod run_dir;
 mod tensor_file;
+mod text;
 
 pub(crate) use atomic::write_atomically;
 #[doc(hidden)]
 pub use checkpoint::fuzz_parse;
 pub use checkpoint::{Averaging, Checkpoint, Tensor};
+pub(crate) use keep::Keep;
 #[doc(hidden)]
 pub use metrics::MetricsWriter;
 pub use metrics::Row;
 pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::{Kind, Parsed};
+pub(crate) use text::utf8;

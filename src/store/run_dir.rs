@@ -3,19 +3,33 @@
 //!
 //! ```text
 //! config.toml  metrics.jsonl  report.html  samples/step-000500.png  checkpoints/step-000500.safetensors
+//! likelihood.json  lock
 //! ```
+//!
+//! Whoever trains holds the [`lock`]. Reading needs no lock, because every file is replaced as a whole.
 
-use super::atomic::write_atomically;
+use super::atomic::{sync_folder, write_atomically};
 use super::checkpoint::Checkpoint;
+use super::lock::{self, Lock};
 use super::metrics::{MetricsWriter, Row, read_metrics};
+use super::text::utf8;
 use crate::error::{Error, Result};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The files of a run that a new run would replace.
+const REPLACED: [&str; 4] = ["metrics.jsonl", "report.html", "likelihood.json", lock::NAME];
+
+/// The complete text of the configuration that a text stands for; `None` if it is not a configuration.
+type Complete = fn(&str) -> Option<String>;
 
 /// A run folder that exists.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// The lock, if this process trains in the folder. All clones share it.
+    _lock: Option<Arc<Lock>>,
 }
 
 /// The newest checkpoint of a run that can be loaded.
@@ -25,7 +39,7 @@ pub struct Latest {
     pub checkpoint: Checkpoint,
     /// Its file.
     pub path: PathBuf,
-    /// One sentence per newer checkpoint that was skipped because it is damaged.
+    /// One sentence per newer checkpoint that was skipped because it is damaged or not finite.
     pub warnings: Vec<String>,
 }
 
@@ -39,38 +53,122 @@ pub struct StepFile {
 }
 
 impl RunDir {
-    /// Makes the folder of a new run and writes its `config.toml`. Metrics and samples of an earlier run
-    /// that never saved a checkpoint are removed.
+    /// Makes the folder of a new run, locks it and writes its `config.toml`. Metrics and samples of an
+    /// earlier run that never saved a checkpoint are removed. A `config.toml` that is already there and
+    /// says the same keeps its text.
     ///
     /// # Errors
-    /// [`Error::File`] if the folder already has checkpoints, or cannot be made or written to.
+    /// [`Error::File`] if another process trains in the folder, if it has checkpoints or files that are not
+    /// of a run, or if it cannot be made or written to.
     pub fn create(path: &Path, config: &str) -> Result<Self> {
-        let run = RunDir { path: path.to_path_buf() };
-        if !run.checkpoints()?.is_empty() {
-            let remedy = format!("go on with it by --resume {}, or choose another folder by --out", path.display());
-            return Err(Error::file(path, "it already holds the checkpoints of a run", remedy));
-        }
-        run.make_folders()?;
+        RunDir::create_with(path, config, |text| Some(text.to_string()))
+    }
+
+    /// Like [`create`](RunDir::create), for configurations that may be written in several ways.
+    pub(crate) fn create_with(path: &Path, config: &str, complete: Complete) -> Result<Self> {
+        RunDir::expect_new(path, config, complete)?;
+        let run = RunDir { path: path.to_path_buf(), _lock: None }.locked()?;
+        // Another process may have trained here before this one had the lock.
+        RunDir::expect_new_files(path, config, complete)?;
         for sample in run.samples()? {
             std::fs::remove_file(&sample.path).map_err(|error| Error::io(&sample.path, "remove", error))?;
         }
-        run.write_config(config)?;
+        run.update_config(config, complete)?;
         MetricsWriter::create(&run.metrics_path())?;
         Ok(run)
     }
 
-    /// Opens the folder of an earlier run, which has a `config.toml`.
+    /// Checks that a new run with the configuration `config` can be made in the folder `path`.
     ///
     /// # Errors
-    /// [`Error::File`] if it is not such a folder or cannot be written to.
+    /// Those of [`create`](RunDir::create), except that nothing is written.
+    pub(crate) fn expect_new(path: &Path, config: &str, complete: Complete) -> Result<()> {
+        lock::expect_free(path)?;
+        RunDir::expect_new_files(path, config, complete)
+    }
+
+    fn expect_new_files(path: &Path, config: &str, complete: Complete) -> Result<()> {
+        let run = RunDir { path: path.to_path_buf(), _lock: None };
+        if !run.checkpoints()?.is_empty() {
+            let remedy = format!("go on with it by --resume {}, or choose another folder by --out", path.display());
+            return Err(Error::file(path, "it already holds the checkpoints of a run", remedy));
+        }
+        let refuse = |path: &Path, reason: &str| {
+            Err(Error::file(path, reason, "choose another folder by --out, or move the file away"))
+        };
+        let is_run = RunDir::is_run(path, complete);
+        if run.config_path().exists() && !is_run && !run.has_config(config, complete) {
+            let reason = "a new run would replace it, and it holds another configuration than that of the run";
+            return refuse(&run.config_path(), reason);
+        }
+        for name in REPLACED.into_iter().filter(|_| !is_run) {
+            let file = path.join(name);
+            let is_ours = name == lock::NAME && lock::is_lock(&file);
+            if file.exists() && !is_ours {
+                return refuse(&file, "a new run would replace it, and the folder is not that of a run");
+            }
+        }
+        match run.samples()?.first() {
+            Some(sample) if !is_run => {
+                refuse(&sample.path, "a new run would remove it, and the folder is not that of a run")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the folder has the configuration and the folders of a run.
+    fn is_run(path: &Path, complete: Complete) -> bool {
+        let run = RunDir { path: path.to_path_buf(), _lock: None };
+        let has_folders = ["checkpoints", "samples"].iter().all(|name| path.join(name).is_dir());
+        has_folders && run.read_config().is_ok_and(|text| complete(&text).is_some())
+    }
+
+    /// Removes the folder of an earlier run. A folder that is not that of a run is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a process trains in it, or if it cannot be removed.
+    pub(crate) fn remove(path: &Path, complete: Complete) -> Result<()> {
+        if !RunDir::is_run(path, complete) {
+            return Ok(());
+        }
+        lock::expect_free(path)?;
+        std::fs::remove_dir_all(path).map_err(|error| Error::io(path, "remove", error))
+    }
+
+    /// Opens the folder of an earlier run, which has a `config.toml` or checkpoints.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is not such a folder.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = RunDir { path: path.to_path_buf() };
-        if !run.config_path().is_file() {
+        let run = RunDir { path: path.to_path_buf(), _lock: None };
+        if !run.config_path().is_file() && run.checkpoints()?.is_empty() {
             let reason = if path.is_dir() { "it has no config.toml" } else { "there is no such folder" };
             return Err(Error::file(path, reason, "give the folder of a run that `pixtape train` has made"));
         }
-        run.make_folders()?;
         Ok(run)
+    }
+
+    /// Opens the folder of an earlier run to train in it, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::File`] if another process trains in the folder, if it is not that of a run or if it cannot
+    /// be written to.
+    pub(crate) fn resume(path: &Path) -> Result<Self> {
+        RunDir::open(path)?.locked()
+    }
+
+    /// Makes the folders and locks the run.
+    fn locked(self) -> Result<Self> {
+        for folder in ["samples", "checkpoints"] {
+            let folder = self.path.join(folder);
+            std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "make", error))?;
+        }
+        let above = self.path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for folder in [&self.path, above] {
+            sync_folder(folder).map_err(|error| Error::io(folder, "write", error))?;
+        }
+        let lock = Arc::new(lock::lock(&self.path)?);
+        Ok(RunDir { _lock: Some(lock), ..self })
     }
 
     /// The folder itself.
@@ -106,21 +204,37 @@ impl RunDir {
         self.path.join("checkpoints").join(format!("step-{step:06}.safetensors"))
     }
 
-    /// The text of `config.toml`.
+    /// The text of `config.toml`. If the file is missing, the configuration in the newest sound checkpoint.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be read.
     pub fn read_config(&self) -> Result<String> {
         let path = self.config_path();
-        std::fs::read_to_string(&path).map_err(|error| Error::io(&path, "read", error))
+        match std::fs::read(&path) {
+            Ok(bytes) => utf8(&path, bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => match self.latest() {
+                Ok(Some(latest)) => Ok(latest.checkpoint.config),
+                _ => Err(Error::io(&path, "read", error)),
+            },
+            Err(error) => Err(Error::io(&path, "read", error)),
+        }
     }
 
-    /// Replaces `config.toml`.
+    /// Replaces `config.toml`, unless it says the same already. Then its text and comments are kept.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written.
-    pub(crate) fn write_config(&self, config: &str) -> Result<()> {
+    pub(crate) fn update_config(&self, config: &str, complete: Complete) -> Result<()> {
+        if self.has_config(config, complete) {
+            return Ok(());
+        }
         write_atomically(&self.config_path(), |out| out.write_all(config.as_bytes()))
+    }
+
+    /// Whether `config.toml` exists and is the same configuration as `config`.
+    fn has_config(&self, config: &str, complete: Complete) -> bool {
+        let there = std::fs::read_to_string(self.config_path()).ok().and_then(|text| complete(&text));
+        there.is_some() && there == complete(config)
     }
 
     /// Replaces `report.html`.
@@ -188,17 +302,26 @@ impl RunDir {
         by_step(&self.path.join("checkpoints"), ".safetensors")
     }
 
-    /// The newest checkpoint that can be loaded. Damaged ones are skipped with a warning. `None` if the run
-    /// has saved none yet.
+    /// The newest checkpoint that can be loaded and whose values are all finite. Others are skipped with a
+    /// warning. `None` if the run has saved none yet.
     ///
     /// # Errors
-    /// [`Error::File`] if the folder cannot be read, or if there are checkpoints but none can be loaded (the
+    /// [`Error::File`] if the folder cannot be read, or if there are checkpoints but none is sound (the
     /// error of the newest).
     pub fn latest(&self) -> Result<Option<Latest>> {
+        self.latest_of(|_| true)
+    }
+
+    /// Like [`latest`](RunDir::latest), but only the tensors whose names are `used` have to be finite.
+    pub(crate) fn latest_of(&self, used: fn(&str) -> bool) -> Result<Option<Latest>> {
         let mut warnings = Vec::new();
         let mut newest = None;
         for StepFile { step, path } in self.checkpoints()?.into_iter().rev() {
-            match load_step(&path, step) {
+            let loaded = load_step(&path, step).and_then(|checkpoint| {
+                checkpoint.expect_finite(&path, used)?;
+                Ok(checkpoint)
+            });
+            match loaded {
                 Ok(checkpoint) => return Ok(Some(Latest { checkpoint, path, warnings })),
                 Err(error) => {
                     warnings.push(format!("the checkpoint of step {step} is passed over: {error}"));
@@ -207,14 +330,6 @@ impl RunDir {
             }
         }
         newest.map_or(Ok(None), Err)
-    }
-
-    fn make_folders(&self) -> Result<()> {
-        for folder in ["samples", "checkpoints"] {
-            let folder = self.path.join(folder);
-            std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "make", error))?;
-        }
-        Ok(())
     }
 }
 

@@ -14,7 +14,13 @@ use std::path::Path;
 const MAX_BYTES: u64 = 4 << 30;
 
 /// The remedy for a file of weights that does not fit.
-const REMEDY: &str = "export the weights again from a model of this network and these sizes";
+const REMEDY: &str = "it needs the names and shapes that `pixtape export` writes for such a model (docs/models.md)";
+
+/// What wrappers of PyTorch put before the names: data parallel and compiled models.
+const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The end of the name of a counter in PyTorch's batch norm, which nothing here needs.
+const COUNTER: &str = "num_batches_tracked";
 
 /// Writes the weights and running statistics of a checkpoint in PyTorch's layout: `first.weight`, not
 /// `params/first.weight`. If `set` has moving averages, their values replace the weights. Returns the number
@@ -43,10 +49,12 @@ pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usi
 }
 
 /// Sets every weight, and its moving average if it has one, to its value in the file. Running statistics
-/// that the file lacks keep their initial values.
+/// that the file lacks keep their initial values. Floats of 16 and 64 bits are converted, and what PyTorch
+/// adds to a model (a prefix `module.`, the counters of batch norms) is left out.
 ///
 /// # Errors
-/// [`Error::File`] if the file cannot be read, is no safetensors file, or has other names or shapes.
+/// [`Error::File`] if the file cannot be read, is no safetensors file, has other names or shapes, or values
+/// that are not finite.
 pub fn import(backend: &mut dyn Backend, set: &ParamSet, path: &Path) -> Result<()> {
     let meta = std::fs::metadata(path).map_err(|error| Error::io(path, "read", error))?;
     if !meta.is_file() || meta.len() > MAX_BYTES {
@@ -71,21 +79,57 @@ pub fn import(backend: &mut dyn Backend, set: &ParamSet, path: &Path) -> Result<
 fn parse(set: &ParamSet, file: &SafeTensors) -> Result<BTreeMap<String, Vec<f32>>, String> {
     let known: BTreeMap<&str, &ParamSpec> = exchanged(set).collect();
     let mut values = BTreeMap::new();
-    for (name, view) in file.iter() {
+    for (full, view) in file.iter() {
+        let name = PREFIXES.iter().fold(full, |name, prefix| name.strip_prefix(prefix).unwrap_or(name));
+        if name.ends_with(COUNTER) {
+            continue;
+        }
         let Some(spec) = known.get(name) else {
-            return Err(format!("its tensor {name} is not one of this model"));
+            return Err(format!("its tensor {full} is not one of this model"));
         };
         let want = spec.torch_shape();
-        if view.dtype() != Dtype::F32 || view.shape() != want {
-            return Err(format!("its tensor {name} is {} {:?}, not F32 {want:?}", view.dtype(), view.shape()));
+        let floats = floats(&view).filter(|_| view.shape() == want);
+        let Some(value) = floats else {
+            return Err(format!("its tensor {full} is {} {:?}, not F32 {want:?}", view.dtype(), view.shape()));
+        };
+        if value.iter().any(|x| !x.is_finite()) {
+            return Err(format!("its tensor {full} has values that are not finite as 32-bit floats"));
         }
-        let value: Vec<f32> = view.data().as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        values.insert(name.to_string(), spec.from_torch(&value));
+        if values.insert(name.to_string(), spec.from_torch(&value)).is_some() {
+            return Err(format!("it has the tensor {name} twice, with and without a prefix"));
+        }
     }
     match known.iter().find(|(name, spec)| spec.param.path.starts_with("params/") && !values.contains_key(**name)) {
         Some((name, _)) => Err(format!("it has no tensor {name}")),
         None => Ok(values),
     }
+}
+
+/// The elements of a tensor of floats of any width, rounded to 32 bits; `None` for other types.
+fn floats(view: &TensorView) -> Option<Vec<f32>> {
+    let data = view.data();
+    match view.dtype() {
+        Dtype::F32 => Some(data.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect()),
+        Dtype::F64 => Some(data.as_chunks().0.iter().map(|word| f64::from_le_bytes(*word) as f32).collect()),
+        Dtype::F16 => Some(data.as_chunks().0.iter().map(|word| from_f16(u16::from_le_bytes(*word))).collect()),
+        Dtype::BF16 => {
+            let from_bf16 = |word: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*word)) << 16);
+            Some(data.as_chunks().0.iter().map(from_bf16).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The value of a 16-bit float: 1 bit of sign, 5 bits of exponent, 10 bits of mantissa (IEEE 754 binary16).
+fn from_f16(bits: u16) -> f32 {
+    let (exponent, mantissa) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    let size = match exponent {
+        0 => mantissa * 2f32.powi(-24),
+        31 if mantissa == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1024.0 + mantissa) * 2f32.powi(exponent - 25),
+    };
+    if bits >> 15 == 1 { -size } else { size }
 }
 
 /// Weights and running statistics, with their names in such a file.

@@ -1,18 +1,18 @@
 //! The training loop: batches, steps, metrics, sample pictures and checkpoints.
 
 use super::start::Start;
-use super::trainer::Trainer;
+use super::trainer::{LOWER_RATE, Trainer};
 use crate::backend::cpu::{self, Cpu};
 use crate::backend::{self, Backend, StepTime};
 use crate::config::Config;
 use crate::data::{self, Batch, BatchSource, Images, Levels, Loader, Split};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
-use crate::optim::schedule::Steps;
+use crate::optim::schedule::{self, Steps};
 use crate::pictures::grid::grid_png;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
-use crate::store::{Checkpoint, Row, RunDir};
+use crate::store::{Checkpoint, Keep, MetricsWriter, Row, RunDir};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,8 +80,12 @@ pub struct Summary {
     pub interrupted: bool,
     /// Images per second over all steps of this process, without the time for pictures and checkpoints.
     pub images_per_s: f64,
-    /// Time of each kernel of one further step, which is not part of the run.
+    /// Time of each kernel of one further step, which is not part of the run. It is empty if this process
+    /// has done no step.
     pub profile: Vec<StepTime>,
+    /// The run's folder, which stays locked as long as this value or a clone of it lives.
+    #[doc(hidden)]
+    pub dir: RunDir,
 }
 
 /// Opens the training images and checks that they fit the model.
@@ -149,7 +153,17 @@ fn check_labels(model: &Model, images: &Images) -> Result<()> {
 
 /// Trains up to the configured step and reports each event to `on`. If `stop` is set, the run is saved and
 /// ends early.
+///
+/// # Errors If another process trains in the folder, if training diverges, and whatever data, files and the
+/// device report.
 pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
+    // Nothing is read from a run before it is locked. A new folder is only made when all else is ready.
+    let resumed = if options.resume {
+        Some(RunDir::resume(&options.out)?)
+    } else {
+        RunDir::expect_new(&options.out, &config.to_toml(), Config::complete)?;
+        None
+    };
     let mut start = Start::new(config, options)?;
     let examples = match start.model.reduction() {
         Some(_) => start.model.batch_of(Arc::new(start.batches.images().sample(SAMPLES, config.seed)))?,
@@ -157,14 +171,19 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
     };
     let mut backend = open_device(&config.device, options)?;
     start.write_params(&mut *backend, options, on)?;
-    let Start { model, plans, batches, steps_per_epoch, steps } = start;
+    let Start { model, plans, batches, steps_per_epoch, steps, .. } = start;
+    let config = model.config.clone();
     let trainer = Trainer::with_plans(model, plans, backend, steps)?;
-    let dir =
-        if options.resume { RunDir::open(&options.out)? } else { RunDir::create(&options.out, &config.to_toml())? };
-    // If the run already has more steps than requested, its configuration is left as it is.
-    if options.resume && steps.done < steps.total {
-        dir.write_config(&config.to_toml())?;
-    }
+    let dir = match resumed {
+        None => RunDir::create_with(&options.out, &config.to_toml(), Config::complete)?,
+        Some(dir) => {
+            // If the run already has more steps than requested, its configuration is left as it is.
+            if steps.done < steps.total || !dir.config_path().exists() {
+                dir.update_config(&config.to_toml(), Config::complete)?;
+            }
+            dir
+        }
+    };
     let run = Run { trainer, dir, loader: Loader::new(batches)?, examples, sampler: None, config };
     run.train(steps_per_epoch, stop, on)
 }
@@ -179,7 +198,7 @@ fn open_device(name: &str, options: &RunOptions) -> Result<Box<dyn Backend>> {
     Ok(Box::new(Cpu::new(cpu::Options { threads: options.threads, check_finite: true, ..Default::default() })?))
 }
 
-struct Run<'a> {
+struct Run {
     trainer: Trainer,
     dir: RunDir,
     loader: Loader,
@@ -188,7 +207,7 @@ struct Run<'a> {
     examples: Batch,
     /// Compiled when the first samples are drawn.
     sampler: Option<Sampler>,
-    config: &'a Config,
+    config: Config,
 }
 
 /// Training steps and the time that they took. Pictures and checkpoints do not count.
@@ -209,7 +228,7 @@ impl Pace {
     }
 }
 
-impl Run<'_> {
+impl Run {
     fn train(mut self, steps_per_epoch: u64, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
         let Steps { done: first, total } = self.trainer.steps();
         let device = self.trainer.backend.describe();
@@ -221,12 +240,16 @@ impl Run<'_> {
             per_epoch: steps_per_epoch,
         });
         let mut metrics = self.dir.metrics_writer(first)?;
-        let earlier_seconds = self.dir.metrics()?.last().map_or(0.0, |row| row.seconds);
+        let earlier = self.dir.metrics()?;
+        let earlier_seconds = earlier.last().map_or(0.0, |row| row.seconds);
+        let mut keep = Keep::new(self.config.keep_checkpoints as usize, &earlier);
+        drop(earlier);
         let images_per_step = self.config.batch * self.trainer.batches_per_step();
         let mut since_start = Pace::default();
         let mut since_row = Pace::default();
         let mut saved_at = first;
         while self.trainer.steps().done < total && !stop.load(Ordering::Relaxed) {
+            let learning_rate = schedule::learning_rate(&self.config, self.trainer.steps());
             let start = Instant::now();
             self.trainer.step(&mut self.loader)?;
             let seconds = start.elapsed().as_secs_f64();
@@ -239,10 +262,12 @@ impl Run<'_> {
                     step,
                     seconds: earlier_seconds + since_start.seconds,
                     images_per_s: since_row.images_per_s(images_per_step),
-                    losses: self.trainer.losses()?,
+                    learning_rate: Some(learning_rate),
+                    losses: self.losses()?,
                 };
                 since_row = Pace::default();
                 metrics.write(&row)?;
+                keep.add(&row);
                 on(Event::Step { step, row: Some(&row) });
             } else {
                 on(Event::Step { step, row: None });
@@ -252,20 +277,18 @@ impl Run<'_> {
                 on(Event::Sampled(&path));
             }
             if due(self.config.checkpoint_every) {
-                let path = self.save()?;
+                self.save(&metrics, &keep, on)?;
                 saved_at = step;
-                on(Event::Saved(&path));
             }
         }
         let step = self.trainer.steps().done;
         // The last step is always saved, and so is the step at which a run is stopped.
         if saved_at != step {
-            let path = self.save()?;
-            on(Event::Saved(&path));
+            self.save(&metrics, &keep, on)?;
         }
         let images_per_s = since_start.images_per_s(images_per_step);
         let profile = if step > first { self.trainer.profile(self.loader.next_batch()?)? } else { vec![] };
-        Ok(Summary { step, interrupted: step < total, images_per_s, profile })
+        Ok(Summary { step, interrupted: step < total, images_per_s, profile, dir: self.dir })
     }
 
     fn sample(&mut self, step: u64) -> Result<PathBuf> {
@@ -279,9 +302,43 @@ impl Run<'_> {
         self.dir.write_sample(step, &grid_png(sequences::as_pictures(model, images).view(), None)?)
     }
 
-    fn save(&mut self) -> Result<PathBuf> {
+    /// Saves a checkpoint, whose values must all be finite, and removes those that are not kept.
+    fn save(&mut self, metrics: &MetricsWriter, keep: &Keep, on: &mut dyn FnMut(Event)) -> Result<()> {
         let cursor = serde_json::to_string(&self.loader.cursor()).expect("a cursor is two numbers");
         let checkpoint = Checkpoint { data_cursor: cursor, ..self.trainer.checkpoint()? };
-        self.dir.save_checkpoint(&checkpoint)
+        if let Some(name) = checkpoint.first_non_finite() {
+            return Err(self.diverged(&format!("{name} has values that are not finite")));
+        }
+        // A checkpoint never is on the disk without the rows up to it, even after a power loss.
+        metrics.sync()?;
+        let path = self.dir.save_checkpoint(&checkpoint)?;
+        on(Event::Saved(&path));
+        // The run can go on without this, so it is no reason to stop.
+        if let Err(error) = keep.prune(&self.dir, checkpoint.step) {
+            on(Event::Warning(format!("an old checkpoint is kept: {error}")));
+        }
+        Ok(())
+    }
+
+    /// The loss terms of the last step, which must be finite.
+    fn losses(&mut self) -> Result<Vec<(String, f64)>> {
+        let losses = self.trainer.all_losses()?;
+        match losses.iter().find(|(_, value)| !value.is_finite()) {
+            None => Ok(losses),
+            Some((name, value)) => Err(self.diverged(&format!("{name} is {value}"))),
+        }
+    }
+
+    /// The error after training has diverged: nothing more is saved, and the last checkpoint is sound.
+    fn diverged(&self, what: &str) -> Error {
+        let step = self.trainer.steps().done;
+        let files = self.dir.checkpoints().unwrap_or_default();
+        let saved = match files.iter().rev().find(|file| file.step < step) {
+            Some(file) => format!("the last checkpoint is that of step {}", file.step),
+            None => "no checkpoint is saved".to_string(),
+        };
+        Error::Failed(format!(
+            "training diverged at step {step}: {what}, and {saved}; {LOWER_RATE}, into another folder by --out"
+        ))
     }
 }

@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::data::{Batches, Cursor, Order, Split};
 use crate::error::{Error, Result};
 use crate::models::Model;
+use crate::optim::schedule;
 use crate::optim::schedule::Steps;
-use crate::store::{Checkpoint, RunDir};
+use crate::store::{Checkpoint, Latest, RunDir};
 use crate::tape::plan::Plan;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,26 +27,48 @@ pub struct Start {
     pub steps_per_epoch: u64,
     /// Steps done, and steps of the whole run.
     pub steps: Steps,
+    /// The checkpoint that a resumed run continues from, if it has saved one.
+    latest: Option<Latest>,
+    /// What the user should know.
+    notes: Vec<String>,
 }
 
 impl Start {
-    /// Builds the model and opens its data. No device is needed yet.
+    /// Reads the newest checkpoint of a run that is resumed, builds the model and opens its data. No device
+    /// is needed yet.
     ///
-    /// # Errors
-    /// Sizes that do not fit together, data that cannot be opened or do not fit the model.
+    /// # Errors A checkpoint that cannot be read, sizes that do not fit together, data that cannot be
+    /// opened or do not fit the model.
     pub fn new(config: &Config, options: &RunOptions) -> Result<Self> {
-        let model = Model::new(config)?;
+        let latest = if options.resume { RunDir::open(&options.out)?.latest()? } else { None };
+        let mut config = config.clone();
+        let mut earlier = None;
+        if let Some(Latest { checkpoint, path, .. }) = &latest {
+            earlier = Some(Config::of_checkpoint(&checkpoint.config, path)?);
+            config.averaging = checkpoint.averaging;
+            if !Config::says_what_to_keep(&checkpoint.config) {
+                // The run began when all checkpoints were kept.
+                config.keep_checkpoints = 0;
+            }
+        }
+        let model = Model::new(&config)?;
         let images = open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?;
         let batches = Batches::new(Arc::new(images), model.batch_options(Order::Shuffled))?;
         let plans = model.training();
         let steps_per_epoch = (batches.per_epoch() as u64 / plans.len() as u64).max(1);
-        let steps = Steps { done: 0, total: total_steps(config, steps_per_epoch) };
-        Ok(Start { model, plans, batches, steps_per_epoch, steps })
+        let done = latest.as_ref().map_or(0, |latest| latest.checkpoint.step);
+        let steps = Steps { done, total: total_steps(&config, steps_per_epoch) };
+        let mut notes = latest.as_ref().map_or(vec![], |latest| latest.warnings.clone());
+        if let Some(earlier) = earlier {
+            let before = Steps { done, total: total_steps(&earlier, steps_per_epoch) };
+            notes.extend(changed_rate(&config, before, steps));
+        }
+        Ok(Start { model, plans, batches, steps_per_epoch, steps, latest, notes })
     }
 
     /// Writes the parameters that the run begins with: those of the newest checkpoint of a run that is
     /// resumed, those of the file `--init`, or else the initial values under the seed. A resumed run
-    /// continues with the step and the batch after the checkpoint.
+    /// continues with the batch after the checkpoint.
     ///
     /// # Errors
     /// A checkpoint or file that cannot be read or is of another model; whatever the device reports.
@@ -57,13 +80,10 @@ impl Start {
     ) -> Result<()> {
         let set = &self.model.set;
         parameters::initialize(backend, set, self.model.config.seed)?;
-        if options.resume
-            && let Some(latest) = RunDir::open(&options.out)?.latest()?
-        {
-            latest.warnings.into_iter().for_each(|warning| on(Event::Warning(warning)));
+        self.notes.drain(..).for_each(|note| on(Event::Warning(note)));
+        if let Some(latest) = self.latest.take() {
             parameters::load(backend, set, &latest.checkpoint, &latest.path)?;
             self.batches.seek(parse_cursor(&latest.checkpoint, &latest.path)?)?;
-            self.steps.done = latest.checkpoint.step;
         }
         match &options.init {
             Some(path) => exchange::import(backend, set, path),
@@ -78,6 +98,28 @@ fn total_steps(config: &Config, steps_per_epoch: u64) -> u64 {
         (Some(steps), _) => u64::from(steps),
         (None, epochs) => u64::from(epochs.unwrap_or(1)) * steps_per_epoch,
     }
+}
+
+/// A sentence about the learning rate, if it jumps because the length of the run has changed: the schedule
+/// reaches its final rate at the last step, and with another last step the rest of it is another.
+fn changed_rate(config: &Config, before: Steps, now: Steps) -> Option<String> {
+    let rate = |done: u64, total: u64| schedule::learning_rate(config, Steps { done, total });
+    if before.total == now.total || now.done >= now.total || now.done == 0 {
+        return None;
+    }
+    let (last, next) = (rate(now.done - 1, before.total), rate(now.done, now.total));
+    // Within a schedule, the rate changes a little with every step.
+    let planned = rate(now.done, now.total) - rate(now.done - 1, now.total);
+    let is_jump = (next - last - planned).abs() > 1e-3 * last.max(next);
+    let how = if next > last { "rises" } else { "falls" };
+    is_jump.then(|| {
+        format!(
+            "the learning rate {how} from {last:e} to {next:e} at step {}, because its schedule is stretched from {} to {} steps",
+            now.done + 1,
+            before.total,
+            now.total
+        )
+    })
 }
 
 /// The place in the data at which a checkpoint was saved.

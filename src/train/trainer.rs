@@ -12,6 +12,9 @@ use crate::store::Checkpoint;
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
 
+/// What to do after training has diverged.
+pub(crate) const LOWER_RATE: &str = "train again with a lower optimizer.lr, or with --set clip_norm=1";
+
 /// A model on a device, with the plans of a training step compiled.
 pub struct Trainer {
     /// The model that is trained.
@@ -89,6 +92,18 @@ impl Trainer {
     /// # Errors
     /// If one of them is not finite: training has diverged.
     pub fn losses(&mut self) -> Result<Vec<(String, f64)>> {
+        let losses = self.all_losses()?;
+        match losses.iter().find(|(_, value)| !value.is_finite()) {
+            None => Ok(losses),
+            Some((name, value)) => {
+                let Steps { done, .. } = self.steps;
+                Err(Error::Failed(format!("training diverged at step {done}: {name} is {value}; {LOWER_RATE}")))
+            }
+        }
+    }
+
+    /// The loss terms of the last step, whether they are finite or not.
+    pub(crate) fn all_losses(&mut self) -> Result<Vec<(String, f64)>> {
         let TrainingPlan { plan, compiled } = self.plans.last().expect("a model has a plan");
         let mut losses = vec![];
         for (i, (name, _)) in plan.outputs.iter().enumerate() {
@@ -96,13 +111,7 @@ impl Trainer {
             backend::read(&mut *self.backend, *compiled, i, &mut value)?;
             losses.push((name.clone(), f64::from(value[0])));
         }
-        match losses.iter().find(|(_, value)| !value.is_finite()) {
-            None => Ok(losses),
-            Some((name, value)) => Err(Error::Failed(format!(
-                "training diverged at step {}: {name} is {value}; lower optimizer.lr or set clip_norm, and resume",
-                self.steps.done
-            ))),
-        }
+        Ok(losses)
     }
 
     /// The current state of the run as a checkpoint. The caller adds the position in the data.

@@ -35,7 +35,7 @@ fn checkpoints_that_are_damaged_or_too_new() {
         ("absurd header", [&u64::MAX.to_le_bytes()[..], &sound[8..]].concat(), "truncated"),
         ("newer", with_header(&sound, "\"version\":\"2\"", "\"version\":\"3\""), "newer pixtape (version 3)"),
         ("foreign", with_header(&sound, "\"format\":\"pixtape-checkpoint\"", "\"format\":\"other\""), "\"other\" file"),
-        ("config", with_header(&sound, "preset = ", "preste = "), "no key \"preste\""),
+        ("config", with_header(&sound, "preset = ", "preste = "), "the key preste"),
         ("preset", with_header(&sound, "vae-mlp-mnist", "vae-mlp-mnits"), "did you mean vae-mlp-mnist?"),
         ("model", with_header(&sound, "vae-mlp-mnist", "vae-mnist"), "the network of vae-mnist is vae, not vae-mlp"),
         ("sizes", with_header(&sound, "hidden = 8", "hidden = 9"), "not those of this model"),

@@ -4,11 +4,17 @@
 //! files. The models are presets with tiny sizes ([`TINY`]). The modules have one subject each.
 
 mod autoregressive;
+mod averages;
 mod bad_data;
 mod bad_files;
 mod bad_usage;
+mod diverged;
+mod init;
+#[cfg(target_os = "linux")]
+mod long;
 mod presets;
 mod resume;
+mod runs;
 mod sequences;
 mod use_it;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const STEPS: u32 = 400;
 const EVERY: u32 = 10;
 
-fn spawn(place: &Place, arguments: &str) -> Child {
+pub fn spawn(place: &Place, arguments: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_pixtape"))
         .args(words(arguments))
         .current_dir(place.path(""))
@@ -20,7 +20,7 @@ fn spawn(place: &Place, arguments: &str) -> Child {
 }
 
 /// The newest step that a run has saved.
-fn saved(run: &Path) -> u32 {
+pub fn saved(run: &Path) -> u32 {
     let names = run.join("checkpoints").read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());
     let step =
         |name: std::ffi::OsString| name.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
