@@ -13,6 +13,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod devices;
+mod engine;
 mod gate;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod sample;

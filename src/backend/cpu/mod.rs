@@ -25,7 +25,8 @@ mod unary;
 mod vector;
 mod window;
 
-use super::gate::{Engine, Gate};
+use super::engine::Engine;
+use super::gate::Gate;
 use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::memory;

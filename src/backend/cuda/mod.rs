@@ -23,7 +23,8 @@ mod product;
 mod recurrence;
 mod sample;
 
-use super::gate::{Engine, Gate};
+use super::engine::Engine;
+use super::gate::Gate;
 use super::{DeviceInfo, Feed, Peaks, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::ParamId;

@@ -21,7 +21,8 @@ mod sample;
 #[doc(hidden)]
 pub mod shaders;
 
-use super::gate::{Engine, Gate};
+use super::engine::Engine;
+use super::gate::Gate;
 use super::{DeviceInfo, Feed, Peaks, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::tape::op::ParamId;

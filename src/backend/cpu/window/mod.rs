@@ -125,7 +125,7 @@ fn walk(share: &Share, kernels: &[Option<Kernel>], packed: &[f32], from: usize, 
 mod tests {
     use super::*;
     use crate::backend::cpu::{Cpu, Options};
-    use crate::backend::gate::Engine;
+    use crate::backend::engine::Engine;
     use crate::backend::{Feed, Scalars};
     use crate::rng::{self, Stream};
     use crate::shape::Meta;
