@@ -4,15 +4,16 @@
 //! A configuration starts as a preset ([`preset`]) or as the default of a network ([`default_of`]). A TOML
 //! file or `--set key=value` changes single keys. A key that the network does not have is an error that
 //! names the nearest one. What a model computes follows from the key `network` and the other keys, never
-//! from the preset's name. Paths are not part of a configuration: what is trained depends on the data set's
-//! name, not on where its files are.
+//! from the preset's name. The key `data` is the name of a known data set or a path (`config/source.rs`).
 
 mod edit;
 mod network;
 mod presets;
+mod source;
 
 pub use network::{Distribution, NetworkKind, ReducedImage};
 pub use presets::{PRESETS, Preset, default_of, named, preset};
+pub(crate) use source::{DataSource, last_part};
 
 use crate::data::Binarize;
 pub use crate::store::Averaging;
@@ -40,7 +41,7 @@ pub struct Config {
     pub preset: Option<String>,
     /// What kind of network the model is.
     pub network: NetworkKind,
-    /// The data set's name; for a folder of images the folder's last component.
+    /// The name of a known data set, or the path of a folder or file. A path contains a slash.
     pub data: String,
     /// How grey values become zeros and ones.
     pub binarize: Binarize,
@@ -343,8 +344,8 @@ impl Config {
         if !crate::backend::is_device(&self.device) {
             return Err("device must be auto, cpu, cuda or wgpu".to_string());
         }
-        if self.data.is_empty() || self.data.contains(['/', '\\']) {
-            return Err("data must be the name of a data set, not a path (--data takes a path)".to_string());
+        if self.data.is_empty() {
+            return Err("data must be the name of a data set or a path".to_string());
         }
         Ok(())
     }

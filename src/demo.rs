@@ -5,12 +5,13 @@
 
 use crate::backend;
 use crate::config::{Config, ScheduleKind, preset};
-use crate::data::Split;
+use crate::data::{Identity, Split};
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::likelihood::Likelihood;
 use crate::models::Model;
 use crate::pictures::grid::{Pictures, grid_png};
+use crate::pictures::png::with_text;
 use crate::report::html::{Element, Picture, Report, Section};
 use crate::report::op_times;
 use crate::report::run::RunReport;
@@ -161,7 +162,15 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     let images = sampler.draw(&mut *backend, act.samples, DrawOptions { seed: 1, ..DrawOptions::default() })?;
     let sample_images_per_s = act.samples as f64 / start.elapsed().as_secs_f64().max(1e-9);
     sampler.release(&mut *backend);
-    let png = grid_png(Pictures::new(&images, model.image), None)?;
+    let provenance = serde_json::json!({
+        "model": model.config.name(),
+        "step": latest.checkpoint.step,
+        "weights": model.weights(),
+        "trained_on": latest.checkpoint.data.as_deref().and_then(|text| serde_json::from_str::<Identity>(text).ok()),
+        "program": env!("CARGO_PKG_VERSION"),
+        "device": backend.describe().kind,
+    });
+    let png = with_text(&grid_png(Pictures::new(&images, model.image), None)?, &provenance.to_string());
     let path = dir.path().join("samples.png");
     write_atomically(&path, |file| file.write_all(&png))?;
     let report = RunReport {

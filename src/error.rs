@@ -30,6 +30,10 @@ pub enum Error {
     /// A device that cannot do what was asked: why, and what to do.
     #[error("{0}")]
     Device(String),
+    /// A data set that does not have the requested split. The message is that of the error inside. Nothing
+    /// is damaged, so a caller may use another split.
+    #[error("{0}")]
+    MissingSplit(Box<Error>),
     /// Any other failure, already a sentence.
     #[error("{0}")]
     Failed(String),
@@ -81,11 +85,16 @@ impl Error {
         }
     }
 
+    /// Marks the error as that of a data set that does not have the requested split.
+    pub(crate) fn of_missing_split(self) -> Self {
+        Error::MissingSplit(Box::new(self))
+    }
+
     /// The process's exit code for this error: 2 if the arguments alone show the mistake, otherwise 1.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Usage(_) => 2,
-            Error::Caused { error, .. } => error.exit_code(),
+            Error::Caused { error, .. } | Error::MissingSplit(error) => error.exit_code(),
             Error::File { .. } | Error::Device(_) | Error::Failed(_) => 1,
         }
     }

@@ -1,7 +1,7 @@
 //! A likelihood and how it was measured. [`Protocol`] describes the measurement, [`Estimate`] the kind of
 //! number, and [`Likelihood`] is a number with its protocol.
 
-use crate::data::{Binarize, Reduction, Split};
+use crate::data::{Binarize, Reduction, Split, short};
 use std::fmt;
 
 /// The kind of a likelihood.
@@ -63,11 +63,14 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// How a likelihood was measured. Two numbers may be ranked if and only if their protocols are equal.
+/// How a likelihood was measured. Two numbers may be ranked if and only if their protocols are
+/// [comparable](Protocol::is_comparable).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Protocol {
-    /// The data set's name.
+    /// The data set's name. It decides nothing: the same images may have several names.
     pub dataset: String,
+    /// The hash of the content of the images, 64 hexadecimal digits.
+    pub sha256: String,
     /// The split on which it was measured.
     pub split: Split,
     /// How grey values were binarised.
@@ -81,6 +84,12 @@ pub struct Protocol {
 }
 
 impl Protocol {
+    /// Whether numbers of the two protocols may be ranked: everything but the name of the data set is equal.
+    #[doc(hidden)]
+    pub fn is_comparable(&self, other: &Protocol) -> bool {
+        *self == Protocol { dataset: self.dataset.clone(), ..other.clone() }
+    }
+
     /// Whether such numbers are given in nats per image (binary images, densities) or in bits per
     /// dimension.
     fn in_nats(&self) -> bool {
@@ -105,7 +114,8 @@ impl fmt::Display for Protocol {
             write!(f, ", {} binarisation", self.binarisation.name())?;
         }
         let items = if self.estimate == Estimate::Density { "sequences" } else { "images" };
-        write!(f, ", {}, {} {items} of {} dimensions", self.estimate, self.images, self.dims)
+        write!(f, ", {}, {} {items} of {} dimensions", self.estimate, self.images, self.dims)?;
+        write!(f, ", content {}", short(&self.sha256))
     }
 }
 
@@ -115,7 +125,21 @@ pub enum Source {
     /// A paper.
     Published(&'static str),
     /// A run or checkpoint of this program.
-    Run(String),
+    Run(Measurement),
+}
+
+/// What was measured by this program, and by which version of it.
+#[doc(hidden)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measurement {
+    /// The run or checkpoint.
+    pub run: String,
+    /// The weights: `raw` or `averaged`.
+    pub weights: String,
+    /// The version of the program.
+    pub program: String,
+    /// The kind of device: `cpu`, `cuda` or `wgpu`.
+    pub device: String,
 }
 
 /// A negative log-likelihood, or a bound on it, with its protocol.
@@ -148,10 +172,12 @@ impl Likelihood {
     }
 
     /// The source in words.
-    pub fn origin(&self) -> &str {
+    pub fn origin(&self) -> String {
         match &self.source {
-            Source::Published(paper) => paper,
-            Source::Run(run) => run,
+            Source::Published(paper) => paper.to_string(),
+            Source::Run(Measurement { run, weights, program, device }) => {
+                format!("{run} ({weights} weights, pixtape {program}, {device})")
+            }
         }
     }
 }

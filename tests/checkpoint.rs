@@ -18,6 +18,9 @@ fn sample(step: u64) -> Checkpoint {
         step,
         rng: "seed=7 replays=12".to_string(),
         data_cursor: "epoch=1 batch=3".to_string(),
+        data: Some("{\"name\":\"glyphs\"}".to_string()),
+        program: Some("0.1.0".to_string()),
+        device: Some("cpu".to_string()),
         ..Checkpoint::default()
     };
     let values: Vec<f32> = (0..6).map(|i| i as f32 - 2.5).collect();
@@ -369,7 +372,8 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
     (tensors, any::<String>(), any::<u64>(), any::<String>(), any::<String>(), any::<bool>()).prop_map(
         |(tensors, config, step, rng, data_cursor, old)| {
             let averaging = if old { Averaging::Constant } else { Averaging::WarmedUp };
-            Checkpoint { tensors, config, step, rng, data_cursor, averaging }
+            let provenance = Checkpoint { data: (!old).then(|| rng.clone()), ..Checkpoint::default() };
+            Checkpoint { tensors, config, step, rng, data_cursor, averaging, ..provenance }
         },
     )
 }

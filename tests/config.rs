@@ -198,7 +198,7 @@ fn wrong_types_and_values_are_errors_of_usage() {
         ("device=tpu", "device must be auto, cpu, cuda or wgpu"),
         ("precision=f16", "unknown variant `f16`"),
         ("precision=bf16", "precision must be auto or f32"),
-        ("data=some/folder", "data must be the name of a data set"),
+        ("data=", "data must be the name of a data set or a path"),
         ("preset=vae-mnist", "the preset is chosen by the first argument"),
         ("network=vae", "the network is chosen by the first argument"),
         ("model.height=0", "model.height must be at least 1"),

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use pixtape::data::{BatchOptions, Batches, Binarize, Images, Levels, Order, Split, open};
+use pixtape::data::{BatchOptions, Batches, Binarize, Images, Levels, Order, Split, open, publishers_sha256};
 
 /// The folder of real files. Without one it prints why this test is skipped and returns `None`.
 fn real_data(test: &str) -> Option<PathBuf> {
@@ -113,4 +113,18 @@ fn our_static_binarisation_is_as_bright_as_the_published_one() {
     };
     near(ones(Binarize::Static), 0.13251, 1e-4);
     near(ones(Binarize::Dynamic), 0.13251, 1e-4);
+}
+
+/// The hashes in the program are those of the publishers' files. They were also computed by another program,
+/// from the definition in docs/reliability.md.
+#[test]
+fn the_content_of_published_sets_is_known() {
+    let Some(folder) = real_data("the_content_of_published_sets_is_known") else { return };
+    for name in ["mnist", "fashion-mnist", "cifar-10", "binarized-mnist"] {
+        for split in Split::ALL {
+            let images = open(name, split, Some(&folder)).unwrap();
+            assert_eq!(Some(images.sha256().as_str()), publishers_sha256(name, split), "{name} {split}");
+        }
+    }
+    assert_eq!(publishers_sha256("glyphs", Split::Test), None);
 }

@@ -4,7 +4,7 @@
 //! `PIXTAPE_TEST_REPORT` names a file to which a page is written.
 
 use pixtape::config::preset;
-use pixtape::likelihood::{Likelihood, Source};
+use pixtape::likelihood::{Likelihood, Measurement, Source};
 use pixtape::pictures::grid::{Pictures, grid_png};
 use pixtape::report::compare::published;
 use pixtape::report::html::{OpTime, Report};
@@ -52,7 +52,9 @@ fn made_up_run(folder: &Path, name: &str, terms: &[(&str, f64, f64)], channels: 
 
 fn likelihood(model: &str, nats: f64, like: usize) -> Likelihood {
     let protocol = published()[like].protocol.clone();
-    Likelihood { model: model.into(), nats, protocol, source: Source::Run(format!("runs/{model}")) }
+    let [weights, program, device] = ["raw", "0.1.0", "cpu"].map(String::from);
+    let measurement = Measurement { run: format!("runs/{model}"), weights, program, device };
+    Likelihood { model: model.into(), nats, protocol, source: Source::Run(measurement) }
 }
 
 fn op_times() -> Vec<OpTime> {

@@ -1,13 +1,15 @@
 //! Arguments that several subcommands share, and their conversion to what the library takes.
 
+use super::output;
+use super::trained::Stored;
 use crate::backend::{self, Backend};
-use crate::config::{self, Config};
-use crate::data::{Images, Set, Split};
+use crate::config::{self, Config, DataSource, last_part};
+use crate::data::{self, Identity, Images, Split, publishers_sha256};
 use crate::error::{Error, Result};
-use crate::models::Model;
 use crate::store::utf8;
 use crate::train::run;
 use clap::builder::RangedU64ValueParser;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,20 +53,53 @@ pub(super) struct DataArgs {
 impl DataArgs {
     /// The name or path to open for a model with this configuration.
     pub fn name(&self, config: &Config) -> Result<String> {
-        match &self.data {
-            Some(name) => Ok(name.clone()),
-            None if Set::named(&config.data).is_some() => Ok(config.data.clone()),
-            None => Err(Error::Failed(format!(
-                "the configuration names the images \"{}\", which are not a known data set; give their path by --data",
-                config.data
-            ))),
+        if let Some(name) = &self.data {
+            return Ok(name.clone());
         }
+        let reason = match config.data_source() {
+            DataSource::Set(name) => return Ok(name.to_string()),
+            DataSource::Path(path) if Path::new(path).exists() => return Ok(path.to_string()),
+            DataSource::Path(path) => {
+                let reason = "the configuration names it as the data set, but there is no such file or folder";
+                return Err(Error::file(path, reason, "give the path of the images by --data"));
+            }
+            DataSource::Unstored(name) => format!(
+                "the model was trained on images from a path that ends in \"{name}\", and a checkpoint stores no paths"
+            ),
+            DataSource::Unknown(name) => {
+                format!("the configuration names the images \"{name}\", which are not a known data set")
+            }
+        };
+        Err(Error::Failed(format!("{reason}; give their path by --data")))
     }
 
-    /// The images of a split. Their size is checked against the model.
-    pub fn open(&self, model: &Model, split: Split) -> Result<Arc<Images>> {
-        let name = self.name(&model.config)?;
-        Ok(Arc::new(run::open_images(model, &name, split, self.data_dir.as_deref())?))
+    /// The name or path to open for a trained model. A checkpoint stores no path, but the configuration of
+    /// its run folder does.
+    fn name_for(&self, stored: &Stored) -> Result<String> {
+        let mut config = stored.model.config.clone();
+        if let (DataSource::Unstored(name), Some(of_run)) = (config.data_source(), stored.run_config())
+            && let DataSource::Path(path) = of_run.data_source()
+            && last_part(path) == name
+        {
+            config.data = of_run.data;
+        }
+        self.name(&config)
+    }
+
+    /// The images of a split. Their size is checked against the model, and their classes are numbered as
+    /// the model numbers them.
+    pub fn open(&self, stored: &Stored, split: Split) -> Result<Arc<Images>> {
+        let name = self.name_for(stored)?;
+        let images = data::open(&name, split, self.data_dir.as_deref())?;
+        if publishers_sha256(images.name(), split).is_some() {
+            let identity = Identity::of(&images, split);
+            if identity.is_impostor() {
+                output::note(&format!("warning: {}", identity.impostor_warning()));
+            }
+        }
+        let images = stored.with_its_classes(images)?;
+        run::check_images(&stored.model, &images)?;
+        Ok(Arc::new(images))
     }
 }
 
@@ -88,23 +123,40 @@ pub(super) struct PictureArgs {
 
 impl PictureArgs {
     /// A random selection of at most `n` images of the split.
-    pub fn choose(&self, model: &Model, n: usize) -> Result<Arc<Images>> {
-        Ok(Arc::new(self.open(model, self.split)?.sample(n, self.seed)))
+    pub fn choose(&self, stored: &Stored, n: usize) -> Result<Arc<Images>> {
+        Ok(Arc::new(self.open(stored, self.split)?.sample(n, self.seed)))
     }
 
     /// All images of a split.
-    pub fn open(&self, model: &Model, split: Split) -> Result<Arc<Images>> {
-        self.data.open(model, split)
+    pub fn open(&self, stored: &Stored, split: Split) -> Result<Arc<Images>> {
+        self.data.open(stored, split)
     }
 }
 
-/// The name of a data set in a configuration: its name, or the last component of its path.
-pub(super) fn data_name(name_or_path: &str) -> Result<String> {
-    let path = Path::new(name_or_path);
-    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    // A path like `..` has a name only after it is resolved.
-    let name = last(path).or_else(|| last(&path.canonicalize().ok()?));
-    name.ok_or_else(|| Error::file(path, "it has no name", "give --data the name of a data set, a folder or a file"))
+/// A command line flag and the key of the configuration that it sets.
+pub(super) struct FlagOfKey {
+    pub flag: &'static str,
+    pub key: &'static str,
+    pub is_given: bool,
+}
+
+/// Checks that no key is given twice: by two `--set`, or by `--set` and a flag of its own.
+///
+/// # Errors
+/// [`Error::Usage`] that names both.
+pub(super) fn check_given_once(set: &[String], flags: &[FlagOfKey]) -> Result<()> {
+    // Training is either so many steps or so many epochs.
+    let fact = |key: &str| if key == "epochs" { "steps".to_string() } else { key.to_string() };
+    let key_of = |assignment: &str| assignment.split_once('=').map(|(key, _)| key.trim().to_string());
+    let by_flag = flags.iter().filter(|flag| flag.is_given).map(|flag| (fact(flag.key), flag.flag.to_string()));
+    let by_set = set.iter().filter_map(|text| Some((fact(&key_of(text)?), format!("--set {text}"))));
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for (key, given) in by_flag.chain(by_set) {
+        if let Some(earlier) = seen.insert(key, given.clone()) {
+            return Err(Error::Usage(format!("{earlier} and {given} set the same thing; give only one of them")));
+        }
+    }
+    Ok(())
 }
 
 /// The configuration of a preset or of a file.

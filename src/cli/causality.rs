@@ -1,7 +1,7 @@
 //! `pixtape causality`: computes which inputs each output of an autoregressive model depends on, draws a
 //! picture, and fails if an output depends on itself or on later inputs.
 
-use super::args::{DeviceArgs, configuration};
+use super::args::{DeviceArgs, check_given_once, configuration};
 use super::output;
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Stored};
@@ -60,6 +60,7 @@ fn pixel(text: &str) -> Result<Pixel, String> {
 
 pub(super) fn run(args: Args) -> Result<()> {
     args.device.name()?;
+    check_given_once(&args.set, &[])?;
     let model = model(&args)?;
     let title = model.config.name();
     let Family::Autoregressive(net) = &model.family else {

@@ -40,22 +40,17 @@ pub(super) fn run(args: Args) -> Result<()> {
     let model = &stored.model;
     let rows = args.rows.unwrap_or(model.image.height / 2);
     sampling::check_completion(model, rows)?;
-    let images = args.picture.choose(model, args.n)?;
+    let images = args.picture.choose(&stored, args.n)?;
     let n = images.len();
+    let provenance = stored.provenance_with(&*backend, &images, args.picture.split);
     let how = Redraw { draws: args.draws, seed: args.picture.seed, temperature: args.temperature };
     let busy = Drawing::new(&format!("completing {n} images"), n * args.draws);
     let completed = sampling::complete(&mut *backend, model, images, rows, &how, &|images| busy.advance(images))?;
     drop(busy);
-    output::write(&args.out, &completed.original_first_png()?)?;
+    output::write_png(&args.out, &completed.original_first_png()?, &provenance)?;
     if args.picture.json {
-        return output::json(&json!({
-            "model": model.config.name(),
-            "step": stored.checkpoint.step,
-            "images": n,
-            "rows": rows,
-            "draws": args.draws,
-            "out": args.out,
-        }));
+        let result = json!({"images": n, "rows": rows, "draws": args.draws, "out": args.out});
+        return output::json(&output::merged(provenance, &result));
     }
     let (origin, place) = (stored.origin(), args.out.display());
     output::line(&format!("{n} images with their upper {rows} rows completed by {origin} in {place}"))

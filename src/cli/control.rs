@@ -64,9 +64,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     drop(busy);
     if args.json {
-        return output::json(&json!({
-            "model": model.config.name(),
-            "step": stored.checkpoint.step,
+        let result = json!({
             "episodes": task.episodes,
             "seed": task.seed,
             "horizon": task.horizon,
@@ -74,7 +72,8 @@ pub(super) fn run(args: Args) -> Result<()> {
             "steps": STEPS,
             "held": HELD,
             "planners": played.iter().map(Played::to_json).collect::<Vec<_>>(),
-        }));
+        });
+        return output::json(&output::merged(stored.provenance(&*backend), &result));
     }
     let Task { episodes, horizon, candidates, .. } = task;
     let rows: Vec<Vec<String>> = played.iter().map(Played::row).collect();

@@ -2,7 +2,7 @@
 
 use super::args::{count, split};
 use super::output::{self, note};
-use crate::data::{self, FileFormat, Images, Levels, Progress, SETS, Set, Split};
+use crate::data::{self, FileFormat, Images, Levels, Progress, SETS, Set, Split, short};
 use crate::error::{Error, Result};
 use crate::pictures::grid::grid_png;
 use crate::pictures::sequences::{self, OwnedPictures};
@@ -140,6 +140,8 @@ fn show(args: &Show) -> Result<()> {
             "name": images.name(),
             "split": args.split.name(),
             "images": images.len(),
+            "sha256": images.sha256(),
+            "class_names": images.class_names(),
             "size": size.axes(),
             "levels": images.levels().count(),
             "mean": images.mean(),
@@ -150,6 +152,7 @@ fn show(args: &Show) -> Result<()> {
     }
     let n = images.len();
     let mut text = format!("{} {}: {n} images of {size}, {levels}", images.name(), args.split);
+    text += &format!(", content {}", short(&images.sha256()));
     text += &format!(", mean level {:.2}\n", images.mean());
     if !per_class.is_empty() {
         let counts: Vec<String> = per_class.iter().map(usize::to_string).collect();

@@ -5,7 +5,7 @@ use super::args::{DataArgs, DeviceArgs, split};
 use super::output;
 use super::progress::Busy;
 use super::tensors::Tensors;
-use super::trained::{CheckpointArgs, Stored, Trained};
+use super::trained::{CheckpointArgs, Trained};
 use crate::data::{Images, Levels, Split};
 use crate::error::{Error, Result};
 use crate::eval::{self, Latents, Probe};
@@ -46,10 +46,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<()> {
     let mut trained = Trained::open(&args.checkpoint, &args.device)?;
     eval::check_encoder(&trained.stored.model)?;
-    let images = args.data.open(&trained.stored.model, args.split)?;
+    let images = args.data.open(&trained.stored, args.split)?;
     let busy = Busy::new(&format!("encoding {} images", images.len()));
     let latents = eval::encode(&mut *trained.backend, &trained.stored.model, images.clone())?;
-    let protocol = protocol(&trained.stored, &images, args.split);
+    let protocol = protocol(&trained, &images, args.split);
     output::write(&args.out, &tensors(&latents, images.len()).file(&protocol)?)?;
     let probe = if args.no_probe {
         Err("it was left out".to_string())
@@ -92,7 +92,7 @@ fn probe(args: &Args, trained: &mut Trained, known: &Latents) -> Result<Result<P
         if split == args.split {
             return Ok(known.clone());
         }
-        let images = args.data.open(&trained.stored.model, split)?;
+        let images = args.data.open(&trained.stored, split)?;
         eval::encode(&mut *trained.backend, &trained.stored.model, images)
     };
     let (train, test) = match (of(Split::Train), of(Split::Test)) {
@@ -108,17 +108,16 @@ fn probe(args: &Args, trained: &mut Trained, known: &Latents) -> Result<Result<P
 }
 
 /// Which model and which images the latent vectors belong to.
-fn protocol(stored: &Stored, images: &Images, split: Split) -> Value {
+fn protocol(trained: &Trained, images: &Images, split: Split) -> Value {
     let binary = images.levels() == Levels::Binary;
-    json!({
-        "model": stored.model.config.name(),
-        "step": stored.checkpoint.step,
-        "weights": stored.weights.name(),
+    let encoded = json!({
         "dataset": images.name(),
+        "sha256": images.sha256(),
         "split": split.name(),
-        "binarisation": if binary { "static" } else { stored.model.config.binarize.name() },
+        "binarisation": if binary { "static" } else { trained.stored.model.config.binarize.name() },
         "images": images.len(),
-    })
+    });
+    output::merged(trained.stored.provenance(&*trained.backend), &encoded)
 }
 
 /// The contents of the file.

@@ -3,7 +3,7 @@
 use super::args::{DataArgs, DeviceArgs, count, split};
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Stored, Trained};
-use super::{measured, output};
+use super::{held_out, measured, output};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::{self, ElboTerms, Evaluation};
@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// Measure the likelihood of a model: exactly, or by the bounds ELBO and IWAE-K
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape eval runs/vae-mnist --split test --iwae 50 --json\n\n\
-    --json prints one object: dataset, split, binarisation, protocol, images and dims. An exact model also has nll_nats and\n\
+    --json prints one object: dataset, sha256 (of the images), split, binarisation, protocol, images and dims; also model,\n\
+    step, weights, trained_on, program and device. An exact model also has nll_nats and\n\
     bits_per_dim (a density has no bits_per_dim); a latent model has elbo_nats, iwae_nats and iwae_k. elbo_nats and\n\
     iwae_nats are bounds on log p(x) and therefore negative, like -98.3. nll_nats is -log p(x) and therefore positive,\n\
     except for a density. All are means per image, in nats.")]
@@ -45,7 +46,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     args.device.name()?;
     let stored = Stored::read(&args.checkpoint)?;
     check_likelihood(&stored)?;
-    let mut images = args.data.open(&stored.model, args.split)?;
+    let mut images = args.data.open(&stored, args.split)?;
+    held_out::warn_if_trained_on(&stored, &args.data, &images, args.split);
     let whole = args.images.is_none_or(|n| n >= images.len());
     if !whole {
         images = Arc::new(images.sample(args.images.unwrap_or(1), 0));
@@ -57,11 +59,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     if whole {
         measured::keep(&trained.stored, &found.likelihoods);
     }
-    if args.json {
-        output::json(&to_json(&trained.stored, &found))
-    } else {
-        output::print(&text(&trained.stored, &found))
-    }
+    if args.json { output::json(&to_json(&trained, &found)) } else { output::print(&text(&trained.stored, &found)) }
 }
 
 /// An error if the model has no likelihood.
@@ -73,20 +71,19 @@ pub(super) fn check_likelihood(stored: &Stored) -> Result<()> {
     Err(Error::Failed(format!("{name} has no likelihood that could be measured; look at its samples instead")))
 }
 
-fn to_json(stored: &Stored, found: &Evaluation) -> Value {
+fn to_json(trained: &Trained, found: &Evaluation) -> Value {
     let protocol = &found.likelihoods[0].protocol;
     let estimates: Vec<String> = found.likelihoods.iter().map(|row| row.protocol.estimate.to_string()).collect();
-    let mut value = json!({
-        "model": stored.model.config.name(),
-        "step": stored.checkpoint.step,
-        "weights": stored.weights.name(),
+    let measured = json!({
         "dataset": protocol.dataset,
+        "sha256": protocol.sha256,
         "split": protocol.split.name(),
         "binarisation": protocol.binarisation.name(),
         "protocol": estimates.join(", "),
         "images": protocol.images,
         "dims": protocol.dims,
     });
+    let mut value = output::merged(trained.stored.provenance(&*trained.backend), &measured);
     for row in &found.likelihoods {
         match row.protocol.estimate {
             Estimate::Exact | Estimate::ExactGiven(_) => {

@@ -24,13 +24,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<()> {
     let stored = Stored::read(&args.checkpoint)?;
-    let tensors = exchange::export(&stored.model.set, &stored.checkpoint, &args.out)?;
+    let provenance = stored.provenance_of_weights();
+    let tensors = exchange::export(&stored.model.set, &stored.checkpoint, &provenance.to_string(), &args.out)?;
     let weights = stored.weights.name();
     if args.json {
-        let (name, step) = (stored.model.config.name(), stored.checkpoint.step);
-        return output::json(
-            &json!({"model": name, "step": step, "weights": weights, "tensors": tensors, "out": args.out}),
-        );
+        return output::json(&output::merged(provenance, &json!({"tensors": tensors, "out": args.out})));
     }
     let weights = stored.weights.in_words();
     output::line(&format!("{tensors} tensors ({weights} weights) of {} in {}", stored.origin(), args.out.display()))

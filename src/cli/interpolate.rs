@@ -33,16 +33,17 @@ pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
     eval::check_encoder(model)?;
-    let images = args.picture.choose(model, 2 * args.rows)?;
+    let images = args.picture.choose(&stored, 2 * args.rows)?;
     let rows = images.len() / 2;
     if rows == 0 {
         return Err(Error::Failed(format!("{} has only one image; interpolation needs two", images.name())));
     }
+    let provenance = stored.provenance_with(&*backend, &images, args.picture.split);
     let pixels = eval::interpolate(&mut *backend, model, images, args.steps)?;
-    output::write(&args.out, &grid_png(Pictures::new(&pixels, model.image), Some(args.steps))?)?;
+    output::write_png(&args.out, &grid_png(Pictures::new(&pixels, model.image), Some(args.steps))?, &provenance)?;
     if args.picture.json {
-        let (name, step) = (model.config.name(), stored.checkpoint.step);
-        return output::json(&json!({"model": name, "step": step, "rows": rows, "steps": args.steps, "out": args.out}));
+        let result = json!({"rows": rows, "steps": args.steps, "out": args.out});
+        return output::json(&output::merged(provenance, &result));
     }
     let (steps, origin, place) = (args.steps, stored.origin(), args.out.display());
     output::line(&format!("{rows} rows of {steps} pictures from the latent space of {origin} in {place}"))

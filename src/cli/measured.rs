@@ -6,7 +6,7 @@ use super::trained::{Stored, Trained};
 use crate::data::{Images, Split};
 use crate::error::Result;
 use crate::eval::{self, Evaluation};
-use crate::likelihood::{Condition, Estimate, Likelihood, Protocol, Source};
+use crate::likelihood::{Condition, Estimate, Likelihood, Measurement, Protocol, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -25,7 +25,11 @@ struct Measured {
 #[derive(Serialize, Deserialize)]
 struct Row {
     weights: String,
+    program: String,
+    device: String,
     dataset: String,
+    /// The hash of the images. A row belongs to these images and to no others of that name.
+    sha256: String,
     split: String,
     binarisation: String,
     estimate: String,
@@ -53,19 +57,27 @@ pub(super) fn keep(stored: &Stored, rows: &[Likelihood]) {
     measured.checkpoint_sha256 = checksum(stored);
     measured.step = stored.checkpoint.step;
     for new in rows.iter().filter(|row| row.nats.is_finite()) {
-        let old = |row: &Row| row.weights == stored.weights.name() && row.protocol().as_ref() == Some(&new.protocol);
-        measured.rows.retain(|row| !old(row));
-        let Protocol { dataset, split, binarisation, estimate, dims, images } = &new.protocol;
-        measured.rows.push(Row {
-            weights: stored.weights.name().to_string(),
+        let Source::Run(Measurement { weights, program, device, .. }) = &new.source else { continue };
+        let Protocol { dataset, sha256, split, binarisation, estimate, dims, images } = &new.protocol;
+        let row = Row {
+            weights: weights.clone(),
+            program: program.clone(),
+            device: device.clone(),
             dataset: dataset.clone(),
+            sha256: sha256.clone(),
             split: split.name().to_string(),
             binarisation: binarisation.name().to_string(),
             estimate: estimate.to_string(),
             dims: *dims,
             images: *images,
             nats: new.nats,
-        });
+        };
+        let is_comparable = |protocol: Protocol| protocol.is_comparable(&new.protocol);
+        let is_old = |row: &Row| row.weights == *weights && row.protocol().is_some_and(is_comparable);
+        match measured.rows.iter().position(is_old) {
+            Some(index) => measured.rows[index] = row,
+            None => measured.rows.push(row),
+        }
     }
     let text = serde_json::to_string_pretty(&measured).expect("texts and finite numbers are valid JSON");
     if let Err(error) = output::write(&path, text.as_bytes()) {
@@ -73,16 +85,18 @@ pub(super) fn keep(stored: &Stored, rows: &[Likelihood]) {
     }
 }
 
-/// The stored likelihoods of exactly this checkpoint on a split of `dataset`.
-pub(super) fn recall(stored: &Stored, dataset: &str, split: Split) -> Vec<Likelihood> {
+/// The stored likelihoods of exactly this checkpoint on exactly these images, which are the split `split`.
+pub(super) fn recall(stored: &Stored, images: &Images, split: Split) -> Vec<Likelihood> {
     let rows = read(stored).map_or(vec![], |measured| measured.rows);
-    let of_interest = |row: &&Row| row.weights == stored.weights.name() && row.dataset == dataset;
+    let (weights, sha256) = (stored.model.weights(), images.sha256());
+    let of_interest = |row: &&Row| row.weights == weights && row.sha256 == sha256;
     let likelihood = |row: &Row| {
+        let (weights, program, device) = (row.weights.clone(), row.program.clone(), row.device.clone());
         Some(Likelihood {
             model: stored.model.config.name().to_string(),
             nats: row.nats,
             protocol: row.protocol().filter(|protocol| protocol.split == split)?,
-            source: Source::Run(source(stored)),
+            source: Source::Run(Measurement { run: source(stored), weights, program, device }),
         })
     };
     rows.iter().filter(of_interest).filter_map(likelihood).collect()
@@ -103,6 +117,7 @@ impl Row {
         };
         Some(Protocol {
             dataset: self.dataset.clone(),
+            sha256: self.sha256.clone(),
             split: self.split.parse().ok()?,
             binarisation: self.binarisation.parse().ok()?,
             estimate,

@@ -17,6 +17,7 @@ mod devices;
 mod encode;
 mod eval;
 mod export;
+mod held_out;
 mod interpolate;
 mod measured;
 mod output;

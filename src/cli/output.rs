@@ -1,7 +1,9 @@
 //! The output of subcommands: results go to stdout, everything else to stderr.
 
 use crate::error::{Error, Result};
+use crate::pictures::png::with_text;
 use crate::store::write_atomically;
+use serde_json::Value;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -23,7 +25,7 @@ pub(super) fn line(text: &str) -> Result<()> {
 }
 
 /// Prints the one JSON value of `--json`.
-pub(super) fn json(value: &serde_json::Value) -> Result<()> {
+pub(super) fn json(value: &Value) -> Result<()> {
     line(&format!("{value:#}"))
 }
 
@@ -35,4 +37,17 @@ pub(super) fn note(text: &str) {
 /// Writes a file atomically: it is always either the old file or the new one.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically(path, |out| out.write_all(bytes))
+}
+
+/// Writes a picture with the text that says where it comes from.
+pub(super) fn write_png(path: &Path, png: &[u8], provenance: &Value) -> Result<()> {
+    write(path, &with_text(png, &provenance.to_string()))
+}
+
+/// The object `value` with all keys of the object `more`.
+pub(super) fn merged(mut value: Value, more: &Value) -> Value {
+    if let (Value::Object(all), Value::Object(more)) = (&mut value, more) {
+        more.iter().for_each(|(key, value)| _ = all.insert(key.clone(), value.clone()));
+    }
+    value
 }

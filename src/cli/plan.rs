@@ -1,6 +1,6 @@
 //! `pixtape plan`: prints the launches of a training step.
 
-use super::args::configuration;
+use super::args::{FlagOfKey, check_given_once, configuration};
 use super::output;
 use crate::error::Result;
 use crate::models::Model;
@@ -27,6 +27,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
+    check_given_once(&args.set, &[FlagOfKey { flag: "--batch", key: "batch", is_given: args.batch.is_some() }])?;
     let mut config = configuration(&args.what)?;
     if let Some(batch) = args.batch {
         config.batch = batch;

@@ -28,9 +28,10 @@ impl Progress {
     /// Shows an event.
     pub fn show(&mut self, event: &Event) {
         match event {
-            Event::Start { device, parameters, step, total, per_epoch } => {
+            Event::Start { device, data, parameters, step, total, per_epoch } => {
                 let epochs = *total as f64 / (*per_epoch).max(1) as f64;
                 note(&format!("device: {device}"));
+                note(&format!("data: {data}"));
                 let from = if *step > 0 { format!(", continuing after step {step}") } else { String::new() };
                 note(&format!("{parameters} parameters, {total} steps ({epochs:.1} epochs){from}"));
                 (self.total, self.first, self.start) = (*total, *step, Instant::now());

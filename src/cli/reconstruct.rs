@@ -29,14 +29,14 @@ pub(super) fn run(args: Args) -> Result<()> {
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
     eval::check_encoder(model)?;
-    let images = args.picture.choose(model, args.n)?;
+    let images = args.picture.choose(&stored, args.n)?;
     let n = images.len();
+    let provenance = stored.provenance_with(&*backend, &images, args.picture.split);
     let [shown, made] = eval::reconstruct(&mut *backend, model, images)?;
     let series = [&shown, &made].map(|pixels| Pictures::new(pixels, model.image));
-    output::write(&args.out, &before_after_png(&series)?)?;
+    output::write_png(&args.out, &before_after_png(&series)?, &provenance)?;
     if args.picture.json {
-        let (name, step) = (model.config.name(), stored.checkpoint.step);
-        return output::json(&json!({"model": name, "step": step, "images": n, "out": args.out}));
+        return output::json(&output::merged(provenance, &json!({"images": n, "out": args.out})));
     }
     output::line(&format!("{n} images and their reconstructions by {} in {}", stored.origin(), args.out.display()))
 }

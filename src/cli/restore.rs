@@ -33,22 +33,18 @@ pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &Path) -> Resul
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
     let model = &stored.model;
     sampling::check_restoration(model, reduction)?;
-    let images = args.picture.choose(model, args.n)?;
+    let images = args.picture.choose(&stored, args.n)?;
     let n = images.len();
+    let provenance = stored.provenance_with(&*backend, &images, args.picture.split);
     let how = Redraw { draws: args.draws, seed: args.picture.seed, temperature: args.temperature };
     let busy = Drawing::new(&format!("drawing {n} images"), n * args.draws);
     let progress = |images| busy.advance(images);
     let restored = sampling::restore(&mut *backend, model, images, reduction, &how, &progress)?;
     drop(busy);
-    output::write(out, &restored.original_last_png()?)?;
+    output::write_png(out, &restored.original_last_png()?, &provenance)?;
     if args.picture.json {
-        return output::json(&json!({
-            "model": model.config.name(),
-            "step": stored.checkpoint.step,
-            "images": n,
-            "draws": args.draws,
-            "out": out,
-        }));
+        let result = json!({"images": n, "draws": args.draws, "out": out});
+        return output::json(&output::merged(provenance, &result));
     }
     let (origin, place, draws) = (stored.origin(), out.display(), args.draws);
     output::line(&format!("{n} reduced images, {draws} draws of each by {origin}, and the originals in {place}"))

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::pictures::grid::grid_png;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -63,26 +63,24 @@ pub(super) fn run(args: Args) -> Result<()> {
     let images = sampler.draw_with(&mut *backend, args.n, how, &|images| busy.advance(images))?;
     drop(busy);
     let seconds = start.elapsed().as_secs_f64();
-    let file = if tensors::is_meant(&args.out) {
-        numbers(&stored, &images, &args, how)?
+    let drawn = json!({"seed": args.seed, "temperature": args.temperature});
+    let provenance = output::merged(stored.provenance(&*backend), &drawn);
+    if tensors::is_meant(&args.out) {
+        output::write(&args.out, &numbers(&stored, &images, &args, how, &provenance)?)?;
     } else {
-        grid_png(sequences::as_pictures(&stored.model, images).view(), columns(&stored, &args))?
-    };
-    output::write(&args.out, &file)?;
+        let png = grid_png(sequences::as_pictures(&stored.model, images).view(), columns(&stored, &args))?;
+        output::write_png(&args.out, &png, &provenance)?;
+    }
     let images_per_s = args.n as f64 / seconds.max(1e-9);
     if args.json {
-        return output::json(&json!({
-            "model": stored.model.config.name(),
-            "step": stored.checkpoint.step,
-            "weights": stored.weights.name(),
+        let result = json!({
             "images": args.n,
-            "seed": args.seed,
-            "temperature": args.temperature,
             "class": args.class,
             "seconds": seconds,
             "images_per_s": images_per_s,
             "out": args.out,
-        }));
+        });
+        return output::json(&output::merged(provenance, &result));
     }
     let (n, place, origin, weights) = (args.n, args.out.display(), stored.origin(), stored.weights.in_words());
     output::line(&format!(
@@ -91,7 +89,7 @@ pub(super) fn run(args: Args) -> Result<()> {
 }
 
 /// The images as a file of tensors.
-fn numbers(stored: &Stored, images: &[u8], args: &Args, how: DrawOptions) -> Result<Vec<u8>> {
+fn numbers(stored: &Stored, images: &[u8], args: &Args, how: DrawOptions, provenance: &Value) -> Result<Vec<u8>> {
     let (image, known) = (stored.model.image, stored.model.classes());
     let mut file = Tensors::default();
     let shape = vec![args.n, image.channels, image.height, image.width];
@@ -99,13 +97,7 @@ fn numbers(stored: &Stored, images: &[u8], args: &Args, how: DrawOptions) -> Res
     if known > 0 {
         file.index("label", &(0..args.n).map(|i| how.class(i, known)).collect::<Vec<_>>());
     }
-    file.file(&json!({
-        "model": stored.model.config.name(),
-        "step": stored.checkpoint.step,
-        "weights": stored.weights.name(),
-        "seed": args.seed,
-        "temperature": args.temperature,
-    }))
+    file.file(provenance)
 }
 
 /// One column per class if images of every class are drawn in turn; otherwise the grid is nearly square.

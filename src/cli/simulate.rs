@@ -56,10 +56,11 @@ pub(super) fn run(args: Args) -> Result<()> {
     if given >= steps {
         return Err(Error::Usage(format!("--prefix {given} leaves nothing to predict; give fewer than {steps} steps")));
     }
-    let held_out = args.picture.open(model, args.picture.split)?;
-    let training = args.picture.open(model, Split::Train)?;
+    let held_out = args.picture.open(&stored, args.picture.split)?;
+    let training = args.picture.open(&stored, Split::Train)?;
     let chosen = Arc::new(held_out.sample(args.n, args.picture.seed));
     let n = chosen.len();
+    let provenance = stored.provenance_with(&*backend, &held_out, args.picture.split);
     let truth = model.batch_of(chosen)?.pixels;
     let busy = Busy::new(&format!("simulating {n} sequences"));
     let how = Redraw { draws: args.futures, seed: args.picture.seed, temperature: args.temperature };
@@ -73,11 +74,9 @@ pub(super) fn run(args: Args) -> Result<()> {
             Redrawn::after_beginning(model.image, &truth, &drawn, given).original_first_png()?
         }
     };
-    output::write(&args.out, &picture)?;
+    output::write_png(&args.out, &picture, &provenance)?;
     if args.picture.json {
-        return output::json(&json!({
-            "model": model.config.name(),
-            "step": stored.checkpoint.step,
+        let result = json!({
             "sequences": n,
             "prefix": given,
             "futures": args.futures,
@@ -85,7 +84,8 @@ pub(super) fn run(args: Args) -> Result<()> {
             "nll_nats_a_step": found.future,
             "baseline_nats_a_step": found.baseline,
             "out": args.out,
-        }));
+        });
+        return output::json(&output::merged(provenance, &result));
     }
     let row = |name: &str, nats: f64| vec![name.to_string(), format!("{nats:.3}")];
     let rows = [row(model.config.name(), found.future), row("each value separately", found.baseline)];

@@ -1,21 +1,18 @@
 //! `pixtape train`: trains a model, evaluates it, and writes the report.
 
-use super::args::{DataArgs, DeviceArgs, configuration, data_name};
-use super::progress::{Busy, Progress};
-use super::trained::{CheckpointArgs, Stored, Trained};
-use super::{measured, output, restore, trace};
+use super::args::{DataArgs, DeviceArgs, FlagOfKey, check_given_once, configuration};
+use super::progress::Progress;
+use super::{held_out, output, restore, trace};
 use crate::config::Config;
-use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::eval;
-use crate::likelihood::{Estimate, Likelihood};
+use crate::likelihood::Likelihood;
 use crate::models::Model;
 use crate::report::compare::{beside_published, to_json, to_text};
 use crate::report::op_times::by_operation;
 use crate::report::run::RunReport;
 use crate::store::RunDir;
 use crate::train::run::{self, Event, RunOptions, Summary};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,12 +79,11 @@ pub(super) fn run(args: Args) -> Result<()> {
         return output::print(&trace::next_step(&config, &options)?);
     }
     let mut progress = Progress::new();
-    let mut device = String::new();
-    let mut parameters = 0;
+    let (mut device, mut data, mut parameters) = (String::new(), None, 0);
     let stop = stop_on_signals()?;
     let summary = run::run(&config, &options, &stop, &mut |event| {
-        if let Event::Start { device: name, parameters: count, .. } = &event {
-            (device, parameters) = (name.clone(), *count);
+        if let Event::Start { device: name, data: identity, parameters: count, .. } = &event {
+            (device, data, parameters) = (name.clone(), Some((*identity).clone()), *count);
         }
         progress.show(&event);
     });
@@ -96,11 +92,20 @@ pub(super) fn run(args: Args) -> Result<()> {
     stop.store(true, Ordering::Relaxed);
     let summary = summary?;
     let dir = &summary.dir;
-    let likelihoods = if args.no_eval || summary.interrupted { vec![] } else { likelihoods(&args, &options) };
+    // Damaged held-out images do not undo the training: the report is written and the result is printed
+    // first.
+    let measured = if args.no_eval || summary.interrupted {
+        Ok(vec![])
+    } else {
+        let device = DeviceArgs { device: Some(config.device.clone()), threads: options.threads };
+        held_out::likelihoods(&options.out, &args.data, &device)
+    };
+    let likelihoods = measured.as_ref().map_or(vec![], Clone::clone);
+    let trained_on = data.iter().map(|data| ("Trained on".to_string(), data.to_string()));
     let report = RunReport {
         run: dir,
         device,
-        facts: vec![("Parameters".to_string(), parameters.to_string())],
+        facts: trained_on.chain([("Parameters".to_string(), parameters.to_string())]).collect(),
         op_times: by_operation(&summary.profile),
         likelihoods: likelihoods.clone(),
     };
@@ -109,17 +114,36 @@ pub(super) fn run(args: Args) -> Result<()> {
         dir.write_report(&report.page()?.to_html())?;
     }
     let draw = Model::new(&config)?.reduction().map_or("sample", restore::command);
-    finish(&args, &summary, &likelihoods, draw)
+    let provenance = json!({
+        "trained_on": data,
+        "program": env!("CARGO_PKG_VERSION"),
+    });
+    finish(&args, &summary, &likelihoods, draw, &provenance)?;
+    measured.map(|_| ()).map_err(|error| {
+        let sentence = format!("the run is saved, but its likelihood was not measured: {error}");
+        Error::Failed(sentence).because(error)
+    })
 }
 
 /// The validated configuration that the arguments describe.
 fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
+    check_given_once(
+        &args.set,
+        &[
+            FlagOfKey { flag: "--data", key: "data", is_given: args.data.data.is_some() },
+            FlagOfKey { flag: "--steps", key: "steps", is_given: args.steps.is_some() },
+            FlagOfKey { flag: "--epochs", key: "epochs", is_given: args.epochs.is_some() },
+            FlagOfKey { flag: "--batch", key: "batch", is_given: args.batch.is_some() },
+            FlagOfKey { flag: "--seed", key: "seed", is_given: args.seed.is_some() },
+            FlagOfKey { flag: "--device", key: "device", is_given: args.device.device.is_some() },
+        ],
+    )?;
     let mut config = match &args.resume {
         Some(folder) => resumed(folder, args.what.as_deref())?,
         None => configuration(args.what.as_deref().unwrap_or_default())?,
     };
     if let Some(data) = &args.data.data {
-        config.data = data_name(data)?;
+        config.set_data(data);
     }
     if let Some(length) = args.steps {
         (config.steps, config.epochs) = (Some(length), None);
@@ -182,44 +206,14 @@ pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// The likelihood of the trained model on held-out images, if it has one. It takes one pass: for a latent
-/// model only the ELBO is measured, not the tighter bound with many samples. The run is over and saved,
-/// so an error only causes a warning.
-fn likelihoods(args: &Args, options: &RunOptions) -> Vec<Likelihood> {
-    let found = held_out(args, options).unwrap_or_else(|error| {
-        output::note(&format!("warning: the likelihood was not measured: {error}"));
-        vec![]
-    });
-    found.into_iter().filter(|row| !matches!(row.protocol.estimate, Estimate::Iwae(_))).collect()
-}
-
-fn held_out(args: &Args, options: &RunOptions) -> Result<Vec<Likelihood>> {
-    let stored = Stored::read(&CheckpointArgs { checkpoint: options.out.clone(), weights: None })?;
-    if !eval::has_likelihood(&stored.model) {
-        return Ok(vec![]);
-    }
-    let (split, images) = match args.data.open(&stored.model, Split::Test) {
-        Ok(images) => (Split::Test, images),
-        Err(_) => (Split::Valid, args.data.open(&stored.model, Split::Valid)?),
-    };
-    let device = DeviceArgs { device: Some(stored.model.config.device.clone()), threads: options.threads };
-    let mut trained = Trained::of(stored, &device)?;
-    let busy = Busy::new(&format!("measuring {} held-out images", images.len()));
-    let mut found = measured::measure(&mut trained, images, split, 1)?.likelihoods;
-    drop(busy);
-    found.retain(|row| !matches!(row.protocol.estimate, Estimate::Iwae(_)));
-    measured::keep(&trained.stored, &found);
-    Ok(found)
-}
-
 /// Prints how the run ended, where its files are, and which command `draw` samples from it.
-fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str) -> Result<()> {
+fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str, provenance: &Value) -> Result<()> {
     let dir = &summary.dir;
     let rankings = beside_published(likelihoods);
     let checkpoint = dir.checkpoints()?.pop().map(|file| file.path);
     if args.json {
         let losses = dir.metrics()?.pop().map(|row| row.losses).unwrap_or_default();
-        return output::json(&json!({
+        let value = json!({
             "run": dir.path(),
             "step": summary.step,
             "interrupted": summary.interrupted,
@@ -228,7 +222,8 @@ fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str
             "likelihood": to_json(&rankings),
             "checkpoint": checkpoint,
             "report": dir.report_path(),
-        }));
+        });
+        return output::json(&output::merged(value, provenance));
     }
     if !likelihoods.is_empty() {
         output::print(&to_text(&rankings))?;

@@ -5,12 +5,14 @@ use super::args::DeviceArgs;
 use super::output::note;
 use crate::backend::Backend;
 use crate::config::Config;
+use crate::data::{Identity, Images, Split};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::store::Checkpoint;
 use crate::store::RunDir;
 use crate::train::parameters;
 use clap::ValueEnum;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Which weights of a checkpoint to use.
@@ -23,10 +25,11 @@ pub(super) enum Weights {
 }
 
 impl Weights {
+    /// The name in results.
     pub fn name(self) -> &'static str {
         match self {
             Weights::Raw => "raw",
-            Weights::Ema => "ema",
+            Weights::Ema => "averaged",
         }
     }
 
@@ -87,6 +90,77 @@ impl Stored {
         // The relative path of the run folder is empty if it is the current folder.
         let run = run.map(|run| if run.as_os_str().is_empty() { PathBuf::from(".") } else { run.to_path_buf() });
         Ok(Stored { model, checkpoint, run, path, weights })
+    }
+
+    /// The configuration of the run folder, if there is one that can be read.
+    pub fn run_config(&self) -> Option<Config> {
+        let path = self.run.as_ref()?.join("config.toml");
+        Config::from_toml(&std::fs::read_to_string(&path).ok()?, &path).ok()
+    }
+
+    /// The identity of the images that the model was trained on. A checkpoint of format version 1 does not
+    /// say it.
+    pub fn trained_on(&self) -> Option<Identity> {
+        serde_json::from_str(self.checkpoint.data.as_ref()?).ok()
+    }
+
+    /// The images, with their classes numbered as the model numbers them.
+    ///
+    /// # Errors
+    /// If the images have a class that the model does not know.
+    pub fn with_its_classes(&self, images: Images) -> Result<Images> {
+        if self.model.classes() == 0 || images.labels().is_none() {
+            return Ok(images);
+        }
+        let name = images.name().to_string();
+        let known: Vec<String> = match &self.checkpoint.classes {
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                Error::file(&self.path, "its list of classes is damaged", "use an earlier checkpoint").because(error)
+            })?,
+            None if images.class_names().is_none() => return Ok(images),
+            None if self.checkpoint.data.is_none() => {
+                let sentence = "an earlier version wrote the checkpoint, which does not name its classes; those of";
+                note(&format!("warning: {sentence} {name} are numbered by their names"));
+                return Ok(images);
+            }
+            None => (0..self.model.classes()).map(|class| class.to_string()).collect(),
+        };
+        images.renumbered(&known).map_err(|class| {
+            const SHOWN: usize = 10;
+            let more = if known.len() > SHOWN { ", ..." } else { "" };
+            let listed = known.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            Error::Failed(format!(
+                "{name} has images of the class \"{class}\", but the model knows only {listed}{more}; leave them out or \
+                 rename their folder"
+            ))
+        })
+    }
+
+    /// Where results of this model come from, as JSON: the model, the step, the weights, the training images
+    /// (null if the checkpoint does not name them), the version of the program and the kind of device.
+    pub fn provenance(&self, backend: &dyn Backend) -> Value {
+        let mut value = self.provenance_of_weights();
+        value["device"] = json!(backend.describe().kind);
+        value
+    }
+
+    /// The same for a result that shows `images`, a selection from the split `split`.
+    pub fn provenance_with(&self, backend: &dyn Backend, images: &Images, split: Split) -> Value {
+        let mut value = self.provenance(backend);
+        value["shown"] = json!(Identity::of(images, split));
+        value
+    }
+
+    /// The same for the weights alone. The device is the one that they were trained on.
+    pub fn provenance_of_weights(&self) -> Value {
+        json!({
+            "model": self.model.config.name(),
+            "step": self.checkpoint.step,
+            "weights": self.weights.name(),
+            "trained_on": self.trained_on(),
+            "program": env!("CARGO_PKG_VERSION"),
+            "device": self.checkpoint.device,
+        })
     }
 
     /// Where the weights come from, for titles.

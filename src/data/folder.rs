@@ -39,7 +39,7 @@ struct Entry {
 /// If there are no images, if a file cannot be decoded, if images differ in size, if there are more than
 /// 256 classes, or if the split is empty.
 pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Images> {
-    let (entries, part) = entries_of(folder, split)?;
+    let Chosen { entries, classes, part } = entries_of(folder, split)?;
     let found: Vec<(DynamicImage, &Entry)> =
         entries.par_iter().map(|entry| Ok((decode_file(&entry.path)?, entry))).collect::<Result<_>>()?;
     let grey = found.iter().all(|(image, _)| !image.color().has_color());
@@ -64,11 +64,29 @@ pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Ima
     };
     let pixels = found.into_iter().flat_map(flat).collect();
     let size = ImageSize { height: height as usize, width: width as usize, channels: if grey { 1 } else { 3 } };
-    Ok(Images::new(name, size, pixels, labels, Levels::Grey256)?.with_part(part))
+    let labelled = labels.is_some();
+    let images = Images::new(name, size, pixels, labels, Levels::Grey256)?.with_part(part);
+    Ok(if labelled { images.with_class_names(classes) } else { images })
 }
 
-/// The files of `split` (at least one), and the number of the part that they belong to.
-fn entries_of(folder: &Path, split: Split) -> Result<(Vec<Entry>, u32)> {
+/// The files of a split.
+struct Chosen {
+    /// At least one file.
+    entries: Vec<Entry>,
+    /// The names of the classes in the order of their labels.
+    classes: Vec<String>,
+    /// The number of the part that they belong to.
+    part: u32,
+}
+
+/// The name of a class. Bytes that are not UTF-8 are escaped, so that different names stay different.
+fn class_name(folder: &OsString) -> String {
+    let bytes = || folder.as_encoded_bytes().escape_ascii().to_string();
+    folder.to_str().map_or_else(bytes, str::to_string)
+}
+
+/// Chooses the files of `split`.
+fn entries_of(folder: &Path, split: Split) -> Result<Chosen> {
     let wanted = if split == Split::Fit { Split::Train } else { split };
     let sub_folder = |split: Split| folder.join(split.name());
     let parts: Vec<Split> =
@@ -82,11 +100,12 @@ fn entries_of(folder: &Path, split: Split) -> Result<(Vec<Entry>, u32)> {
         (sub_folder(Split::Train), Split::Train)
     } else {
         let reason = format!("it has a sub-folder `{}` but none for the split {wanted}", parts[0]);
-        return Err(Error::file(folder, reason, format!("add a sub-folder `{wanted}`")));
+        return Err(Error::file(folder, reason, format!("add a sub-folder `{wanted}`")).of_missing_split());
     };
     // A class has the same label in every part, even if a part has no image of some class.
     let parents = if whole { vec![source.clone()] } else { parts.iter().map(|&part| sub_folder(part)).collect() };
-    let mut entries = list(&source, &classes_of(&parents)?)?;
+    let classes = classes_of(&parents)?;
+    let mut entries = list(&source, &classes)?;
     if entries.is_empty() {
         return Err(Error::file(
             &source,
@@ -105,11 +124,12 @@ fn entries_of(folder: &Path, split: Split) -> Result<(Vec<Entry>, u32)> {
             folder,
             format!("none of its {count} images falls into the split {split}, by the fixed hash of their names"),
             "sort them into sub-folders train, valid and test",
-        ));
+        )
+        .of_missing_split());
     }
     // All splits that come from one folder count as one part: those divided by name, and the validation
     // images taken from `train`.
-    Ok((entries, part as u32))
+    Ok(Chosen { entries, classes: classes.keys().map(class_name).collect(), part: part as u32 })
 }
 
 /// Assigns a split to a file by its name alone: 90 % of the names to training, 5 % to validation and 5 %

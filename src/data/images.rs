@@ -3,6 +3,7 @@
 //! [`Levels`] says what a byte means, [`Split`] which part of a data set is requested, and [`Images`]
 //! holds the data.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -104,12 +105,16 @@ pub struct Images {
     size: ImageSize,
     pixels: Vec<u8>,
     labels: Option<Vec<u8>>,
+    /// The names of the classes in the order of their labels, if they have names.
+    class_names: Option<Vec<String>>,
     levels: Levels,
     part: u32,
     first: u32,
     /// The original index of each image, if the images were selected from a larger set; `None` if they
     /// are contiguous.
     places: Option<Vec<u32>>,
+    /// The hash of the images before their classes were renumbered.
+    opened_as: Option<String>,
 }
 
 impl Images {
@@ -147,7 +152,15 @@ impl Images {
         if levels == Levels::Binary && pixels.iter().any(|&value| value > 1) {
             return Err(Error::Failed(format!("{name}: a binary image holds a value other than 0 and 1")));
         }
-        Ok(Images { name, size, pixels, labels, levels, part: 0, first: 0, places: None })
+        let (part, first) = (0, 0);
+        Ok(Images { name, size, pixels, labels, class_names: None, levels, part, first, places: None, opened_as: None })
+    }
+
+    /// Gives the classes names, in the order of their labels.
+    #[doc(hidden)]
+    pub fn with_class_names(mut self, names: Vec<String>) -> Images {
+        self.class_names = Some(names);
+        self
     }
 
     /// The name of the data set: a known name, or the last component of the path that it came from.
@@ -205,10 +218,54 @@ impl Images {
         self.labels.as_deref()
     }
 
-    /// Number of classes: the largest label plus one, or 0 without labels.
+    /// Number of classes: the number of class names if they have names, otherwise the largest label plus
+    /// one, or 0 without labels.
     pub fn classes(&self) -> usize {
         let largest = self.labels.iter().flatten().max();
-        largest.map_or(0, |&label| usize::from(label) + 1)
+        let named = self.class_names.as_ref().map_or(0, Vec::len);
+        largest.map_or(0, |&label| named.max(usize::from(label) + 1))
+    }
+
+    /// The names of the classes in the order of their labels. `None` if the classes are numbered or if
+    /// there are no labels.
+    #[doc(hidden)]
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
+    }
+
+    /// The hash that was computed before the classes were renumbered, if they were.
+    pub(super) fn opened_as(&self) -> Option<&str> {
+        self.opened_as.as_deref()
+    }
+
+    /// Renumbers the classes: label `i` becomes the class that `names[i]` names. A class without a name is
+    /// called by its number. The identity of the images stays that of the images before.
+    ///
+    /// # Errors
+    /// A class that has images and is not in `names`: its name.
+    #[doc(hidden)]
+    pub fn renumbered(mut self, names: &[String]) -> Result<Images, String> {
+        let Some(labels) = &self.labels else { return Ok(self) };
+        let mut new_labels = [None; 256];
+        for &label in labels {
+            let new = &mut new_labels[usize::from(label)];
+            if new.is_none() {
+                let name = self.class_names.as_ref().and_then(|own| own.get(usize::from(label)).cloned());
+                let name = name.unwrap_or_else(|| label.to_string());
+                let found = names.iter().position(|known| *known == name).and_then(|index| u8::try_from(index).ok());
+                *new = Some(found.ok_or(name)?);
+            }
+        }
+        let changed = labels.iter().filter_map(|&label| new_labels[usize::from(label)]).collect();
+        self.opened_as = Some(self.sha256());
+        (self.labels, self.class_names) = (Some(changed), Some(names.to_vec()));
+        Ok(self)
+    }
+
+    /// Whether each of these images is also one of `others`, pixel by pixel.
+    pub(crate) fn all_among(&self, others: &Images) -> bool {
+        let known: HashSet<&[u8]> = others.pixels.chunks_exact(others.dims()).collect();
+        self.pixels.chunks_exact(self.dims()).all(|image| known.contains(image))
     }
 
     /// What the values mean.
@@ -249,12 +306,14 @@ impl Images {
         let pixels = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
         let labels = self.labels.as_ref().map(|labels| indices.iter().map(|&index| labels[index]).collect());
         let places = Some(indices.iter().map(|&index| self.origin(index).index).collect());
-        Images { name: self.name.clone(), pixels, labels, first: 0, places, ..*self }
+        let (name, class_names) = (self.name.clone(), self.class_names.clone());
+        Images { name, pixels, labels, class_names, first: 0, places, opened_as: None, ..*self }
     }
 
     /// Images `start..end` of these.
     pub(super) fn slice(mut self, start: usize, end: usize) -> Images {
         let one = self.dims();
+        self.opened_as = None;
         self.pixels.truncate(end * one);
         self.pixels.drain(..start * one);
         self.pixels.shrink_to_fit();

@@ -5,8 +5,9 @@
 //! batches in an order that depends only on the seed and the epoch. [`Loader`] prepares the same batches
 //! in a background thread.
 //!
-//! Read `images`, `open` and `batches` in this order. Each format has its own file (`idx`, `cifar`,
-//! `amat`, `folder`). All of them read through `source`, which decompresses files and trusts no header.
+//! Read `images`, `open` and `batches` in this order. `identity` says which images a result belongs to.
+//! Each format has its own file (`idx`, `cifar`, `amat`, `folder`). All of them read through `source`,
+//! which decompresses files and trusts no header.
 
 mod amat;
 mod batches;
@@ -17,6 +18,7 @@ mod draws;
 mod fetch;
 mod folder;
 mod glyphs;
+mod identity;
 mod idx;
 mod images;
 mod loader;
@@ -38,6 +40,9 @@ pub use cifar::{CifarImages, read_cifar};
 pub use fetch::{Fetched, OnProgress, Progress, fetch};
 #[doc(hidden)]
 pub use folder::decode_image;
+pub(crate) use identity::short;
+#[doc(hidden)]
+pub use identity::{Identity, publishers_sha256};
 #[doc(hidden)]
 pub use idx::{IdxImages, read_idx_images, read_idx_labels};
 pub use images::{Images, Levels, Split};

@@ -117,14 +117,14 @@ fn read_files(
     match format {
         FileFormat::Idx => {
             let stem = if test { "t10k" } else { "train" };
-            let images = located(&format!("{stem}-images-idx3-ubyte"))?;
+            let images = located(&format!("{stem}-images-idx3-ubyte")).map_err(Error::of_missing_split)?;
             let labels = located(&format!("{stem}-labels-idx1-ubyte"))?;
             let images = read_idx(&images, Some(&labels), name)?;
             part_of_file(images, format, if test { Split::Test } else { Split::Train }, split)
         }
         FileFormat::Cifar => {
             let files: Vec<PathBuf> = if test {
-                vec![located("test_batch.bin")?]
+                vec![located("test_batch.bin").map_err(Error::of_missing_split)?]
             } else {
                 (1..=5).map(|i| located(&format!("data_batch_{i}.bin"))).collect::<Result<_>>()?
             };
@@ -133,8 +133,8 @@ fn read_files(
         }
         FileFormat::Amat => {
             let part = if split == Split::Fit { Split::Train } else { split };
-            let images = read_amat_file(&located(&format!("binarized_mnist_{part}.amat"))?, name)?;
-            Ok(images)
+            let file = located(&format!("binarized_mnist_{part}.amat")).map_err(Error::of_missing_split)?;
+            read_amat_file(&file, name)
         }
         FileFormat::Drawn(Drawn::Glyphs) => draw_split(split),
         FileFormat::Drawn(Drawn::Oscillator) => series::oscillators(split),
@@ -150,7 +150,8 @@ fn part_of_file(images: Images, format: FileFormat, file_split: Split, split: Sp
         (Split::Train, Split::Valid) if valid == 0 => Err(Error::Failed(format!(
             "{} has {count} training images, too few to set some aside for validation; use the split train or test",
             images.name()
-        ))),
+        ))
+        .of_missing_split()),
         (Split::Train, Split::Valid) => Ok(images.slice(count - valid, count)),
         (Split::Train, Split::Fit) => Ok(images.slice(0, count - valid)),
         (Split::Train, _) => Ok(images),
@@ -228,11 +229,13 @@ fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
     };
     if file_split != Split::Train && file_split != split {
         let reason = format!("its name says that it holds {file_split} images, but the split {split} was requested");
-        return Err(Error::file(path, reason, "give the file of that split, or the folder of all files"));
+        let error = Error::file(path, reason, "give the file of that split, or the folder of all files");
+        return Err(error.of_missing_split());
     }
     if file_split == Split::Train && split == Split::Test {
         let reason = "its name says that it holds training images, but the split test was requested";
-        return Err(Error::file(path, reason, "give the file of that split, or the folder of all files"));
+        let error = Error::file(path, reason, "give the file of that split, or the folder of all files");
+        return Err(error.of_missing_split());
     }
     part_of_file(images, format, file_split, split)
 }
@@ -255,7 +258,8 @@ fn part_by_position(images: Images, split: Split) -> Result<Images> {
             "none of the {} images of {} falls into the split {split}; put train, valid or test into the file's name",
             images.len(),
             images.name()
-        )));
+        ))
+        .of_missing_split());
     }
     Ok(images.select(&chosen))
 }

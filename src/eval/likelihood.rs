@@ -4,7 +4,7 @@ use crate::backend::{self, Backend, Compiled, Feed, Scalars};
 use crate::config::Distribution;
 use crate::data::{Batch, Batches, Binarize, Images, Levels, Order, Split};
 use crate::error::{Error, Result};
-use crate::likelihood::{Condition, Estimate, Likelihood, Protocol, Source};
+use crate::likelihood::{Condition, Estimate, Likelihood, Measurement, Protocol, Source};
 use crate::models::{Family, Model};
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
@@ -63,8 +63,16 @@ pub fn evaluate(
         Family::Autoregressive(_) => (BATCH * DIMS / images.dims().max(DIMS)).max(1),
         Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => BATCH,
     };
+    let measurement = Measurement {
+        run: name.to_string(),
+        weights: model.weights().to_string(),
+        program: env!("CARGO_PKG_VERSION").to_string(),
+        device: backend.describe().kind,
+    };
+    let sha256 = images.sha256();
     let protocol = |estimate| Protocol {
         dataset: images.name().to_string(),
+        sha256: sha256.clone(),
         split,
         // A data set that is already binary is one fixed sample, whatever the configuration says.
         binarisation: if images.levels() == Levels::Binary { Binarize::Static } else { model.config.binarize },
@@ -76,7 +84,7 @@ pub fn evaluate(
         model: model.config.name().to_string(),
         nats,
         protocol: protocol(estimate),
-        source: Source::Run(name.to_string()),
+        source: Source::Run(measurement.clone()),
     };
     let batches = Batches::new(images.clone(), options)?;
     match &model.family {

@@ -104,6 +104,12 @@ impl Model {
         }
     }
 
+    /// Which weights sampling and measuring use: `averaged` if the model has moving averages, otherwise
+    /// `raw`.
+    pub(crate) fn weights(&self) -> &'static str {
+        if self.config.ema > 0.0 { "averaged" } else { "raw" }
+    }
+
     /// How the reduced image is made that the model is given, if it is given one.
     pub fn reduction(&self) -> Option<Reduction> {
         match &self.family {

@@ -1,8 +1,8 @@
-//! Rankings of measured and published likelihoods, as text and as JSON. Only numbers with equal protocols
-//! are ranked together.
+//! Rankings of measured and published likelihoods, as text and as JSON. Only numbers with comparable
+//! protocols are ranked together: the same images by their content, measured in the same way.
 
-use crate::data::{Binarize, Split};
-use crate::likelihood::{Estimate, Likelihood, Protocol, Source};
+use crate::data::{Binarize, Split, publishers_sha256};
+use crate::likelihood::{Estimate, Likelihood, Measurement, Protocol, Source};
 use crate::report::text::text_table;
 
 /// Published results on the test sets of binarized MNIST (in nats) and CIFAR-10 (in bits per dimension).
@@ -34,6 +34,7 @@ pub fn published() -> Vec<Likelihood> {
     for (model, nats, estimate, paper) in mnist {
         let protocol = Protocol {
             dataset: "binarized-mnist".to_string(),
+            sha256: published_test("binarized-mnist"),
             split: Split::Test,
             binarisation: Binarize::Static,
             estimate,
@@ -45,6 +46,7 @@ pub fn published() -> Vec<Likelihood> {
     for (model, hundredths, paper) in cifar {
         let protocol = Protocol {
             dataset: "cifar-10".to_string(),
+            sha256: published_test("cifar-10"),
             split: Split::Test,
             binarisation: Binarize::None,
             estimate: Exact,
@@ -57,10 +59,15 @@ pub fn published() -> Vec<Likelihood> {
     rows
 }
 
-/// Likelihoods of one protocol, best first.
+/// The hash of the published test images.
+fn published_test(name: &str) -> String {
+    publishers_sha256(name, Split::Test).expect("the hashes of these sets are known").to_string()
+}
+
+/// Likelihoods of comparable protocols, best first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
-    /// Their common protocol.
+    /// The protocol of the first one. Those of the others are comparable.
     pub protocol: Protocol,
     /// The likelihoods in ascending order; values that are not finite come last.
     pub rows: Vec<Likelihood>,
@@ -71,7 +78,7 @@ pub struct Ranking {
 pub fn rank(rows: impl IntoIterator<Item = Likelihood>) -> Vec<Ranking> {
     let mut rankings: Vec<Ranking> = Vec::new();
     for row in rows {
-        match rankings.iter_mut().find(|ranking| ranking.protocol == row.protocol) {
+        match rankings.iter_mut().find(|ranking| ranking.protocol.is_comparable(&row.protocol)) {
             Some(ranking) => ranking.rows.push(row),
             None => rankings.push(Ranking { protocol: row.protocol.clone(), rows: vec![row] }),
         }
@@ -84,11 +91,11 @@ pub fn rank(rows: impl IntoIterator<Item = Likelihood>) -> Vec<Ranking> {
     rankings
 }
 
-/// Ranks measured likelihoods together with the published ones on the same data sets. If a measured
-/// protocol equals a published one, they share a ranking. Rankings of other protocols on that data set
-/// follow.
+/// Ranks measured likelihoods together with the published ones on the same images, which are known by their
+/// content. If a measured protocol is comparable to a published one, they share a ranking. Rankings of
+/// other protocols on those images follow.
 pub fn beside_published(ours: &[Likelihood]) -> Vec<Ranking> {
-    let of_interest = |row: &Likelihood| ours.iter().any(|our| our.protocol.dataset == row.protocol.dataset);
+    let of_interest = |row: &Likelihood| ours.iter().any(|our| our.protocol.sha256 == row.protocol.sha256);
     rank(ours.iter().cloned().chain(published().into_iter().filter(of_interest)))
 }
 
@@ -102,7 +109,7 @@ pub fn to_text(rankings: &[Ranking]) -> String {
             .iter()
             .map(|row| {
                 let mark = if row.is_ours() { "*" } else { "" };
-                vec![row.model.clone(), row.value(), mark.to_string(), row.origin().to_string()]
+                vec![row.model.clone(), row.value(), mark.to_string(), row.origin()]
             })
             .collect();
         text += &format!("{}\n\n", ranking.protocol);
@@ -115,23 +122,32 @@ pub fn to_text(rankings: &[Ranking]) -> String {
     text
 }
 
-/// Rankings as JSON: an array of `{protocol: {...}, unit, rows: [{model, value, nats, ours, source}]}`. A
-/// number that is not finite is null.
+/// Rankings as JSON: an array of `{protocol: {...}, unit, rows: [{model, value, nats, ours, source}]}`. Our
+/// own rows also have `weights`, `program` and `device`. A number that is not finite is null.
 pub fn to_json(rankings: &[Ranking]) -> serde_json::Value {
     let row = |row: &Likelihood| {
-        serde_json::json!({
+        let mut value = serde_json::json!({
             "model": row.model,
             "value": row.protocol.in_unit(row.nats),
             "nats": row.nats,
             "ours": row.is_ours(),
-            "source": row.origin(),
-        })
+        });
+        match &row.source {
+            Source::Published(paper) => value["source"] = (*paper).into(),
+            Source::Run(Measurement { run, weights, program, device }) => {
+                for (key, text) in [("source", run), ("weights", weights), ("program", program), ("device", device)] {
+                    value[key] = text.as_str().into();
+                }
+            }
+        }
+        value
     };
     let ranking = |ranking: &Ranking| {
         let protocol = &ranking.protocol;
         serde_json::json!({
             "protocol": {
                 "dataset": protocol.dataset,
+                "sha256": protocol.sha256,
                 "split": protocol.split.name(),
                 "binarisation": protocol.binarisation.name(),
                 "estimate": protocol.estimate.to_string(),
@@ -153,7 +169,12 @@ mod tests {
     fn ours(nats: f64, change: impl FnOnce(&mut Protocol)) -> Likelihood {
         let mut protocol = published()[0].protocol.clone();
         change(&mut protocol);
-        Likelihood { model: "pixelcnn-mnist".into(), nats, protocol, source: Source::Run("runs/a".into()) }
+        Likelihood { model: "pixelcnn-mnist".into(), nats, protocol, source: Source::Run(measurement()) }
+    }
+
+    fn measurement() -> Measurement {
+        let [run, weights, program, device] = ["runs/a", "raw", "0.1.0", "cpu"].map(String::from);
+        Measurement { run, weights, program, device }
     }
 
     #[test]
@@ -182,7 +203,7 @@ mod tests {
     #[test]
     fn any_difference_of_protocol_forbids_ranking() {
         let changes: [fn(&mut Protocol); 7] = [
-            |p| p.dataset = "mnist".into(),
+            |p| p.sha256 = "0".repeat(64),
             |p| p.split = Split::Valid,
             |p| p.binarisation = Binarize::Dynamic,
             |p| p.estimate = Estimate::Elbo,
@@ -196,6 +217,14 @@ mod tests {
             assert!(to_text(&rankings).contains("cannot be ranked"));
         }
         assert_ne!(Estimate::Iwae(5), Estimate::Iwae(50));
+        // The same images under another name are the same images.
+        assert_eq!(rank([ours(80.0, |_| ()), ours(79.0, |p| p.dataset = "copy".into())]).len(), 1);
+    }
+
+    #[test]
+    fn a_name_alone_does_not_rank_among_published_numbers() {
+        let rankings = beside_published(&[ours(1.0, |p| p.sha256 = "0".repeat(64))]);
+        assert!(rankings.len() == 1 && rankings[0].rows.len() == 1, "{}", to_text(&rankings));
     }
 
     #[test]
@@ -213,10 +242,13 @@ mod tests {
         let text = to_text(&rankings);
         assert!(
             text.starts_with(
-                "binarized-mnist test, static binarisation, exact, 10000 images of 784 dimensions\n\nmodel "
+                "binarized-mnist test, static binarisation, exact, 10000 images of 784 dimensions, content "
             )
         );
-        assert!(text.contains("pixelcnn-mnist             85.00  *  runs/a\n"), "{text}");
+        assert!(
+            text.contains("pixelcnn-mnist             85.00  *  runs/a (raw weights, pixtape 0.1.0, cpu)\n"),
+            "{text}"
+        );
         let json = to_json(&rankings);
         assert_eq!((&json[0]["unit"], &json[0]["protocol"]["estimate"]), (&"nats".into(), &"exact".into()));
         assert_eq!(json[0]["rows"][4]["ours"], true);

@@ -226,7 +226,7 @@ fn write_likelihoods(html: &mut String, rankings: &[Ranking]) {
         *html += &format!("<h3>{}</h3>\n", escape(&ranking.protocol.to_string()));
         let head = ["model", ranking.protocol.unit(), "source"].map(String::from);
         let row = |row: &Likelihood| Row {
-            cells: vec![escape(&row.model), escape(&row.value().replace("<=", "≤")), escape(row.origin())],
+            cells: vec![escape(&row.model), escape(&row.value().replace("<=", "≤")), escape(&row.origin())],
             ours: row.is_ours(),
         };
         write_table(html, &head, &[false, true, false], &ranking.rows.iter().map(row).collect::<Vec<_>>());
@@ -267,18 +267,23 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::likelihood::Source;
+    use crate::likelihood::{Measurement, Source};
     use crate::report::compare::{beside_published, published};
     use crate::report::curves::Series;
 
     const EVIL: &str = "<script>alert('x')</script> & \"quoted\"\u{0}\u{1b}";
+
+    fn measurement(run: &str) -> Measurement {
+        let [weights, program, device] = ["raw", "0.1.0", "cpu"].map(String::from);
+        Measurement { run: run.into(), weights, program, device }
+    }
 
     fn evil_report() -> Report {
         let series = vec![Series { name: EVIL.into(), points: vec![(0.0, 1.0), (1.0, 2.0)] }];
         let chart =
             Chart { title: EVIL.into(), x_label: EVIL.into(), y_label: EVIL.into(), series, ..Chart::default() };
         let mut likelihood = published()[0].clone();
-        likelihood = Likelihood { model: EVIL.into(), source: Source::Run(EVIL.into()), ..likelihood };
+        likelihood = Likelihood { model: EVIL.into(), source: Source::Run(measurement(EVIL)), ..likelihood };
         let text = || EVIL.to_string();
         let elements = vec![
             Element::Heading(text()),
@@ -340,7 +345,7 @@ mod tests {
 
     #[test]
     fn our_likelihood_stands_out() {
-        let ours = Likelihood { source: Source::Run("runs/a".into()), ..published()[0].clone() };
+        let ours = Likelihood { source: Source::Run(measurement("runs/a")), ..published()[0].clone() };
         let mut html = String::new();
         Element::Likelihoods(beside_published(&[ours])).write(&mut html);
         assert_eq!(html.matches("<tr class=\"ours\">").count(), 1);

@@ -136,7 +136,7 @@ fn subtitle(config: &Config) -> String {
         crate::config::OptimizerKind::Rmsprop => "RMSProp",
         crate::config::OptimizerKind::Sgd => "SGD",
     };
-    format!("{}{binarised}, batches of {}, {kind} at {}", config.data, config.batch, optimizer.lr)
+    format!("{}{binarised}, batches of {}, {kind} at {}", config.data_name(), config.batch, optimizer.lr)
 }
 
 /// Charts of all loss terms, and of the speed.

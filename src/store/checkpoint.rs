@@ -1,15 +1,16 @@
 //! The checkpoint: one safetensors file with everything that is needed to continue a run bit for bit.
 //!
 //! Tensors are `params/<path>`, `optim/<slot>/<path>`, `ema/<path>` and `state/<path>`, all f32. The
-//! metadata has the configuration, the step, and the positions in the random streams and in the data. The
-//! file contains no time and no path, and everything is sorted, so the same content gives the same bytes.
+//! metadata has the configuration, the step, and the positions in the random streams and in the data. It
+//! also says which images the run was trained on, by which version of the program, and on which kind of
+//! device. The file contains no time and no path, and everything is sorted, so the same
+//! content gives the same bytes.
 
 use super::atomic::write_atomically;
-use super::tensor_file::{Kind, Parsed};
+use super::tensor_file::{Kind, Parsed, write_tensors};
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use safetensors::Dtype;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
@@ -80,22 +81,16 @@ pub struct Checkpoint {
     pub data_cursor: String,
     /// The rule of its moving averages, which the version of the file says.
     pub averaging: Averaging,
-}
-
-/// A tensor's entry in the header. The order of the fields is that of the bytes.
-#[derive(Serialize)]
-struct Entry<'a> {
-    dtype: &'static str,
-    shape: &'a [usize],
-    data_offsets: [usize; 2],
-}
-
-/// The header. The names come after `__metadata__` and sorted, as the data do.
-#[derive(Serialize)]
-struct Header<'a> {
-    __metadata__: BTreeMap<&'static str, &'a str>,
-    #[serde(flatten)]
-    tensors: BTreeMap<&'a str, Entry<'a>>,
+    /// The identity of the training images, as JSON. Files of earlier versions of the program have none.
+    pub data: Option<String>,
+    /// The names of the classes in the order of their labels, as JSON, if the training images have named
+    /// classes.
+    pub classes: Option<String>,
+    /// The version of the program that wrote it. Files of earlier versions have none.
+    pub program: Option<String>,
+    /// The kind of device that it was trained on: `cpu`, `cuda` or `wgpu`. Files of earlier versions of the
+    /// program have none.
+    pub device: Option<String>,
 }
 
 impl Checkpoint {
@@ -197,25 +192,11 @@ impl Checkpoint {
             ("rng", &self.rng),
             ("data_cursor", &self.data_cursor),
         ];
-        let mut end = 0;
-        let tensors = self.tensors.iter().map(|(name, tensor)| {
-            let start = end;
-            end += 4 * tensor.data.len();
-            (name.as_str(), Entry { dtype: "F32", shape: tensor.shape.dims(), data_offsets: [start, end] })
-        });
-        let header = Header { __metadata__: metadata.into_iter().collect(), tensors: tensors.collect() };
-        let mut text = serde_json::to_vec(&header)?;
-        // The data start at a multiple of eight bytes, so that a reader can map them.
-        text.resize(text.len().next_multiple_of(8), b' ');
-        out.write_all(&(text.len() as u64).to_le_bytes())?;
-        out.write_all(&text)?;
-        for tensor in self.tensors.values() {
-            for block in tensor.data.chunks(1 << 14) {
-                let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
-                out.write_all(&bytes)?;
-            }
-        }
-        Ok(())
+        let provenance =
+            [("data", &self.data), ("classes", &self.classes), ("program", &self.program), ("device", &self.device)];
+        let provenance = provenance.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)));
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.dims(), &tensor.data[..]));
+        write_tensors(out, metadata.into_iter().chain(provenance).collect(), tensors)
     }
 
     /// Reads a checkpoint.
@@ -250,6 +231,7 @@ impl Checkpoint {
             let data = view.data().as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
             tensors.insert(name.to_string(), Tensor::new(Shape::new(view.shape()), data));
         }
+        let optional = |key: &str| metadata.get(key).cloned();
         Ok(Checkpoint {
             tensors,
             config: text("config")?,
@@ -257,6 +239,10 @@ impl Checkpoint {
             rng: text("rng")?,
             data_cursor: text("data_cursor")?,
             averaging: if version == CONSTANT_DECAY { Averaging::Constant } else { Averaging::WarmedUp },
+            data: optional("data"),
+            classes: optional("classes"),
+            program: optional("program"),
+            device: optional("device"),
         })
     }
 }

@@ -21,5 +21,5 @@ pub(crate) use keep::Keep;
 pub use metrics::MetricsWriter;
 pub use metrics::Row;
 pub use run_dir::{Latest, RunDir, StepFile};
-pub(crate) use tensor_file::{Kind, Parsed};
+pub(crate) use tensor_file::{Kind, Parsed, write_tensors};
 pub(crate) use text::utf8;

@@ -1,13 +1,15 @@
 //! Safetensors files in formats of our own. Nothing in a file is trusted.
 //!
 //! The header's length is compared with the file's length before anything is allocated. The `safetensors`
-//! crate verifies the offsets. The metadata must name the format and a known version.
+//! crate verifies the offsets. The metadata must name the format and a known version. What is written is
+//! sorted, so the same content gives the same bytes.
 
 use crate::error::{Error, Result};
 use safetensors::{SafeTensorError, SafeTensors};
-use std::collections::HashMap;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// The longest header that the safetensors format allows, in bytes.
@@ -53,7 +55,7 @@ impl Kind {
     /// # Errors
     /// [`Error::File`] where it cannot be read or cannot be a safetensors file.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let failed = |error: std::io::Error| Error::io(path, "read", error);
+        let failed = |error: io::Error| Error::io(path, "read", error);
         let mut file = File::open(path).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
@@ -115,6 +117,53 @@ impl Kind {
             _ => Err(self.damaged(path, "its metadata have no version that pixtape knows")),
         }
     }
+}
+
+/// A tensor's entry in the header. The order of the fields is that of the bytes.
+#[derive(Serialize)]
+struct Entry<'a> {
+    dtype: &'static str,
+    shape: &'a [usize],
+    data_offsets: [usize; 2],
+}
+
+/// The header. The names come after `__metadata__` and sorted, as the data do.
+#[derive(Serialize)]
+struct Header<'a> {
+    __metadata__: BTreeMap<&'static str, &'a str>,
+    #[serde(flatten)]
+    tensors: BTreeMap<&'a str, Entry<'a>>,
+}
+
+/// Writes a safetensors file of f32 tensors. `tensors` are the name, shape and elements of each, sorted by
+/// name.
+///
+/// # Errors
+/// What the writer reports.
+pub(crate) fn write_tensors<'a>(
+    out: &mut dyn Write,
+    metadata: BTreeMap<&'static str, &'a str>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])> + Clone,
+) -> io::Result<()> {
+    let mut end = 0;
+    let entries = tensors.clone().map(|(name, shape, data)| {
+        let start = end;
+        end += 4 * data.len();
+        (name, Entry { dtype: "F32", shape, data_offsets: [start, end] })
+    });
+    let header = Header { __metadata__: metadata, tensors: entries.collect() };
+    let mut text = serde_json::to_vec(&header)?;
+    // The data start at a multiple of eight bytes, so that a reader can map them.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(&text)?;
+    for (_, _, data) in tensors {
+        for block in data.chunks(1 << 14) {
+            let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
+            out.write_all(&bytes)?;
+        }
+    }
+    Ok(())
 }
 
 fn explain(error: &SafeTensorError) -> String {

@@ -4,10 +4,9 @@
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::nn::{ParamSet, ParamSpec};
-use crate::store::{Checkpoint, write_atomically};
-use safetensors::tensor::TensorView;
+use crate::store::{Checkpoint, write_atomically, write_tensors};
 use safetensors::{Dtype, SafeTensors};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The largest file that is read, in bytes: far above every model here.
@@ -23,29 +22,23 @@ const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 const COUNTER: &str = "num_batches_tracked";
 
 /// Writes the weights and running statistics of a checkpoint in PyTorch's layout: `first.weight`, not
-/// `params/first.weight`. If `set` has moving averages, their values replace the weights. Returns the number
-/// of tensors.
+/// `params/first.weight`. If `set` has moving averages, their values replace the weights. `provenance` says
+/// where the weights come from and becomes the metadata `pixtape`. Returns the number of tensors.
 ///
 /// # Errors
 /// [`Error::File`] if `out` cannot be written. The checkpoint must have every tensor of the set.
-pub fn export(set: &ParamSet, checkpoint: &Checkpoint, out: &Path) -> Result<usize> {
-    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+pub fn export(set: &ParamSet, checkpoint: &Checkpoint, provenance: &str, out: &Path) -> Result<usize> {
+    let mut tensors: BTreeMap<&str, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
     for (name, spec) in exchanged(set) {
         let average = format!("ema/{name}");
         let source = if set.find(&average).is_some() { &average } else { &*spec.param.path };
-        let (shape, values) = spec.to_torch(&checkpoint.tensors[source].data);
-        tensors.insert(name.to_string(), (shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        tensors.insert(name, spec.to_torch(&checkpoint.tensors[source].data));
     }
-    let count = tensors.len();
-    let views = tensors.iter().map(|(name, (shape, bytes))| {
-        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes an element"))
-    });
-    // Only one entry: with several, their order and so the bytes of the file would vary from run to run.
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| Error::Failed(format!("the weights could not be put into a safetensors file ({e})")).because(e))?;
-    write_atomically(out, |file| file.write_all(&bytes))?;
-    Ok(count)
+    // Other programs expect the entry `format`.
+    let metadata = BTreeMap::from([("format", "pt"), ("pixtape", provenance)]);
+    let sorted = tensors.iter().map(|(name, (shape, values))| (*name, &shape[..], &values[..]));
+    write_atomically(out, |file| write_tensors(file, metadata, sorted))?;
+    Ok(tensors.len())
 }
 
 /// Sets every weight, and its moving average if it has one, to its value in the file. Running statistics
@@ -166,7 +159,7 @@ mod tests {
             let shift = if name.starts_with("ema/") { 1.0 } else { 0.0 };
             tensor.data.iter_mut().for_each(|v| *v += shift);
         }
-        export(&set, &checkpoint, &path).unwrap();
+        export(&set, &checkpoint, "{}", &path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(file.tensor("g.t1.weight").unwrap().shape(), [3, 8, 4, 4]);
@@ -189,7 +182,7 @@ mod tests {
         let mut device = backend::open("cpu", 1).unwrap();
         parameters::initialize(&mut *device, &dense, 1).unwrap();
         let tensors = parameters::snapshot(&mut *device, &dense).unwrap();
-        export(&dense, &Checkpoint { tensors, ..Checkpoint::default() }, &path).unwrap();
+        export(&dense, &Checkpoint { tensors, ..Checkpoint::default() }, "{}", &path).unwrap();
         let other = import(&mut *device, &gan, &path).unwrap_err().to_string();
         assert!(other.contains("is not one of this model"), "{other}");
         let bytes = std::fs::read(&path).unwrap();

@@ -5,11 +5,12 @@ use super::trainer::{LOWER_RATE, Trainer};
 use crate::backend::cpu::{self, Cpu};
 use crate::backend::{self, Backend, StepTime};
 use crate::config::Config;
-use crate::data::{self, Batch, BatchSource, Images, Levels, Loader, Split};
+use crate::data::{self, Batch, BatchSource, Identity, Images, Levels, Loader, Split};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::optim::schedule::{self, Steps};
 use crate::pictures::grid::grid_png;
+use crate::pictures::png::with_text;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
 use crate::store::{Checkpoint, Keep, MetricsWriter, Row, RunDir};
@@ -47,6 +48,8 @@ pub enum Event<'a> {
     Start {
         /// The device, in words.
         device: String,
+        /// The training images.
+        data: &'a Identity,
         /// Numbers that are trained.
         parameters: usize,
         /// Steps done so far.
@@ -88,7 +91,7 @@ pub struct Summary {
     pub dir: RunDir,
 }
 
-/// Opens the training images and checks that they fit the model.
+/// Opens images and checks that they fit the model.
 pub(crate) fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
     let images = data::open(name, split, data_dir)?;
     check_images(model, &images)?;
@@ -171,7 +174,10 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
     };
     let mut backend = open_device(&config.device, options)?;
     start.write_params(&mut *backend, options, on)?;
-    let Start { model, plans, batches, steps_per_epoch, steps, .. } = start;
+    let Start { model, plans, batches, data, steps_per_epoch, steps, .. } = start;
+    if data.is_impostor() {
+        on(Event::Warning(data.impostor_warning()));
+    }
     let config = model.config.clone();
     let trainer = Trainer::with_plans(model, plans, backend, steps)?;
     let dir = match resumed {
@@ -184,7 +190,8 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
             dir
         }
     };
-    let run = Run { trainer, dir, loader: Loader::new(batches)?, examples, sampler: None, config };
+    let classes = batches.images().class_names().map(|names| names.to_vec());
+    let run = Run { trainer, dir, loader: Loader::new(batches)?, data, classes, examples, sampler: None, config };
     run.train(steps_per_epoch, stop, on)
 }
 
@@ -202,6 +209,10 @@ struct Run {
     trainer: Trainer,
     dir: RunDir,
     loader: Loader,
+    /// The identity of the training images.
+    data: Identity,
+    /// The names of their classes, if they have names.
+    classes: Option<Vec<String>>,
     /// The images whose reduced forms the samples are drawn for, if the model is given reduced images; one
     /// per sample.
     examples: Batch,
@@ -234,6 +245,7 @@ impl Run {
         let device = self.trainer.backend.describe();
         on(Event::Start {
             device: format!("{} ({}, {})", device.kind, device.name, device.detail),
+            data: &self.data,
             parameters: self.trainer.model.set.weights().map(|w| w.shape.len()).sum(),
             step: first,
             total,
@@ -299,13 +311,25 @@ impl Run {
         };
         let how = DrawOptions { seed: self.config.seed, reduced: &self.examples.reduced, ..DrawOptions::default() };
         let images = sampler.draw(&mut **backend, SAMPLES, how)?;
-        self.dir.write_sample(step, &grid_png(sequences::as_pictures(model, images).view(), None)?)
+        let png = grid_png(sequences::as_pictures(model, images).view(), None)?;
+        let provenance = serde_json::json!({
+            "model": model.config.name(),
+            "step": step,
+            "weights": model.weights(),
+            "trained_on": self.data,
+            "seed": self.config.seed,
+            "program": env!("CARGO_PKG_VERSION"),
+            "device": backend.describe().kind,
+        });
+        self.dir.write_sample(step, &with_text(&png, &provenance.to_string()))
     }
 
     /// Saves a checkpoint, whose values must all be finite, and removes those that are not kept.
     fn save(&mut self, metrics: &MetricsWriter, keep: &Keep, on: &mut dyn FnMut(Event)) -> Result<()> {
         let cursor = serde_json::to_string(&self.loader.cursor()).expect("a cursor is two numbers");
-        let checkpoint = Checkpoint { data_cursor: cursor, ..self.trainer.checkpoint()? };
+        let classes = self.classes.as_ref().map(|names| serde_json::to_string(names).expect("texts are valid JSON"));
+        let data = Some(self.data.to_json());
+        let checkpoint = Checkpoint { data_cursor: cursor, data, classes, ..self.trainer.checkpoint()? };
         if let Some(name) = checkpoint.first_non_finite() {
             return Err(self.diverged(&format!("{name} has values that are not finite")));
         }

@@ -5,7 +5,7 @@ use super::run::{Event, RunOptions, open_images};
 use super::{exchange, parameters};
 use crate::backend::Backend;
 use crate::config::Config;
-use crate::data::{Batches, Cursor, Order, Split};
+use crate::data::{Batches, Cursor, Identity, Order, Split};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::optim::schedule;
@@ -23,6 +23,8 @@ pub struct Start {
     pub plans: Vec<Plan>,
     /// The training images. The next batch is the first one that the run has not been trained on.
     pub batches: Batches,
+    /// The identity of the training images.
+    pub data: Identity,
     /// Training steps in one epoch.
     pub steps_per_epoch: u64,
     /// Steps done, and steps of the whole run.
@@ -53,6 +55,7 @@ impl Start {
         }
         let model = Model::new(&config)?;
         let images = open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?;
+        let data = Identity::of(&images, Split::Train);
         let batches = Batches::new(Arc::new(images), model.batch_options(Order::Shuffled))?;
         let plans = model.training();
         let steps_per_epoch = (batches.per_epoch() as u64 / plans.len() as u64).max(1);
@@ -63,7 +66,7 @@ impl Start {
             let before = Steps { done, total: total_steps(&earlier, steps_per_epoch) };
             notes.extend(changed_rate(&config, before, steps));
         }
-        Ok(Start { model, plans, batches, steps_per_epoch, steps, latest, notes })
+        Ok(Start { model, plans, batches, data, steps_per_epoch, steps, latest, notes })
     }
 
     /// Writes the parameters that the run begins with: those of the newest checkpoint of a run that is
@@ -71,7 +74,8 @@ impl Start {
     /// continues with the batch after the checkpoint.
     ///
     /// # Errors
-    /// A checkpoint or file that cannot be read or is of another model; whatever the device reports.
+    /// A checkpoint or file that cannot be read, is of another model or was trained on other images;
+    /// whatever the device reports.
     pub fn write_params(
         &mut self,
         backend: &mut dyn Backend,
@@ -82,6 +86,7 @@ impl Start {
         parameters::initialize(backend, set, self.model.config.seed)?;
         self.notes.drain(..).for_each(|note| on(Event::Warning(note)));
         if let Some(latest) = self.latest.take() {
+            check_same_data(&self.data, &latest.checkpoint, &options.out, on)?;
             parameters::load(backend, set, &latest.checkpoint, &latest.path)?;
             self.batches.seek(parse_cursor(&latest.checkpoint, &latest.path)?)?;
         }
@@ -120,6 +125,30 @@ fn changed_rate(config: &Config, before: Steps, now: Steps) -> Option<String> {
             now.total
         )
     })
+}
+
+/// Checks that the run in `run`, which has saved `checkpoint`, is continued on the images that it was
+/// trained on. Only the content matters: the images may have moved.
+fn check_same_data(data: &Identity, checkpoint: &Checkpoint, run: &Path, on: &mut dyn FnMut(Event)) -> Result<()> {
+    let Some(text) = &checkpoint.data else {
+        on(Event::Warning(format!("the run does not say which images it was trained on; it continues on {data}")));
+        return Ok(());
+    };
+    let known: Identity = serde_json::from_str(text).map_err(|error| {
+        Error::file(
+            run,
+            format!("its checkpoint does not name its data ({error})"),
+            "resume from an earlier checkpoint",
+        )
+        .because(error)
+    })?;
+    if known.sha256 == data.sha256 {
+        return Ok(());
+    }
+    let reason = format!("it was trained on other images ({known}) than those given ({data})");
+    let remedy =
+        "give the images of the run by --data, or train a new run that starts from its exported weights (--init)";
+    Err(Error::file(run, reason, remedy))
 }
 
 /// The place in the data at which a checkpoint was saved.

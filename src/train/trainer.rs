@@ -114,14 +114,16 @@ impl Trainer {
         Ok(losses)
     }
 
-    /// The current state of the run as a checkpoint. The caller adds the position in the data.
+    /// The current state of the run as a checkpoint. The caller adds the data and the position in them.
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         Ok(Checkpoint {
             tensors: parameters::snapshot(&mut *self.backend, &self.model.set)?,
-            config: self.model.config.to_toml(),
+            config: self.model.config.portable().to_toml(),
             step: self.steps.done,
             averaging: self.model.config.averaging,
             rng: format!("seed={} replay={}", self.model.config.seed, self.steps.done * self.plans.len() as u64),
+            program: Some(env!("CARGO_PKG_VERSION").to_string()),
+            device: Some(self.backend.describe().kind),
             ..Checkpoint::default()
         })
     }

@@ -8,11 +8,15 @@ mod averages;
 mod bad_data;
 mod bad_files;
 mod bad_usage;
+mod classes;
 mod diverged;
+mod held_out;
+mod identity;
 mod init;
 #[cfg(target_os = "linux")]
 mod long;
 mod presets;
+mod provenance;
 mod resume;
 mod runs;
 mod sequences;

@@ -128,7 +128,7 @@ fn runs_are_ranked_within_a_protocol_and_measured_once() {
 fn exported_weights_are_in_the_layout_of_others_and_start_another_run() {
     let place = Place::new();
     place.ok(&format!("{} --set ema=0.9", tiny("vae-mnist", 4, "run")));
-    assert_eq!(place.json("export run ema.safetensors")["weights"], "ema");
+    assert_eq!(place.json("export run ema.safetensors")["weights"], "averaged");
     assert_eq!(place.json("export run raw.safetensors --weights raw")["weights"], "raw");
     let (ema, raw) = (place.bytes("ema.safetensors"), place.bytes("raw.safetensors"));
     assert!(ema != raw);
@@ -150,7 +150,10 @@ fn exported_weights_are_in_the_layout_of_others_and_start_another_run() {
     let started = tiny("vae-mnist", 1, "again").replace("--seed 3", "--seed 9");
     place.ok(&format!("{started} --init raw.safetensors --set optimizer.lr=1e-30"));
     place.ok("export again back.safetensors");
-    assert_eq!(place.bytes("back.safetensors"), raw);
+    let back = place.bytes("back.safetensors");
+    let back = SafeTensors::deserialize(&back).unwrap();
+    assert_eq!(back.len(), file.len());
+    back.iter().for_each(|(name, view)| assert_eq!(view.data(), file.tensor(name).unwrap().data(), "{name}"));
 
     // Averaged weights and raw weights draw different images.
     place.ok("sample run -n 4 --out ema.png");
@@ -258,7 +261,7 @@ fn a_folder_of_pictures_can_be_learned_by_its_path() {
     super::draw_colour_folder(&place);
     place.ok(&tiny("dcgan-cifar", 2, "run").replace("--data colour", "--data ./colour/"));
     let config = String::from_utf8(place.bytes("run/config.toml")).unwrap();
-    assert!(config.contains("data = \"colour\""), "{config}");
-    place.refused(1, "train --resume run --steps 3", &["\"colour\"", "--data"]);
-    place.ok("train --resume run --steps 3 --data colour");
+    assert!(config.contains("data = \"./colour/\""), "{config}");
+    place.ok("train --resume run --steps 3");
+    place.ok("train --resume run --steps 4 --data colour");
 }

@@ -1,0 +1,83 @@
+//! The likelihood of a run that has just been trained, on images that it was not trained on.
+//!
+//! The test split is measured. If the data set has none, the validation split is measured instead, unless
+//! its images are among the training images, as they are for idx and CIFAR-10 files. A test split that
+//! exists but cannot be used is an error.
+
+use super::args::{DataArgs, DeviceArgs};
+use super::measured;
+use super::output::note;
+use super::progress::Busy;
+use super::trained::{CheckpointArgs, Stored, Trained};
+use crate::data::{Images, Split};
+use crate::error::{Error, Result};
+use crate::eval;
+use crate::likelihood::{Estimate, Likelihood};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Measures the newest checkpoint of the run in `run`, if it has a likelihood and if there are held-out
+/// images. It takes one pass: for a latent model only the ELBO is measured, not the tighter bound with many
+/// samples.
+///
+/// # Errors
+/// If held-out images cannot be read or do not fit the model. The run is saved all the same.
+pub(super) fn likelihoods(run: &Path, data: &DataArgs, device: &DeviceArgs) -> Result<Vec<Likelihood>> {
+    let stored = Stored::read(&CheckpointArgs { checkpoint: run.to_path_buf(), weights: None })?;
+    if !eval::has_likelihood(&stored.model) {
+        return Ok(vec![]);
+    }
+    let Some(HeldOut { split, images }) = held_out(&stored, data)? else { return Ok(vec![]) };
+    let mut trained = Trained::of(stored, device)?;
+    let busy = Busy::new(&format!("measuring {} held-out images", images.len()));
+    let mut found = measured::measure(&mut trained, images, split, 1)?.likelihoods;
+    drop(busy);
+    found.retain(|row| !matches!(row.protocol.estimate, Estimate::Iwae(_)));
+    measured::keep(&trained.stored, &found);
+    Ok(found)
+}
+
+/// Warns if the images, which are the split `split`, are among those that the model was trained on.
+pub(super) fn warn_if_trained_on(stored: &Stored, data: &DataArgs, images: &Images, split: Split) {
+    // The test split never overlaps with the training split. Without the training images there is nothing to
+    // compare with, and measuring does not need them.
+    if split == Split::Test {
+        return;
+    }
+    let Ok(training) = data.open(stored, Split::Train) else { return };
+    let is_same = stored.trained_on().is_none_or(|known| known.sha256 == training.sha256());
+    if is_same && images.all_among(&training) {
+        note(&format!("warning: the images of the split {split} are among those that the model was trained on"));
+    }
+}
+
+/// Images that a model was not trained on.
+struct HeldOut {
+    split: Split,
+    images: Arc<Images>,
+}
+
+fn held_out(stored: &Stored, data: &DataArgs) -> Result<Option<HeldOut>> {
+    let missing = match data.open(stored, Split::Test) {
+        Ok(images) => return Ok(Some(HeldOut { split: Split::Test, images })),
+        Err(Error::MissingSplit(error)) => error,
+        Err(error) => return Err(error),
+    };
+    let images = match data.open(stored, Split::Valid) {
+        Ok(images) => images,
+        Err(Error::MissingSplit(_)) => {
+            note(&format!("the likelihood is not measured, because there are no held-out images: {missing}"));
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if images.all_among(&*data.open(stored, Split::Train)?) {
+        note(&format!(
+            "the likelihood is not measured, because there are no held-out images: the validation images are among the \
+             training images, and there is no test split ({missing})"
+        ));
+        return Ok(None);
+    }
+    note(&format!("the likelihood is that of the split valid, because there is no test split ({missing})"));
+    Ok(Some(HeldOut { split: Split::Valid, images }))
+}
