@@ -110,8 +110,7 @@ fn bits_per_dim(row: &Likelihood) -> f64 {
 }
 
 fn text(stored: &Stored, found: &Evaluation) -> String {
-    let mut text =
-        format!("{} ({}, {} weights)\n", stored.model.config.name(), stored.origin(), stored.weights.in_words());
+    let mut text = format!("{} ({}, {} weights)\n", stored.model.config.name(), stored.origin(), stored.weights.name());
     for row in &found.likelihoods {
         let sign = if row.protocol.estimate.is_exact() { "" } else { "<= " };
         let (nats, bits) = (row.nats, bits_per_dim(row));

@@ -26,10 +26,9 @@ pub(super) fn run(args: Args) -> Result<()> {
     let stored = Stored::read(&args.checkpoint)?;
     let provenance = stored.provenance_of_weights();
     let tensors = exchange::export(&stored.model.set, &stored.checkpoint, &provenance.to_string(), &args.out)?;
-    let weights = stored.weights.name();
     if args.json {
         return output::json(&output::merged(provenance, &json!({"tensors": tensors, "out": args.out})));
     }
-    let weights = stored.weights.in_words();
+    let weights = stored.weights.name();
     output::line(&format!("{tensors} tensors ({weights} weights) of {} in {}", stored.origin(), args.out.display()))
 }

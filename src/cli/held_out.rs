@@ -71,7 +71,8 @@ fn held_out(stored: &Stored, data: &DataArgs) -> Result<Option<HeldOut>> {
         }
         Err(error) => return Err(error),
     };
-    if images.all_among(&*data.open(stored, Split::Train)?) {
+    let training = data.open(stored, Split::Train)?;
+    if images.all_among(&training) {
         note(&format!(
             "the likelihood is not measured, because there are no held-out images: the validation images are among the \
              training images, and there is no test split ({missing})"

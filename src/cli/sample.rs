@@ -82,7 +82,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         });
         return output::json(&output::merged(provenance, &result));
     }
-    let (n, place, origin, weights) = (args.n, args.out.display(), stored.origin(), stored.weights.in_words());
+    let (n, place, origin, weights) = (args.n, args.out.display(), stored.origin(), stored.weights.name());
     output::line(&format!(
         "{n} samples of {origin}, {weights} weights, in {place} ({seconds:.1} s, {images_per_s:.1} images/s)"
     ))

@@ -32,14 +32,6 @@ impl Weights {
             Weights::Ema => "averaged",
         }
     }
-
-    /// What they are called in sentences.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Weights::Raw => "raw",
-            Weights::Ema => "averaged",
-        }
-    }
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -98,8 +90,8 @@ impl Stored {
         Config::from_toml(&std::fs::read_to_string(&path).ok()?, &path).ok()
     }
 
-    /// The identity of the images that the model was trained on. A checkpoint of format version 1 does not
-    /// say it.
+    /// The identity of the images that the model was trained on. Checkpoints of
+    /// earlier versions of the program do not say it.
     pub fn trained_on(&self) -> Option<Identity> {
         serde_json::from_str(self.checkpoint.data.as_ref()?).ok()
     }

@@ -31,7 +31,7 @@ fn averages_of_a_short_training_are_better_than_no_training() {
         (measured["weights"].as_str().unwrap().to_string(), measured["elbo_nats"].as_f64().unwrap())
     };
     let (raw, averaged, untrained) = (elbo("run --weights raw"), elbo("run"), elbo("untrained"));
-    assert_eq!((raw.0.as_str(), averaged.0.as_str()), ("raw", "ema"));
+    assert_eq!((raw.0.as_str(), averaged.0.as_str()), ("raw", "averaged"));
     assert!(raw.1 > untrained.1 + 100.0, "{} {}", raw.1, untrained.1);
     // The averages of the last steps are near the weights.
     assert!(averaged.1 > raw.1 - 0.2 * (raw.1 - untrained.1), "{} {} {}", averaged.1, raw.1, untrained.1);
