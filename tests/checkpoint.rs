@@ -303,12 +303,22 @@ fn a_new_run_does_not_overwrite_another() {
         .write(&Row { step: 1, seconds: 0.0, images_per_s: 0.0, learning_rate: None, losses: vec![] })
         .unwrap();
     // The run has no checkpoint yet, so it may be started again, after the first one has released its lock.
+    // A process that another test is starting at this moment holds the lock too, until it is replaced.
     drop(run);
-    let run = RunDir::create(&path, "preset = \"vae-mnist\"\n").unwrap();
+    let again = || {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        RunDir::create(&path, "preset = \"vae-mnist\"\n").ok()
+    };
+    let run = (0..100).find_map(|_| again()).expect("the lock is released");
     assert_eq!((run.samples().unwrap().len(), run.metrics().unwrap().len()), (0, 0));
     run.save_checkpoint(&sample(500)).unwrap();
     drop(run);
-    let message = RunDir::create(&path, "").unwrap_err().to_string();
+    let refused = |_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        let message = RunDir::create(&path, "").unwrap_err().to_string();
+        (!message.contains("is training")).then_some(message)
+    };
+    let message = (0..100).find_map(refused).expect("the lock is released");
     assert!(message.contains("--resume") && message.contains("--out"), "{message}");
     assert!(RunDir::open(&path).unwrap().latest().unwrap().is_some());
 }
