@@ -56,9 +56,11 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A file error with its reason and remedy.
+    /// A file error with its reason and remedy. The reason may quote the file, so it is made short and
+    /// printable.
     pub fn file(path: impl AsRef<Path>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Error::File { path: path.as_ref().to_path_buf(), reason: reason.into(), remedy: remedy.into(), source: None }
+        let reason = printable(reason.into());
+        Error::File { path: path.as_ref().to_path_buf(), reason, remedy: remedy.into(), source: None }
     }
 
     /// Turns an I/O error on `path` into a sentence; `doing` says what was tried ("read", "write").
@@ -98,6 +100,28 @@ impl Error {
             Error::File { .. } | Error::Device(_) | Error::Failed(_) => 1,
         }
     }
+}
+
+/// The text without control characters, which could change what a terminal shows, in at most three lines,
+/// and shortened in the middle if it is long.
+pub(crate) fn printable(mut text: String) -> String {
+    const MOST_LINES: usize = 3;
+    const LONGEST: usize = 600;
+    let one_line = text.lines().count() > MOST_LINES;
+    let is_odd = |c: char| {
+        let turns_text = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns_text || (c.is_control() && (c != '\n' || one_line))
+    };
+    if text.contains(is_odd) {
+        let escaped = |c: char| if is_odd(c) { c.escape_default().to_string() } else { c.to_string() };
+        text = text.chars().map(escaped).collect();
+    }
+    let count = text.chars().count();
+    if count <= LONGEST {
+        return text;
+    }
+    let part = |skip: usize| text.chars().skip(skip).take(LONGEST / 2).collect::<String>();
+    format!("{} [...] {}", part(0), part(count - LONGEST / 2))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Compares every case of the table on the CPU backend with the f64 definition: values, gradients, gradients
 //! of gradients.
 //!
-//! Slots are poisoned with NaN, so that elements that a kernel does not write are noticed. One thread and
-//! two threads must give the same bits.
+//! Slots are poisoned with NaN, so that elements that a kernel does not write are noticed. Any number of
+//! threads must give the same bits.
 
 mod common;
 
@@ -70,6 +70,20 @@ fn gradients() {
 #[test]
 fn second_gradients() {
     for_each_case(Order::Twice, |case| compare(case, Order::Twice));
+}
+
+/// `compare` does the same with two threads. There may be more threads than parts, and parts of unequal size.
+#[test]
+fn three_and_sixteen_threads_give_the_bits_of_one() {
+    let compare = |case: &Case, order| {
+        let problem = case.problem(order, 7, 0);
+        let one = bits(&run(case, &problem, 1)?);
+        let differs = |threads: &usize| run(case, &problem, *threads).map(|many| bits(&many)) != Ok(one.clone());
+        let other: Vec<usize> = [3, 16].into_iter().filter(differs).collect();
+        if other.is_empty() { Ok(()) } else { Err(format!("{other:?} threads give other bits than one")) }
+    };
+    for_each_case(Order::Zero, |case| compare(case, Order::Zero));
+    for_each_case(Order::Once, |case| compare(case, Order::Once));
 }
 
 /// A relative error would tolerate a small leak. The gradient of a closed weight must be exactly zero.

@@ -65,9 +65,20 @@ fn try_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
         temporary.as_file().set_permissions(meta.permissions())?;
     }
     temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|failed| failed.error)?;
+    rename(temporary, path)?;
     // The rename is a change of the folder. Without this sync a power cut could undo it.
     sync_folder(folder)
+}
+
+/// Gives a temporary file its final name. It is removed if that fails. The standard library renames it,
+/// because it calls the C library, where a test can make the call fail (`tests/crashes/faults.c`).
+fn rename(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
+    // The file stays open until the end, and with it the lock.
+    let (_file, name) = temporary.keep().map_err(|failed| failed.error)?;
+    std::fs::rename(&name, path).inspect_err(|_| {
+        // The first error is the one that is reported.
+        let _ = std::fs::remove_file(&name);
+    })
 }
 
 /// The path that `path` leads to if it is a link, even if nothing exists there yet; otherwise `path` itself.

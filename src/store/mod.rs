@@ -17,9 +17,9 @@ pub(crate) use atomic::write_atomically;
 pub use checkpoint::fuzz_parse;
 pub use checkpoint::{Averaging, Checkpoint, Tensor};
 pub(crate) use keep::Keep;
-#[doc(hidden)]
-pub use metrics::MetricsWriter;
 pub use metrics::Row;
+#[doc(hidden)]
+pub use metrics::{MetricsWriter, fuzz_metrics};
 pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::{Kind, Parsed, write_tensors};
 pub(crate) use text::utf8;

@@ -148,9 +148,21 @@ fn cache_folder() -> Option<PathBuf> {
 
 /// The image in a cached file, which holds a hash and then the image. `None` if the hash does not match.
 fn read_cached(path: &Path) -> Option<Vec<u8>> {
-    let bytes = std::fs::read(path).ok()?;
+    cached_image(&std::fs::read(path).ok()?).map(<[u8]>::to_vec)
+}
+
+/// The image in the bytes of a cached file.
+fn cached_image(bytes: &[u8]) -> Option<&[u8]> {
     let (hash, image) = bytes.split_at_checked(32)?;
-    (!image.is_empty() && Sha256::digest(image)[..] == *hash).then(|| image.to_vec())
+    (!image.is_empty() && Sha256::digest(image)[..] == *hash).then_some(image)
+}
+
+/// The body of the fuzz target: whatever is accepted is all bytes behind their hash. The error is the message
+/// of a refusal.
+pub fn fuzz_cached(bytes: &[u8]) -> Result<(), String> {
+    let image = cached_image(bytes).ok_or("its hash does not match")?;
+    assert!(!image.is_empty() && image.len() + 32 == bytes.len());
+    Ok(())
 }
 
 /// Writes a temporary file in the same folder, then renames it, so that no other process sees half a file.

@@ -136,12 +136,9 @@ pub fn check(case: &ReferenceCase, backend: &mut dyn Backend) -> Row {
 }
 
 /// The body of the fuzz target. No bytes may make the parser panic, and no case that the parser accepts
-/// may make the recorder panic.
-pub fn fuzz_parse(bytes: &[u8]) {
-    if let Ok(file) = CaseFile::parse(Path::new("fuzz"), bytes) {
-        for case in &file.cases {
-            // Recording a case gives a tape or an error. Both are fine.
-            let _: Result<(), Error> = ops::record(case).map(drop).map_err(Error::Failed);
-        }
-    }
+/// may make the recorder panic. The error is the message of a refusal.
+pub fn fuzz_parse(bytes: &[u8]) -> Result<(), String> {
+    let file = CaseFile::parse(Path::new("file"), bytes).map_err(|error| error.to_string())?;
+    // Every case is recorded. The verdict is that of the first one that is refused.
+    file.cases.iter().map(|case| ops::record(case).map(drop)).fold(Ok(()), Result::and)
 }

@@ -4,6 +4,7 @@ use super::file::ReferenceCase;
 use super::layout::MemoryLayout;
 use super::recorder::{Recorded, Recorder};
 use super::recurrence::{diagonal_bilstm, diagonal_lstm, lstm, lstm_cell, row_lstm};
+use crate::error::printable;
 use crate::models::TEMPERATURE;
 use crate::optim::{LEARNING_RATE, STEP};
 use crate::shape::ImageSize;
@@ -164,11 +165,12 @@ pub const OPS: [&str; TABLE.len()] = {
 /// Records a case, including its gradients if it has cotangents. The error is a sentence.
 pub fn record(case: &ReferenceCase) -> Result<Recorded, String> {
     let mut recorder = Recorder::new(case);
-    match TABLE.iter().find(|word| word.op == case.op) {
-        Some(word) => (word.rule)(&mut recorder)?,
-        None => return Err(format!("its op {:?} is unknown; known are {}", case.op, OPS.join(", "))),
-    }
-    recorder.finish()
+    let recorded = match TABLE.iter().find(|word| word.op == case.op) {
+        Some(word) => (word.rule)(&mut recorder).and_then(|()| recorder.finish()),
+        None => Err(format!("its op {:?} is unknown; known are {}", case.op, OPS.join(", "))),
+    };
+    // The sentence may quote much of the file.
+    recorded.map_err(printable)
 }
 
 /// Reads stride and padding.
