@@ -72,7 +72,8 @@ fn second_gradients() {
     for_each_case(Order::Twice, |case| compare(case, Order::Twice));
 }
 
-/// `compare` does the same with two threads. There may be more threads than parts, and parts of unequal size.
+/// `compare` does the same with two threads. There may be more threads than parts, and parts of unequal
+/// size.
 #[test]
 fn three_and_sixteen_threads_give_the_bits_of_one() {
     let compare = |case: &Case, order| {

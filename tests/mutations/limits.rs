@@ -41,8 +41,8 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size as isize - layout.size() as isize);
-        // SAFETY: the caller passes a block that this allocator, thus `System`, returned for this layout, and
-        // a size that is not zero and does not overflow when it is rounded up.
+        // SAFETY: the caller passes a block that this allocator, thus `System`, returned for this layout,
+        // and a size that is not zero and does not overflow when it is rounded up.
         unsafe { System.realloc(block, layout, size) }
     }
 

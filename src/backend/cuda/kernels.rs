@@ -157,8 +157,8 @@ fn cached_image(bytes: &[u8]) -> Option<&[u8]> {
     (!image.is_empty() && Sha256::digest(image)[..] == *hash).then_some(image)
 }
 
-/// The body of the fuzz target: whatever is accepted is all bytes behind their hash. The error is the message
-/// of a refusal.
+/// The body of the fuzz target: whatever is accepted is all bytes behind their hash. The error is the
+/// message of a refusal.
 pub fn fuzz_cached(bytes: &[u8]) -> Result<(), String> {
     let image = cached_image(bytes).ok_or("its hash does not match")?;
     assert!(!image.is_empty() && image.len() + 32 == bytes.len());
