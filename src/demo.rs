@@ -86,11 +86,10 @@ pub struct Finished {
 }
 
 /// Runs the demo on `device` and writes it to the folder `out`. Tests shorten the training: the number of
-/// steps is divided by `divide`.
+/// steps is divided by `divide`. `None` if `stop` was set before the page was finished.
 ///
 /// # Errors
-/// The errors of training, evaluation and sampling, of files that cannot be written, and [`Error::Failed`]
-/// if the demo is interrupted.
+/// The errors of training, evaluation and sampling, and of files that cannot be written.
 pub fn run(
     out: &Path,
     device: &str,
@@ -98,7 +97,7 @@ pub fn run(
     divide: u32,
     stop: &AtomicBool,
     on: &mut dyn FnMut(&'static str, Event),
-) -> Result<Finished> {
+) -> Result<Option<Finished>> {
     let (mut results, mut sections) = (vec![], vec![]);
     for act in &ACTS {
         let mut config = preset(act.preset)?;
@@ -121,7 +120,7 @@ pub fn run(
         let options = RunOptions { out: dir.clone(), data: DATA.into(), threads, ..Default::default() };
         let summary = run::run(&config, &options, stop, &mut |event| on(act.family, event))?;
         if summary.interrupted {
-            return Err(Error::Failed("the demo was interrupted; run it again for the whole page".into()));
+            return Ok(None);
         }
         let FinishedAct { result, section } = finish(act, &config, &summary.dir, &summary, threads)?;
         results.push(result);
@@ -135,7 +134,7 @@ pub fn run(
     report.sections.extend(sections);
     let page = out.join("report.html");
     write_atomically(&page, |file| file.write_all(report.to_html().as_bytes()))?;
-    Ok(Finished { page, results })
+    Ok(Some(Finished { page, results }))
 }
 
 /// A trained and measured model.

@@ -67,7 +67,8 @@ impl Error {
     pub fn io(path: impl AsRef<Path>, doing: &str, error: std::io::Error) -> Self {
         use std::io::ErrorKind::*;
         let remedy = match error.kind() {
-            NotFound | NotADirectory => "check the path",
+            NotFound | NotADirectory | InvalidInput | InvalidFilename => "check the path",
+            IsADirectory => "move the folder away, or choose another path",
             PermissionDenied => "check the permissions of the file and its folder",
             StorageFull | QuotaExceeded => "free some disk space and run the command again",
             FileTooLarge => "raise the limit on the size of files (ulimit -f) and run the command again",

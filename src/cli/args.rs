@@ -1,14 +1,15 @@
 //! Arguments that several subcommands share, and their conversion to what the library takes.
 
+use super::out_file::OutFile;
 use super::output;
 use super::trained::Stored;
 use crate::backend::{self, Backend};
 use crate::config::{self, Config, DataSource, last_part};
-use crate::data::{self, Identity, Images, Split, publishers_sha256};
+use crate::data::{self, Identity, Images, Set, Split, publishers_sha256};
 use crate::error::{Error, Result};
 use crate::store::utf8;
 use crate::train::run;
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl DeviceArgs {
 pub(super) struct DataArgs {
     /// Name of a data set, or path of a folder of images or of a file (default: what the model was
     /// trained on)
-    #[arg(long, value_name = "NAME|PATH")]
+    #[arg(long, value_name = "NAME|PATH", value_parser = text())]
     pub data: Option<String>,
     /// Folder of the known data sets (default: the environment variable PIXTAPE_DATA, or else data)
     #[arg(long, value_name = "DIR")]
@@ -71,6 +72,16 @@ impl DataArgs {
             }
         };
         Err(Error::Failed(format!("{reason}; give their path by --data")))
+    }
+
+    /// Checks that the file `out` does not become one of the images that are opened for this model.
+    pub fn keep_out(&self, stored: &Stored, out: &OutFile) -> Result<()> {
+        match self.name_for(stored) {
+            Ok(name) if Set::named(&name).is_none() => out.check_outside(Path::new(&name)),
+            // The images of known sets are not in files that an output can be. Without a name there are no
+            // images, which is reported when they are opened.
+            _ => Ok(()),
+        }
     }
 
     /// The name or path to open for a trained model. A checkpoint stores no path, but the configuration of
@@ -122,6 +133,11 @@ pub(super) struct PictureArgs {
 }
 
 impl PictureArgs {
+    /// Checks that the file `out` does not become one of the images that are opened for this model.
+    pub fn keep_out(&self, stored: &Stored, out: &OutFile) -> Result<()> {
+        self.data.keep_out(stored, out)
+    }
+
     /// A random selection of at most `n` images of the split.
     pub fn choose(&self, stored: &Stored, n: usize) -> Result<Arc<Images>> {
         Ok(Arc::new(self.open(stored, self.split)?.sample(n, self.seed)))
@@ -180,6 +196,12 @@ pub(super) fn configuration(what: &str) -> Result<Config> {
     }
     let bytes = std::fs::read(path).map_err(failed)?;
     Config::from_toml(&utf8(path, bytes)?, path)
+}
+
+/// Parses a name or a path for clap that may be written into a configuration, which is UTF-8.
+pub(super) fn text() -> impl TypedValueParser<Value = String> {
+    let remedy = "its bytes are not UTF-8, the encoding of config.toml; give a link to it whose name is UTF-8";
+    OsStringValueParser::new().try_map(move |text| text.into_string().map_err(|_| remedy))
 }
 
 /// Parses a split for clap.

@@ -1,7 +1,8 @@
 //! `pixtape causality`: computes which inputs each output of an autoregressive model depends on, draws a
 //! picture, and fails if an output depends on itself or on later inputs.
 
-use super::args::{DeviceArgs, check_given_once, configuration};
+use super::args::{self, DeviceArgs, check_given_once, configuration};
+use super::out_file::{OutFile, picture};
 use super::output;
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Stored};
@@ -11,7 +12,7 @@ use crate::eval::{LEGEND, receptive_field_png};
 use crate::models::{Family, Model};
 use crate::shape::ImageSize;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Check that no output of an autoregressive model depends on itself or on later pixels, and draw what it
 /// sees
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
     pixels that an output does not see, although they are within the rows and columns of its context, are its blind spot.")]
 pub(super) struct Args {
     /// Preset, network, configuration file, checkpoint file or run folder
-    #[arg(value_name = "CKPT|PRESET|NETWORK|CONFIG.toml")]
+    #[arg(value_name = "CKPT|PRESET|NETWORK|CONFIG.toml", value_parser = args::text())]
     what: String,
     /// Change a key of the configuration, such as model.height, before the model is built
     #[arg(long, value_name = "KEY=VALUE")]
@@ -34,8 +35,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "K")]
     colour: Option<usize>,
     /// The picture to write
-    #[arg(long, value_name = "FILE", default_value = "causality.png")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "causality.png", value_parser = picture())]
+    out: OutFile,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object on stdout
@@ -61,6 +62,7 @@ fn pixel(text: &str) -> Result<Pixel, String> {
 pub(super) fn run(args: Args) -> Result<()> {
     args.device.name()?;
     check_given_once(&args.set, &[])?;
+    args.out.check(&[Path::new(&args.what)])?;
     let model = model(&args)?;
     let title = model.config.name();
     let Family::Autoregressive(net) = &model.family else {

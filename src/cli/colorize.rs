@@ -1,9 +1,9 @@
 //! `pixtape colorize`: draws colours for grey images.
 
+use super::out_file::{OutFile, picture};
 use super::restore::{self, RestoreArgs};
 use crate::data::Reduction;
 use crate::error::Result;
-use std::path::PathBuf;
 
 /// Draw colours for grey images
 #[derive(Debug, clap::Args)]
@@ -14,8 +14,8 @@ pub(super) struct Args {
     #[command(flatten)]
     restore: RestoreArgs,
     /// The picture to write
-    #[arg(long, value_name = "FILE", default_value = "colorize.png")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "colorize.png", value_parser = picture())]
+    out: OutFile,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {

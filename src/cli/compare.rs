@@ -61,7 +61,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
     let rankings = beside_published(&rows);
     if args.json {
-        let without: Vec<_> = without.iter().map(|(model, run)| json!({"model": model, "source": run})).collect();
+        let without: Vec<_> =
+            without.iter().map(|(model, run)| json!({"model": model, "source": output::path(run)})).collect();
         return output::json(&json!({"rankings": to_json(&rankings), "without_likelihood": without}));
     }
     let mut text = to_text(&rankings);

@@ -1,13 +1,13 @@
 //! `pixtape complete`: completes images of which an autoregressive model is given the upper part.
 
 use super::args::{PictureArgs, above_zero, count};
+use super::out_file::{OutFile, picture};
 use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::Result;
 use crate::sampling::{self, Redraw};
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Complete the lower part of images with an autoregressive model
 #[derive(Debug, clap::Args)]
@@ -29,14 +29,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
     /// The picture to write
-    #[arg(long, value_name = "FILE", default_value = "complete.png")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "complete.png", value_parser = picture())]
+    out: OutFile,
     #[command(flatten)]
     picture: PictureArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
+    args.out.check(&[&args.checkpoint.checkpoint])?;
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
+    args.picture.keep_out(&stored, &args.out)?;
     let model = &stored.model;
     let rows = args.rows.unwrap_or(model.image.height / 2);
     sampling::check_completion(model, rows)?;

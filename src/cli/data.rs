@@ -1,7 +1,9 @@
 //! `pixtape data`: lists data sets, shows their images, and downloads them.
 
-use super::args::{count, split};
+use super::args::{count, split, text};
+use super::out_file::{OutFile, picture};
 use super::output::{self, note};
+use super::progress::visible;
 use crate::data::{self, FileFormat, Images, Levels, Progress, SETS, Set, Split, short};
 use crate::error::{Error, Result};
 use crate::pictures::grid::grid_png;
@@ -10,8 +12,7 @@ use crate::report::text::text_table;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// List, show or download data sets
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,7 @@ struct Common {
 #[derive(Debug, clap::Args)]
 struct Show {
     /// Name of a data set, or path of a folder of images or of a file
-    #[arg(value_name = "NAME|PATH")]
+    #[arg(value_name = "NAME|PATH", value_parser = text())]
     name: String,
     /// How many images
     #[arg(short = 'n', value_name = "N", default_value_t = 64, value_parser = count(65536))]
@@ -59,8 +60,8 @@ struct Show {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u32,
     /// The picture to write (default: NAME.png)
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = picture())]
+    out: Option<OutFile>,
     #[command(flatten)]
     common: Common,
 }
@@ -124,12 +125,16 @@ fn list(args: &Common) -> Result<()> {
 }
 
 fn show(args: &Show) -> Result<()> {
+    let out = args.out.clone().unwrap_or_else(|| OutFile::default_picture(&short_name(&args.name)));
+    out.check(&[])?;
+    if Set::named(&args.name).is_none() {
+        out.check_outside(Path::new(&args.name))?;
+    }
     let images = data::open(&args.name, args.split, args.common.data_dir.as_deref())?;
     let chosen = images.sample(args.n, args.seed);
     let factor = 255 / chosen.levels().max();
     let pixels: Vec<u8> = chosen.pixels().iter().map(|level| level * factor).collect();
     let size = chosen.size();
-    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.png", images.name())));
     let series = Set::named(&args.name).is_some_and(Set::is_series);
     let pictures = if series { sequences::panels(&pixels, size) } else { OwnedPictures { pixels, size } };
     output::write(&out, &grid_png(pictures.view(), None)?)?;
@@ -159,6 +164,15 @@ fn show(args: &Show) -> Result<()> {
         text += &format!("images of each class: {}\n", counts.join(" "));
     }
     output::print(&format!("{text}{} of them in {}\n", chosen.len(), out.display()))
+}
+
+/// The name of a data set, or the last part of its path.
+fn short_name(name: &str) -> String {
+    let path = Path::new(name);
+    // A path like `..` has a last part only after it is resolved.
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let last = path.file_name().or(whole.file_name()).unwrap_or(path.as_os_str());
+    last.to_string_lossy().into_owned()
 }
 
 /// The number of images of each class; empty without labels.
@@ -215,13 +229,12 @@ impl Download {
         if self.file != at.file {
             self.end();
             self.file = at.file.to_string();
-            if std::io::stderr().is_terminal() {
-                let bar = ProgressBar::new(at.total.unwrap_or(0));
+            self.bar = visible(ProgressBar::new(at.total.unwrap_or(0)));
+            if let Some(bar) = &self.bar {
                 let style =
                     ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
                 bar.set_style(style.expect("the template is a constant"));
                 bar.set_message(self.file.clone());
-                self.bar = Some(bar);
             } else {
                 note(&format!("fetching {}", at.file));
             }

@@ -4,7 +4,7 @@
 use super::args::DeviceArgs;
 use super::output;
 use super::progress::Progress;
-use super::train::stop_on_signals;
+use super::signals::stop_on_signals;
 use crate::demo::{self, Finished};
 use crate::error::Result;
 use crate::report::text::text_table;
@@ -32,23 +32,26 @@ pub(super) fn run(args: Args) -> Result<()> {
     let stop = stop_on_signals()?;
     let (mut act, mut progress) = ("", Progress::new());
     let device = args.device.name()?;
-    let Finished { page, results } =
-        demo::run(&args.out, device, args.device.threads, args.divide, &stop, &mut |family, event| {
-            if act != family {
-                progress.end();
-                (act, progress) = (family, Progress::new());
-                output::note(&format!("\n{family}"));
-            }
-            progress.show(&event);
-        })?;
+    let finished = demo::run(&args.out, device, args.device.threads, args.divide, &stop, &mut |family, event| {
+        if act != family {
+            progress.end();
+            (act, progress) = (family, Progress::new());
+            output::note(&format!("\n{family}"));
+        }
+        progress.show(&event);
+    })?;
     progress.end();
+    let Some(Finished { page, results }) = finished else {
+        output::note("the demo was stopped; run it again for the whole page");
+        return Ok(());
+    };
     let rows = demo::rows(&results);
     if args.json {
         let models: Vec<_> = rows
             .iter()
             .map(|row| json!(demo::header().into_iter().zip(row).collect::<std::collections::BTreeMap<_, _>>()))
             .collect();
-        return output::json(&json!({ "report": page, "models": models }));
+        return output::json(&json!({ "report": output::path(&page), "models": models }));
     }
     let header = demo::header();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();

@@ -2,6 +2,7 @@
 //! classifier predicts the labels from them.
 
 use super::args::{DataArgs, DeviceArgs, split};
+use super::out_file::{OutFile, tensors};
 use super::output;
 use super::progress::Busy;
 use super::tensors::Tensors;
@@ -10,7 +11,6 @@ use crate::data::{Images, Levels, Split};
 use crate::error::{Error, Result};
 use crate::eval::{self, Latents, Probe};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// Write the latent vectors of a split to a file, and probe them with a linear classifier
 #[derive(Debug, clap::Args)]
@@ -26,8 +26,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
     split: Split,
     /// The file to write
-    #[arg(long, value_name = "FILE", default_value = "latents.safetensors")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "latents.safetensors", value_parser = tensors())]
+    out: OutFile,
     /// Leave out the linear probe
     #[arg(long)]
     no_probe: bool,
@@ -44,13 +44,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
+    args.out.check(&[&args.checkpoint.checkpoint])?;
     let mut trained = Trained::open(&args.checkpoint, &args.device)?;
+    args.data.keep_out(&trained.stored, &args.out)?;
     eval::check_encoder(&trained.stored.model)?;
     let images = args.data.open(&trained.stored, args.split)?;
     let busy = Busy::new(&format!("encoding {} images", images.len()));
     let latents = eval::encode(&mut *trained.backend, &trained.stored.model, images.clone())?;
     let protocol = protocol(&trained, &images, args.split);
-    output::write(&args.out, &tensors(&latents, images.len()).file(&protocol)?)?;
+    output::write(&args.out, &contents(&latents, images.len()).file(&protocol)?)?;
     let probe = if args.no_probe {
         Err("it was left out".to_string())
     } else if images.labels().is_none() {
@@ -121,7 +123,7 @@ fn protocol(trained: &Trained, images: &Images, split: Split) -> Value {
 }
 
 /// The contents of the file.
-fn tensors(latents: &Latents, images: usize) -> Tensors {
+fn contents(latents: &Latents, images: usize) -> Tensors {
     let mut tensors = Tensors::default();
     let matrix = || vec![images, latents.dims];
     tensors.f32("mu", matrix(), &latents.mu);

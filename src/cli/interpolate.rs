@@ -1,6 +1,7 @@
 //! `pixtape interpolate`: interpolates between images in the latent space of an autoencoder.
 
 use super::args::{PictureArgs, count};
+use super::out_file::{OutFile, picture};
 use super::output;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::{Error, Result};
@@ -8,7 +9,6 @@ use crate::eval;
 use crate::pictures::grid::{Pictures, grid_png};
 use clap::builder::RangedU64ValueParser;
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Interpolate between pairs of images in the latent space of an autoencoder
 #[derive(Debug, clap::Args)]
@@ -23,14 +23,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(2..=256))]
     steps: usize,
     /// The picture to write
-    #[arg(long, value_name = "FILE", default_value = "interpolate.png")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "interpolate.png", value_parser = picture())]
+    out: OutFile,
     #[command(flatten)]
     picture: PictureArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
+    args.out.check(&[&args.checkpoint.checkpoint])?;
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
+    args.picture.keep_out(&stored, &args.out)?;
     let model = &stored.model;
     eval::check_encoder(model)?;
     let images = args.picture.choose(&stored, 2 * args.rows)?;

@@ -20,12 +20,14 @@ mod export;
 mod held_out;
 mod interpolate;
 mod measured;
+mod out_file;
 mod output;
 mod plan;
 mod progress;
 mod reconstruct;
 mod restore;
 mod sample;
+mod signals;
 mod simulate;
 mod superres;
 mod tensors;
@@ -36,6 +38,7 @@ mod trained;
 use crate::backend;
 use crate::error::Result;
 use crate::panics;
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
@@ -43,7 +46,8 @@ use std::process::ExitCode;
 /// Train and sample generative image models with hand-written compute kernels.
 #[derive(Debug, Parser)]
 #[command(name = "pixtape", version, about, propagate_version = true)]
-#[command(after_help = "Example: pixtape train vae-mnist --data glyphs --steps 500")]
+#[command(after_help = "Example: pixtape train vae-mnist --data glyphs --steps 500\n\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage; 129, 130 or 143 if SIGHUP, SIGINT (Ctrl-C) or SIGTERM ended the command.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -74,7 +78,7 @@ enum Command {
 }
 
 /// Runs the command line of this process and returns its exit code: 0 for success, 2 if the arguments
-/// themselves are wrong, 1 for any other failure.
+/// themselves are wrong, 128 plus its number if a signal stopped a training, 1 for any other failure.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         if !panics::is_caught() {
@@ -86,13 +90,18 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refused) => {
+            let is_error =
+                refused.use_stderr() && refused.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
             // If this cannot be printed either, there is no way left to report it.
-            let _ = refused.print();
+            let _ = match is_error {
+                true => writeln!(std::io::stderr(), "{}", usage_message(&refused.render().to_string())),
+                false => refused.print(),
+            };
             return exit_code(refused.exit_code());
         }
     };
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => signals::exit_code().map_or(ExitCode::SUCCESS, exit_code),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error.to_string()));
             exit_code(error.exit_code())
@@ -136,11 +145,25 @@ fn report_bug(panic: &str) {
     let _ = writeln!(std::io::stderr(), "error: this is a bug in pixtape ({what}); please report it with the command");
 }
 
-/// The text in one line of limited length.
+/// What clap says about wrong arguments in at most three lines: what is wrong, a tip if there is one, and
+/// where to read more. The long lists of its usage are left to `--help`.
+fn usage_message(text: &str) -> String {
+    let parts = text.split("\n\n").filter(|part| !part.trim_start().starts_with("Usage:"));
+    parts.map(one_line).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The text in one line that a terminal of 110 columns shows in three. A longer one loses its middle,
+/// because the remedy is at its end.
 fn one_line(text: &str) -> String {
-    const MOST: usize = 1000;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= MOST { line } else { line.chars().take(MOST).chain("...".chars()).collect() }
+    const MOST: usize = 320;
+    const START: usize = 160;
+    const GAP: &str = " ... ";
+    let line: Vec<char> = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    if line.len() <= MOST {
+        return line.into_iter().collect();
+    }
+    let end = line.len() - (MOST - START - GAP.len());
+    line[..START].iter().copied().chain(GAP.chars()).chain(line[end..].iter().copied()).collect()
 }
 
 #[cfg(test)]
@@ -170,6 +193,17 @@ mod tests {
     #[test]
     fn a_message_is_one_line_whatever_it_holds() {
         assert_eq!(one_line("a\n  b\tc"), "a b c");
-        assert_eq!(one_line(&"x".repeat(5000)).len(), 1003);
+        let long = one_line(&format!("{}end", "x".repeat(5000)));
+        assert!(long.len() == 320 && long.starts_with("xxx") && long.ends_with("xend"), "{long}");
+    }
+
+    #[test]
+    fn wrong_arguments_are_told_in_three_lines() {
+        for words in [&["pixtape", "sample"][..], &["pixtape", "export"], &["pixtape", "train", "a", "--sed", "1"]] {
+            let refused = Cli::try_parse_from(words).unwrap_err();
+            let text = usage_message(&refused.render().to_string());
+            assert!(text.starts_with("error: ") && text.ends_with("try '--help'."), "{text}");
+            assert!(text.lines().count() <= 3 && !text.contains("Usage:"), "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The output of subcommands: results go to stdout, everything else to stderr.
 
+use super::signals;
 use crate::error::{Error, Result};
 use crate::pictures::png::with_text;
 use crate::store::write_atomically;
@@ -7,11 +8,13 @@ use serde_json::Value;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Prints a result. If the reader closes the pipe early (`| head`), the program ends without an error.
+/// Prints a result. If the reader closes the pipe early (`| head`), the program ends without an error. A
+/// signal may have ended the reader or the terminal too, and is then no reason for an error either.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
+        Err(_) if signals::has_arrived() => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => Err(Error::Failed(format!(
             "the result could not be printed ({error}); check where stdout is redirected to"
@@ -27,6 +30,11 @@ pub(super) fn line(text: &str) -> Result<()> {
 /// Prints the one JSON value of `--json`.
 pub(super) fn json(value: &Value) -> Result<()> {
     line(&format!("{value:#}"))
+}
+
+/// A path as a JSON value. JSON is Unicode; bytes of a name that are not become replacement characters.
+pub(super) fn path(path: &Path) -> Value {
+    path.to_string_lossy().into()
 }
 
 /// Prints a note that is not a result. A closed stderr does not stop the program.

@@ -1,6 +1,6 @@
 //! `pixtape plan`: prints the launches of a training step.
 
-use super::args::{FlagOfKey, check_given_once, configuration};
+use super::args::{self, FlagOfKey, check_given_once, configuration};
 use super::output;
 use crate::error::Result;
 use crate::models::Model;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 #[command(after_help = "Example: pixtape plan vae-mlp-mnist --batch 16 --set model.hidden=64")]
 pub(super) struct Args {
     /// Preset, network, or configuration file
-    #[arg(value_name = "PRESET|NETWORK|CONFIG.toml")]
+    #[arg(value_name = "PRESET|NETWORK|CONFIG.toml", value_parser = args::text())]
     what: String,
     /// Images per step
     #[arg(long, value_name = "N")]

@@ -1,13 +1,13 @@
 //! `pixtape reconstruct`: shows images next to their reconstructions by an autoencoder.
 
 use super::args::{PictureArgs, count};
+use super::out_file::{OutFile, picture};
 use super::output;
 use super::trained::{CheckpointArgs, Trained};
 use crate::error::Result;
 use crate::eval;
 use crate::pictures::grid::{Pictures, before_after_png};
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Show images next to their reconstructions by an autoencoder
 #[derive(Debug, clap::Args)]
@@ -19,14 +19,16 @@ pub(super) struct Args {
     #[arg(short = 'n', value_name = "N", default_value_t = 16, value_parser = count(4096))]
     n: usize,
     /// The picture to write
-    #[arg(long, value_name = "FILE", default_value = "reconstruct.png")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "reconstruct.png", value_parser = picture())]
+    out: OutFile,
     #[command(flatten)]
     picture: PictureArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
+    args.out.check(&[&args.checkpoint.checkpoint])?;
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
+    args.picture.keep_out(&stored, &args.out)?;
     let model = &stored.model;
     eval::check_encoder(model)?;
     let images = args.picture.choose(&stored, args.n)?;

@@ -1,6 +1,7 @@
 //! What `pixtape colorize` and `pixtape superres` share: their arguments and their output.
 
 use super::args::{PictureArgs, above_zero, count};
+use super::out_file::OutFile;
 use super::output;
 use super::progress::Drawing;
 use super::trained::{CheckpointArgs, Trained};
@@ -8,7 +9,6 @@ use crate::data::Reduction;
 use crate::error::Result;
 use crate::sampling::{self, Redraw};
 use serde_json::json;
-use std::path::Path;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RestoreArgs {
@@ -29,8 +29,10 @@ pub(super) struct RestoreArgs {
 
 /// Draws images from their reduced versions, and writes the picture `out`: the reduced images, the draws,
 /// and the originals.
-pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &Path) -> Result<()> {
+pub(super) fn run(args: &RestoreArgs, reduction: Reduction, out: &OutFile) -> Result<()> {
+    out.check(&[&args.checkpoint.checkpoint])?;
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
+    args.picture.keep_out(&stored, out)?;
     let model = &stored.model;
     sampling::check_restoration(model, reduction)?;
     let images = args.picture.choose(&stored, args.n)?;

@@ -1,6 +1,7 @@
 //! `pixtape sample`: draws new images or sequences from a model.
 
 use super::args::{DeviceArgs, above_zero, count};
+use super::out_file::{OutFile, picture_or_tensors};
 use super::output;
 use super::progress::Drawing;
 use super::tensors::{self, Tensors};
@@ -10,7 +11,6 @@ use crate::pictures::grid::grid_png;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// The largest number of images that are drawn together.
@@ -40,8 +40,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "K")]
     class: Option<u32>,
     /// The picture to write; if the name ends in .safetensors, the images are written as tensors
-    #[arg(long, value_name = "FILE", default_value = "samples.png")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "samples.png", value_parser = picture_or_tensors())]
+    out: OutFile,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object on stdout
@@ -50,6 +50,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
+    args.out.check(&[&args.checkpoint.checkpoint])?;
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.device)?;
     let classes = match args.class {
         Some(class) => vec![known_class(&stored, class)?; args.n],

@@ -1,6 +1,7 @@
 //! `pixtape simulate`: continues sequences with a sequence model, and measures its predictions.
 
 use super::args::{PictureArgs, above_zero, count};
+use super::out_file::{OutFile, picture};
 use super::output;
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Trained};
@@ -12,7 +13,6 @@ use crate::pictures::sequences;
 use crate::report::text::text_table;
 use crate::sampling::{self, Redraw, Redrawn};
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Continue sequences with a sequence model, and measure how well it predicts them
@@ -41,14 +41,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = above_zero)]
     temperature: f32,
     /// The picture to write
-    #[arg(long, value_name = "FILE", default_value = "simulate.png")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", default_value = "simulate.png", value_parser = picture())]
+    out: OutFile,
     #[command(flatten)]
     picture: PictureArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
+    args.out.check(&[&args.checkpoint.checkpoint])?;
     let Trained { stored, mut backend } = Trained::open(&args.checkpoint, &args.picture.device)?;
+    args.picture.keep_out(&stored, &args.out)?;
     let model = &stored.model;
     let net = eval::sequence_of(model)?;
     let steps = net.observations().steps;

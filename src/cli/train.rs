@@ -1,9 +1,10 @@
 //! `pixtape train`: trains a model, evaluates it, and writes the report.
 
-use super::args::{DataArgs, DeviceArgs, FlagOfKey, check_given_once, configuration};
+use super::args::{DataArgs, DeviceArgs, FlagOfKey, check_given_once, configuration, text};
 use super::progress::Progress;
+use super::signals::stop_on_signals;
 use super::{held_out, output, restore, trace};
-use crate::config::Config;
+use crate::config::{Config, NetworkKind, PRESETS};
 use crate::error::{Error, Result};
 use crate::likelihood::Likelihood;
 use crate::models::Model;
@@ -14,22 +15,14 @@ use crate::store::RunDir;
 use crate::train::run::{self, Event, RunOptions, Summary};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Train a model, or continue a run
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
-    pixtape train pixelcnn-mnist --epochs 2 --seed 1\n  \
-    pixtape train vae-mnist --data glyphs --set optimizer.lr=0.0005 --out runs/slow\n  \
-    pixtape train dcgan --data fashion-mnist --epochs 5\n  \
-    pixtape train --resume runs/pixelcnn-mnist --epochs 4\n\n\
-    The name of a network stands for the first preset with this network. An unknown name prints the list of all presets\n\
-    and networks.\n\
-    Ctrl-C saves a checkpoint and stops; a second one stops at once. `pixtape plan PRESET` prints the launches of a step.")]
+#[command(after_help = more_help())]
 pub(super) struct Args {
     /// Preset, network or configuration file; with --resume that of the run
-    #[arg(value_name = "PRESET|NETWORK|CONFIG.toml", required_unless_present = "resume")]
+    #[arg(value_name = "PRESET|NETWORK|CONFIG.toml", required_unless_present = "resume", value_parser = text())]
     what: Option<String>,
     /// Training steps in total
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
@@ -43,7 +36,7 @@ pub(super) struct Args {
     /// Seed of all random numbers
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     seed: Option<u32>,
-    /// Change a key of the configuration; an unknown key prints the list of all
+    /// Change a key of the configuration; an unknown key prints those of its section
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
     /// Folder of the run (default: runs/ and the name of the preset or network)
@@ -73,6 +66,43 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// The end of the help text.
+fn more_help() -> String {
+    let presets = PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>();
+    let networks = NetworkKind::ALL.map(NetworkKind::name);
+    format!(
+        "Examples:\n  \
+         pixtape train pixelcnn-mnist --epochs 2 --seed 1\n  \
+         pixtape train vae-mnist --data glyphs --set optimizer.lr=0.0005 --out runs/slow\n  \
+         pixtape train dcgan --data fashion-mnist --epochs 5\n  \
+         pixtape train --resume runs/pixelcnn-mnist --epochs 4\n\n\
+         Presets:\n{}\n\n\
+         Networks, each of which stands for the first preset with this network:\n{}\n\n\
+         Ctrl-C, SIGTERM and SIGHUP save a checkpoint and stop; a second one stops at once. `pixtape plan PRESET`\n\
+         prints the launches of a step.\n\n\
+         Exit codes: 0 trained, 1 failed, 2 wrong usage, and after a signal 129 (SIGHUP), 130 (SIGINT, Ctrl-C) or\n\
+         143 (SIGTERM).",
+        in_lines(&presets),
+        in_lines(&networks)
+    )
+}
+
+/// The names, separated by commas, in indented lines of limited width.
+fn in_lines(names: &[&str]) -> String {
+    const WIDTH: usize = 100;
+    let mut lines = vec![String::new()];
+    for (i, name) in names.iter().enumerate() {
+        let comma = if i + 1 < names.len() { "," } else { "" };
+        if lines.last().is_some_and(|line| line.len() + name.len() > WIDTH) {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            *line += &format!(" {name}{comma}");
+        }
+    }
+    lines.iter().map(|line| format!(" {line}")).collect::<Vec<_>>().join("\n")
+}
+
 pub(super) fn run(args: Args) -> Result<()> {
     let (config, options) = prepare(&args)?;
     if args.trace {
@@ -88,7 +118,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         progress.show(&event);
     });
     progress.end();
-    // Everything is saved now, so a first Ctrl-C may end the process at once.
+    // Everything is saved, so that from here on a first signal may end the process at once.
     stop.store(true, Ordering::Relaxed);
     let summary = summary?;
     let dir = &summary.dir;
@@ -190,22 +220,6 @@ fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
     Ok(config)
 }
 
-/// A flag that the first Ctrl-C (or SIGTERM) sets. A second one ends the process at once.
-pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = stop.clone();
-    ctrlc::set_handler(move || {
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        output::note("stopping after this step; press Ctrl-C again to stop at once, without a checkpoint");
-    })
-    .map_err(|error| {
-        Error::Failed(format!("the handler of Ctrl-C could not be installed ({error}); try again")).because(error)
-    })?;
-    Ok(stop)
-}
-
 /// Prints how the run ended, where its files are, and which command `draw` samples from it.
 fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str, provenance: &Value) -> Result<()> {
     let dir = &summary.dir;
@@ -214,14 +228,14 @@ fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str
     if args.json {
         let losses = dir.metrics()?.pop().map(|row| row.losses).unwrap_or_default();
         let value = json!({
-            "run": dir.path(),
+            "run": output::path(dir.path()),
             "step": summary.step,
             "interrupted": summary.interrupted,
             "images_per_s": summary.images_per_s,
             "losses": losses.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "likelihood": to_json(&rankings),
-            "checkpoint": checkpoint,
-            "report": dir.report_path(),
+            "checkpoint": checkpoint.as_deref().map(output::path),
+            "report": output::path(&dir.report_path()),
         });
         return output::json(&output::merged(value, provenance));
     }

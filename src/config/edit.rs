@@ -110,7 +110,8 @@ impl Config {
     /// Applies `key=value` of `--set`; nested keys are dotted (`optimizer.lr=0.001`).
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown key, naming the nearest one and listing all, a wrong type or value.
+    /// [`Error::Usage`] for an unknown key, naming the nearest one and those next to it, a wrong type or
+    /// value.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
         let usage = |reason: String| Error::Usage(format!("--set {assignment}: {reason}"));
         let Some((key, text)) = assignment.split_once('=') else {
@@ -213,7 +214,11 @@ fn unknown_key<'a>(key: &str, name: &str, known: impl Iterator<Item = &'a String
         strsim::jaro_winkler(candidate, key).max(strsim::jaro_winkler(leaf, key))
     };
     let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).copied().unwrap_or_default();
-    format!("{name} has no key \"{key}\", did you mean {nearest}? (keys: {})", known.join(", "))
+    // All keys together would be too long to read.
+    let section = nearest.rsplit_once('.').map(|(section, _)| section);
+    let of_section = |key: &&str| key.rsplit_once('.').map(|(section, _)| section) == section;
+    let keys = known.iter().copied().filter(of_section).collect::<Vec<_>>().join(", ");
+    format!("{name} has no key \"{key}\", did you mean {nearest}? (keys: {keys})")
 }
 
 /// The values of a table and its nested tables by dotted key.

@@ -265,8 +265,8 @@ pub fn named(name: &str) -> Result<Config> {
     find(name).or_else(|| NetworkKind::named(name).map(default_of)).ok_or_else(|| {
         let (networks, presets) = (NetworkKind::ALL.map(NetworkKind::name), names());
         let nearest = nearest(name, &[&presets[..], &networks].concat());
-        let (networks, presets) = (networks.join(", "), presets.join(", "));
-        let known = format!("presets: {presets}; networks: {networks}");
+        let networks = networks.join(", ");
+        let known = format!("networks: {networks}; `pixtape train --help` lists the presets");
         Error::Usage(format!("there is no preset or network \"{name}\", did you mean {nearest}? ({known})"))
     })
 }
@@ -317,8 +317,8 @@ fn names() -> Vec<&'static str> {
 
 /// The sentence about a name that is no preset.
 fn unknown_preset(name: &str) -> String {
-    let all = names();
-    format!("there is no preset \"{name}\", did you mean {}? (presets: {})", nearest(name, &all), all.join(", "))
+    let nearest = nearest(name, &names());
+    format!("there is no preset \"{name}\", did you mean {nearest}? (`pixtape train --help` lists all)")
 }
 
 /// What the presets have in common.

@@ -157,7 +157,7 @@ impl Checkpoint {
             return Ok(());
         }
         let reason = format!("its tensors are not those of this model ({})", found.join("; "));
-        Err(Error::file(path, reason, "use the checkpoint with the network and model sizes that it was trained with"))
+        Err(Error::file(path, reason, "use it with the network and sizes that it was trained with"))
     }
 
     /// Writes the checkpoint to `path` so that a crash at any moment leaves either the old file or the new
@@ -258,9 +258,10 @@ pub fn fuzz_parse(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// A text such as "2 missing: a, b" with at most four names; empty for an empty list.
+/// A text such as "2 missing: a, b" with at most two names, so that three lists fit into a message; empty
+/// for an empty list.
 fn shortened(what: &str, names: Vec<String>) -> Option<String> {
-    const SHOWN: usize = 4;
+    const SHOWN: usize = 2;
     if names.is_empty() {
         return None;
     }

@@ -5,9 +5,9 @@ use super::{Place, tiny};
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
     let place = Place::new();
-    place.refused(2, "train pixelcn-mnist", &["pixelcn-mnist", "did you mean pixelcnn-mnist?", "dcgan-cifar"]);
+    place.refused(2, "train pixelcn-mnist", &["pixelcn-mnist", "did you mean pixelcnn-mnist?", "train --help"]);
     place.refused(2, "train pixelcn", &["did you mean pixelcnn?", "networks: pixelcnn, gated-pixelcnn"]);
-    place.refused(2, "plan nothing", &["no preset or network", "vae-mnist"]);
+    place.refused(2, "plan nothing", &["no preset or network", "networks: pixelcnn"]);
     place.refused(2, "train vae-mnist --device gpu0", &["no device \"gpu0\"", "cuda"]);
     place.refused(2, "sample nowhere --device gpu0", &["no device \"gpu0\""]);
     place.refused(2, "train vae-mnist --data mnits", &["mnits", "did you mean `mnist`?"]);

@@ -15,11 +15,18 @@ mod identity;
 mod init;
 #[cfg(target_os = "linux")]
 mod long;
+#[cfg(target_os = "linux")]
+mod names;
+mod outputs;
 mod presets;
+#[cfg(target_os = "linux")]
+mod progress;
 mod provenance;
 mod resume;
 mod runs;
 mod sequences;
+#[cfg(target_os = "linux")]
+mod signals;
 mod use_it;
 
 use assert_cmd::Command;
@@ -124,6 +131,8 @@ fn refusal(output: &Output, code: i32, parts: &[&str]) -> String {
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
     let [error] = errors[..] else { panic!("{} errors: {said}", errors.len()) };
     assert_eq!(said.lines().last(), Some(error), "{said}");
+    assert!(error.chars().count() <= 3 * 110, "more than three lines of a terminal: {error}");
+    assert!(!error.contains(".partial"), "a temporary name: {error}");
     for part in parts {
         assert!(error.contains(part), "\"{part}\" is missing: {error}");
     }

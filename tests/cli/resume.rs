@@ -1,4 +1,4 @@
-//! Runs that are killed or interrupted, and resumed. They end with the bits of an undisturbed run.
+//! Runs that are killed and resumed. They end with the bits of an undisturbed run.
 
 use super::{Place, tiny, words};
 use pixtape::rng::{Stream, words as random};
@@ -77,30 +77,6 @@ fn a_gan_killed_ten_times_ends_with_the_bits_of_an_undisturbed_run() {
 fn a_vae_killed_ten_times_ends_with_the_bits_of_an_undisturbed_run() {
     // With batches of 1000 an epoch has ten steps, so the order and the binarisation change every few steps.
     survives_kills("vae-mlp-mnist", 1000, "--set binarize=dynamic --set schedule.kind=cosine", 2);
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupt_saves_a_checkpoint_and_says_how_to_go_on() {
-    let place = Place::new();
-    let mut child = spawn(&place, &format!("{} --set checkpoint_every=20", tiny("vae-mlp-mnist", 1_000_000, "run")));
-    let start = Instant::now();
-    while saved(&place.path("run")) == 0 && start.elapsed() < Duration::from_secs(120) {
-        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let before = saved(&place.path("run"));
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-    let output = child.wait_with_output().unwrap();
-    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(told.contains("pixtape train --resume run"), "{told}");
-    let stopped_at = saved(&place.path("run"));
-    assert!(stopped_at >= before && stopped_at < 1_000_000);
-    assert!(place.path("run/report.html").is_file());
-    let done = place.json(&format!("train --resume run --steps {} --no-eval", stopped_at + 3));
-    assert_eq!((&done["step"], &done["interrupted"]), (&(stopped_at + 3).into(), &false.into()));
 }
 
 #[test]

@@ -74,6 +74,29 @@ fn a_fault_of_a_kernel() {
     assert!(!printed.contains("panicked"), "{printed}");
 }
 
+/// Every later call fails with the first error, whichever it was, and does not try the card again.
+#[test]
+fn an_error_after_which_the_card_is_unusable() {
+    let Some(stand_in) = StandIn::get(Build::Plain) else { return };
+    for (code, name) in [("700", "ILLEGAL_ADDRESS"), ("709", "CONTEXT_IS_DESTROYED"), ("999", "UNKNOWN")] {
+        let mut command = stand_in.pixtape(CHECK);
+        let output = command.env("CUDA_ON_CPU_FAULT", "5").env("CUDA_ON_CPU_ERROR", code).output().unwrap();
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        let failures = printed.lines().filter_map(|line| line.split_once("the CUDA driver could not"));
+        let sentences: Vec<&str> = failures.map(|(_, sentence)| sentence).collect();
+        assert!(sentences.len() > 1, "{printed}");
+        assert!(sentences[0].contains(name) && sentences[0].contains("cannot be used any more"), "{printed}");
+        assert!(sentences.iter().all(|sentence| sentence == &sentences[0]), "{code}: {printed}");
+    }
+}
+
+#[test]
+fn a_stub_in_place_of_the_driver() {
+    let Some(mut command) = stand_in("CUDA_ON_CPU_START", "34") else { return };
+    refuses(&mut command, &["CUDA_ERROR_STUB_LIBRARY", "stub of the CUDA toolkit", "LD_LIBRARY_PATH"]);
+}
+
 #[test]
 fn a_damaged_cache_is_made_anew() {
     let Some(stand_in) = StandIn::get(Build::Plain) else { return };

@@ -10,10 +10,10 @@
 // waiting while a capture is under way; more shared memory than the function was last given; a time between
 // events that have not passed.
 //
-// Failures on demand: CUDA_ON_CPU_DRIVER (version of the driver), CUDA_ON_CPU_DEVICES (cards),
-// CUDA_ON_CPU_MEMORY (bytes in all), CUDA_ON_CPU_FAULT (so many launches, then an illegal address). Other
-// cards: CUDA_ON_CPU_SHARED (bytes a block may ask for), CUDA_ON_CPU_PROCESSORS (multiprocessors, by which
-// tiles are chosen).
+// Failures on demand: CUDA_ON_CPU_START (the error of cuInit), CUDA_ON_CPU_DRIVER (version of the driver),
+// CUDA_ON_CPU_DEVICES (cards), CUDA_ON_CPU_MEMORY (bytes in all), CUDA_ON_CPU_FAULT (so many launches, then
+// the error CUDA_ON_CPU_ERROR, or else an illegal address). Other cards: CUDA_ON_CPU_SHARED (bytes a block
+// may ask for), CUDA_ON_CPU_PROCESSORS (multiprocessors, by which tiles are chosen).
 #include "threads.h"
 #include <chrono>
 #include <cstdio>
@@ -31,8 +31,9 @@
 using Address = unsigned long long;
 using Work = std::vector<std::function<int()>>;
 
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, STUB_LIBRARY = 34, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
+       NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CONTEXT_IS_DESTROYED = 709,
+       CAPTURE_UNSUPPORTED = 900 };
 
 struct Function {
     const cuda_on_cpu::Kernel* kernel;
@@ -108,7 +109,7 @@ static void poison_static_shared() {
     if (at) memset(at, 0xff, bytes);
 }
 
-API cuInit(unsigned) { return number("CUDA_ON_CPU_DEVICES", 1) > 0 ? OK : NO_DEVICE; }
+API cuInit(unsigned) { return number("CUDA_ON_CPU_START", number("CUDA_ON_CPU_DEVICES", 1) > 0 ? OK : NO_DEVICE); }
 API cuDriverGetVersion(int* version) { return *version = number("CUDA_ON_CPU_DRIVER", 12080), OK; }
 API cuDeviceGetCount(int* count) { return *count = 1, OK; }
 API cuDeviceGet(int* device, int ordinal) { return *device = 0, ordinal ? INVALID_DEVICE : OK; }
@@ -136,6 +137,8 @@ API cuGetErrorName(int error, const char** name) {
     switch (error) {
         case OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
         case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; break;
+        case STUB_LIBRARY: *name = "CUDA_ERROR_STUB_LIBRARY"; break;
+        case CONTEXT_IS_DESTROYED: *name = "CUDA_ERROR_CONTEXT_IS_DESTROYED"; break;
         case ILLEGAL_ADDRESS: *name = "CUDA_ERROR_ILLEGAL_ADDRESS"; break;
         case INVALID_VALUE: *name = "CUDA_ERROR_INVALID_VALUE"; break;
         case INVALID_CONTEXT: *name = "CUDA_ERROR_INVALID_CONTEXT"; break;
@@ -300,7 +303,7 @@ API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
         values.emplace_back(from, from + f->kernel->sizes[i]);
     }
     return submit(stream, [=]() mutable {
-        if (fault >= 0 && fault-- == 0) return (int)ILLEGAL_ADDRESS;
+        if (fault >= 0 && fault-- == 0) return (int)number("CUDA_ON_CPU_ERROR", ILLEGAL_ADDRESS);
         std::vector<void*> pointers;
         for (auto& value : values) pointers.push_back(value.data());
         cuda_on_cpu::run_grid({gx, gy, gz}, {bx, by, bz}, shared, *f->kernel, pointers.data(), poison_static_shared);

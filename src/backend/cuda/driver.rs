@@ -12,6 +12,7 @@ use cudarc::driver::sys::{
     CUstreamCaptureMode,
 };
 use std::ffi::{CString, c_void};
+use std::sync::OnceLock;
 
 /// The oldest driver that has all functions that are called here: the driver of CUDA 12.0.
 const OLDEST_DRIVER: i32 = 12_000;
@@ -22,12 +23,24 @@ const OLDEST_ARCHITECTURE: Version = Version { major: 7, minor: 0 };
 /// A device address.
 pub type Address = sys::CUdeviceptr;
 
-/// Turns an error of the driver into a sentence with a remedy. `doing` says what was tried.
+/// The first error after which no card can be used any more. It belongs to the process, not to a device
+/// that is open, because a later context of this process fails too.
+static BROKEN: OnceLock<String> = OnceLock::new();
+
+/// Turns an error of the driver into a sentence with a remedy, and remembers an error after which the card
+/// is unusable. `doing` says what was tried. Every error of the driver passes through here.
 pub fn failed(doing: &str, error: DriverError) -> Error {
     let text = |name: Result<&std::ffi::CStr, DriverError>| name.map(|n| n.to_string_lossy().into_owned());
     let name = text(error.error_name()).unwrap_or_else(|_| format!("{:?}", error.0));
     let remedy = match error.0 {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => "choose a smaller batch or model, or end other programs on the card",
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "a stub of the CUDA toolkit was loaded in its place; take the toolkit's folder stubs out of LD_LIBRARY_PATH"
+        }
+        CUresult::CUDA_ERROR_UNKNOWN | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED => {
+            "the card cannot be used any more in this process; see whether nvidia-smi shows it in order, and run the \
+             command again"
+        }
         _ if is_sticky(error) => {
             "the card cannot be used any more in this process; run the command again, under compute-sanitizer to see where"
         }
@@ -38,11 +51,15 @@ pub fn failed(doing: &str, error: DriverError) -> Error {
         }
         _ => "see whether nvidia-smi shows the card in order",
     };
-    Error::Device(format!("the CUDA driver could not {doing} ({name}); {remedy}")).because(error)
+    let sentence = format!("the CUDA driver could not {doing} ({name}); {remedy}");
+    if is_sticky(error) {
+        BROKEN.get_or_init(|| sentence.clone());
+    }
+    Error::Device(sentence).because(error)
 }
 
 /// Whether every later call in this process will fail too.
-pub fn is_sticky(error: DriverError) -> bool {
+fn is_sticky(error: DriverError) -> bool {
     use CUresult::*;
     matches!(
         error.0,
@@ -56,6 +73,11 @@ pub fn is_sticky(error: DriverError) -> bool {
             | CUDA_ERROR_LAUNCH_TIMEOUT
             | CUDA_ERROR_ASSERT
             | CUDA_ERROR_ECC_UNCORRECTABLE
+            | CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | CUDA_ERROR_MPS_CLIENT_TERMINATED
+            | CUDA_ERROR_EXTERNAL_DEVICE
+            | CUDA_ERROR_UNKNOWN
     )
 }
 
@@ -171,8 +193,11 @@ impl Device {
         Ok(device)
     }
 
-    /// Makes the context current for this thread.
+    /// Makes the context current for this thread. Fails with the first error if a card has become unusable.
     pub fn enter(&self) -> Result<()> {
+        if let Some(why) = BROKEN.get() {
+            return Err(Error::Device(why.clone()));
+        }
         // SAFETY: the context is valid: `open` retained it, and only `drop` releases it.
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| failed("enter the context", e))
     }

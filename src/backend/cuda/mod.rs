@@ -32,8 +32,7 @@ use crate::tape::plan::{Buffer, Plan};
 use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use compiled::{CompiledPlan, Group, Ready, Uploads, enqueue, poison, updates_words};
-use cudarc::driver::result::DriverError;
-use driver::{CardMemory, Device, Event, Memory, Pinned, Stream, failed, is_sticky};
+use driver::{CardMemory, Device, Event, Memory, Pinned, Stream, failed};
 use kernels::Kernels;
 use lowering::{Card, Lowered, Work};
 use nvrtc::Nvrtc;
@@ -62,8 +61,6 @@ pub struct CudaEngine {
     stream: Stream,
     device: Device,
     options: Options,
-    /// The error that made the card unusable for this process.
-    broken: Option<String>,
 }
 
 impl Cuda {
@@ -75,33 +72,14 @@ impl Cuda {
         let device = Device::open()?;
         let kernels = Kernels::new(Nvrtc::open(device.driver / 1000)?, device.architecture)?;
         let stream = Stream::new()?;
-        Ok(Gate::over(CudaEngine { params: HashMap::new(), kernels, stream, device, options, broken: None }))
+        Ok(Gate::over(CudaEngine { params: HashMap::new(), kernels, stream, device, options }))
     }
 }
 
 impl CudaEngine {
-    /// Makes the card's context current for this thread. Fails if the card has become unusable.
-    fn enter(&self) -> Result<()> {
-        match &self.broken {
-            Some(why) => Err(Error::Device(why.clone())),
-            None => self.device.enter(),
-        }
-    }
-
-    /// Turns a result of the driver into an error. Remembers an error after which the card is unusable.
-    fn done(&mut self, doing: &str, result: Result<(), DriverError>) -> Result<()> {
-        let Err(error) = result else { return Ok(()) };
-        let failure = failed(doing, error);
-        if is_sticky(error) {
-            self.broken = Some(failure.to_string());
-        }
-        Err(failure)
-    }
-
     /// Waits until all enqueued work is done.
-    fn wait(&mut self) -> Result<()> {
-        let waited = self.stream.wait();
-        self.done("finish the work", waited)
+    fn wait(&self) -> Result<()> {
+        self.stream.wait().map_err(|e| failed("finish the work", e))
     }
 
     /// Copies inputs and scalars to the card through the free half of the pinned memory.
@@ -129,13 +107,13 @@ impl CudaEngine {
             }
             self.stream.record(event)
         });
-        self.done("copy the inputs to the card", copied)
+        copied.map_err(|e| failed("copy the inputs to the card", e))
     }
 
     /// Compiles a plan: allocates its buffers, and captures a graph of the steps for whose index `runs` is
     /// true.
     fn prepare(&mut self, plan: &Plan, runs: impl Fn(usize) -> bool) -> Result<CompiledPlan> {
-        self.enter()?;
+        self.device.enter()?;
         let card = Card { processors: self.device.processors, shared_bytes: self.device.shared_bytes };
         let mut lowered = vec![];
         let mut at = 0;
@@ -237,7 +215,7 @@ impl Engine for CudaEngine {
     }
 
     fn write_param(&mut self, id: ParamId, value: &[f32]) -> Result<()> {
-        self.enter()?;
+        self.device.enter()?;
         // A replay that is still running may read the old value.
         self.wait()?;
         let memory = match self.params.entry(id) {
@@ -248,7 +226,7 @@ impl Engine for CudaEngine {
     }
 
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()> {
-        self.enter()?;
+        self.device.enter()?;
         self.wait()?;
         self.stream.read(&self.params[&id], bytemuck::cast_slice_mut(into))
     }
@@ -262,14 +240,13 @@ impl Engine for CudaEngine {
     }
 
     fn run(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
-        self.enter()?;
+        self.device.enter()?;
         self.feed(plan, feeds, scalars)?;
-        let replayed = self.stream.replay(&plan.graph);
-        self.done("replay a plan", replayed)
+        self.stream.replay(&plan.graph).map_err(|e| failed("replay a plan", e))
     }
 
     fn read_words(&mut self, plan: &mut CompiledPlan, output: usize, into: &mut [u32]) -> Result<()> {
-        self.enter()?;
+        self.device.enter()?;
         self.wait()?;
         match plan.plan.outputs[output].1.buffer {
             Buffer::Slot(s) => self.stream.read(&plan.slots[s as usize], into),
@@ -285,15 +262,14 @@ impl Engine for CudaEngine {
     }
 
     fn profile(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
-        self.enter()?;
+        self.device.enter()?;
         self.feed(plan, feeds, scalars)?;
         let events = (0..=plan.groups.len()).map(|_| Event::new()).collect::<Result<Vec<_>>>()?;
-        let recorded = self.stream.record(&events[0]);
-        self.done("record an event", recorded)?;
+        let record = |event| self.stream.record(event).map_err(|e| failed("record an event", e));
+        record(&events[0])?;
         for (group, event) in plan.groups.iter().zip(&events[1..]) {
             enqueue(&self.stream, group)?;
-            let recorded = self.stream.record(event);
-            self.done("record an event", recorded)?;
+            record(event)?;
         }
         self.wait()?;
         let mut times = vec![];
@@ -328,7 +304,7 @@ impl Engine for CudaEngine {
         scalars: &Scalars,
         progress: &Progress,
     ) -> Result<()> {
-        self.enter()?;
+        self.device.enter()?;
         self.feed(plan, feeds, scalars)?;
         let Some(sampling) = &plan.sampling else { return Ok(()) };
         let poisoned = if self.options.poison {
@@ -339,7 +315,7 @@ impl Engine for CudaEngine {
             Ok(())
         };
         let replayed = poisoned.and_then(|()| self.stream.replay(&plan.graph));
-        self.done("begin to sample", replayed)?;
+        replayed.map_err(|e| failed("begin to sample", e))?;
         for row in 0..sampling.rows() {
             // SAFETY: the tables, slots, inputs and scalars belong to the compiled plan, which is freed only
             // after the stream is done (`release`). Parameters belong to the engine, which waits for the
@@ -347,7 +323,7 @@ impl Engine for CudaEngine {
             // of their steps, and no operand is longer than its buffer (`SamplingPlan::check`, called by
             // `Gate::compile_sampling`).
             let enqueued = unsafe { sampling.enqueue(&self.stream, row, from) };
-            self.done("sample a row", enqueued)?;
+            enqueued.map_err(|e| failed("sample a row", e))?;
             self.wait()?;
             progress(sampling.positions_of_a_row());
         }
