@@ -1,7 +1,8 @@
 //! A compiled plan: its buffers, its work with all addresses resolved, and the graph that was captured from
 //! the work.
 
-use super::driver::{Address, Event, Function, Graph, LaunchShape, Memory, Pinned, Stream, failed};
+use super::driver::{Address, Event, Function, Graph, LaunchShape, Memory, Pinned, Stream};
+use super::failure::failed;
 use super::lowering::Update;
 use super::places::{Params, Places};
 use super::sample::Sampling;

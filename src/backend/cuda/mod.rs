@@ -2,7 +2,7 @@
 //!
 //! `launch` maps steps to kernel launches; `product`, `norm`, `recurrence` and `optim` hold the families
 //! that need more than a line. `kernels` compiles the files under `kernels/` for the card of this machine.
-//! `driver` and `nvrtc` wrap NVIDIA's libraries. These are loaded when the backend is opened, so a build
+//! `driver` and `nvrtc` wrap NVIDIA's libraries, `failure` their errors. These are loaded when the backend is opened, so a build
 //! needs no CUDA toolkit.
 //!
 //! Everything that changes between replays (inputs, parameters, scalars) is in device memory, which is
@@ -10,6 +10,7 @@
 
 mod compiled;
 mod driver;
+mod failure;
 #[doc(hidden)]
 pub mod kernels;
 mod launch;
@@ -32,7 +33,8 @@ use crate::tape::plan::{Buffer, Plan};
 use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use compiled::{CompiledPlan, Group, Ready, Uploads, enqueue, poison, updates_words};
-use driver::{CardMemory, Device, Event, Memory, Pinned, Stream, failed};
+use driver::{CardMemory, Device, Event, Memory, Pinned, Stream};
+use failure::failed;
 use kernels::Kernels;
 use lowering::{Card, Lowered, Work};
 use nvrtc::Nvrtc;
