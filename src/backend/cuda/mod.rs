@@ -2,8 +2,8 @@
 //!
 //! `launch` maps steps to kernel launches; `product`, `norm`, `recurrence` and `optim` hold the families
 //! that need more than a line. `kernels` compiles the files under `kernels/` for the card of this machine.
-//! `driver` and `nvrtc` wrap NVIDIA's libraries, `failure` their errors. These are loaded when the backend is opened, so a build
-//! needs no CUDA toolkit.
+//! `driver` and `nvrtc` wrap NVIDIA's libraries, and `failure` their errors. The libraries are loaded when
+//! the backend is opened, so a build needs no CUDA toolkit.
 //!
 //! Everything that changes between replays (inputs, parameters, scalars) is in device memory, which is
 //! written before the graph runs. The memory of a plan is allocated when it is compiled.
