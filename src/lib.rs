@@ -60,6 +60,7 @@ pub mod data;
 mod demo;
 pub mod error;
 pub mod eval;
+mod files;
 pub mod likelihood;
 mod math;
 mod memory;

@@ -1,5 +1,12 @@
 //! The program `pixtape`: calls the command line (`cli`).
 
+#[cfg(target_os = "linux")]
+mod allocator;
+
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: allocator::EndsWithoutMemory = allocator::EndsWithoutMemory;
+
 fn main() -> std::process::ExitCode {
     #[cfg(target_os = "linux")]
     leave_the_screen_alone();

@@ -166,11 +166,11 @@ fn damaged_headers_are_sentences() {
 #[test]
 fn what_is_no_file_is_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(Checkpoint::load(folder.path()).unwrap_err().to_string().contains("it is not a file"));
+    assert!(Checkpoint::load(folder.path()).unwrap_err().to_string().contains("it is a folder, not a file"));
     let missing = folder.path().join("missing.safetensors");
     assert!(Checkpoint::load(&missing).unwrap_err().to_string().contains("check the path"));
     #[cfg(unix)]
-    assert!(Checkpoint::load(Path::new("/dev/zero")).unwrap_err().to_string().contains("it is not a file"));
+    assert!(Checkpoint::load(Path::new("/dev/zero")).unwrap_err().to_string().contains("it is a device, not a file"));
 }
 
 #[test]

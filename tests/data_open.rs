@@ -267,14 +267,18 @@ fn one_colour_image_makes_the_folder_rgb_and_jpeg_is_read() {
 fn folders_that_are_no_data_set_are_errors() {
     let dir = tempdir().unwrap();
     let message = || open_dir(dir.path(), Split::Train).unwrap_err().to_string();
-    assert_has(&message(), &["it contains no png, jpg, jpeg image"]);
+    assert_has(&message(), &["it contains no PNG or JPEG image"]);
     png(dir.path().join("train/a.png"), 6, 5, 0);
     png(dir.path().join("train/b.png"), 6, 6, 0);
-    assert_has(&message(), &["different sizes: a.png is 5 x 6, b.png is 6 x 6", "one size"]);
+    assert_has(&message(), &["different sizes: train/a.png is 5 x 6, train/b.png is 6 x 6", "one size"]);
     let whole = fs::read(dir.path().join("train/a.png")).unwrap();
-    for bytes in [b"no image".to_vec(), vec![], whole[..whole.len() / 2].to_vec()] {
+    for (bytes, reason) in [
+        (b"no image".to_vec(), "it could not be decoded as PNG or JPEG"),
+        (vec![], "it could not be decoded as PNG or JPEG"),
+        (whole[..whole.len() - 20].to_vec(), "it is truncated"),
+    ] {
         write(dir.path().join("train/b.png"), bytes);
-        assert_has(&message(), &["b.png: it could not be decoded as PNG or JPEG", "replace or remove it"]);
+        assert_has(&message(), &["train/b.png: ", reason, "replace or remove it"]);
     }
 }
 
@@ -288,7 +292,7 @@ fn a_png_header_of_a_huge_image_allocates_nothing() {
     bytes[29..33].copy_from_slice(&sum.to_be_bytes());
     write(dir.path().join("train/a.png"), bytes);
     let text = open_dir(dir.path(), Split::Train).unwrap_err().to_string();
-    assert_has(&text, &["a.png: it could not be decoded"]);
+    assert_has(&text, &["a.png: it has 65536 x 65536 pixels, and at most 4096 x 4096 are read"]);
 }
 
 /// The checksum of a PNG chunk.

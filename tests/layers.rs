@@ -15,6 +15,7 @@ const LAYERS: &[&str] = &[
     "rng",
     "math",
     "memory",
+    "files",
     "store",
     "tape",
     "backend",
@@ -180,7 +181,8 @@ fn no_module_uses_one_above_it() {
     sources(&src, &mut files);
     files.sort();
     let inside = files.iter().filter_map(|file| Some((file, file.strip_prefix(&src).ok()?)));
-    let modules = inside.filter(|(_, relative)| !["lib.rs", "main.rs"].contains(&relative.to_str().unwrap()));
+    let modules =
+        inside.filter(|(_, relative)| !["lib.rs", "main.rs", "allocator.rs"].contains(&relative.to_str().unwrap()));
     let found: Vec<String> = modules
         .flat_map(|(file, relative)| upward(relative, &std::fs::read_to_string(file).unwrap()))
         .map(|upward| upward.to_string())

@@ -4,11 +4,15 @@ use super::machine::Limits;
 use super::timing::Times;
 use crate::backend::DeviceInfo;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::report::text::text_table;
 use crate::tape::cost::Cost;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
+
+/// The largest benchmark file that is read, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// The machine, as a benchmark file describes it.
 #[derive(Clone, Debug, Serialize)]
@@ -160,7 +164,7 @@ impl Reference {
     /// # Errors
     /// If the file cannot be read or is not a benchmark file.
     pub fn load(path: &Path) -> Result<Reference> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+        let text = read_text(path, MAX_BYTES)?;
         let remedy = "give a file that pixtape bench --json has written";
         let reference: Reference = serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("it is not a benchmark file ({e})"), remedy).because(e))?;

@@ -1,21 +1,19 @@
 //! Arguments that several subcommands share, and their conversion to what the library takes.
 
 use super::out_file::OutFile;
-use super::output;
+use super::output::{self, note_once};
 use super::trained::Stored;
 use crate::backend::{self, Backend};
 use crate::config::{self, Config, DataSource, last_part};
 use crate::data::{self, Identity, Images, Set, Split, publishers_sha256};
 use crate::error::{Error, Result};
-use crate::store::utf8;
+use crate::files::read_regular;
+use crate::store::{MAX_CONFIG, utf8};
 use crate::train::run;
 use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The largest configuration file that is read, in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DeviceArgs {
@@ -108,8 +106,9 @@ impl DataArgs {
                 output::note(&format!("warning: {}", identity.impostor_warning()));
             }
         }
-        let images = stored.with_its_classes(images)?;
+        let images = run::in_channels_of(&stored.model, stored.with_its_classes(images)?);
         run::check_images(&stored.model, &images)?;
+        images.notices().iter().for_each(|notice| note_once(notice));
         Ok(Arc::new(images))
     }
 }
@@ -182,20 +181,10 @@ pub(super) fn configuration(what: &str) -> Result<Config> {
     if !is_path {
         return config::named(what);
     }
-    let failed = |error: std::io::Error| Error::io(path, "read", error);
-    let meta = std::fs::metadata(path).map_err(failed)?;
-    if meta.is_dir() {
+    if path.is_dir() {
         return Err(Error::file(path, "it is a folder", "give its config.toml, or continue a run by --resume"));
     }
-    if !meta.is_file() || meta.len() > MAX_CONFIG {
-        return Err(Error::file(
-            path,
-            "it is not a configuration file",
-            "give a preset, a network, or a file like config.toml",
-        ));
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    Config::from_toml(&utf8(path, bytes)?, path)
+    Config::from_toml(&utf8(path, read_regular(path, MAX_CONFIG)?)?, path)
 }
 
 /// Parses a name or a path for clap that may be written into a configuration, which is UTF-8.

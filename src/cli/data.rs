@@ -106,7 +106,7 @@ fn list(args: &Common) -> Result<()> {
     let row = |set: &Set| {
         let state = match (set.format, set.missing(&dir).as_slice()) {
             (FileFormat::Drawn(_), _) => "built in".to_string(),
-            (_, []) => dir.join(set.name).display().to_string(),
+            (_, []) => set.folder(&dir).display().to_string(),
             (_, missing) if missing.len() == set.files.len() => format!("absent: pixtape data fetch {}", set.name),
             (_, missing) => format!("incomplete, {} missing: pixtape data fetch {}", missing.join(", "), set.name),
         };
@@ -131,6 +131,7 @@ fn show(args: &Show) -> Result<()> {
         out.check_outside(Path::new(&args.name))?;
     }
     let images = data::open(&args.name, args.split, args.common.data_dir.as_deref())?;
+    images.notices().iter().for_each(|notice| note(notice));
     let chosen = images.sample(args.n, args.seed);
     let factor = 255 / chosen.levels().max();
     let pixels: Vec<u8> = chosen.pixels().iter().map(|level| level * factor).collect();
@@ -151,6 +152,7 @@ fn show(args: &Show) -> Result<()> {
             "levels": images.levels().count(),
             "mean": images.mean(),
             "per_class": per_class,
+            "notices": images.notices(),
             "shown": chosen.len(),
             "out": out,
         }));
@@ -204,7 +206,7 @@ fn fetch(args: &Fetch) -> Result<()> {
                 _ => format!(
                     "{}: {new} files fetched, {present} were present, all with the right checksum, in {} ({})",
                     set.name,
-                    dir.join(set.name).display(),
+                    set.folder(&dir).display(),
                     set.terms
                 ),
             })?;

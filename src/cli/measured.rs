@@ -6,11 +6,15 @@ use super::trained::{Stored, Trained};
 use crate::data::{Images, Split};
 use crate::error::Result;
 use crate::eval::{self, Evaluation};
+use crate::files::{check_regular, read_text};
 use crate::likelihood::{Condition, Estimate, Likelihood, Measurement, Protocol, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The largest file of likelihoods that is read, in bytes.
+const MAX_MEASURED: u64 = 16 << 20;
 
 /// The contents of the file: the likelihoods of one checkpoint, which is identified by the checksum of
 /// its bytes.
@@ -80,7 +84,8 @@ pub(super) fn keep(stored: &Stored, rows: &[Likelihood]) {
         }
     }
     let text = serde_json::to_string_pretty(&measured).expect("texts and finite numbers are valid JSON");
-    if let Err(error) = output::write(&path, text.as_bytes()) {
+    // Opening a pipe for writing would wait for a reader.
+    if let Err(error) = check_regular(&path).and_then(|()| output::write(&path, text.as_bytes())) {
         output::note(&format!("warning: the likelihood could not be stored: {error}"));
     }
 }
@@ -133,7 +138,7 @@ fn file(stored: &Stored) -> Option<PathBuf> {
 
 /// Reads the file, if it exists and belongs to this checkpoint. A damaged file is ignored.
 fn read(stored: &Stored) -> Option<Measured> {
-    let text = std::fs::read_to_string(file(stored)?).ok()?;
+    let text = read_text(&file(stored)?, MAX_MEASURED).ok()?;
     let measured: Measured = serde_json::from_str(&text).ok()?;
     (measured.checkpoint_sha256 == checksum(stored)).then_some(measured)
 }

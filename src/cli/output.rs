@@ -5,8 +5,10 @@ use crate::error::{Error, Result};
 use crate::pictures::png::with_text;
 use crate::store::write_atomically;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Prints a result. If the reader closes the pipe early (`| head`), the program ends without an error. A
 /// signal may have ended the reader or the terminal too, and is then no reason for an error either.
@@ -40,6 +42,16 @@ pub(super) fn path(path: &Path) -> Value {
 /// Prints a note that is not a result. A closed stderr does not stop the program.
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints a note that is not a result, if it has not been printed before: a command may open a data set
+/// twice.
+pub(super) fn note_once(text: &str) {
+    static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_new = PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_string());
+    if is_new {
+        note(text);
+    }
 }
 
 /// Writes a file atomically: it is always either the old file or the new one.

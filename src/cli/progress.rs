@@ -1,6 +1,6 @@
 //! Progress on stderr: bars and spinners on a terminal that can move its cursor, plain lines elsewhere.
 
-use super::output::note;
+use super::output::{note, note_once};
 use crate::report::curves::short;
 use crate::store::Row;
 use crate::train::run::Event;
@@ -48,6 +48,7 @@ impl Progress {
                 }
             }
             Event::Step { step, row } => self.step(*step, *row),
+            Event::Notice(text) => note_once(text),
             Event::Warning(text) => self.note(&format!("warning: {text}")),
             Event::Sampled(_) | Event::Saved(_) => {}
         }

@@ -6,6 +6,7 @@ use super::signals::stop_on_signals;
 use super::{held_out, output, restore, trace};
 use crate::config::{Config, NetworkKind, PRESETS};
 use crate::error::{Error, Result};
+use crate::files::quoted;
 use crate::likelihood::Likelihood;
 use crate::models::Model;
 use crate::report::compare::{beside_published, to_json, to_text};
@@ -242,7 +243,7 @@ fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str
     if !likelihoods.is_empty() {
         output::print(&to_text(&rankings))?;
     }
-    let (step, speed, path) = (summary.step, summary.images_per_s, dir.path().display());
+    let (step, speed, pasted) = (summary.step, summary.images_per_s, quoted(dir.path()));
     let how = if summary.interrupted { "stopped" } else { "done" };
     let mut text = if summary.profile.is_empty() && !summary.interrupted {
         format!("nothing to do, the run already has {step} steps\n")
@@ -254,9 +255,9 @@ fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str
     }
     text += &format!("report: {}\n", dir.report_path().display());
     if summary.interrupted {
-        text += &format!("continue with: pixtape train --resume {path}\n");
+        text += &format!("continue with: pixtape train --resume {pasted}\n");
     } else {
-        text += &format!("sample with: pixtape {draw} {path}\n");
+        text += &format!("sample with: pixtape {draw} {pasted}\n");
     }
     output::print(&text)
 }

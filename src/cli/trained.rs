@@ -7,8 +7,10 @@ use crate::backend::Backend;
 use crate::config::Config;
 use crate::data::{Identity, Images, Split};
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::models::Model;
 use crate::store::Checkpoint;
+use crate::store::MAX_CONFIG;
 use crate::store::RunDir;
 use crate::train::parameters;
 use clap::ValueEnum;
@@ -87,7 +89,7 @@ impl Stored {
     /// The configuration of the run folder, if there is one that can be read.
     pub fn run_config(&self) -> Option<Config> {
         let path = self.run.as_ref()?.join("config.toml");
-        Config::from_toml(&std::fs::read_to_string(&path).ok()?, &path).ok()
+        Config::from_toml(&read_text(&path, MAX_CONFIG).ok()?, &path).ok()
     }
 
     /// The identity of the images that the model was trained on. Checkpoints of

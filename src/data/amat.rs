@@ -25,6 +25,7 @@ pub struct AmatImages {
 /// If the text contains anything but `0`, `1`, blanks and line ends, if lines differ in length, if a
 /// length is not a square, or if the file is damaged.
 pub fn read_amat(source: &mut Source) -> Result<AmatImages> {
+    source.check_memory()?;
     let mut parser = Parser::default();
     let mut buffer = vec![0; 1 << 16];
     loop {

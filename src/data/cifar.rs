@@ -28,6 +28,7 @@ pub struct CifarImages {
 /// If the length is not a whole number of records, if a label is above 9, if there are more than 100,000
 /// records, or if the file is damaged.
 pub fn read_cifar(source: &mut Source) -> Result<CifarImages> {
+    source.check_memory()?;
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     let mut record = [0; RECORD];
     loop {

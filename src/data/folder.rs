@@ -1,135 +1,183 @@
 //! A folder of PNG and JPEG files of one size, read in the order of their names.
 //!
-//! If all images are in sub-folders, each sub-folder is a class. Sub-folders named `train`, `valid` and
-//! `test` are splits. A folder without such sub-folders is divided by a fixed hash of the file names.
+//! `layout` finds the files, `decode` decodes them. All headers are read before the first image is decoded,
+//! so different sizes and a lack of memory are found early. A folder without sub-folders for the splits is
+//! divided by a fixed hash of the file names.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use image::{DynamicImage, ImageReader, Limits};
+use image::DynamicImage;
 use rayon::prelude::*;
 
+use super::decode::{Header, Remarks, decode_file, read_header};
 use super::images::{Images, Levels, Split};
+use super::layout::{Entry, Layout, Part, counted, images};
 use crate::shape::ImageSize;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
-/// The largest height and width that are accepted.
-const MAX_SIDE: u32 = 4096;
-
-/// The memory limit for decoding one file, in bytes.
-const MAX_DECODING: u64 = 256 << 20;
-
-/// The largest file that is accepted, in bytes.
-const MAX_FILE: u64 = 64 << 20;
-
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
-
-/// One image file: its path, its name relative to the data set, and its class.
-struct Entry {
-    path: PathBuf,
-    name: String,
-    class: Option<u8>,
-}
+/// Class names that are listed in a notice.
+const MAX_NAMES: usize = 8;
 
 /// Reads the images of a split.
 ///
 /// # Errors
-/// If there are no images, if a file cannot be decoded, if images differ in size, if there are more than
-/// 256 classes, or if the split is empty.
+/// If there are no images, if a file cannot be decoded, if images differ in size, if they do not fit into
+/// memory, if there are more than 256 classes, or if the split is empty.
 pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Images> {
-    let Chosen { entries, classes, part } = entries_of(folder, split)?;
-    let found: Vec<(DynamicImage, &Entry)> =
-        entries.par_iter().map(|entry| Ok((decode_file(&entry.path)?, entry))).collect::<Result<_>>()?;
-    let grey = found.iter().all(|(image, _)| !image.color().has_color());
-    let (first, first_entry) = &found[0];
-    let (width, height) = (first.width(), first.height());
-    if let Some((image, entry)) = found.iter().find(|(image, _)| (image.width(), image.height()) != (width, height)) {
-        return Err(Error::file(
-            folder,
-            format!(
-                "its images have different sizes: {} is {height} x {width}, {} is {} x {} (height x width)",
-                first_entry.name,
-                entry.name,
-                image.height(),
-                image.width()
-            ),
-            "scale or crop them to one size",
-        ));
+    let layout = Layout::find(folder)?;
+    let chosen = choose(folder, &layout, split)?;
+    let size = common_size(folder, &layout)?;
+    let per_pixel = 8; // Bytes while an image is decoded: four channels of 16 bits.
+    let decoding = rayon::current_num_threads() * size.height * size.width * per_pixel;
+    let bytes = (chosen.entries.len() * size.dims() + decoding) as u64;
+    memory::check(bytes, &format!("reading the images in {}", folder.display()), "scale them down, or use fewer")?;
+    let mut pixels = vec![0; chosen.entries.len() * size.dims()];
+    let remarks: Vec<Remarks> = chosen
+        .entries
+        .par_iter()
+        .zip(pixels.par_chunks_mut(size.dims()))
+        .map(|(entry, into)| read_into(entry, size, into))
+        .collect::<Result<_>>()?;
+    let labels: Option<Vec<u8>> = chosen.entries.iter().map(|entry| entry.class).collect();
+    let found = [describe(name, &layout, size)];
+    let left_out = (!layout.left_out.is_empty()).then(|| format!("{name}: left out: {}", counted(&layout.left_out)));
+    let notices = found.into_iter().chain(left_out).chain(remarked(name, &chosen.entries, &remarks));
+    let is_labelled = labels.is_some();
+    let images = Images::new(name, size, pixels, labels, Levels::Grey256)?.with_part(chosen.number);
+    let images = if is_labelled { images.with_class_names(layout.classes.clone()) } else { images };
+    Ok(images.with_notices(notices))
+}
+
+/// Decodes a file into the pixels of its image.
+fn read_into(entry: &Entry, size: ImageSize, into: &mut [u8]) -> Result<Remarks> {
+    let decoded = decode_file(&entry.path)?;
+    let image: DynamicImage = decoded.image;
+    let raw = if size.channels == 1 { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() };
+    if raw.len() != into.len() {
+        return Err(Error::file(&entry.path, "it changed while it was read", "try again when nothing writes to it"));
     }
-    let labels: Option<Vec<u8>> = found.iter().map(|(_, entry)| entry.class).collect();
-    let flat = |(image, _): (DynamicImage, &Entry)| {
-        if grey { image.into_luma8().into_raw() } else { image.into_rgb8().into_raw() }
-    };
-    let pixels = found.into_iter().flat_map(flat).collect();
-    let size = ImageSize { height: height as usize, width: width as usize, channels: if grey { 1 } else { 3 } };
-    let labelled = labels.is_some();
-    let images = Images::new(name, size, pixels, labels, Levels::Grey256)?.with_part(part);
-    Ok(if labelled { images.with_class_names(classes) } else { images })
+    into.copy_from_slice(&raw);
+    Ok(decoded.remarks)
 }
 
-/// The files of a split.
+/// The size of all images of all parts. It has one channel if no file has colours.
+fn common_size(folder: &Path, layout: &Layout) -> Result<ImageSize> {
+    let all: Vec<&Entry> = layout.parts.iter().flat_map(|part| &part.entries).collect();
+    let headers: Vec<Header> = all.par_iter().map(|entry| read_header(&entry.path)).collect::<Result<_>>()?;
+    let first = headers[0];
+    let differs = |header: &Header| (header.height, header.width) != (first.height, first.width);
+    if let Some(index) = headers.iter().position(differs) {
+        let name = |entry: &Entry| entry.path.strip_prefix(folder).unwrap_or(&entry.path).display().to_string();
+        let (Header { height, width, .. }, other) = (first, headers[index]);
+        let reason = format!(
+            "its images have different sizes: {} is {height} x {width}, {} is {} x {} (height x width)",
+            name(all[0]),
+            name(all[index]),
+            other.height,
+            other.width
+        );
+        return Err(Error::file(folder, reason, "scale or crop them to one size"));
+    }
+    let channels = if headers.iter().any(|header| header.has_color) { 3 } else { 1 };
+    Ok(ImageSize { height: first.height, width: first.width, channels })
+}
+
+/// The files of a split (at least one), and the number of the part that they belong to.
 struct Chosen {
-    /// At least one file.
     entries: Vec<Entry>,
-    /// The names of the classes in the order of their labels.
-    classes: Vec<String>,
-    /// The number of the part that they belong to.
-    part: u32,
+    number: u32,
 }
 
-/// The name of a class. Bytes that are not UTF-8 are escaped, so that different names stay different.
-fn class_name(folder: &OsString) -> String {
-    let bytes = || folder.as_encoded_bytes().escape_ascii().to_string();
-    folder.to_str().map_or_else(bytes, str::to_string)
-}
-
-/// Chooses the files of `split`.
-fn entries_of(folder: &Path, split: Split) -> Result<Chosen> {
+fn choose(folder: &Path, layout: &Layout, split: Split) -> Result<Chosen> {
     let wanted = if split == Split::Fit { Split::Train } else { split };
-    let sub_folder = |split: Split| folder.join(split.name());
-    let parts: Vec<Split> =
-        [Split::Train, Split::Valid, Split::Test].into_iter().filter(|&part| sub_folder(part).is_dir()).collect();
-    let whole = parts.is_empty();
-    let (source, part) = if whole {
-        (folder.to_path_buf(), Split::Train)
-    } else if parts.contains(&wanted) {
-        (sub_folder(wanted), wanted)
-    } else if wanted == Split::Valid && parts.contains(&Split::Train) {
-        (sub_folder(Split::Train), Split::Train)
+    let part_of = |split: Option<Split>| layout.parts.iter().find(|part| part.split == split);
+    let (part, number) = if let Some(whole) = part_of(None) {
+        (whole, Split::Train)
+    } else if let Some(part) = part_of(Some(wanted)) {
+        (part, wanted)
+    } else if let (Split::Valid, Some(train)) = (wanted, part_of(Some(Split::Train))) {
+        (train, Split::Train)
     } else {
-        let reason = format!("it has a sub-folder `{}` but none for the split {wanted}", parts[0]);
+        let reason = format!("it has a sub-folder `{}` but none for the split {wanted}", layout.parts[0].folder);
         return Err(Error::file(folder, reason, format!("add a sub-folder `{wanted}`")).of_missing_split());
     };
-    // A class has the same label in every part, even if a part has no image of some class.
-    let parents = if whole { vec![source.clone()] } else { parts.iter().map(|&part| sub_folder(part)).collect() };
-    let classes = classes_of(&parents)?;
-    let mut entries = list(&source, &classes)?;
-    if entries.is_empty() {
-        return Err(Error::file(
-            &source,
-            format!("it contains no {} image", ENDINGS.join(", ")),
-            "give a folder of images, or of sub-folders of images with one sub-folder per class",
-        ));
-    }
-    let count = entries.len();
-    if whole {
+    let mut entries = part.entries.clone();
+    if part.split.is_none() {
         entries.retain(|entry| part_by_name(&entry.name) == wanted);
-    } else if !parts.contains(&Split::Valid) && (split == Split::Valid || split == Split::Fit) {
+    } else if part_of(Some(Split::Valid)).is_none() && (split == Split::Valid || split == Split::Fit) {
         entries.retain(|entry| (part_by_name(&entry.name) == Split::Valid) == (split == Split::Valid));
     }
     if entries.is_empty() {
-        return Err(Error::file(
-            folder,
-            format!("none of its {count} images falls into the split {split}, by the fixed hash of their names"),
-            "sort them into sub-folders train, valid and test",
-        )
-        .of_missing_split());
+        let count = part.entries.len();
+        let reason =
+            format!("none of its {count} images falls into the split {split}, by the fixed hash of their names");
+        let error = Error::file(folder, reason, "sort them into sub-folders train, valid and test");
+        return Err(error.of_missing_split());
     }
     // All splits that come from one folder count as one part: those divided by name, and the validation
     // images taken from `train`.
-    Ok(Chosen { entries, classes: classes.keys().map(class_name).collect(), part: part as u32 })
+    Ok(Chosen { entries, number: number as u32 })
+}
+
+/// What was found in the folder: images, classes and splits.
+fn describe(name: &str, layout: &Layout, size: ImageSize) -> String {
+    let total: usize = layout.parts.iter().map(|part| part.entries.len()).sum();
+    let names = &layout.classes;
+    let more = if names.len() > MAX_NAMES { ", ..." } else { "" };
+    let listed = names[..names.len().min(MAX_NAMES)].join(", ");
+    let classes = match names.len() {
+        0 => "without classes".to_string(),
+        1 => format!("in 1 class ({listed})"),
+        count => format!("in {count} classes ({listed}{more})"),
+    };
+    let splits = match &layout.parts[..] {
+        [Part { split: None, entries, .. }] => {
+            let count = |split| entries.iter().filter(|entry| part_by_name(&entry.name) == split).count();
+            let [train, valid, test] = [Split::Train, Split::Valid, Split::Test].map(count);
+            format!("divided by a hash of their names into {train} train, {valid} valid, {test} test")
+        }
+        parts => {
+            let mut texts = Vec::new();
+            for Part { split, folder, entries } in parts {
+                let split = split.map_or("", Split::name);
+                let unlabelled = !names.is_empty() && entries.iter().any(|entry| entry.class.is_none());
+                let labels = if unlabelled { ", without labels" } else { "" };
+                texts.push(format!("{} {split} (folder {folder}{labels})", entries.len()));
+            }
+            let text = format!("in the splits {}", texts.join(", "));
+            let has = |split| parts.iter().any(|part| part.split == Some(split));
+            let is_cut = has(Split::Train) && !has(Split::Valid);
+            text + if is_cut { "; valid is a part of train, by a hash of the names" } else { "" }
+        }
+    };
+    format!("{name}: {} of {size} {classes}, {splits}", images(total))
+}
+
+/// What was changed or left out while the files were decoded.
+fn remarked(name: &str, entries: &[Entry], remarks: &[Remarks]) -> Vec<String> {
+    let tell = |is: &dyn Fn(&Remarks) -> bool, what: &str| {
+        let first = remarks.iter().position(is)?;
+        let (count, all) = (remarks.iter().filter(|remarks| is(remarks)).count(), remarks.len());
+        Some(format!("{name}: {what}: {count} of {all} images, such as {}", entries[first].name))
+    };
+    let largest = remarks.iter().filter_map(|remarks| remarks.largest_of_16_bits).max();
+    // Data of 10, 12 or 14 bits that were stored in 16 bits without scaling.
+    let dark = largest.filter(|&largest| largest < 1 << 14).map(|largest| {
+        let bits = 16 - largest.leading_zeros();
+        format!(
+            "{name}: its 16-bit values use only the lowest {bits} bits, so the images are dark; scale them to 16 bits"
+        )
+    });
+    let told = [
+        tell(&|r| r.is_turned, "turned as the EXIF orientation says"),
+        tell(&|r| r.is_transparent, "partly transparent, and read without the alpha channel"),
+        tell(&|r| r.largest_of_16_bits.is_some(), "rounded from 16 to 8 bits per value"),
+        dark,
+        tell(&|r| r.is_cmyk, "converted from CMYK to RGB"),
+        tell(&|r| r.is_animation, "an animation, of which only the first image is read"),
+        tell(&|r| r.has_trailing_bytes, "read without the bytes that follow after the end of the image"),
+    ];
+    told.into_iter().flatten().collect()
 }
 
 /// Assigns a split to a file by its name alone: 90 % of the names to training, 5 % to validation and 5 %
@@ -150,99 +198,4 @@ pub(super) fn part_of_hundred(percentile: u32) -> Split {
         90..95 => Split::Valid,
         _ => Split::Test,
     }
-}
-
-/// Numbers the classes: the names of the sub-folders of `parents` that contain images, sorted, become 0,
-/// 1, and so on.
-fn classes_of(parents: &[PathBuf]) -> Result<BTreeMap<OsString, u8>> {
-    let mut names = BTreeSet::new();
-    for parent in parents {
-        for path in children(parent)?.folders {
-            if !children(&path)?.files.is_empty() {
-                names.extend(path.file_name().map(OsString::from));
-            }
-        }
-        if names.len() > 256 {
-            let reason = format!("it has {} sub-folders of images, and a label is one of 256 classes", names.len());
-            return Err(Error::file(parent, reason, "merge some, or put all images into one folder"));
-        }
-    }
-    Ok(names.into_iter().zip(0..=255).collect())
-}
-
-/// The images directly in `folder`. If there are none, the images in its sub-folders, with one class per
-/// sub-folder, sorted by name.
-fn list(folder: &Path, classes: &BTreeMap<OsString, u8>) -> Result<Vec<Entry>> {
-    let entry = |path: PathBuf, class: Option<u8>| {
-        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-        Entry { path, name, class }
-    };
-    let files = children(folder)?.files;
-    if !files.is_empty() {
-        return Ok(files.into_iter().map(|path| entry(path, None)).collect());
-    }
-    let mut entries = Vec::new();
-    for (name, &class) in classes {
-        let path = folder.join(name);
-        if path.is_dir() {
-            entries.extend(children(&path)?.files.into_iter().map(|path| entry(path, Some(class))));
-        }
-    }
-    Ok(entries)
-}
-
-/// The direct contents of a folder, each list sorted by name.
-#[derive(Default)]
-struct Children {
-    /// Image files.
-    files: Vec<PathBuf>,
-    folders: Vec<PathBuf>,
-}
-
-/// Lists the image files and folders directly in `folder`. Hidden ones are skipped.
-fn children(folder: &Path) -> Result<Children> {
-    let failed = |error: std::io::Error| Error::io(folder, "list", error);
-    let mut found = Children::default();
-    for child in std::fs::read_dir(folder).map_err(failed)? {
-        let child = child.map_err(failed)?;
-        let path = child.path();
-        let hidden = child.file_name().as_encoded_bytes().starts_with(b".");
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        if hidden {
-            continue;
-        } else if path.is_dir() {
-            found.folders.push(path);
-        } else if ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
-            found.files.push(path);
-        }
-    }
-    found.files.sort();
-    found.folders.sort();
-    Ok(found)
-}
-
-fn decode_file(path: &Path) -> Result<DynamicImage> {
-    let failed = |error: std::io::Error| Error::io(path, "read", error);
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > MAX_FILE {
-        return Err(Error::file(path, format!("it has {} MiB", length >> 20), "scale the images down first"));
-    }
-    decode_image(&std::fs::read(path).map_err(failed)?, path)
-}
-
-/// Decodes one PNG or JPEG image of at most 4096 x 4096 pixels. `path` is only used in error messages.
-///
-/// # Errors
-/// If the image has another format, is damaged or is too large.
-pub fn decode_image(bytes: &[u8], path: &Path) -> Result<DynamicImage> {
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
-    limits.max_alloc = Some(MAX_DECODING);
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| Error::io(path, "read", error))?;
-    reader.limits(limits);
-    reader.decode().map_err(|error| {
-        Error::file(path, format!("it could not be decoded as PNG or JPEG ({error})"), "replace or remove it")
-            .because(error)
-    })
 }

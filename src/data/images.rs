@@ -108,6 +108,8 @@ pub struct Images {
     /// The names of the classes in the order of their labels, if they have names.
     class_names: Option<Vec<String>>,
     levels: Levels,
+    /// What the reader found, changed or left out, as sentences for the user.
+    notices: Vec<String>,
     part: u32,
     first: u32,
     /// The original index of each image, if the images were selected from a larger set; `None` if they
@@ -152,8 +154,19 @@ impl Images {
         if levels == Levels::Binary && pixels.iter().any(|&value| value > 1) {
             return Err(Error::Failed(format!("{name}: a binary image holds a value other than 0 and 1")));
         }
-        let (part, first) = (0, 0);
-        Ok(Images { name, size, pixels, labels, class_names: None, levels, part, first, places: None, opened_as: None })
+        Ok(Images {
+            name,
+            size,
+            pixels,
+            labels,
+            class_names: None,
+            levels,
+            notices: vec![],
+            part: 0,
+            first: 0,
+            places: None,
+            opened_as: None,
+        })
     }
 
     /// Gives the classes names, in the order of their labels.
@@ -268,6 +281,13 @@ impl Images {
         self.pixels.chunks_exact(self.dims()).all(|image| known.contains(image))
     }
 
+    /// What the reader found, changed or left out: sentences that a user should see. They are the same for
+    /// every split, except where they count images.
+    #[doc(hidden)]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
     /// What the values mean.
     pub fn levels(&self) -> Levels {
         self.levels
@@ -301,13 +321,34 @@ impl Images {
         self
     }
 
+    /// Adds sentences to [`Images::notices`].
+    pub(super) fn with_notices(mut self, notices: impl IntoIterator<Item = String>) -> Images {
+        self.notices.extend(notices);
+        self
+    }
+
+    /// The same images with one channel, if they have three and in every pixel all three are equal.
+    pub(crate) fn as_grey(&self) -> Option<Images> {
+        let (pixels, rest) = self.pixels.as_chunks::<3>();
+        let is_grey = self.size.channels == 3 && rest.is_empty() && pixels.iter().all(|[r, g, b]| r == g && g == b);
+        is_grey.then(|| {
+            let notice = format!("{}: every pixel is grey although it is stored in colour; read as grey", self.name);
+            let size = ImageSize { channels: 1, ..self.size };
+            let pixels = pixels.iter().map(|[grey, ..]| *grey).collect();
+            let (labels, class_names, places) = (self.labels.clone(), self.class_names.clone(), self.places.clone());
+            let notices = self.notices.iter().cloned().chain([notice]).collect();
+            let opened_as = Some(self.sha256());
+            Images { name: self.name.clone(), size, pixels, labels, class_names, notices, places, opened_as, ..*self }
+        })
+    }
+
     /// The images at `indices`.
     pub(super) fn select(&self, indices: &[usize]) -> Images {
         let pixels = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
         let labels = self.labels.as_ref().map(|labels| indices.iter().map(|&index| labels[index]).collect());
         let places = Some(indices.iter().map(|&index| self.origin(index).index).collect());
-        let (name, class_names) = (self.name.clone(), self.class_names.clone());
-        Images { name, pixels, labels, class_names, first: 0, places, opened_as: None, ..*self }
+        let (name, class_names, notices) = (self.name.clone(), self.class_names.clone(), self.notices.clone());
+        Images { name, pixels, labels, class_names, notices, first: 0, places, opened_as: None, ..*self }
     }
 
     /// Images `start..end` of these.

@@ -6,13 +6,15 @@
 //! in a background thread.
 //!
 //! Read `images`, `open` and `batches` in this order. `identity` says which images a result belongs to.
-//! Each format has its own file (`idx`, `cifar`, `amat`, `folder`). All of them read through `source`,
-//! which decompresses files and trusts no header.
+//! Each format has its own file (`idx`, `cifar`, `amat`, `folder`); `names` recognises them. Data files are
+//! read through `source`, which decompresses files and trusts no header, and image files through `layout`,
+//! `decode`, `png` and `jpeg`.
 
 mod amat;
 mod batches;
 mod binarize;
 mod cifar;
+mod decode;
 mod draws;
 #[cfg(feature = "cli")]
 mod fetch;
@@ -21,8 +23,12 @@ mod glyphs;
 mod identity;
 mod idx;
 mod images;
+mod jpeg;
+mod layout;
 mod loader;
+mod names;
 mod open;
+mod png;
 mod reduction;
 mod series;
 mod sets;
@@ -36,10 +42,11 @@ pub use batches::{Batch, BatchOptions, Batches, Cursor, Order, Range};
 pub use binarize::Binarize;
 #[doc(hidden)]
 pub use cifar::{CifarImages, read_cifar};
+#[doc(hidden)]
+pub use decode::decode_image;
 #[cfg(feature = "cli")]
 pub use fetch::{Fetched, OnProgress, Progress, fetch};
 #[doc(hidden)]
-pub use folder::decode_image;
 pub(crate) use identity::short;
 #[doc(hidden)]
 pub use identity::{Identity, publishers_sha256};

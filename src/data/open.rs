@@ -10,9 +10,11 @@ use super::folder::{open_folder, part_of_hundred};
 use super::glyphs::draw_split;
 use super::idx::{IdxImages, read_idx_images, read_idx_labels};
 use super::images::{Images, Levels, Split};
+use super::layout::counted;
+use super::names::{Known, find, recognise, unread, without_coding};
 use super::series;
 use super::sets::{Drawn, FileFormat, SETS, Set};
-use super::source::{Source, find};
+use super::source::Source;
 use crate::shape::ImageSize;
 use crate::{Error, Result};
 
@@ -38,10 +40,8 @@ pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result
     let path = Path::new(name_or_path);
     let name = path.file_name().map_or(name_or_path.into(), |name| name.to_string_lossy());
     if path.is_dir() {
-        match format_of(path) {
-            Some(format) => read_files(format, path, &name, split, &|file| {
-                Error::file(path, format!("its file {file} is missing"), "copy it there")
-            }),
+        match recognise(path)? {
+            Some(known) => open_known(&known, path, &name, split),
             None => open_folder(path, &name, split),
         }
     } else if path.exists() {
@@ -71,8 +71,13 @@ fn valid_fraction(format: FileFormat) -> usize {
 }
 
 fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
-    let folder = data_dir.join(set.name);
+    let folder = set.folder(data_dir);
     let missing = |file: &str| {
+        // The Python version of CIFAR-10 is the one that most programs download.
+        let python = (set.format == FileFormat::Cifar).then(|| data_dir.join("cifar-10-batches-py"));
+        if let Some(Err(error)) = python.filter(|path| path.is_dir()).map(|path| recognise(&path)) {
+            return error;
+        }
         Error::file(
             &folder,
             format!("the data set {} was not found: {file} is missing", set.name),
@@ -82,7 +87,7 @@ fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
             ),
         )
     };
-    let images = read_files(set.format, &folder, set.name, split, &missing)?;
+    let images = read_files(set.format, "", &folder, set.name, split, &missing)?;
     let classes = images.classes();
     if classes > set.classes {
         let reason = format!("it has the label {}, but {} has {} classes", classes - 1, set.name, set.classes);
@@ -91,22 +96,21 @@ fn open_set(set: &Set, split: Split, data_dir: &Path) -> Result<Images> {
     Ok(images)
 }
 
-/// The format of `folder`, recognised by the names of its files.
-fn format_of(folder: &Path) -> Option<FileFormat> {
-    let has = |name: &str| find(folder, name).is_some();
-    if has("train-images-idx3-ubyte") || has("t10k-images-idx3-ubyte") {
-        Some(FileFormat::Idx)
-    } else if has("data_batch_1.bin") || has("test_batch.bin") {
-        Some(FileFormat::Cifar)
-    } else if has("binarized_mnist_train.amat") || has("binarized_mnist_test.amat") {
-        Some(FileFormat::Amat)
-    } else {
-        None
-    }
+/// Opens a folder whose files are recognised.
+fn open_known(known: &Known, folder: &Path, name: &str, split: Split) -> Result<Images> {
+    let Known { format, prefix, left_out } = known;
+    let missing = |file: &str| Error::file(folder, format!("its file {file} is missing"), "copy it there");
+    let images = read_files(*format, prefix, folder, name, split, &missing)?;
+    let left_out = (!left_out.is_empty()).then(|| format!("{name}: left out: {}", counted(left_out)));
+    let transposed = prefix.starts_with("emnist").then(|| {
+        format!("{name}: EMNIST stores its images with rows and columns exchanged; they are read as they are stored")
+    });
+    Ok(images.with_notices(left_out.into_iter().chain(transposed)))
 }
 
 fn read_files(
     format: FileFormat,
+    prefix: &str,
     folder: &Path,
     name: &str,
     split: Split,
@@ -116,9 +120,14 @@ fn read_files(
     let located = |file: &str| find(folder, file).ok_or_else(|| missing(file));
     match format {
         FileFormat::Idx => {
-            let stem = if test { "t10k" } else { "train" };
-            let images = located(&format!("{stem}-images-idx3-ubyte")).map_err(Error::of_missing_split)?;
-            let labels = located(&format!("{stem}-labels-idx1-ubyte"))?;
+            let is_called_test = test && find(folder, &format!("{prefix}test-images-idx3-ubyte")).is_some();
+            let stem = match (test, is_called_test) {
+                (false, _) => "train",
+                (true, false) => "t10k",
+                (true, true) => "test",
+            };
+            let images = located(&format!("{prefix}{stem}-images-idx3-ubyte")).map_err(Error::of_missing_split)?;
+            let labels = located(&format!("{prefix}{stem}-labels-idx1-ubyte"))?;
             let images = read_idx(&images, Some(&labels), name)?;
             part_of_file(images, format, if test { Split::Test } else { Split::Train }, split)
         }
@@ -197,7 +206,7 @@ fn read_amat_file(path: &Path, name: &str) -> Result<Images> {
 /// `test`, its split.
 fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
     let lower = name.to_lowercase();
-    let bare = lower.strip_suffix(".gz").or(lower.strip_suffix(".xz")).unwrap_or(&lower);
+    let bare = without_coding(&lower);
     let has = |word: &str| bare.contains(word);
     let (format, images) = if has("idx1") {
         return Err(Error::file(
@@ -211,6 +220,8 @@ fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
         (FileFormat::Amat, read_amat_file(path, name)?)
     } else if bare.ends_with(".bin") {
         (FileFormat::Cifar, read_cifar_files(&[path.to_path_buf()], name)?)
+    } else if let Some((what, remedy)) = unread(path) {
+        return Err(Error::file(path, format!("it is {what}, which is not read"), remedy));
     } else {
         return Err(Error::file(
             path,
@@ -243,8 +254,7 @@ fn open_file(path: &Path, name: &str, split: Split) -> Result<Images> {
 /// The label file that belongs to an idx file of images, by the naming of the publishers.
 fn labels_beside(path: &Path, name: &str) -> Option<PathBuf> {
     let labels = name.replace("images", "labels").replace("idx3", "idx1");
-    let bare = labels.strip_suffix(".gz").or(labels.strip_suffix(".xz")).unwrap_or(&labels);
-    if labels == name { None } else { find(path.parent()?, bare) }
+    if labels == name { None } else { find(path.parent()?, &without_coding(&labels).replace(".idx", "-idx")) }
 }
 
 /// Divides a file without splits: 90 % of the images for training, 5 % for validation and 5 % for test,

@@ -1,8 +1,8 @@
 //! The known data sets: their contents, and the files of their publishers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::source::find;
+use super::names::find;
 use crate::shape::ImageSize;
 
 /// A known data set.
@@ -40,10 +40,25 @@ impl Set {
         matches!(self.format, FileFormat::Drawn(Drawn::Oscillator | Drawn::Pendulum))
     }
 
+    /// The folder of the set in `data_dir`: the one of its name or, if that does not hold the files, one
+    /// under which the publisher or another program stores them.
+    pub(crate) fn folder(&self, data_dir: &Path) -> PathBuf {
+        let usual = data_dir.join(self.name);
+        let other: &[&str] = match self.name {
+            "mnist" => &["mnist/raw", "MNIST/raw", "MNIST"],
+            "fashion-mnist" => &["fashion-mnist/raw", "FashionMNIST/raw", "FashionMNIST"],
+            "cifar-10" => &["cifar-10/cifar-10-batches-bin", "cifar-10-batches-bin"],
+            _ => &[],
+        };
+        let holds = |folder: &PathBuf| self.files.iter().any(|file| find(folder, file.name).is_some());
+        let other = || other.iter().map(|name| data_dir.join(name)).find(holds);
+        if holds(&usual) { usual } else { other().unwrap_or(usual) }
+    }
+
     /// The files that are missing from the folder of the set in `data_dir`. Empty if the set can be
     /// opened.
     pub fn missing(&self, data_dir: &Path) -> Vec<&'static str> {
-        let folder = data_dir.join(self.name);
+        let folder = self.folder(data_dir);
         self.files.iter().map(|file| file.name).filter(|name| find(&folder, name).is_none()).collect()
     }
 }

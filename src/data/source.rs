@@ -3,7 +3,6 @@
 //! Memory grows with the bytes that actually arrive, so a false header cannot cause a large allocation.
 //! The size of decompressed data is limited, so a decompression bomb ends in an error.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,8 @@ use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 
-use crate::{Error, Result};
+use crate::files::{RegularFile, open_regular};
+use crate::{Error, Result, memory};
 
 /// The largest unpacked size of a compressed file in bytes. A larger file must be unpacked first; then
 /// its length is the limit.
@@ -46,12 +46,8 @@ impl Source {
     /// If it cannot be opened or read.
     pub fn open(path: impl AsRef<Path>) -> Result<Source> {
         let path = path.as_ref();
-        let failed = |error: io::Error| Error::io(path, "read", error);
-        let meta = std::fs::metadata(path).map_err(failed)?;
-        if !meta.is_file() {
-            return Err(Error::file(path, "it is not a regular file", "give a file"));
-        }
-        Source::new(File::open(path).map_err(failed)?, path, meta.len()).map_err(failed)
+        let RegularFile { file, length } = open_regular(path)?;
+        Source::new(file, path, length).map_err(|error| Error::io(path, "read", error))
     }
 
     /// A source over bytes in memory. `path` is only used in error messages.
@@ -97,6 +93,12 @@ impl Source {
         self.fault(reason, "fetch or copy it again")
     }
 
+    /// Checks that the unpacked contents fit into memory, if their length is known.
+    pub(super) fn check_memory(&self) -> Result<()> {
+        let bytes = if self.coding == Coding::Plain { self.left } else { 0 };
+        memory::check(bytes, &format!("the contents of {}", self.path.display()), "use a smaller file")
+    }
+
     /// Fills `buffer` as far as possible. Returns the number of bytes, which is smaller only at the end
     /// of the stream.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
@@ -139,6 +141,7 @@ impl Source {
                 ),
             });
         }
+        memory::check(count, &format!("the {what} of {}", self.path.display()), "use a smaller file")?;
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < count {
             let start = bytes.len();
@@ -176,12 +179,6 @@ impl Source {
             _ => Error::io(&self.path, "read", error),
         }
     }
-}
-
-/// The file `name` in `folder`, or the same file with the extension of a compression.
-pub(super) fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    let candidates = ["", ".gz", ".xz"].map(|ending| folder.join(format!("{name}{ending}")));
-    candidates.into_iter().find(|path| path.is_file())
 }
 
 #[cfg(test)]

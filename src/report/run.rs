@@ -1,7 +1,8 @@
 //! The report of a training run, made from its run folder.
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::read_regular;
 use crate::likelihood::Likelihood;
 use crate::report::compare::beside_published;
 use crate::report::curves::{Chart, Series, short};
@@ -11,6 +12,9 @@ use crate::store::{Row, RunDir, StepFile};
 /// The largest number of sample pictures in a report: the last one large, the others evenly spaced over
 /// training.
 const MAX_PICTURES: usize = 9;
+
+/// The largest sample picture that is read, in bytes.
+const MAX_SAMPLE: u64 = 256 << 20;
 
 /// Width of the running means of the curves, as a fraction of the training.
 const SMOOTHING: f64 = 0.015;
@@ -34,7 +38,7 @@ impl RunReport<'_> {
     /// The page of this run.
     ///
     /// # Errors
-    /// [`Error::File`] if a file of the run folder cannot be read.
+    /// [`crate::Error::File`] if a file of the run folder cannot be read.
     pub fn page(&self) -> Result<Report> {
         let (text, config, rows) = self.read()?;
         let mut report = Report::new(config.name(), subtitle(&config));
@@ -55,7 +59,7 @@ impl RunReport<'_> {
     /// This run as one section of a page with several runs.
     ///
     /// # Errors
-    /// [`Error::File`] if a file of the run folder cannot be read.
+    /// [`crate::Error::File`] if a file of the run folder cannot be read.
     pub fn section(&self, heading: &str) -> Result<Section> {
         let (text, config, rows) = self.read()?;
         let mut elements = vec![Element::Text(format!("{}: {}", config.name(), subtitle(&config)))];
@@ -100,7 +104,7 @@ impl RunReport<'_> {
         let samples = spread(self.run.samples()?);
         let mut pictures = Vec::new();
         for StepFile { step, path } in &samples {
-            let png = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+            let png = read_regular(path, MAX_SAMPLE)?;
             pictures.push(Picture { caption: format!("step {step}"), png, large: false });
         }
         // The newest comes first and is large. The others follow in the order of training.

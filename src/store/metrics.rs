@@ -3,10 +3,11 @@
 
 use super::atomic::write_atomically;
 use crate::error::{Error, Result};
+use crate::files::{check_regular, read_regular};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// One line of `metrics.jsonl`:
@@ -134,6 +135,7 @@ impl MetricsWriter {
     }
 
     fn append(path: &Path) -> Result<Self> {
+        check_regular(path)?;
         let file = OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, "write", error))?;
         Ok(MetricsWriter { file, path: path.to_path_buf() })
     }
@@ -163,10 +165,8 @@ pub(super) fn read_metrics(path: &Path) -> Result<Vec<Row>> {
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|error| Error::io(path, "read", error)),
-    }
+    // If it cannot be said whether the file exists, reading it gives the reason.
+    if path.try_exists().unwrap_or(true) { read_regular(path, u64::MAX) } else { Ok(Vec::new()) }
 }
 
 /// The rows in the bytes of a file, each with its line.

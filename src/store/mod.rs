@@ -20,6 +20,7 @@ pub(crate) use keep::Keep;
 pub use metrics::Row;
 #[doc(hidden)]
 pub use metrics::{MetricsWriter, fuzz_metrics};
+pub(crate) use run_dir::MAX_CONFIG;
 pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::{Kind, Parsed, write_tensors};
 pub(crate) use text::utf8;

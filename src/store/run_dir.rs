@@ -14,6 +14,7 @@ use super::lock::{self, Lock};
 use super::metrics::{MetricsWriter, Row, read_metrics};
 use super::text::utf8;
 use crate::error::{Error, Result};
+use crate::files::{quoted, read_regular, read_text};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,9 @@ const REPLACED: [&str; 4] = ["metrics.jsonl", "report.html", "likelihood.json", 
 
 /// The complete text of the configuration that a text stands for; `None` if it is not a configuration.
 type Complete = fn(&str) -> Option<String>;
+
+/// The largest configuration file that is read, in bytes.
+pub(crate) const MAX_CONFIG: u64 = 1 << 20;
 
 /// A run folder that exists.
 #[derive(Clone, Debug)]
@@ -90,7 +94,7 @@ impl RunDir {
     fn expect_new_files(path: &Path, config: &str, complete: Complete) -> Result<()> {
         let run = RunDir { path: path.to_path_buf(), _lock: None };
         if !run.checkpoints()?.is_empty() {
-            let remedy = format!("go on with it by --resume {}, or choose another folder by --out", path.display());
+            let remedy = format!("go on with it by --resume {}, or choose another folder by --out", quoted(path));
             return Err(Error::file(path, "it already holds the checkpoints of a run", remedy));
         }
         let refuse = |path: &Path, reason: &str| {
@@ -210,14 +214,12 @@ impl RunDir {
     /// [`Error::File`] if it cannot be read.
     pub fn read_config(&self) -> Result<String> {
         let path = self.config_path();
-        match std::fs::read(&path) {
-            Ok(bytes) => utf8(&path, bytes),
-            Err(error) if error.kind() == ErrorKind::NotFound => match self.latest() {
-                Ok(Some(latest)) => Ok(latest.checkpoint.config),
-                _ => Err(Error::io(&path, "read", error)),
-            },
-            Err(error) => Err(Error::io(&path, "read", error)),
+        if !path.try_exists().unwrap_or(true)
+            && let Ok(Some(latest)) = self.latest()
+        {
+            return Ok(latest.checkpoint.config);
         }
+        utf8(&path, read_regular(&path, MAX_CONFIG)?)
     }
 
     /// Replaces `config.toml`, unless it says the same already. Then its text and comments are kept.
@@ -233,7 +235,7 @@ impl RunDir {
 
     /// Whether `config.toml` exists and is the same configuration as `config`.
     fn has_config(&self, config: &str, complete: Complete) -> bool {
-        let there = std::fs::read_to_string(self.config_path()).ok().and_then(|text| complete(&text));
+        let there = read_text(&self.config_path(), MAX_CONFIG).ok().and_then(|text| complete(&text));
         there.is_some() && there == complete(config)
     }
 

@@ -5,10 +5,11 @@
 //! sorted, so the same content gives the same bytes.
 
 use crate::error::{Error, Result};
+use crate::files::{RegularFile, open_regular};
+use crate::memory;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -56,19 +57,17 @@ impl Kind {
     /// [`Error::File`] where it cannot be read or cannot be a safetensors file.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let failed = |error: io::Error| Error::io(path, "read", error);
-        let mut file = File::open(path).map_err(failed)?;
-        let meta = file.metadata().map_err(failed)?;
-        if !meta.is_file() {
-            return Err(Error::file(path, "it is not a file", format!("give the path of {}", self.noun)));
-        }
-        let mut length = [0; 8];
+        let RegularFile { mut file, length } = open_regular(path)?;
+        let mut first = [0; 8];
         let mut bytes = Vec::new();
-        if meta.len() >= 8 {
-            file.read_exact(&mut length).map_err(failed)?;
-            self.check_header_length(path, u64::from_le_bytes(length), meta.len())?;
-            bytes.extend(length);
+        if length >= 8 {
+            file.read_exact(&mut first).map_err(failed)?;
+            self.check_header_length(path, u64::from_le_bytes(first), length)?;
+            memory::check(length, &format!("the file {}", path.display()), "free some memory")?;
+            bytes.reserve_exact(length as usize);
+            bytes.extend(first);
         }
-        file.take(meta.len()).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(length - bytes.len() as u64).read_to_end(&mut bytes).map_err(failed)?;
         Ok(bytes)
     }
 

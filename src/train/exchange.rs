@@ -3,6 +3,7 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::files::read_regular;
 use crate::nn::{ParamSet, ParamSpec};
 use crate::store::{Checkpoint, write_atomically, write_tensors};
 use safetensors::tensor::TensorView;
@@ -50,11 +51,7 @@ pub fn export(set: &ParamSet, checkpoint: &Checkpoint, provenance: &str, out: &P
 /// [`Error::File`] if the file cannot be read, is no safetensors file, has other names or shapes, or values
 /// that are not finite.
 pub fn import(backend: &mut dyn Backend, set: &ParamSet, path: &Path) -> Result<()> {
-    let meta = std::fs::metadata(path).map_err(|error| Error::io(path, "read", error))?;
-    if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err(Error::file(path, "it is no file of weights", REMEDY));
-    }
-    let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+    let bytes = read_regular(path, MAX_BYTES)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| {
         Error::file(path, format!("it is not a sound safetensors file ({error})"), REMEDY).because(error)
     })?;

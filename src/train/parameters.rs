@@ -15,7 +15,8 @@ use std::path::Path;
 /// If the machine does not have enough memory for them.
 pub fn initialize(backend: &mut dyn Backend, set: &ParamSet, seed: u32) -> Result<()> {
     // Initial values are made here before they go to the device.
-    memory::check(set.specs().iter().map(|spec| 4 * spec.param.shape.len() as u64).sum(), "the model")?;
+    let bytes = set.specs().iter().map(|spec| 4 * spec.param.shape.len() as u64).sum();
+    memory::check(bytes, "the model", "choose a smaller model")?;
     set.specs().iter().try_for_each(|spec| backend.write_param(spec.param.id, &spec.initial(seed)))
 }
 

@@ -13,6 +13,7 @@ use crate::pictures::grid::grid_png;
 use crate::pictures::png::with_text;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
+use crate::shape::ImageSize;
 use crate::store::{Checkpoint, Keep, MetricsWriter, Row, RunDir};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +71,8 @@ pub enum Event<'a> {
     Sampled(&'a Path),
     /// A checkpoint was written.
     Saved(&'a Path),
+    /// What a reader of images found, changed or left out.
+    Notice(String),
     /// Something that the user should know.
     Warning(String),
 }
@@ -93,21 +96,24 @@ pub struct Summary {
 
 /// Opens images and checks that they fit the model.
 pub(crate) fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
-    let images = data::open(name, split, data_dir)?;
+    let images = in_channels_of(model, data::open(name, split, data_dir)?);
     check_images(model, &images)?;
     Ok(images)
+}
+
+/// The images with one channel, if the model needs that and they are grey but stored in colour.
+pub(crate) fn in_channels_of(model: &Model, images: Images) -> Images {
+    let is_stored_in_colour = model.image.channels == 1 && images.channels() == 3;
+    is_stored_in_colour.then(|| images.as_grey()).flatten().unwrap_or(images)
 }
 
 /// Checks that the images have the model's size and the levels that its likelihood needs.
 pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
     if images.size() != model.image {
-        return Err(Error::Failed(format!(
-            "{} has images of {}, but {} models images of {}; choose a data set of that size",
-            images.name(),
-            images.size(),
-            model.config.name(),
-            model.image
-        )));
+        let (have, want, name) = (images.size(), model.image, model.config.name());
+        let remedy = size_remedy(model, have);
+        let is = images.name();
+        return Err(Error::Failed(format!("{is} has images of {have}, but {name} models images of {want}; {remedy}")));
     }
     check_labels(model, images)?;
     let name = model.config.name();
@@ -135,6 +141,23 @@ pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
             Err(Error::Usage(format!("no data set has pixels of {levels} levels; set model.levels to 2 or 256")))
         }
     }
+}
+
+/// What to do so that images of this size fit the model: the keys to set, if it has them.
+fn size_remedy(model: &Model, images: ImageSize) -> String {
+    let (keys, wanted) = (&model.config.model, model.image);
+    let axes = [
+        (keys.height, "height", images.height, wanted.height),
+        (keys.width, "width", images.width, wanted.width),
+        (keys.colours, "colours", images.channels, wanted.channels),
+    ];
+    let differing: Vec<_> = axes.into_iter().filter(|(.., have, want)| have != want).collect();
+    if differing.iter().any(|(key, ..)| key.is_none()) {
+        let kind = if wanted.channels == 1 { "grey" } else { "RGB" };
+        return format!("choose a data set of that size, or scale the images to {kind} images of {wanted}");
+    }
+    let set = differing.iter().map(|(_, key, have, _)| format!("--set model.{key}={have}")).collect::<Vec<_>>();
+    format!("choose a data set of that size, or train with {}", set.join(" "))
 }
 
 /// Checks that the images are labelled if the model has classes.
@@ -168,6 +191,7 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
         None
     };
     let mut start = Start::new(config, options)?;
+    start.batches.images().notices().iter().for_each(|notice| on(Event::Notice(notice.clone())));
     let examples = match start.model.reduction() {
         Some(_) => start.model.batch_of(Arc::new(start.batches.images().sample(SAMPLES, config.seed)))?,
         None => Batch::default(),

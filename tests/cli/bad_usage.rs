@@ -40,7 +40,7 @@ fn values_out_of_range_are_refused() {
 fn what_does_not_fit_into_memory_is_a_sentence() {
     let place = Place::new();
     let huge = "train pixelcnn-mnist --data glyphs --batch 10000 --set model.hidden=8192";
-    place.refused(1, huge, &["GiB of memory", "smaller batch or model"]);
+    place.refused(1, huge, &["GiB of memory", "choose a smaller model"]);
 }
 
 #[test]

@@ -10,9 +10,11 @@ mod bad_files;
 mod bad_usage;
 mod classes;
 mod diverged;
+mod folders;
 mod held_out;
 mod identity;
 mod init;
+mod limits;
 #[cfg(target_os = "linux")]
 mod long;
 #[cfg(target_os = "linux")]

@@ -126,7 +126,8 @@ impl CpuEngine {
         let threads = self.pool.current_num_threads();
         let scratch = whole.map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
         let packed = sampling.as_ref().map_or(0, Sampling::packed_len);
-        memory::check((plan.slot_bytes() + 4 * (scratch + packed)) as u64, &format!("the plan {}", plan.name))?;
+        let bytes = (plan.slot_bytes() + 4 * (scratch + packed)) as u64;
+        memory::check(bytes, &format!("the plan {}", plan.name), "choose a smaller batch or model")?;
         let mut slots: Vec<WordBuffer> = plan.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
         let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
         let mut scalars = WordBuffer::new(plan.scalars.len());

@@ -8,6 +8,7 @@
 use super::driver::{Function, Module};
 use super::nvrtc::{Nvrtc, Source, Target, Version};
 use crate::error::{Error, Result};
+use crate::files::read_regular;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::Write;
@@ -146,9 +147,12 @@ fn cache_folder() -> Option<PathBuf> {
     from("PIXTAPE_CACHE").or_else(|| system().map(|folder| folder.join("pixtape"))).map(|folder| folder.join("kernels"))
 }
 
+/// The largest cached file that is read, in bytes.
+const MAX_CACHED: u64 = 64 << 20;
+
 /// The image in a cached file, which holds a hash and then the image. `None` if the hash does not match.
 fn read_cached(path: &Path) -> Option<Vec<u8>> {
-    cached_image(&std::fs::read(path).ok()?).map(<[u8]>::to_vec)
+    cached_image(&read_regular(path, MAX_CACHED).ok()?).map(<[u8]>::to_vec)
 }
 
 /// The image in the bytes of a cached file.

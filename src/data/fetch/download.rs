@@ -9,6 +9,7 @@ use std::time::Duration;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
+use crate::files::check_regular;
 use crate::{Error, Result};
 
 /// An address is given up after this many attempts in a row that bring no new bytes.
@@ -56,6 +57,7 @@ impl Partial {
         path.push(".partial");
         let path = PathBuf::from(path);
         let failed = |error: std::io::Error| Error::io(&path, "write", error);
+        check_regular(&path)?;
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
         if file.try_lock().is_err() {
             return Err(Error::file(&path, "another fetch is writing it", "wait until that one has ended"));

@@ -15,8 +15,10 @@ use ureq::Agent;
 
 use self::download::{Failure, Partial};
 pub use self::download::{OnProgress, Progress};
+use super::names::find;
 use super::sets::{Served, Set, SetFile};
-use super::source::{Source, find};
+use super::source::Source;
+use crate::files::open_regular;
 use crate::{Error, Result};
 
 /// The files of a data set after [`fetch`].
@@ -37,7 +39,7 @@ pub struct Fetched {
 /// if no server has the right file. Files that were downloaded before the error are kept for the next
 /// call.
 pub fn fetch(set: &Set, data_dir: &Path, base_url: Option<&str>, progress: OnProgress<'_>) -> Result<Fetched> {
-    let folder = data_dir.join(set.name);
+    let folder = set.folder(data_dir);
     let mut fetched = Fetched::default();
     let mut missing = Vec::new();
     for file in set.files {
@@ -188,7 +190,7 @@ impl Sum {
 /// moved to its destination. Other entries of the archive are never written. Returns what is wrong with
 /// the archive, if anything.
 fn unpack(archive: &Path, folder: &Path, wanted: &[&SetFile], unpacked: &mut Vec<PathBuf>) -> Result<Option<String>> {
-    let file = std::fs::File::open(archive).map_err(|error| Error::io(archive, "read", error))?;
+    let file = open_regular(archive)?.file;
     let mut tar = tar::Archive::new(GzDecoder::new(file));
     let damaged = |error: std::io::Error| Ok(Some(format!("the archive is damaged ({error})")));
     let entries = match tar.entries() {
