@@ -232,7 +232,7 @@ impl<'a> File<'a> {
                 frame.components.iter().position(|component| component.id == selector[0]).ok_or_else(damaged)?;
             let table = |class: usize, slot: u8| self.tables[class].get(usize::from(slot)).and_then(Option::as_ref);
             let (dc, ac) = (table(0, selector[1] >> 4), table(1, selector[1] & 15));
-            let needs_dc = band.first == 0 && !band.refines;
+            let needs_dc = !frame.progressive || (band.first == 0 && !band.refines);
             let needs_ac = !frame.progressive || band.first > 0;
             if (needs_dc && dc.is_none()) || (needs_ac && ac.is_none()) {
                 return Err("a scan uses a Huffman table that is missing".to_string());
