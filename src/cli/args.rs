@@ -182,7 +182,11 @@ pub(super) fn configuration(what: &str) -> Result<Config> {
         return config::named(what);
     }
     if path.is_dir() {
-        return Err(Error::file(path, "it is a folder", "give its config.toml, or continue a run by --resume"));
+        let remedy = match path.join("config.toml").is_file() {
+            true => "give its config.toml, or continue a run by --resume",
+            false => "give a preset, a network, or a file like config.toml",
+        };
+        return Err(Error::file(path, "it is a folder", remedy));
     }
     Config::from_toml(&utf8(path, read_regular(path, MAX_CONFIG)?)?, path)
 }

@@ -116,7 +116,7 @@ fn configurations_that_are_wrong() {
     place.write("wrong.toml", b"preset = \"\xff\xfe\"");
     place.refused(1, "train wrong.toml", &["wrong.toml", "not text"]);
     place.refused(1, "train nowhere.toml", &["nowhere.toml", "check the path"]);
-    place.refused(1, "train ./", &["it is a folder"]);
+    place.refused(1, "train ./", &["it is a folder", "give a preset"]);
     assert!(!place.path("runs").exists());
 }
 

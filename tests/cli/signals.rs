@@ -114,11 +114,11 @@ fn a_second_signal_ends_a_training_at_once() {
     let place = Place::new();
     let mut training = Training::start(&place, &slow());
     training.wait_for_line("parameters");
-    training.send("TERM");
-    training.wait_for_line("stopping after this step");
     training.send("INT");
+    training.wait_for_line("stopping after this step");
+    training.send("TERM");
     let (status, told, said) = training.end();
-    assert_eq!(status.code(), Some(130), "{said}");
+    assert_eq!(status.code(), Some(143), "{said}");
     assert!(told.is_empty(), "{told}");
     assert_eq!(saved(&place.path("run")), 0, "a step was waited for");
 }
