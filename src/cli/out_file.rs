@@ -84,6 +84,13 @@ impl OutFile {
         if let Err(error) = std::fs::metadata(path)
             && !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied)
         {
+            if path.is_symlink() {
+                return Err(Error::file(
+                    path,
+                    "it is a link that leads to itself",
+                    "choose another name for the output",
+                ));
+            }
             return Err(Error::io(path, "write", error));
         }
         if inputs.iter().any(|input| is_same_file(path, input)) {

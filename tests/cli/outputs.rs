@@ -92,7 +92,7 @@ fn a_place_that_cannot_be_written_is_found_before_the_work() {
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("loop.png", place.path("loop.png")).unwrap();
-        refused_at_once(&place, 1, "sample plain --out loop.png", &["loop.png", "could not write it"]);
+        refused_at_once(&place, 1, "sample plain --out loop.png", &["loop.png", "leads to itself"]);
     }
 }
 
