@@ -16,9 +16,9 @@ pub const LEARNING_RATE: Scalar = Scalar::f32("LearningRate", 0.0);
 /// Number of the optimiser's step, counted from 1, for the bias correction of Adam.
 pub const STEP: Scalar = Scalar::f32("Step", 1.0);
 
-/// The share of the new weight in its moving average, 1 - decay, if the decay is warmed up.
+/// The decay of the moving averages in the next step, if it is warmed up.
 #[doc(hidden)]
-pub const AVERAGE_RATE: Scalar = Scalar::f32("AverageRate", 1.0);
+pub const AVERAGE_DECAY: Scalar = Scalar::f32("AverageDecay", 0.0);
 
 /// How weights are updated.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +132,8 @@ impl Learner {
             let old = env.get(average);
             let averaged = match self.rule.averaging {
                 Averaging::Constant => t.ema(old, new, self.rule.ema),
-                Averaging::WarmedUp => t.add(old, t.mul_scalar(t.sub(new, old), t.scalar(AVERAGE_RATE))),
+                // The last step does not read the old average, so it writes the new one in its place.
+                Averaging::WarmedUp => t.sub(new, t.mul_scalar(t.sub(new, old), t.scalar(AVERAGE_DECAY))),
             };
             env.set(average, averaged);
         }

@@ -41,12 +41,12 @@ pub(crate) fn kl_weight(config: &Config, steps: Steps) -> f32 {
     }
 }
 
-/// The share of the new weights in their moving averages in the next step:
-/// `1 - min(ema, (1 + t) / (10 + t))` with t the steps done. At first an average is that of the last few
-/// steps; it then reaches back further and further, until the decay is `ema`. So it does not keep the
-/// initial weights, as a constant decay near 1 does for long.
-pub(crate) fn average_rate(config: &Config, steps: Steps) -> f32 {
-    (1.0 - config.ema).max(9.0 / (10.0 + steps.done as f64)) as f32
+/// The decay of the moving averages in the next step: `min(ema, (1 + t) / (10 + t))` with t the steps done. At
+/// first an average is that of the last few steps; it then reaches back further and further, until the decay
+/// is `ema`. So it does not keep the initial weights, as a constant decay near 1 does for long.
+pub(crate) fn average_decay(config: &Config, steps: Steps) -> f32 {
+    let done = steps.done as f64;
+    config.ema.min((1.0 + done) / (10.0 + done)) as f32
 }
 
 #[cfg(test)]
@@ -74,11 +74,11 @@ mod tests {
     fn averages_forget_the_initial_weights_and_reach_back_as_far_as_ema_says_in_the_end() {
         let mut config = preset("vae-mnist").unwrap();
         config.ema = 0.99;
-        let rate = |done| average_rate(&config, Steps { done, total: 0 });
-        assert_eq!([0, 8, 80].map(rate), [0.9, 0.5, 0.1]);
-        assert_eq!([890, 1_000_000].map(rate), [0.01, 0.01]);
+        let decay = |done| average_decay(&config, Steps { done, total: 0 });
+        assert_eq!([0, 8, 80].map(decay), [0.1, 0.5, 0.9]);
+        assert_eq!([890, 1_000_000].map(decay), [0.99, 0.99]);
         config.ema = 0.25;
-        assert_eq!(average_rate(&config, Steps { done: 2, total: 0 }), 0.75);
+        assert_eq!([1, 2, 3].map(|done| average_decay(&config, Steps { done, total: 0 })), [2.0 / 11.0, 0.25, 0.25]);
     }
 
     #[test]

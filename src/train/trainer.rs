@@ -7,7 +7,7 @@ use crate::data::{Batch, BatchSource};
 use crate::error::{Error, Result};
 use crate::models::{CRITIC_STEP, KL_WEIGHT, Model};
 use crate::optim::schedule::{self, Steps};
-use crate::optim::{AVERAGE_RATE, LEARNING_RATE, STEP};
+use crate::optim::{AVERAGE_DECAY, LEARNING_RATE, STEP};
 use crate::store::Checkpoint;
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;
@@ -150,7 +150,7 @@ pub(crate) fn scalars(config: &Config, steps: Steps, index: usize, plans: usize)
         .set(LEARNING_RATE, schedule::learning_rate(config, steps))
         .set(STEP, (steps.done + 1) as f32)
         .set(CRITIC_STEP, (replay + 1) as f32)
-        .set(AVERAGE_RATE, schedule::average_rate(config, steps))
+        .set(AVERAGE_DECAY, schedule::average_decay(config, steps))
         .set(KL_WEIGHT, schedule::kl_weight(config, steps))
         .set_u32(Scalar::SEED, config.seed)
         .set_u32(Scalar::REPLAY, replay as u32);

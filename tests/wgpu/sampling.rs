@@ -264,7 +264,8 @@ fn commands_draw_and_measure_like_the_cpu() {
     let [there, here] = ["wgpu", "cpu"].map(|device| {
         let draw = |command: &str| {
             pixtape(&format!("{command} --device {device} --out drawn.png"));
-            std::fs::read(place.path().join("drawn.png")).unwrap()
+            // The pixels. The file also says on which kind of device they were drawn.
+            image::open(place.path().join("drawn.png")).unwrap().into_bytes()
         };
         let pictures = [
             draw("sample pixelcnn-mnist -n 8 --seed 7"),
