@@ -13,6 +13,7 @@ mod source;
 
 pub use network::{Distribution, NetworkKind, ReducedImage};
 pub use presets::{PRESETS, Preset, default_of, named, preset};
+#[cfg(feature = "cli")]
 pub(crate) use source::{DataSource, last_part};
 
 use crate::data::Binarize;

@@ -49,6 +49,7 @@ impl Config {
     }
 
     /// The name of the data set: a known name, or the last part of the path.
+    #[cfg(feature = "cli")]
     pub(crate) fn data_name(&self) -> String {
         match self.data_source() {
             DataSource::Set(name) | DataSource::Unstored(name) | DataSource::Unknown(name) => name.to_string(),

@@ -3,7 +3,6 @@
 //! [`Levels`] says what a byte means, [`Split`] which part of a data set is requested, and [`Images`]
 //! holds the data.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -276,8 +275,9 @@ impl Images {
     }
 
     /// Whether each of these images is also one of `others`, pixel by pixel.
+    #[cfg(feature = "cli")]
     pub(crate) fn all_among(&self, others: &Images) -> bool {
-        let known: HashSet<&[u8]> = others.pixels.chunks_exact(others.dims()).collect();
+        let known: std::collections::HashSet<&[u8]> = others.pixels.chunks_exact(others.dims()).collect();
         self.pixels.chunks_exact(self.dims()).all(|image| known.contains(image))
     }
 

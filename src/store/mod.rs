@@ -20,7 +20,9 @@ pub(crate) use keep::Keep;
 pub use metrics::Row;
 #[doc(hidden)]
 pub use metrics::{MetricsWriter, fuzz_metrics};
+#[cfg(feature = "cli")]
 pub(crate) use run_dir::MAX_CONFIG;
 pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::{Kind, Parsed, write_tensors};
+#[cfg(feature = "cli")]
 pub(crate) use text::utf8;

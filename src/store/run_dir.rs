@@ -131,6 +131,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::File`] if a process trains in it, or if it cannot be removed.
+    #[cfg(feature = "cli")]
     pub(crate) fn remove(path: &Path, complete: Complete) -> Result<()> {
         if !RunDir::is_run(path, complete) {
             return Ok(());
