@@ -41,9 +41,9 @@ pub(crate) fn kl_weight(config: &Config, steps: Steps) -> f32 {
     }
 }
 
-/// The decay of the moving averages in the next step: `min(ema, (1 + t) / (10 + t))` with t the steps done. At
-/// first an average is that of the last few steps; it then reaches back further and further, until the decay
-/// is `ema`. So it does not keep the initial weights, as a constant decay near 1 does for long.
+/// The decay of the moving averages in the next step: `min(ema, (1 + t) / (10 + t))` with t the steps done.
+/// At first an average is that of the last few steps; it then reaches back further and further, until the
+/// decay is `ema`. So it does not keep the initial weights, as a constant decay near 1 does for long.
 pub(crate) fn average_decay(config: &Config, steps: Steps) -> f32 {
     let done = steps.done as f64;
     config.ema.min((1.0 + done) / (10.0 + done)) as f32
