@@ -59,16 +59,21 @@ pub(crate) fn read_regular(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a regular file of at most `most` bytes as text.
+/// Reads a regular file of at most `most` bytes as text. A byte order mark is left out.
 ///
 /// # Errors
-/// As [`read_regular`], or if the file is not UTF-8.
+/// As [`read_regular`], or if the file is not UTF-8. UTF-16 is named, because some editors write it.
 pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
     let bytes = read_regular(path, most)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let reason = format!("it is not text in UTF-8 (byte {} is not)", error.utf8_error().valid_up_to());
-        Error::file(path, reason, "save it as UTF-8, or use another file").because(error)
-    })
+    let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text)),
+        Err(_) if is_utf16 => Err(Error::file(path, "it is text in UTF-16", "save it as UTF-8")),
+        Err(error) => {
+            let reason = format!("it is not text in UTF-8 (byte {} is not)", error.utf8_error().valid_up_to());
+            Err(Error::file(path, reason, "save it as UTF-8, or use another file").because(error))
+        }
+    }
 }
 
 fn check_kind(path: &Path, kind: FileType) -> Result<()> {

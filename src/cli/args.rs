@@ -7,8 +7,8 @@ use crate::backend::{self, Backend};
 use crate::config::{self, Config, DataSource, last_part};
 use crate::data::{self, Identity, Images, Set, Split, publishers_sha256};
 use crate::error::{Error, Result};
-use crate::files::read_regular;
-use crate::store::{MAX_CONFIG, utf8};
+use crate::files::read_text;
+use crate::store::MAX_CONFIG;
 use crate::train::run;
 use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use std::collections::BTreeMap;
@@ -188,7 +188,7 @@ pub(super) fn configuration(what: &str) -> Result<Config> {
         };
         return Err(Error::file(path, "it is a folder", remedy));
     }
-    Config::from_toml(&utf8(path, read_regular(path, MAX_CONFIG)?)?, path)
+    Config::from_toml(&read_text(path, MAX_CONFIG)?, path)
 }
 
 /// Parses a name or a path for clap that may be written into a configuration, which is UTF-8.

@@ -14,11 +14,12 @@ pub(super) const NAME: &str = "lock";
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// `None` on a file system that has no locks.
-    _file: Option<File>,
+    _file: File,
+    /// Why the folder is not protected; `None` if it is.
+    pub(super) unprotected: Option<String>,
 }
 
-/// Locks the run folder `run`, which must exist. On a file system without locks nothing is protected.
+/// Locks the run folder `run`, which must exist. A file system that has no locks gives an unprotected one.
 ///
 /// # Errors
 /// [`Error::File`] naming the process that trains in the folder, or if the file cannot be written.
@@ -29,12 +30,12 @@ pub(super) fn lock(run: &Path) -> Result<Lock> {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(held(run, file)),
-        Err(TryLockError::Error(_)) => Ok(Lock { _file: None }),
+        Err(TryLockError::Error(error)) => Ok(Lock { _file: file, unprotected: Some(error.to_string()) }),
         Ok(()) => {
             file.set_len(0).map_err(failed)?;
             file.rewind().map_err(failed)?;
             writeln!(file, "{}", std::process::id()).map_err(failed)?;
-            Ok(Lock { _file: Some(file) })
+            Ok(Lock { _file: file, unprotected: None })
         }
     }
 }

@@ -10,7 +10,6 @@ mod lock;
 mod metrics;
 mod run_dir;
 mod tensor_file;
-mod text;
 
 pub(crate) use atomic::write_atomically;
 #[doc(hidden)]
@@ -24,5 +23,3 @@ pub use metrics::{MetricsWriter, fuzz_metrics};
 pub(crate) use run_dir::MAX_CONFIG;
 pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::{Kind, Parsed, write_tensors};
-#[cfg(feature = "cli")]
-pub(crate) use text::utf8;

@@ -12,9 +12,8 @@ use super::atomic::{sync_folder, write_atomically};
 use super::checkpoint::Checkpoint;
 use super::lock::{self, Lock};
 use super::metrics::{MetricsWriter, Row, read_metrics};
-use super::text::utf8;
 use crate::error::{Error, Result};
-use crate::files::{quoted, read_regular, read_text};
+use crate::files::{quoted, read_text};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +32,7 @@ pub(crate) const MAX_CONFIG: u64 = 1 << 20;
 pub struct RunDir {
     path: PathBuf,
     /// The lock, if this process trains in the folder. All clones share it.
-    _lock: Option<Arc<Lock>>,
+    lock: Option<Arc<Lock>>,
 }
 
 /// The newest checkpoint of a run that can be loaded.
@@ -71,7 +70,7 @@ impl RunDir {
     /// Like [`create`](RunDir::create), for configurations that may be written in several ways.
     pub(crate) fn create_with(path: &Path, config: &str, complete: Complete) -> Result<Self> {
         RunDir::expect_new(path, config, complete)?;
-        let run = RunDir { path: path.to_path_buf(), _lock: None }.locked()?;
+        let run = RunDir { path: path.to_path_buf(), lock: None }.locked()?;
         // Another process may have trained here before this one had the lock.
         RunDir::expect_new_files(path, config, complete)?;
         for sample in run.samples()? {
@@ -92,7 +91,7 @@ impl RunDir {
     }
 
     fn expect_new_files(path: &Path, config: &str, complete: Complete) -> Result<()> {
-        let run = RunDir { path: path.to_path_buf(), _lock: None };
+        let run = RunDir { path: path.to_path_buf(), lock: None };
         if !run.checkpoints()?.is_empty() {
             let remedy = format!("go on with it by --resume {}, or choose another folder by --out", quoted(path));
             return Err(Error::file(path, "it already holds the checkpoints of a run", remedy));
@@ -122,7 +121,7 @@ impl RunDir {
 
     /// Whether the folder has the configuration and the folders of a run.
     fn is_run(path: &Path, complete: Complete) -> bool {
-        let run = RunDir { path: path.to_path_buf(), _lock: None };
+        let run = RunDir { path: path.to_path_buf(), lock: None };
         let has_folders = ["checkpoints", "samples"].iter().all(|name| path.join(name).is_dir());
         has_folders && run.read_config().is_ok_and(|text| complete(&text).is_some())
     }
@@ -145,7 +144,7 @@ impl RunDir {
     /// # Errors
     /// [`Error::File`] if it is not such a folder.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = RunDir { path: path.to_path_buf(), _lock: None };
+        let run = RunDir { path: path.to_path_buf(), lock: None };
         if !run.config_path().is_file() && run.checkpoints()?.is_empty() {
             let reason = if path.is_dir() { "it has no config.toml" } else { "there is no such folder" };
             return Err(Error::file(path, reason, "give the folder of a run that `pixtape train` has made"));
@@ -173,7 +172,14 @@ impl RunDir {
             sync_folder(folder).map_err(|error| Error::io(folder, "write", error))?;
         }
         let lock = Arc::new(lock::lock(&self.path)?);
-        Ok(RunDir { _lock: Some(lock), ..self })
+        Ok(RunDir { lock: Some(lock), ..self })
+    }
+
+    /// Says that a second training in this folder would not be noticed, if the file system has no locks.
+    pub(crate) fn lock_warning(&self) -> Option<String> {
+        let error = self.lock.as_ref()?.unprotected.as_ref()?;
+        let folder = self.path.display();
+        Some(format!("{folder} cannot be locked ({error}): do not train in it twice at the same time"))
     }
 
     /// The folder itself.
@@ -220,7 +226,7 @@ impl RunDir {
         {
             return Ok(latest.checkpoint.config);
         }
-        utf8(&path, read_regular(&path, MAX_CONFIG)?)
+        read_text(&path, MAX_CONFIG)
     }
 
     /// Replaces `config.toml`, unless it says the same already. Then its text and comments are kept.

@@ -214,6 +214,9 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
             dir
         }
     };
+    if let Some(warning) = dir.lock_warning() {
+        on(Event::Warning(warning));
+    }
     let classes = batches.images().class_names().map(|names| names.to_vec());
     let run = Run { trainer, dir, loader: Loader::new(batches)?, data, classes, examples, sampler: None, config };
     run.train(steps_per_epoch, stop, on)

@@ -7,6 +7,7 @@
 //     takes the first half of the bytes of the first write.
 // FAULT_COUNT: a file into which the number of calls is written at the end.
 // FAULT_CLOCK: if set, the clocks jump.
+// FAULT_LOCK: if set, no file of the folder can be locked, as on a file system without locks.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,6 +81,12 @@ int fsync(int fd) { return is_counted(fd) && fails() ? -1 : REAL(fsync)(fd); }
 int fdatasync(int fd) { return is_counted(fd) && fails() ? -1 : REAL(fdatasync)(fd); }
 
 int rename(const char *from, const char *to) { return is_counted_name(to) && fails() ? -1 : REAL(rename)(from, to); }
+
+int flock(int fd, int operation) {
+    if (getenv("FAULT_LOCK") == NULL || !is_counted(fd)) return REAL(flock)(fd, operation);
+    errno = ENOLCK;
+    return -1;
+}
 
 // The clock of the day jumps by a year, forwards and back. The steady clock only jumps forwards, by an hour.
 int clock_gettime(clockid_t clock, struct timespec *now) {

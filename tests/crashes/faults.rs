@@ -85,3 +85,19 @@ fn every_call_of_a_resumed_training_may_fail() {
     }
     println!("{calls} calls of a resumed training failed");
 }
+
+#[test]
+fn a_folder_that_cannot_be_locked_is_trained_in_with_a_warning() {
+    let Some(library) = Library::build() else { return };
+    let place = Place::new();
+    let start = |out: &str| place.command(&format!("{} --out {out}", train()));
+    super::succeeded(&start("whole").output().unwrap());
+    std::fs::create_dir(place.path("run")).unwrap();
+    let mut command = start("run");
+    command.env("LD_PRELOAD", library.path()).env("FAULT_FOLDER", place.path("run").canonicalize().unwrap());
+    let output = command.env("FAULT_LOCK", "1").output().unwrap();
+    super::succeeded(&output);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("warning: run cannot be locked (No locks available"), "{said}");
+    assert!(place.last("run", STEPS) == place.last("whole", STEPS));
+}

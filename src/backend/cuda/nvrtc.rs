@@ -225,7 +225,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The target for machine code of an architecture with a name such as `sm_90a`.
+    /// The target for machine code of an architecture with a name such as `sm_90`.
     pub fn machine(name: &str) -> Target {
         Target { name: name.into(), is_ptx: false }
     }
