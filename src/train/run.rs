@@ -180,7 +180,8 @@ fn check_labels(model: &Model, images: &Images) -> Result<()> {
 /// Trains up to the configured step and reports each event to `on`. If `stop` is set, the run is saved and
 /// ends early.
 ///
-/// # Errors If another process trains in the folder, if training diverges, and whatever data, files and the
+/// # Errors
+/// If another process trains in the folder, if training diverges, and whatever data, files and the
 /// device report.
 pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dyn FnMut(Event)) -> Result<Summary> {
     // Nothing is read from a run before it is locked. A new folder is only made when all else is ready.
