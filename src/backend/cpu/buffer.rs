@@ -103,3 +103,18 @@ fn advise_huge_pages(memory: &mut [MaybeUninit<u32>]) {
 /// Other systems choose the size of pages themselves.
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages(_: &mut [MaybeUninit<u32>]) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_aligned_and_zero_and_ends_with_its_last_word() {
+        for len in [0, 1, 15, 16, 17, 1 << 20] {
+            let mut buffer = WordBuffer::new(len);
+            assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
+            assert_eq!((buffer.len(), buffer.words()), (len, &vec![0; len][..]));
+            assert_eq!(layout(len).size(), 4 * len.max(1));
+        }
+    }
+}
