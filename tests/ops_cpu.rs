@@ -16,6 +16,7 @@ use pixtape::check::compare::{error_of, within, worst_element};
 use pixtape::check::elements::Elements;
 use pixtape::check::problem::Problem;
 use pixtape::shape::Meta;
+use pixtape::tape::divide::Policy;
 use pixtape::tape::op::Unary;
 use pixtape::tape::plan::Fused;
 use pixtape::tape::text;
@@ -25,8 +26,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs a problem on a poisoned backend of its own. A panic of a kernel is returned as an error.
 fn run(case: &Case, problem: &Problem, threads: usize) -> Result<Vec<Vec<f64>>, String> {
+    run_divided(case, problem, threads, Policy::default())
+}
+
+/// The same with another division of the plan.
+fn run_divided(case: &Case, problem: &Problem, threads: usize, policy: Policy) -> Result<Vec<Vec<f64>>, String> {
     let run = || {
-        let mut cpu = Cpu::new(Options { threads, poison: true, ..Default::default() })?;
+        let mut cpu = Cpu::new(Options { threads, poison: true, policy, ..Default::default() })?;
         problem.run(&case.name, &mut cpu)
     };
     match catch_unwind(AssertUnwindSafe(run)) {
@@ -45,7 +51,11 @@ fn compare(case: &Case, order: Order) -> Result<(), String> {
     if bits(&got) != bits(&run(case, &problem, 2)?) {
         return Err("one thread and two give different bits".into());
     }
-    let want = truth_of(&problem, &given(&problem));
+    compare_with_truth(case, order, &problem, &got)
+}
+
+fn compare_with_truth(case: &Case, order: Order, problem: &Problem, got: &[Vec<f64>]) -> Result<(), String> {
+    let want = truth_of(problem, &given(problem));
     let tolerance = if order == Order::Zero { case.tol } else { case.grad_tol };
     for ((name, v), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
         let error = error_of(problem.tape.meta(*v).dtype, got, want);
@@ -85,6 +95,25 @@ fn three_and_sixteen_threads_give_the_bits_of_one() {
     };
     for_each_case(Order::Zero, |case| compare(case, Order::Zero));
     for_each_case(Order::Once, |case| compare(case, Order::Once));
+}
+
+/// Plans that are divided wherever that is possible. The bits depend on neither the chunks nor the threads.
+#[test]
+fn divided_plans() {
+    let compare = |case: &Case, order| {
+        let problem = case.problem(order, 7, 0);
+        let divided = |threads, chunk_bytes| {
+            run_divided(case, &problem, threads, Policy { chunk_bytes, most_groups: 4, always: true })
+        };
+        let got = divided(2, 0)?;
+        if bits(&got) != bits(&divided(3, usize::MAX)?) {
+            return Err("chunks of a unit and of a group give different bits".into());
+        }
+        compare_with_truth(case, order, &problem, &got)
+    };
+    for order in [Order::Zero, Order::Once, Order::Twice] {
+        for_each_case(order, |case| compare(case, order));
+    }
 }
 
 /// A relative error would tolerate a small leak. The gradient of a closed weight must be exactly zero.

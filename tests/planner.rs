@@ -1,5 +1,5 @@
-//! Random small tapes test the planner: fusion, slots, stores, kept values, dead code. Every plan must pass
-//! `Plan::check`. Two replays on poisoned slots must give the results of the f64 interpreter, which runs the
+//! Random small tapes test the planner: fusion, slots, stores, kept values, dead code, depth-first plans.
+//! Every plan must pass `Plan::check`. Two replays on poisoned slots must give the results of the f64 interpreter, which runs the
 //! tape without a plan.
 
 #[path = "common/truth/mod.rs"]
@@ -12,6 +12,7 @@ use pixtape::check::elements::{Elements, Values};
 use pixtape::nn::{Init, Layout, ParamSet};
 use pixtape::optim::{LEARNING_RATE, STEP};
 use pixtape::shape::Meta;
+use pixtape::tape::divide::Policy;
 use pixtape::tape::op::{Op, Param, Unary};
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
@@ -22,8 +23,8 @@ use std::collections::BTreeMap;
 use truth::ReplayInputs;
 
 /// Every value of the pool is a map of this shape, so that any two can be combined.
-const MAP: [usize; 4] = [2, 3, 2, 4];
-const ROWS: usize = 12;
+const MAP: [usize; 4] = [4, 2, 2, 4];
+const ROWS: usize = 16;
 const C: usize = 4;
 
 /// A value from a wrong buffer is off by about 1. Rounding in a dozen steps adds far less than this.
@@ -321,14 +322,22 @@ fn to_f64(v: &[f32]) -> Vec<f64> {
     v.iter().map(|x| f64::from(*x)).collect()
 }
 
-fn verify(acts: &[Act]) -> Result<(), String> {
+/// The plan as it is, and divided wherever that is possible: two groups of two images, in chunks of one
+/// image or of both.
+const POLICIES: [Policy; 3] = [
+    Policy { chunk_bytes: 0, most_groups: 0, always: true },
+    Policy { chunk_bytes: 0, most_groups: 2, always: true },
+    Policy { chunk_bytes: usize::MAX, most_groups: 2, always: true },
+];
+
+fn verify(acts: &[Act], policy: Policy) -> Result<(), String> {
     let params = Params::new();
     let mut program = Program::new(&params);
     acts.iter().for_each(|act| program.play(act));
     program.finish();
     let plan = Plan::new("random", &program.t);
     plan.check()?;
-    let mut cpu = Cpu::new(Options { threads: 1, poison: true, ..Default::default() }).map_err(|e| e.to_string())?;
+    let mut cpu = Cpu::new(Options { threads: 1, poison: true, policy, ..Default::default() }).map_err(|e| e.to_string())?;
     let mut given = ReplayInputs::default();
     for spec in params.set.specs() {
         let value = spec.initial(11);
@@ -377,8 +386,10 @@ proptest! {
 
     #[test]
     fn a_plan_gives_what_its_tape_means(acts in prop::collection::vec(act(), 1..24)) {
-        if let Err(why) = verify(&acts) {
-            return Err(TestCaseError::fail(why));
+        for policy in POLICIES {
+            if let Err(why) = verify(&acts, policy) {
+                return Err(TestCaseError::fail(format!("{policy:?}: {why}")));
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! that are marked `own` there.
 
 use super::op::Op;
-use super::plan::{Fused, Plan, Step};
+use super::plan::{Plan, Step};
 use super::table::op_table;
 use std::iter::Sum;
 
@@ -34,9 +34,8 @@ pub(crate) fn total(plan: &Plan) -> Cost {
 pub fn cost(step: &Step) -> Cost {
     let out = step.outputs.first().map_or(0, |o| o.meta.shape.len() as u64);
     let epilogue = out * step.epilogue.len() as u64;
-    let fused = step.epilogue.iter().filter_map(Fused::operand);
-    let operands = step.inputs.iter().chain(&step.outputs).chain(fused);
-    Cost { flops: flops(step) + epilogue, bytes: 4 * operands.map(|o| o.meta.shape.len() as u64).sum::<u64>() }
+    let elements = step.operands().map(|o| o.meta.shape.len() as u64);
+    Cost { flops: flops(step) + epilogue, bytes: 4 * elements.sum::<u64>() }
 }
 
 /// Expands an entry of the table's last column to the number of operations of a step.

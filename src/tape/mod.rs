@@ -5,11 +5,13 @@
 //! backend.
 //!
 //! Read in this order: [`op`], [`record`], `infer.rs`, `grad.rs`; then [`plan`], `lower.rs`, `fuse.rs`,
-//! `slots.rs`, `check`; for sampling [`window`] and `times.rs`.
+//! `slots.rs`, `check`; `divide` for depth-first plans; for sampling [`window`] and `times.rs`.
 
 mod alias;
 mod check;
 pub mod cost;
+#[doc(hidden)]
+pub mod divide;
 pub(crate) mod functions;
 mod fuse;
 pub mod geometry;

@@ -133,6 +133,11 @@ impl Step {
     pub(crate) fn reads(&self) -> Vec<Operand> {
         self.inputs.iter().chain(self.epilogue.iter().filter_map(Fused::operand)).copied().collect()
     }
+
+    /// Every operand: inputs, those of the epilogue, outputs.
+    pub(crate) fn operands(&self) -> impl Iterator<Item = &Operand> {
+        self.inputs.iter().chain(self.epilogue.iter().filter_map(Fused::operand)).chain(&self.outputs)
+    }
 }
 
 /// A buffer of the plan.

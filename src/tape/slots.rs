@@ -10,18 +10,29 @@ use std::ops::RangeInclusive;
 
 /// The range of steps in which a value must not be overwritten: from the step that writes it to the last
 /// step that reads it.
-type Life = RangeInclusive<usize>;
+pub(super) type Life = RangeInclusive<usize>;
 
 /// Maps one-slot-per-value numbering to the final, shared slots. A step's outputs never share a slot with
 /// its inputs. The outputs of the plan live until its end, and each kept output has a slot of its own.
 pub(super) fn share(plan: &mut Plan) {
-    let lives = lives(plan);
-    let mut order: Vec<usize> = (0..lives.len()).collect();
-    order.sort_by_key(|value| (usize::MAX - plan.slots[*value].len, *lives[*value].start()));
+    let (slots, home) = assign(&plan.slots, &lives(plan));
+    plan.slots = slots;
+    operands(plan).for_each(|operand| {
+        if let Buffer::Slot(slot) = &mut operand.buffer {
+            *slot = home[*slot as usize];
+        }
+    });
+}
+
+/// Assigns each value to a slot of its length or longer, so that no two values in a slot live at the same
+/// time. Kept values share their slots with no others. Returns the slots, and the slot of each value.
+pub(super) fn assign(values: &[Slot], lives: &[Life]) -> (Vec<Slot>, Vec<u32>) {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by_key(|value| (usize::MAX - values[*value].len, *lives[*value].start()));
     let mut slots: Vec<(Slot, Vec<Life>)> = vec![];
-    let mut home = vec![0u32; lives.len()];
+    let mut home = vec![0u32; values.len()];
     for value in order {
-        let (life, wanted) = (&lives[value], plan.slots[value]);
+        let (life, wanted) = (&lives[value], values[value]);
         let fits = |(slot, tenants): &(Slot, Vec<Life>)| {
             !slot.kept && !wanted.kept && tenants.iter().all(|other| !meet(life, other))
         };
@@ -33,12 +44,7 @@ pub(super) fn share(plan: &mut Plan) {
         slots[slot].1.push(life.clone());
         home[value] = slot as u32;
     }
-    plan.slots = slots.into_iter().map(|(slot, _)| slot).collect();
-    operands(plan).for_each(|operand| {
-        if let Buffer::Slot(slot) = &mut operand.buffer {
-            *slot = home[*slot as usize];
-        }
-    });
+    (slots.into_iter().map(|(slot, _)| slot).collect(), home)
 }
 
 fn meet(a: &Life, b: &Life) -> bool {

@@ -6,6 +6,7 @@
 //! steps.
 
 use super::product::{Isa, Panels};
+use super::team;
 use super::vector::{chunk_rows, map, spread, vectorized};
 use crate::math;
 use rayon::prelude::*;
@@ -160,7 +161,7 @@ const MAX_BLOCK: usize = 128;
 /// weights do not fit into the L2 cache, so fewer tasks read less. Rows do not depend on each other, so the
 /// number of threads cannot change a bit of the result.
 fn block_rows(rows: usize) -> usize {
-    rows.div_ceil(rayon::current_num_threads()).clamp(1, MAX_BLOCK)
+    rows.div_ceil(team::threads()).clamp(1, MAX_BLOCK)
 }
 
 /// Memory whose rows are distributed among tasks.

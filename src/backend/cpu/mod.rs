@@ -1,5 +1,6 @@
-//! The CPU backend. It allocates the buffers of a plan when it compiles it. It runs the steps one after
-//! another, and each step in parallel.
+//! The CPU backend. It divides a plan (`tape/divide/`) and allocates its buffers when it compiles it. A step
+//! on the whole batch runs in parallel. The steps of a stretch run for a few images at a time: each thread
+//! takes its own images through all of them.
 
 mod access;
 mod buffer;
@@ -16,13 +17,17 @@ mod optim;
 pub mod product;
 mod random;
 mod reduce;
+mod replay;
 mod scan;
 mod shape_ops;
+mod stretch;
+mod team;
 #[cfg(test)]
 mod testing;
 mod trace;
 mod unary;
 mod vector;
+mod watch;
 mod window;
 
 use super::engine::Engine;
@@ -30,16 +35,17 @@ use super::gate::Gate;
 use super::{DeviceInfo, Feed, Progress, Scalars, StepTime};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::shape::DType;
+use crate::tape::divide::{Divided, Policy, Stage};
 use crate::tape::op::ParamId;
-use crate::tape::plan::{Buffer, Plan, PlanParam, Step};
+use crate::tape::plan::{Buffer, Plan, PlanParam};
 use crate::tape::window::SamplingPlan;
-use crate::tape::{cost, text};
-use access::{Access, Places};
+use access::Places;
 use buffer::WordBuffer;
 pub use product::Isa;
+use replay::Unwatched;
 use std::collections::HashMap;
-use std::time::Instant;
+use stretch::Views;
+use watch::{Clock, FindNonFinite};
 use window::Sampling;
 
 /// Options of the CPU backend.
@@ -55,6 +61,9 @@ pub struct Options {
     pub check_finite: bool,
     /// Instruction set; `None` takes the fastest one that the machine supports.
     pub isa: Option<Isa>,
+    /// How plans are divided.
+    #[doc(hidden)]
+    pub policy: Policy,
 }
 
 /// The CPU backend.
@@ -73,20 +82,27 @@ pub struct CpuEngine {
 #[doc(hidden)]
 pub struct CompiledPlan {
     plan: Plan,
+    divided: Divided,
     slots: Vec<WordBuffer>,
     inputs: Vec<WordBuffer>,
     scalars: WordBuffer,
     scratch: WordBuffer,
     places: Places,
+    /// The views of the stretches, by thread.
+    views: Vec<Vec<Views>>,
+    /// For each thread, the values of a chunk and the shares of a unit in sums.
+    locals: WordBuffer,
+    /// The sums of all groups of a stretch.
+    sums: WordBuffer,
     /// Present if the plan is sampled by windows.
     sampling: Option<Sampling>,
 }
 
-// SAFETY: only the raw pointers in `places` prevent `Send`. They lead into buffers that the plan and the
-// engine own, whose memory never moves (`WordBuffer`). They are used only inside `CpuEngine::execute` and
-// `CpuEngine::draw_windows`, which hold `&mut CpuEngine` and the plan.
+// SAFETY: only the raw pointers in `places` and `views` prevent `Send`. They lead into buffers that the plan
+// and the engine own, whose memory never moves (`WordBuffer`). They are used only inside
+// `CpuEngine::execute` and `CpuEngine::draw_windows`, which hold `&mut CpuEngine` and the plan.
 unsafe impl Send for CompiledPlan {}
-// SAFETY: only the raw pointers in `places` prevent `Sync`. Nothing reads or writes through them while only
+// SAFETY: only the raw pointers in `places` and `views` prevent `Sync`. Nothing reads or writes through them while only
 // a shared reference to the plan is held: both functions that use them take `&mut CompiledPlan`.
 unsafe impl Sync for CompiledPlan {}
 
@@ -115,20 +131,21 @@ impl Cpu {
 }
 
 impl CpuEngine {
-    /// Allocates the buffers of a plan. `whole` are the steps that run whole, for which scratch is
-    /// allocated.
-    fn allocate<'a>(
-        &mut self,
-        plan: &Plan,
-        whole: impl Iterator<Item = &'a Step>,
-        sampling: Option<Sampling>,
-    ) -> Result<CompiledPlan> {
+    /// Allocates the buffers of a plan.
+    fn allocate(&mut self, plan: &Plan, divided: Divided, sampling: Option<Sampling>) -> Result<CompiledPlan> {
+        divided.check(plan).map_err(|why| Error::Failed(format!("plan {} is divided wrongly: {why}", plan.name)))?;
         let threads = self.pool.current_num_threads();
-        let scratch = whole.map(|s| launch::scratch_len(s, threads)).max().unwrap_or(0);
+        // If the plan is sampled, only the steps before the windows run whole.
+        let is_run = |index: usize| sampling.as_ref().is_none_or(|sampling| sampling.runs_whole(index));
+        let whole = divided.stages.iter().filter_map(|stage| match stage {
+            Stage::Whole { index, step } if is_run(*index) => Some(launch::scratch_len(step, threads)),
+            _ => None,
+        });
+        let scratch = whole.max().unwrap_or(0).max(threads * stretch::scratch_len(&divided));
         let packed = sampling.as_ref().map_or(0, Sampling::packed_len);
-        let bytes = (plan.slot_bytes() + 4 * (scratch + packed)) as u64;
+        let bytes = (divided.bytes(threads) + 4 * (scratch + packed)) as u64;
         memory::check(bytes, &format!("the plan {}", plan.name), "choose a smaller batch or model")?;
-        let mut slots: Vec<WordBuffer> = plan.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
+        let mut slots: Vec<WordBuffer> = divided.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
         let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
         let mut scalars = WordBuffer::new(plan.scalars.len());
         let mut places = Places {
@@ -145,39 +162,19 @@ impl CpuEngine {
                 places.params[id.0 as usize] = buffer.as_ptr();
             }
         }
-        let scratch = WordBuffer::new(scratch);
-        Ok(CompiledPlan { plan: plan.clone(), slots, inputs, scalars, scratch, places, sampling })
-    }
-
-    /// Runs all steps. After each step, `visit` is called with the step and its operands. Without a visitor,
-    /// nothing is allocated.
-    fn execute(
-        &mut self,
-        compiled: &mut CompiledPlan,
-        mut visit: impl FnMut(usize, &Step, &Access) -> Result<()> + Send,
-    ) -> Result<()> {
-        let (scratch, poison, isa) = (compiled.scratch.as_ptr() as usize, self.options.poison, self.isa);
-        let compiled = &*compiled;
-        // All steps run inside the pool, so that parallel iterators neither enter the pool again nor
-        // allocate.
-        self.pool.install(|| {
-            for (i, step) in compiled.plan.steps.iter().enumerate() {
-                // SAFETY: no operand is longer than its slot, input or parameter, and no output of a step is
-                // also an input, except the state that an optimiser replaces in place, which `launch`
-                // borrows only as an output (`Plan::check`, called by `Gate::compile`). `allocate` made
-                // slots and inputs as long as the plan says, and the scratch as long as the longest request.
-                // Parameters have the length that the plan declares (`Gate::check_params`;
-                // `Gate::write_param` keeps it). The buffers belong to the engine and the compiled plan, and
-                // never move. Both are held by `&mut`, so nothing else accesses them.
-                let access =
-                    unsafe { Access::new(step, &compiled.places, scratch as *mut u32, compiled.scratch.len()) };
-                if poison {
-                    access.poison();
-                }
-                launch::launch(step, isa, &access);
-                visit(i, step, &access)?;
-            }
-            Ok(())
+        let sums = divided.stretches().map(|stretch| stretch.groups * stretch.sums_len).max().unwrap_or(0);
+        Ok(CompiledPlan {
+            plan: plan.clone(),
+            slots,
+            inputs,
+            scalars,
+            scratch: WordBuffer::new(scratch),
+            places,
+            views: (0..threads).map(|_| Views::of(&divided)).collect(),
+            locals: WordBuffer::new(threads * divided.thread_len()),
+            sums: WordBuffer::new(sums),
+            divided,
+            sampling,
         })
     }
 }
@@ -191,25 +188,6 @@ impl CompiledPlan {
         let words = self.scalars.words_mut().iter_mut();
         words.zip(scalars.words(&self.plan)).for_each(|(word, value)| *word = value);
     }
-}
-
-/// Returns an error that names the step if one of its outputs is not finite.
-fn find_non_finite(plan: &str, step: &Step, access: &Access) -> Result<()> {
-    for out in 0..step.outputs.len() {
-        if step.outputs[out].meta.dtype == DType::F32
-            && let Some(at) = access.output(out).iter().position(|v| !v.is_finite())
-        {
-            let value = access.output(out)[at];
-            return Err(Error::Failed(format!(
-                "plan {plan}: {} in {} (recorded at {}) wrote {value} at element {at} of output {out}; \
-                 lower the learning rate or clip the gradients",
-                step.label(),
-                step.scope,
-                step.at
-            )));
-        }
-    }
-    Ok(())
 }
 
 impl Engine for CpuEngine {
@@ -240,12 +218,12 @@ impl Engine for CpuEngine {
     }
 
     fn compile(&mut self, plan: &Plan) -> Result<CompiledPlan> {
-        self.allocate(plan, plan.steps.iter(), None)
+        self.allocate(plan, Divided::new(plan, &self.options.policy), None)
     }
 
     fn compile_sampling(&mut self, plan: &SamplingPlan) -> Result<Option<CompiledPlan>> {
         let sampling = Sampling::new(plan, self.isa)?;
-        self.allocate(&plan.plan, plan.before(), Some(sampling)).map(Some)
+        self.allocate(&plan.plan, Divided::undivided(&plan.plan), Some(sampling)).map(Some)
     }
 
     fn plan(compiled: &CompiledPlan) -> &Plan {
@@ -255,24 +233,17 @@ impl Engine for CpuEngine {
     fn run(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<()> {
         plan.feed(feeds, scalars);
         if self.options.check_finite {
-            let name = plan.plan.name.clone();
-            return self.execute(plan, |_, step, access| find_non_finite(&name, step, access));
+            let whole = plan.plan.clone();
+            return self.execute(plan, &FindNonFinite(&whole));
         }
-        self.execute(plan, |_, _, _| Ok(()))
+        self.execute(plan, &Unwatched)
     }
 
     fn profile(&mut self, plan: &mut CompiledPlan, feeds: &[Feed], scalars: &Scalars) -> Result<Vec<StepTime>> {
         plan.feed(feeds, scalars);
-        let mut times = vec![];
-        let mut last = Instant::now();
-        self.execute(plan, |_, step, _| {
-            let ms = last.elapsed().as_secs_f64() * 1e3;
-            let (scope, label, op) = (step.scope.to_string(), step.label(), text::name(&step.op));
-            times.push(StepTime { scope, label, op, ms, cost: cost::cost(step) });
-            last = Instant::now();
-            Ok(())
-        })?;
-        Ok(times)
+        let clock = Clock::new(self.pool.current_num_threads(), plan.plan.steps.len());
+        self.execute(plan, &clock)?;
+        Ok(clock.times(&plan.plan))
     }
 
     fn sample(
@@ -289,7 +260,7 @@ impl Engine for CpuEngine {
     }
 
     fn read_words(&mut self, plan: &mut CompiledPlan, output: usize, into: &mut [u32]) -> Result<()> {
-        let words = match plan.plan.outputs[output].1.buffer {
+        let words = match plan.divided.outputs[output].buffer {
             Buffer::Slot(s) => plan.slots[s as usize].words(),
             Buffer::Input(i) => plan.inputs[i.0 as usize].words(),
             Buffer::Param(p) => self.params[&p].words(),
@@ -302,7 +273,8 @@ impl Engine for CpuEngine {
     fn release(&mut self, _plan: CompiledPlan) {}
 
     fn plan_bytes(&self, plan: &CompiledPlan) -> usize {
-        let buffers = plan.slots.iter().chain(&plan.inputs).chain([&plan.scalars, &plan.scratch]);
+        let others = [&plan.scalars, &plan.scratch, &plan.locals, &plan.sums];
+        let buffers = plan.slots.iter().chain(&plan.inputs).chain(others);
         4 * (buffers.map(WordBuffer::len).sum::<usize>() + plan.sampling.as_ref().map_or(0, Sampling::packed_len))
     }
 

@@ -5,6 +5,7 @@
 //! fused multiply-add and every reduction has a fixed number of lanes ([`sum_over!`]). The chunks of the
 //! work depend on the geometry of the op alone, never on the number of threads.
 
+use super::team;
 use rayon::iter::{IndexedParallelIterator, MaxLen, MinLen};
 
 /// Elements of one task of a large op: 64 KiB of each operand, which stays in L2 between passes.
@@ -26,9 +27,10 @@ pub(super) fn chunk_rows(width: usize) -> usize {
 
 /// Lets `iter`, which processes `elements` elements in all, run in parallel only if that pays.
 pub(super) fn spread<I: IndexedParallelIterator>(iter: I, elements: usize) -> MaxLen<MinLen<I>> {
-    let at_least = if elements < SERIAL { usize::MAX } else { 1 };
+    let is_serial = elements < SERIAL || team::threads() == 1;
+    let at_least = if is_serial { usize::MAX } else { 1 };
     // There are more tasks than threads, so that other threads can take over the work of a delayed one.
-    let at_most = if elements < SERIAL { usize::MAX } else { (iter.len() / 32).max(1) };
+    let at_most = if is_serial { usize::MAX } else { (iter.len() / 32).max(1) };
     iter.with_min_len(at_least).with_max_len(at_most)
 }
 

@@ -2,8 +2,11 @@
 //!
 //! The gate above the backends calls [`Plan::check`] and
 //! [`SamplingPlan::check`](super::window::SamplingPlan::check) (in `windows.rs`) for every plan before a
-//! backend sees it, in release builds too. A backend's SAFETY comments name these checks.
+//! backend sees it, in release builds too. The CPU backend also calls
+//! [`Divided::check`](super::divide::Divided::check) (in `divided.rs`). A backend's SAFETY comments name
+//! these checks.
 
+mod divided;
 mod windows;
 
 use super::infer::infer;

@@ -11,10 +11,11 @@
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch};
 use super::patches::{self, Patches, padded};
-use super::pool::{LINE, Shared, aligned, parallel, thread};
+use super::pool::{LINE, Shared, aligned, parallel};
 use super::simd::{MAX_MR, MIN_WIDTH, Simd, clear, copy};
 use super::tile::{Across, Out, Right, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
+use crate::backend::cpu::team;
 use std::ops::Range;
 
 /// Pixels that a tile sums over before it writes its sums to memory.
@@ -83,7 +84,7 @@ pub(super) fn run(
     if dw.is_empty() {
         return;
     }
-    let threads = rayon::current_num_threads();
+    let threads = team::threads();
     let zeros = aligned(scratch, scratch_len(gather, threads) - LINE);
     let phase = gather.phase(0);
     let (k, n) = (phase.k(), gather.geom.cout);
@@ -148,7 +149,7 @@ impl Job for Outer<'_> {
         // of the chunk are inside them. Only this task accesses the sums of its chunk and range, and the
         // buffers of its thread. The processor has the features of `S` (contract of `Job::run`).
         unsafe {
-            let right = self.context.buffers.add(thread() * BUFFER);
+            let right = self.context.buffers.add(team::thread() * BUFFER);
             let copy = right.add(PIXELS * COLUMNS);
             let table = copy.add(PATCHES).cast::<*const f32>();
             for group in (0..n).step_by(COLUMNS) {

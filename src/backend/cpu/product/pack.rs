@@ -7,6 +7,7 @@ use super::isa::{Isa, Job, dispatch};
 use super::pool::{Shared, parallel};
 use super::simd::{Simd, clear, copy, prefetch};
 use super::tile::Tiles;
+use crate::backend::cpu::team;
 use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
@@ -114,7 +115,7 @@ pub(super) unsafe fn transpose<S: Simd>(
 pub(super) fn transpose_all(isa: Isa, src: &[f32], [rows, cols]: [usize; 2], dst: &mut [f32]) {
     assert!(src.len() >= rows * cols && dst.len() >= rows * cols, "a matrix to transpose is too short");
     let dst = Shared(dst.as_mut_ptr());
-    let columns = cols.div_ceil(rayon::current_num_threads()).next_multiple_of(16).max(16);
+    let columns = cols.div_ceil(team::threads()).next_multiple_of(16).max(16);
     parallel(cols.div_ceil(columns), |i| {
         let columns = i * columns..cols.min((i + 1) * columns);
         // SAFETY: `src` and `dst` hold the whole matrix, as asserted above, and each task writes other rows

@@ -1,5 +1,6 @@
-//! Helpers of the products for the thread pool and for scratch memory.
+//! Helpers of the products for parallel tasks and for scratch memory.
 
+use crate::backend::cpu::team;
 use rayon::prelude::*;
 
 /// Floats in a cache line.
@@ -29,16 +30,11 @@ impl Shared {
 
 /// Runs `task` for each index below `count`, in parallel if there are several tasks and threads.
 pub(super) fn parallel(count: usize, task: impl Fn(usize) + Sync + Send) {
-    if count <= 1 || rayon::current_num_threads() == 1 {
+    if count <= 1 || team::threads() == 1 {
         (0..count).for_each(task);
     } else {
         (0..count).into_par_iter().with_max_len(1).for_each(task);
     }
-}
-
-/// Index of this thread in the pool. Two tasks that run at the same time never have the same index.
-pub(super) fn thread() -> usize {
-    rayon::current_thread_index().unwrap_or(0)
 }
 
 /// The address of the first cache line boundary in `scratch`. At least `len` floats of `scratch` follow it.

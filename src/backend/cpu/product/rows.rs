@@ -13,10 +13,11 @@ use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch, l2_floats};
 use super::pack;
 use super::patches::{self, Patches, padded};
-use super::pool::{LINE, Shared, aligned, parallel, thread};
+use super::pool::{LINE, Shared, aligned, parallel};
 use super::simd::{MAX_MR, MAX_WIDTH, prefetch};
 use super::tile::{Along, Out, Right, Run, Segments, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
+use crate::backend::cpu::team;
 use std::ops::Range;
 
 /// Most rows of a block.
@@ -137,7 +138,7 @@ pub(super) fn run(
     if out.is_empty() {
         return;
     }
-    let threads = rayon::current_num_threads();
+    let threads = team::threads();
     let parts = ScratchParts::new(gather, threads);
     let zeros = aligned(scratch, parts.total);
     // SAFETY: zeros, packed weights and buffers follow each other in the scratch, whose length `aligned` has
@@ -254,7 +255,7 @@ impl Job for ComputeBlock<'_> {
         // buffer of this thread has room for the pointers and the copy of a block. The processor has the
         // features of `S` (contract of `Job::run`).
         unsafe {
-            let buffer = context.buffers.add(thread() * context.parts.buffer);
+            let buffer = context.buffers.add(team::thread() * context.parts.buffer);
             let (table, stride) = (buffer.cast::<*const f32>(), pixels.len());
             match patches {
                 Patches::InPlace { offset, step } => {

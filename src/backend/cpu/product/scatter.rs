@@ -13,10 +13,11 @@ use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
 use super::pack;
 use super::patches;
-use super::pool::{LINE, Shared, aligned, parallel, thread};
+use super::pool::{LINE, Shared, aligned, parallel};
 use super::simd::{MAX_MR, MAX_WIDTH, clear};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
+use crate::backend::cpu::team;
 use crate::tape::geometry::ConvGeom;
 use std::ops::Range;
 
@@ -140,7 +141,7 @@ pub(super) fn run(
     if out.is_empty() {
         return;
     }
-    let packed = aligned(scratch, plan.scratch_len(rayon::current_num_threads()) - LINE);
+    let packed = aligned(scratch, plan.scratch_len(team::threads()) - LINE);
     // SAFETY: the buffers follow the packed weights in the scratch, whose length `aligned` has checked.
     let buffers = Shared(unsafe { packed.add(plan.packed_len()) });
     // SAFETY: the weights have the size of the geometry, and the scratch has room for the packed weights
@@ -223,7 +224,7 @@ impl Job for Band<'_> {
         // thread has room for the shares of a band. The processor has the features of `S` (contract of
         // `Job::run`).
         unsafe {
-            let shares = buffers.add(thread() * plan.shares_len(plan.band).next_multiple_of(LINE));
+            let shares = buffers.add(team::thread() * plan.shares_len(plan.band).next_multiple_of(LINE));
             let pixels = source_rows.len() * w;
             let first = source.as_ptr().add((self.image * h + source_rows.start) * w * channels);
             self.shares::<S>(first, pixels, shares);

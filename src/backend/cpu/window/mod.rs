@@ -9,9 +9,10 @@ mod kernels;
 mod scan;
 mod share;
 
+use super::access::Access;
 use super::buffer::WordBuffer;
 use super::product::Isa;
-use super::{Access, CompiledPlan, CpuEngine, launch};
+use super::{CompiledPlan, CpuEngine, launch};
 use crate::backend::Progress;
 use crate::error::{Error, Result};
 use crate::tape::window::SamplingPlan;
@@ -45,6 +46,11 @@ impl Sampling {
             })?);
         }
         Ok(Sampling { plan: plan.clone(), kernels, packed: WordBuffer::new(packed) })
+    }
+
+    /// Whether a step of the plan runs whole, before the first round.
+    pub(super) fn runs_whole(&self, index: usize) -> bool {
+        self.kernels[index].is_none()
     }
 
     /// Number of floats of the packed weights.

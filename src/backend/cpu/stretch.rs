@@ -1,0 +1,274 @@
+//! Replays a stretch of a divided plan: a thread takes a chunk of images through all steps.
+//!
+//! A task is a group of images. Its thread runs the kernels alone (`team.rs`), on its own values of a chunk
+//! and its own scratch. Before each chunk it computes the address of every view. Bound by the kernels; the
+//! values of a chunk stay in the L2 cache if they fit.
+
+use super::access::{Access, Places};
+use super::product::Isa;
+use super::replay::{Visitor, Written};
+use super::vector::{CHUNK, spread, vectorized};
+use super::{CompiledPlan, launch, team};
+use crate::error::Result;
+use crate::shape::DType;
+use crate::tape::divide::{Divided, Home, Piece, Stretch, View};
+use crate::tape::plan::{Buffer, Operand};
+use rayon::prelude::*;
+
+/// The addresses of the views of a stretch, for one thread.
+pub(super) struct Views {
+    /// As a chunk sees them.
+    chunk: Places,
+    /// As a unit sees them. Only the views of the piece that runs are up to date.
+    unit: Places,
+}
+
+impl Views {
+    /// Views for each stretch of a plan. They lead nowhere before [`run`] sets them.
+    pub(super) fn of(divided: &Divided) -> Vec<Views> {
+        let nowhere = |stretch: &Stretch| Places {
+            slots: vec![std::ptr::null_mut(); stretch.views.len()],
+            inputs: vec![],
+            params: vec![],
+            scalars: std::ptr::null_mut(),
+        };
+        divided.stretches().map(|stretch| Views { chunk: nowhere(stretch), unit: nowhere(stretch) }).collect()
+    }
+}
+
+/// Words of scratch that a thread needs for the pieces of a plan.
+pub(super) fn scratch_len(divided: &Divided) -> usize {
+    let pieces = divided.stretches().flat_map(|stretch| &stretch.pieces);
+    pieces.map(|piece| launch::scratch_len(&piece.step, 1)).max().unwrap_or(0).next_multiple_of(LINE)
+}
+
+/// Words of a cache line.
+pub(super) const LINE: usize = 16;
+
+/// The memory of a compiled plan that its stretches use.
+pub(super) struct Memory {
+    /// By thread, then by stretch.
+    views: *mut Vec<Views>,
+    /// For each thread, the values of a chunk and the shares of a unit in sums.
+    locals: *mut u32,
+    locals_len: usize,
+    /// For each thread.
+    scratch: *mut u32,
+    scratch_len: usize,
+    /// The sums of all groups of one stretch.
+    sums: *mut f32,
+}
+
+// SAFETY: `Memory` only holds addresses. Whoever dereferences them says in an `unsafe` block why no other
+// thread accesses the same words.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// The memory of a compiled plan, as `CpuEngine::allocate` made it.
+    pub(super) fn new(compiled: &mut CompiledPlan) -> Memory {
+        Memory {
+            views: compiled.views.as_mut_ptr(),
+            locals: compiled.locals.as_ptr(),
+            locals_len: compiled.divided.thread_len(),
+            scratch: compiled.scratch.as_ptr(),
+            scratch_len: scratch_len(&compiled.divided),
+            sums: compiled.sums.as_ptr().cast(),
+        }
+    }
+}
+
+/// A stretch with its memory.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) stretch: &'a Stretch,
+    /// Which of the plan's stretches it is.
+    pub(super) number: usize,
+    pub(super) memory: &'a Memory,
+    /// The buffers for the whole batch.
+    pub(super) places: &'a Places,
+    pub(super) isa: Isa,
+    /// Whether outputs are filled with NaN before each step.
+    pub(super) poison: bool,
+}
+
+impl Run<'_> {
+    /// Runs the stretch for all images, and adds up its sums.
+    ///
+    /// # Safety
+    /// `Divided::check` passes for the plan of the stretch. `memory` and `places` are those of this plan: slots,
+    /// inputs and parameters are as long as the plan says, and `memory` has room for the values of a chunk,
+    /// shares, scratch and views of every thread of the pool that calls this, and for the sums of all groups.
+    /// Nothing else accesses them during the call.
+    pub(super) unsafe fn all<V: Visitor>(self, visitor: &V) -> Result<()> {
+        let groups = (0..self.stretch.groups).into_par_iter().with_max_len(1);
+        groups.try_for_each(|group| {
+            let thread = rayon::current_thread_index().unwrap_or(0);
+            // SAFETY: this is the only task on this thread until it ends, because kernels in a team of one
+            // start no parallel work. The rest is the contract of `all`.
+            team::alone(|| unsafe { self.group(group, thread, visitor) })
+        })?;
+        visitor.start();
+        for sum in &self.stretch.sums {
+            // SAFETY: the buffer of the result is a slot that is as long as the sum and that no piece reads
+            // or writes (`Divided::check`), and the groups have ended.
+            let into = unsafe { std::slice::from_raw_parts_mut(self.places.of(sum.into).cast::<f32>(), sum.len) };
+            // SAFETY: there are `groups` times `sums_len` words of sums (contract of `all`). All groups have
+            // written them and have ended.
+            let sums =
+                unsafe { std::slice::from_raw_parts(self.memory.sums, self.stretch.groups * self.stretch.sums_len) };
+            let (isa, len) = (self.isa, self.stretch.sums_len);
+            spread(into.par_chunks_mut(CHUNK).enumerate(), sum.len * self.stretch.groups)
+                .for_each(|(i, into)| add_groups(isa, sums, len, sum.at + i * CHUNK, into));
+            visitor.ran(sum.value.step, 1);
+            if V::LOOKS {
+                let (index, output) = (sum.value.step, sum.value.output);
+                visitor.wrote(&Written { index, output, first: 0, values: into })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the pieces for one group, chunk by chunk.
+    ///
+    /// # Safety
+    /// As for [`Run::all`]. No other task runs on `thread`.
+    unsafe fn group<V: Visitor>(self, group: usize, thread: usize, visitor: &V) -> Result<()> {
+        let Run { stretch, memory, .. } = self;
+        // SAFETY: there are views for each thread and each stretch. No other task uses those of this thread.
+        let views = unsafe { &mut (&mut *memory.views.add(thread))[self.number] };
+        // SAFETY: both buffers have this many words for each thread.
+        let (locals, scratch) =
+            unsafe { (memory.locals.add(thread * memory.locals_len), memory.scratch.add(thread * memory.scratch_len)) };
+        let at = At { group, locals, scratch };
+        visitor.start();
+        let images = group * stretch.group()..(group + 1) * stretch.group();
+        for start in images.step_by(stretch.chunk) {
+            for (view, place) in stretch.views.iter().zip(&mut views.chunk.slots) {
+                *place = self.address(view, at, start, start);
+            }
+            for piece in &stretch.pieces {
+                if piece.by_unit {
+                    for unit in (start..start + stretch.chunk).step_by(stretch.unit) {
+                        for view in piece.step.operands().filter_map(view_of) {
+                            views.unit.slots[view] = self.address(&stretch.views[view], at, start, unit);
+                        }
+                        // SAFETY: as below. The share of a unit is written to the sum of its group, or to
+                        // words that only this thread uses.
+                        unsafe { self.launch(piece, &views.unit, at, unit, visitor)? };
+                        self.add_shares(piece, at, unit);
+                    }
+                } else {
+                    // SAFETY: the addresses are those of this chunk, whose images no other task has.
+                    unsafe { self.launch(piece, &views.chunk, at, start, visitor)? };
+                }
+                visitor.ran(piece.index, stretch.groups.min(rayon::current_num_threads()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The address at which images from `first` on are seen, in the chunk that begins at `start`.
+    fn address(&self, view: &View, at: At, start: usize, first: usize) -> *mut u32 {
+        let Run { stretch, memory, places, .. } = self;
+        match view.home {
+            Home::Plan(buffer) => places.of(buffer).wrapping_add(first * view.stride),
+            Home::Local(local) => at.locals.wrapping_add(local + (first - start) * view.stride),
+            Home::Sum(sum) if first == at.group * stretch.group() => {
+                memory.sums.wrapping_add(at.group * stretch.sums_len + stretch.sums[sum].at).cast()
+            }
+            Home::Sum(sum) => at.locals.wrapping_add(stretch.local_len + stretch.sums[sum].share_at),
+        }
+    }
+
+    /// Runs a piece for the images from `first` on.
+    ///
+    /// # Safety
+    /// As for [`Run::group`]. `places` has the addresses of the views of the piece for these images.
+    unsafe fn launch<V: Visitor>(
+        self,
+        piece: &Piece,
+        places: &Places,
+        at: At,
+        first: usize,
+        visitor: &V,
+    ) -> Result<()> {
+        // SAFETY: the operands of a piece are views, whose addresses the caller has computed for these images. A
+        // part of a value of the batch is inside its buffer, a value of a chunk or a share is inside the words of
+        // this thread, and no output of a piece is also an input (`Divided::check`). Other groups have other
+        // images, so they write none of these words, and they write nothing that all images read. The scratch is
+        // as long as the longest request of a piece for one thread, and only this thread uses it.
+        let access = unsafe { Access::new(&piece.step, places, at.scratch, self.memory.scratch_len) };
+        if self.poison {
+            access.poison();
+        }
+        launch::launch(&piece.step, self.isa, &access);
+        if V::LOOKS {
+            for (output, operand) in piece.step.outputs.iter().enumerate() {
+                let view = self.stretch.views[view_of(operand).expect("an operand of a piece is a view")];
+                if operand.meta.dtype == DType::F32 && !matches!(view.home, Home::Sum(_)) {
+                    let (index, first) = (piece.index, first * view.stride);
+                    visitor.wrote(&Written { index, output, first, values: access.output(output) })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the shares of a unit to the sums of its group. The first unit of a group has written them there.
+    fn add_shares(&self, piece: &Piece, at: At, unit: usize) {
+        let Run { stretch, memory, .. } = self;
+        if unit == at.group * stretch.group() {
+            return;
+        }
+        for view in piece.step.outputs.iter().filter_map(view_of) {
+            if let Home::Sum(sum) = stretch.views[view].home {
+                let sum = &stretch.sums[sum];
+                // SAFETY: the sums of a group and the shares of a thread are apart, and have room for all sums of
+                // the piece (`Divided::check`). Only this task uses those of its group and its thread. The kernel
+                // that wrote the share has ended.
+                let (into, share) = unsafe {
+                    let into = memory.sums.add(at.group * stretch.sums_len + sum.at);
+                    let share = at.locals.add(stretch.local_len + sum.share_at).cast::<f32>();
+                    (std::slice::from_raw_parts_mut(into, sum.len), std::slice::from_raw_parts(share, sum.len))
+                };
+                add(self.isa, share, into);
+            }
+        }
+    }
+}
+
+/// The group and the thread of a task.
+#[derive(Clone, Copy)]
+struct At {
+    group: usize,
+    /// The thread's values of a chunk, followed by its shares.
+    locals: *mut u32,
+    scratch: *mut u32,
+}
+
+/// The view that an operand of a piece is.
+fn view_of(operand: &Operand) -> Option<usize> {
+    if let Buffer::Slot(view) = operand.buffer { Some(view as usize) } else { None }
+}
+
+vectorized! {
+    /// `y += x`
+    fn add(x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+vectorized! {
+    /// `y = sum over groups of sums[group * len + at ..]`, in the order of the groups.
+    fn add_groups(sums: &[f32], len: usize, at: usize, y: &mut [f32]) {
+        y.copy_from_slice(&sums[at..at + y.len()]);
+        for group in 1..sums.len() / len {
+            let sums = &sums[group * len + at..][..y.len()];
+            for (y, x) in y.iter_mut().zip(sums) {
+                *y += x;
+            }
+        }
+    }
+}
