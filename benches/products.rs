@@ -39,7 +39,8 @@ fn conv_cases(cases: &mut Vec<Case>, isa: Isa, threads: usize, name: &str, g: Co
     add("conv", [x, w, y], product::conv_scratch_len(&g, threads), run);
     let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| product::conv_dx(isa, &g, &s.a, &s.b, c, &[], t));
     add("conv_dx", [y, w, x], product::conv_dx_scratch_len(&g, threads), run);
-    let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| product::conv_dw(isa, &g, &s.a, &s.b, c, t));
+    let run =
+        Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| product::conv_dw(isa, &g, &s.a, &s.b, (c, false), t));
     add("conv_dw", [x, y, w], product::conv_dw_scratch_len(&g, threads), run);
 }
 

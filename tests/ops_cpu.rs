@@ -97,17 +97,17 @@ fn three_and_sixteen_threads_give_the_bits_of_one() {
     for_each_case(Order::Once, |case| compare(case, Order::Once));
 }
 
-/// Plans that are divided wherever that is possible. The bits depend on neither the chunks nor the threads.
+/// Plans that are divided wherever that is possible. The bits depend on neither the micro-batches nor the threads.
 #[test]
 fn divided_plans() {
     let compare = |case: &Case, order| {
         let problem = case.problem(order, 7, 0);
-        let divided = |threads, chunk_bytes| {
-            run_divided(case, &problem, threads, Policy { chunk_bytes, most_groups: 4, always: true })
+        let divided = |threads, microbatch_bytes| {
+            run_divided(case, &problem, threads, Policy { microbatch_bytes, most_groups: 4, always: true })
         };
         let got = divided(2, 0)?;
         if bits(&got) != bits(&divided(3, usize::MAX)?) {
-            return Err("chunks of a unit and of a group give different bits".into());
+            return Err("micro-batches of a unit and of a group give different bits".into());
         }
         compare_with_truth(case, order, &problem, &got)
     };

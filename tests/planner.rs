@@ -322,12 +322,12 @@ fn to_f64(v: &[f32]) -> Vec<f64> {
     v.iter().map(|x| f64::from(*x)).collect()
 }
 
-/// The plan as it is, and divided wherever that is possible: two groups of two images, in chunks of one
+/// The plan as it is, and divided wherever that is possible: two groups of two images, in micro-batches of one
 /// image or of both.
 const POLICIES: [Policy; 3] = [
-    Policy { chunk_bytes: 0, most_groups: 0, always: true },
-    Policy { chunk_bytes: 0, most_groups: 2, always: true },
-    Policy { chunk_bytes: usize::MAX, most_groups: 2, always: true },
+    Policy { microbatch_bytes: 0, most_groups: 0, always: true },
+    Policy { microbatch_bytes: 0, most_groups: 2, always: true },
+    Policy { microbatch_bytes: usize::MAX, most_groups: 2, always: true },
 ];
 
 fn verify(acts: &[Act], policy: Policy) -> Result<(), String> {
@@ -337,7 +337,8 @@ fn verify(acts: &[Act], policy: Policy) -> Result<(), String> {
     program.finish();
     let plan = Plan::new("random", &program.t);
     plan.check()?;
-    let mut cpu = Cpu::new(Options { threads: 1, poison: true, policy, ..Default::default() }).map_err(|e| e.to_string())?;
+    let mut cpu =
+        Cpu::new(Options { threads: 1, poison: true, policy, ..Default::default() }).map_err(|e| e.to_string())?;
     let mut given = ReplayInputs::default();
     for spec in params.set.specs() {
         let value = spec.initial(11);

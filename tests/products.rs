@@ -127,7 +127,7 @@ impl ProductCase {
         pool.install(|| {
             product::conv(isa, g, &self.x, &self.w, &mut y[1..], epi[0], &mut scratch[0][1..]);
             product::conv_dx(isa, g, &self.dy, &self.w, &mut dx[1..], epi[1], &mut scratch[1][1..]);
-            product::conv_dw(isa, g, &self.x, &self.dy, &mut dw[1..], &mut scratch[2][1..]);
+            product::conv_dw(isa, g, &self.x, &self.dy, (&mut dw[1..], false), &mut scratch[2][1..]);
         });
         [y, dx, dw].map(|v| v[1..].to_vec())
     }

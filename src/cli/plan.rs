@@ -5,8 +5,10 @@ use super::output;
 use crate::error::Result;
 use crate::models::Model;
 use crate::tape::cost::cost;
+use crate::tape::divide::{Divided, Policy, Stretch};
 use crate::tape::plan::Plan;
 use serde_json::{Value, json};
+use std::num::NonZero;
 
 /// Print the plans of a training step: every launch with its operands and buffers
 #[derive(Debug, clap::Args)]
@@ -42,7 +44,26 @@ fn flops(plan: &Plan) -> u64 {
     plan.steps.iter().map(|step| cost(step).flops).sum()
 }
 
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn stretch(stretch: &Stretch) -> Value {
+    let Stretch { images, groups, unit, microbatch, local_len, sums_len, .. } = *stretch;
+    let steps: Vec<usize> = stretch.pieces.iter().map(|piece| piece.index).collect();
+    json!({
+        "steps": steps,
+        "images": images,
+        "groups": groups,
+        "unit": unit,
+        "microbatch": microbatch,
+        "thread_bytes": 4 * local_len,
+        "group_bytes": 4 * sums_len,
+    })
+}
+
 fn to_json(plan: &Plan) -> Value {
+    let divided = Divided::new(plan, &Policy::default());
     let step = |step: &crate::tape::plan::Step| {
         let floor = cost(step);
         json!({"scope": *step.scope, "label": step.label(), "flops": floor.flops, "bytes": floor.bytes})
@@ -53,6 +74,8 @@ fn to_json(plan: &Plan) -> Value {
         "slots": plan.slots.len(),
         "slot_bytes": plan.slot_bytes(),
         "flops": flops(plan),
+        "divided": divided.stretches().map(stretch).collect::<Vec<_>>(),
+        "divided_bytes": divided.bytes(threads()),
     })
 }
 
@@ -60,7 +83,13 @@ fn text(plans: &[Plan]) -> String {
     let mut text = String::new();
     for plan in plans {
         let (mebibytes, gigaflops) = (plan.slot_bytes() as f64 / f64::from(1 << 20), flops(plan) as f64 / 1e9);
-        text += &format!("{plan}{mebibytes:.1} MiB of slots at the peak, {gigaflops:.3} GFLOP per replay\n\n");
+        text += &format!("{plan}{mebibytes:.1} MiB of slots at the peak, {gigaflops:.3} GFLOP per replay\n");
+        let divided = Divided::new(plan, &Policy::default());
+        if divided.stretches().next().is_some() {
+            let (threads, mebibytes) = (threads(), divided.bytes(threads()) as f64 / f64::from(1 << 20));
+            text += &format!("on the CPU:\n{divided}  {mebibytes:.1} MiB with {threads} threads\n");
+        }
+        text += "\n";
     }
     text
 }

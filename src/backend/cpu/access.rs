@@ -40,6 +40,7 @@ pub struct Access<'a> {
     places: &'a Places,
     scratch: *mut u32,
     scratch_len: usize,
+    adds: bool,
 }
 
 // SAFETY: under the contract of `Access::new`, the memory of the operands is not accessed by others. Threads
@@ -56,7 +57,17 @@ impl<'a> Access<'a> {
     /// `scratch_len` words. For `'a`, this memory stays allocated and nothing else accesses it. Outputs are
     /// disjoint from inputs, except where the op replaces an input in place.
     pub unsafe fn new(step: &'a Step, places: &'a Places, scratch: *mut u32, scratch_len: usize) -> Self {
-        Access { step, places, scratch, scratch_len }
+        Access { step, places, scratch, scratch_len, adds: false }
+    }
+
+    /// The same, but the kernel adds its result to what the outputs hold.
+    pub fn adding(self) -> Self {
+        Access { adds: true, ..self }
+    }
+
+    /// Whether the kernel adds its result to what the outputs hold.
+    pub fn adds(&self) -> bool {
+        self.adds
     }
 
     fn place(&self, operand: &Operand) -> (*mut u32, usize) {
@@ -119,13 +130,16 @@ impl<'a> Access<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.scratch.cast(), self.scratch_len) }
     }
 
-    /// Fills the scratch and the outputs with NaN, except outputs that replace an input.
+    /// Fills the scratch and the outputs with NaN, except outputs that replace an input or are added to.
     pub fn poison(&self) {
+        self.scratch().fill(f32::NAN);
+        if self.adds {
+            return;
+        }
         for (i, out) in self.step.outputs.iter().enumerate() {
             if !self.step.inputs.iter().any(|input| input.buffer == out.buffer) {
                 self.output(i).fill(f32::NAN);
             }
         }
-        self.scratch().fill(f32::NAN);
     }
 }

@@ -74,6 +74,11 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
     }
 }
 
+/// Whether a kernel can add its result to what its outputs hold ([`Access::adds`]).
+pub fn can_add(op: &Op) -> bool {
+    matches!(op, Op::ConvDw(_))
+}
+
 /// Runs one step.
 pub fn launch(step: &Step, isa: Isa, access: &Access) {
     // Kernels may assume at least one output element.
@@ -120,7 +125,7 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         Op::ConvDx(g) => with_epilogue(step, access, |epilogue| {
             product::conv_dx(isa, g, x(0), x(1), y(0), epilogue, access.scratch());
         }),
-        Op::ConvDw(g) => product::conv_dw(isa, g, x(0), x(1), y(0), access.scratch()),
+        Op::ConvDw(g) => product::conv_dw(isa, g, x(0), x(1), (y(0), access.adds()), access.scratch()),
 
         Op::BatchNorm { eps } => {
             let (inputs, outputs) = ([x(0), x(1), x(2)], [y(0), y(1), y(2)]);

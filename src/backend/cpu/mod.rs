@@ -90,7 +90,7 @@ pub struct CompiledPlan {
     places: Places,
     /// The views of the stretches, by thread.
     views: Vec<Vec<Views>>,
-    /// For each thread, the values of a chunk and the shares of a unit in sums.
+    /// For each thread, the values of a micro-batch and the shares of a unit in sums.
     locals: WordBuffer,
     /// The sums of all groups of a stretch.
     sums: WordBuffer,

@@ -1,8 +1,8 @@
-//! Replays a stretch of a divided plan: a thread takes a chunk of images through all steps.
+//! Replays a stretch of a divided plan: a thread takes a micro-batch of images through all steps.
 //!
-//! A task is a group of images. Its thread runs the kernels alone (`team.rs`), on its own values of a chunk
-//! and its own scratch. Before each chunk it computes the address of every view. Bound by the kernels; the
-//! values of a chunk stay in the L2 cache if they fit.
+//! A task is a group of images. Its thread runs the kernels alone (`team.rs`), on its own values of a
+//! micro-batch and its own scratch. Before each micro-batch it computes the address of every view. Bound by
+//! the kernels; the values of a micro-batch stay in the L2 cache if they fit.
 
 use super::access::{Access, Places};
 use super::product::Isa;
@@ -17,8 +17,8 @@ use rayon::prelude::*;
 
 /// The addresses of the views of a stretch, for one thread.
 pub(super) struct Views {
-    /// As a chunk sees them.
-    chunk: Places,
+    /// As a micro-batch sees them.
+    microbatch: Places,
     /// As a unit sees them. Only the views of the piece that runs are up to date.
     unit: Places,
 }
@@ -32,7 +32,7 @@ impl Views {
             params: vec![],
             scalars: std::ptr::null_mut(),
         };
-        divided.stretches().map(|stretch| Views { chunk: nowhere(stretch), unit: nowhere(stretch) }).collect()
+        divided.stretches().map(|stretch| Views { microbatch: nowhere(stretch), unit: nowhere(stretch) }).collect()
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) const LINE: usize = 16;
 pub(super) struct Memory {
     /// By thread, then by stretch.
     views: *mut Vec<Views>,
-    /// For each thread, the values of a chunk and the shares of a unit in sums.
+    /// For each thread, the values of a micro-batch and the shares of a unit in sums.
     locals: *mut u32,
     locals_len: usize,
     /// For each thread.
@@ -95,10 +95,10 @@ impl Run<'_> {
     /// Runs the stretch for all images, and adds up its sums.
     ///
     /// # Safety
-    /// `Divided::check` passes for the plan of the stretch. `memory` and `places` are those of this plan: slots,
-    /// inputs and parameters are as long as the plan says, and `memory` has room for the values of a chunk,
-    /// shares, scratch and views of every thread of the pool that calls this, and for the sums of all groups.
-    /// Nothing else accesses them during the call.
+    /// `Divided::check` passes for the plan of the stretch. `memory` and `places` are those of this plan:
+    /// slots, inputs and parameters are as long as the plan says, and `memory` has room for the values of a
+    /// micro-batch, shares, scratch and views of every thread of the pool that calls this, and for the sums
+    /// of all groups. Nothing else accesses them during the call.
     pub(super) unsafe fn all<V: Visitor>(self, visitor: &V) -> Result<()> {
         let groups = (0..self.stretch.groups).into_par_iter().with_max_len(1);
         groups.try_for_each(|group| {
@@ -128,7 +128,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Runs the pieces for one group, chunk by chunk.
+    /// Runs the pieces for one group, micro-batch by micro-batch.
     ///
     /// # Safety
     /// As for [`Run::all`]. No other task runs on `thread`.
@@ -142,24 +142,28 @@ impl Run<'_> {
         let at = At { group, locals, scratch };
         visitor.start();
         let images = group * stretch.group()..(group + 1) * stretch.group();
-        for start in images.step_by(stretch.chunk) {
-            for (view, place) in stretch.views.iter().zip(&mut views.chunk.slots) {
-                *place = self.address(view, at, start, start);
+        for start in images.step_by(stretch.microbatch) {
+            for (view, place) in stretch.views.iter().zip(&mut views.microbatch.slots) {
+                *place = self.address(view, at, start, start, false);
             }
             for piece in &stretch.pieces {
                 if piece.by_unit {
-                    for unit in (start..start + stretch.chunk).step_by(stretch.unit) {
+                    let can_add = launch::can_add(&piece.step.op);
+                    for unit in (start..start + stretch.microbatch).step_by(stretch.unit) {
                         for view in piece.step.operands().filter_map(view_of) {
-                            views.unit.slots[view] = self.address(&stretch.views[view], at, start, unit);
+                            views.unit.slots[view] = self.address(&stretch.views[view], at, start, unit, can_add);
                         }
-                        // SAFETY: as below. The share of a unit is written to the sum of its group, or to
-                        // words that only this thread uses.
-                        unsafe { self.launch(piece, &views.unit, at, unit, visitor)? };
-                        self.add_shares(piece, at, unit);
+                        let adds = can_add && unit != group * stretch.group();
+                        // SAFETY: as below. The share of a unit goes to the sum of its group, or to words
+                        // that only this thread uses.
+                        unsafe { self.launch(piece, &views.unit, at, (unit, adds), visitor)? };
+                        if !can_add {
+                            self.add_shares(piece, at, unit);
+                        }
                     }
                 } else {
-                    // SAFETY: the addresses are those of this chunk, whose images no other task has.
-                    unsafe { self.launch(piece, &views.chunk, at, start, visitor)? };
+                    // SAFETY: the addresses are those of this micro-batch, whose images no other task has.
+                    unsafe { self.launch(piece, &views.microbatch, at, (start, false), visitor)? };
                 }
                 visitor.ran(piece.index, stretch.groups.min(rayon::current_num_threads()));
             }
@@ -167,20 +171,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The address at which images from `first` on are seen, in the chunk that begins at `start`.
-    fn address(&self, view: &View, at: At, start: usize, first: usize) -> *mut u32 {
+    /// The address at which images from `first` on are seen, in the micro-batch that begins at `start`, by a
+    /// kernel that adds to sums or does not.
+    fn address(&self, view: &View, at: At, start: usize, first: usize, adds: bool) -> *mut u32 {
         let Run { stretch, memory, places, .. } = self;
         match view.home {
             Home::Plan(buffer) => places.of(buffer).wrapping_add(first * view.stride),
             Home::Local(local) => at.locals.wrapping_add(local + (first - start) * view.stride),
-            Home::Sum(sum) if first == at.group * stretch.group() => {
+            Home::Sum(sum) if first == at.group * stretch.group() || adds => {
                 memory.sums.wrapping_add(at.group * stretch.sums_len + stretch.sums[sum].at).cast()
             }
             Home::Sum(sum) => at.locals.wrapping_add(stretch.local_len + stretch.sums[sum].share_at),
         }
     }
 
-    /// Runs a piece for the images from `first` on.
+    /// Runs a piece for the images from `first` on, whose kernel adds to sums or does not.
     ///
     /// # Safety
     /// As for [`Run::group`]. `places` has the addresses of the views of the piece for these images.
@@ -189,15 +194,17 @@ impl Run<'_> {
         piece: &Piece,
         places: &Places,
         at: At,
-        first: usize,
+        (first, adds): (usize, bool),
         visitor: &V,
     ) -> Result<()> {
-        // SAFETY: the operands of a piece are views, whose addresses the caller has computed for these images. A
-        // part of a value of the batch is inside its buffer, a value of a chunk or a share is inside the words of
-        // this thread, and no output of a piece is also an input (`Divided::check`). Other groups have other
-        // images, so they write none of these words, and they write nothing that all images read. The scratch is
-        // as long as the longest request of a piece for one thread, and only this thread uses it.
+        // SAFETY: the operands of a piece are views, whose addresses the caller has computed for these
+        // images. A part of a value of the batch is inside its buffer, a value of a micro-batch or a share
+        // is inside the words of this thread, and no output of a piece is also an input (`Divided::check`).
+        // Other groups have other images, so they write none of these words, and they write nothing that all
+        // images read. The scratch is as long as the longest request of a piece for one thread, and only
+        // this thread uses it.
         let access = unsafe { Access::new(&piece.step, places, at.scratch, self.memory.scratch_len) };
+        let access = if adds { access.adding() } else { access };
         if self.poison {
             access.poison();
         }
@@ -223,9 +230,9 @@ impl Run<'_> {
         for view in piece.step.outputs.iter().filter_map(view_of) {
             if let Home::Sum(sum) = stretch.views[view].home {
                 let sum = &stretch.sums[sum];
-                // SAFETY: the sums of a group and the shares of a thread are apart, and have room for all sums of
-                // the piece (`Divided::check`). Only this task uses those of its group and its thread. The kernel
-                // that wrote the share has ended.
+                // SAFETY: the sums of a group and the shares of a thread are apart, and have room for all
+                // sums of the piece (`Divided::check`). Only this task uses those of its group and its
+                // thread. The kernel that wrote the share has ended.
                 let (into, share) = unsafe {
                     let into = memory.sums.add(at.group * stretch.sums_len + sum.at);
                     let share = at.locals.add(stretch.local_len + sum.share_at).cast::<f32>();
@@ -241,7 +248,7 @@ impl Run<'_> {
 #[derive(Clone, Copy)]
 struct At {
     group: usize,
-    /// The thread's values of a chunk, followed by its shares.
+    /// The thread's values of a micro-batch, followed by its shares.
     locals: *mut u32,
     scratch: *mut u32,
 }

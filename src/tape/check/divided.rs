@@ -10,11 +10,11 @@ impl Divided {
     /// Verifies a division of `plan`, which passes [`Plan::check`].
     ///
     /// - Every step of the plan runs once: on the whole batch, or as a piece of a stretch, with the op,
-    ///   attributes and shapes that the division rule of the step gives for a chunk or a unit.
+    ///   attributes and shapes that the division rule of the step gives for a micro-batch or a unit.
     /// - Every operand reads the value that it reads in the plan, from a place that is long enough. So no
     ///   value is overwritten before its last reader has run.
-    /// - Groups, units and chunks divide each other, and a view of a part is as long as the part of its
-    ///   images. So two groups never write the same words, nor does one write what another reads.
+    /// - Groups, units and micro-batches divide each other, and a view of a part is as long as the part of
+    ///   its images. So two groups never write the same words, nor does one write what another reads.
     /// - A stretch writes no parameter, input or scalar, and no buffer that it reads as a whole.
     /// - The places of a stretch's sums do not overlap, and neither do those of the shares of one piece.
     ///
@@ -146,10 +146,10 @@ impl State<'_> {
 
     /// Verifies a stretch, and records what it writes.
     fn stretch(&mut self, stretch: &Stretch) -> Result<(), String> {
-        let Stretch { images, groups, unit, chunk, .. } = *stretch;
+        let Stretch { images, groups, unit, microbatch, .. } = *stretch;
         let divides = |part: usize, whole: usize| part > 0 && whole.is_multiple_of(part);
-        let divided = divides(groups, images) && divides(chunk, images / groups) && divides(unit, chunk);
-        ensure(divided, "a stretch has groups, chunks or units that do not divide each other")?;
+        let divided = divides(groups, images) && divides(microbatch, images / groups) && divides(unit, microbatch);
+        ensure(divided, "a stretch has groups, micro-batches or units that do not divide each other")?;
         let mut locals = Locals { len: stretch.local_len, values: vec![] };
         let mut written: Vec<(Buffer, usize)> = vec![];
         let mut read: Vec<(Buffer, usize)> = vec![];
@@ -182,7 +182,7 @@ impl State<'_> {
         let of_plan = self.plan.steps.get(piece.index).ok_or("is no step of the plan")?;
         let rule = rule(of_plan, stretch.images).ok_or("does not divide among images")?;
         ensure(piece.by_unit == rule.sums(), "runs by units without a sum, or not by units with one")?;
-        let count = if piece.by_unit { stretch.unit } else { stretch.chunk };
+        let count = if piece.by_unit { stretch.unit } else { stretch.microbatch };
         let wanted = resized(of_plan, &rule, count, stretch.images);
         let metas = |operands: &[Operand]| operands.iter().map(|o| o.meta).collect::<Vec<_>>();
         let reads = piece.step.reads();
@@ -212,7 +212,7 @@ impl State<'_> {
                     self.holds(buffer, of_plan, value)?;
                     read.push((buffer, stride));
                 }
-                Home::Local(at) => locals.read(at..at + stride * stretch.chunk, value)?,
+                Home::Local(at) => locals.read(at..at + stride * stretch.microbatch, value)?,
                 Home::Sum(_) => return Err("reads a sum that is not complete".into()),
             }
         }
@@ -231,7 +231,7 @@ impl State<'_> {
                     written.push((buffer, stride));
                 }
                 Home::Local(at) if rule.outputs[output] == Share::Own => {
-                    let place = at..at + stride * stretch.chunk;
+                    let place = at..at + stride * stretch.microbatch;
                     ensure(!locals.overlaps_a_read(&place, &reads, stretch), "writes over a value that it reads")?;
                     locals.write(place, value)?;
                 }
@@ -261,7 +261,7 @@ struct Inside<'a> {
     sums: &'a mut Vec<(Value, usize)>,
 }
 
-/// The values of a chunk.
+/// The values of a micro-batch.
 struct Locals {
     len: usize,
     values: Vec<(Range<usize>, Value)>,
@@ -270,11 +270,11 @@ struct Locals {
 impl Locals {
     fn read(&self, place: Range<usize>, value: Option<Value>) -> Result<(), String> {
         let holds = self.values.iter().any(|(held, of)| *held == place && Some(*of) == value);
-        ensure(holds, "reads another value of the chunk than in the plan")
+        ensure(holds, "reads another value of the micro-batch than in the plan")
     }
 
     fn write(&mut self, place: Range<usize>, value: Value) -> Result<(), String> {
-        ensure(place.end <= self.len, "writes beyond the values of a chunk")?;
+        ensure(place.end <= self.len, "writes beyond the values of a micro-batch")?;
         self.values.retain(|(held, _)| !meet(held, &place));
         self.values.push((place, value));
         Ok(())
@@ -283,7 +283,7 @@ impl Locals {
     fn overlaps_a_read(&self, place: &Range<usize>, reads: &[Operand], stretch: &Stretch) -> bool {
         reads.iter().any(|operand| match operand.buffer {
             Buffer::Slot(view) => match stretch.views[view as usize] {
-                View { home: Home::Local(at), stride } => meet(&(at..at + stride * stretch.chunk), place),
+                View { home: Home::Local(at), stride } => meet(&(at..at + stride * stretch.microbatch), place),
                 _ => false,
             },
             _ => false,
@@ -331,7 +331,7 @@ mod tests {
             t.output(&format!("dw{i}"), gradient);
         }
         let plan = Plan::new("sound", &t);
-        let divided = Divided::new(&plan, &Policy { chunk_bytes: usize::MAX, most_groups: 4, always: true });
+        let divided = Divided::new(&plan, &Policy { microbatch_bytes: usize::MAX, most_groups: 4, always: true });
         divided.check(&plan).unwrap();
         (plan, divided)
     }
@@ -357,7 +357,7 @@ mod tests {
     fn the_division_has_one_long_stretch_with_sums() {
         let (plan, mut divided) = sound();
         let stretch = stretch(&mut divided);
-        assert_eq!((stretch.groups, stretch.group(), stretch.chunk), (4, 2, 2), "{plan}{stretch}");
+        assert_eq!((stretch.groups, stretch.group(), stretch.microbatch), (4, 2, 2), "{plan}{stretch}");
         assert!(stretch.sums.len() == 3 && stretch.pieces.iter().filter(|piece| piece.by_unit).count() == 3);
         assert!(stretch.views.iter().any(|view| matches!(view.home, Home::Local(_))), "{stretch}");
     }
@@ -366,7 +366,7 @@ mod tests {
     fn parts_that_do_not_divide_each_other_are_refused() {
         refused("do not divide", |divided| stretch(divided).groups = 3);
         refused("do not divide", |divided| stretch(divided).unit = 0);
-        refused("do not divide", |divided| stretch(divided).chunk = 3);
+        refused("do not divide", |divided| stretch(divided).microbatch = 3);
     }
 
     #[test]
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn places_that_are_too_short_are_refused() {
-        refused("beyond the values of a chunk", |divided| stretch(divided).local_len = 1);
+        refused("beyond the values of a micro-batch", |divided| stretch(divided).local_len = 1);
         refused("sums overlap", |divided| stretch(divided).sums_len -= 16);
         refused("sums overlap", |divided| stretch(divided).shares_len = 0);
         refused("sums overlap", |divided| {

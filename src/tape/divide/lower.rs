@@ -1,8 +1,8 @@
 //! Gives every value of a divided plan its place.
 //!
-//! A value that only its stretch reads lives among the values of a chunk, of which each thread has one set.
-//! Every other value has a slot for the whole batch. Both kinds share memory by the rule of `slots.rs`:
-//! values of a chunk by the pieces during which they live, slots by the stages.
+//! A value that only its stretch reads lives among the values of a micro-batch, of which each thread has one
+//! set. Every other value has a slot for the whole batch. Both kinds share memory by the rule of `slots.rs`:
+//! values of a micro-batch by the pieces during which they live, slots by the stages.
 
 use super::rules::summed_rows;
 use super::schedule::{Schedule, Steps};
@@ -116,7 +116,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The buffer for the whole batch of an operand that reads or writes `value`; `None` if the value is
-    /// among the values of a chunk.
+    /// among the values of a micro-batch.
     fn buffer(&self, operand: &Operand, value: Option<Value>) -> Option<Buffer> {
         match operand.buffer {
             Buffer::Slot(slot) => match self.kept.get(&slot) {
@@ -157,16 +157,20 @@ impl<'a> Lowering<'a> {
         let is_divisor = |count: &usize| group.is_multiple_of(*count);
         let unit =
             rows.map_or(1, |rows| (1..=group).filter(is_divisor).find(|u| u * rows >= UNIT_ROWS).unwrap_or(group));
-        let (values, locals, places) = self.values_of_a_chunk(steps);
-        let chunk_len =
-            |chunk: usize| locals.iter().map(|slot| (slot.len * chunk).next_multiple_of(LINE)).sum::<usize>();
-        let chunk = (unit..=group).rev().filter(|chunk| is_divisor(chunk) && chunk.is_multiple_of(unit));
-        let chunk = chunk.into_iter().find(|chunk| 4 * chunk_len(*chunk) <= policy.chunk_bytes).unwrap_or(unit);
+        let (values, locals, places) = self.values_of_a_microbatch(steps);
+        let microbatch_len =
+            |microbatch: usize| locals.iter().map(|slot| (slot.len * microbatch).next_multiple_of(LINE)).sum::<usize>();
+        let microbatch =
+            (unit..=group).rev().filter(|microbatch| is_divisor(microbatch) && microbatch.is_multiple_of(unit));
+        let microbatch = microbatch
+            .into_iter()
+            .find(|microbatch| 4 * microbatch_len(*microbatch) <= policy.microbatch_bytes)
+            .unwrap_or(unit);
         let mut starts = vec![];
         let mut local_len = 0;
         for slot in &locals {
             starts.push(local_len);
-            local_len += (slot.len * chunk).next_multiple_of(LINE);
+            local_len += (slot.len * microbatch).next_multiple_of(LINE);
         }
         let homes: HashMap<Value, usize> =
             values.iter().copied().zip(places.iter().map(|at| starts[*at as usize])).collect();
@@ -174,7 +178,7 @@ impl<'a> Lowering<'a> {
             images,
             groups,
             unit,
-            chunk,
+            microbatch,
             views: vec![],
             pieces: vec![],
             sums: vec![],
@@ -192,7 +196,7 @@ impl<'a> Lowering<'a> {
 
     /// The values that only this stretch reads, the memory that they share, with lengths for one image, and
     /// the place of each value there.
-    fn values_of_a_chunk(&self, steps: &[usize]) -> (Vec<Value>, Vec<Slot>, Vec<u32>) {
+    fn values_of_a_microbatch(&self, steps: &[usize]) -> (Vec<Value>, Vec<Slot>, Vec<u32>) {
         let mut lives: BTreeMap<Value, Life> = BTreeMap::new();
         for (at, step) in steps.iter().enumerate() {
             for value in self.flow.reads[*step].iter().flatten() {
@@ -213,11 +217,11 @@ impl<'a> Lowering<'a> {
     fn piece(&self, index: usize, rule: &Rule, homes: &HashMap<Value, usize>, stretch: &mut Stretch) -> Piece {
         let step = &self.plan.steps[index];
         let by_unit = rule.sums();
-        let count = if by_unit { stretch.unit } else { stretch.chunk };
+        let count = if by_unit { stretch.unit } else { stretch.microbatch };
         let small = resized(step, rule, count, stretch.images);
         let home = |operand: &Operand, value: Option<Value>| match self.buffer(operand, value) {
             Some(buffer) => Home::Plan(buffer),
-            None => Home::Local(homes[&value.expect("a value of a chunk has a writer")]),
+            None => Home::Local(homes[&value.expect("a value of a micro-batch has a writer")]),
         };
         let stride = |operand: &Operand, share: Share| match share {
             Share::Own => operand.meta.shape.len() / stretch.images,

@@ -13,11 +13,12 @@
 //!   takes whole groups, so threads never wait for each other within a stretch.
 //! - *Units* are equal parts of a group. One call of a kernel computes the share of a unit in a sum. A group
 //!   adds the shares of its units in their order.
-//! - *Chunks* are whole units. A thread takes the images of a chunk through all steps of the stretch before
-//!   it begins the next chunk. Values that only the stretch reads have room for one chunk per thread.
+//! - *Micro-batches* are whole units. A thread takes the images of a micro-batch through all steps of the
+//!   stretch before it begins the next micro-batch. Values that only the stretch reads have room for one
+//!   micro-batch per thread.
 //!
 //! Groups and units depend on the geometry of the plan alone. So neither the number of threads nor the size
-//! of a chunk changes a bit of a result.
+//! of a micro-batch changes a bit of a result.
 
 mod flow;
 mod lower;
@@ -39,8 +40,8 @@ const UNIT_ROWS: usize = 96;
 /// What decides whether and how a plan is divided.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Most bytes of the values of a chunk, unless a single unit takes more. No result depends on it.
-    pub chunk_bytes: usize,
+    /// Most bytes of the values of a micro-batch, unless a single unit takes more. No result depends on it.
+    pub microbatch_bytes: usize,
     /// Most groups of images. The order of sums over the batch depends on it.
     pub most_groups: usize,
     /// Whether plans are divided wherever that is possible, even if it does not pay. Tests use it.
@@ -49,7 +50,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { chunk_bytes: 3 << 19, most_groups: MOST_GROUPS, always: false }
+        Policy { microbatch_bytes: 3 << 19, most_groups: MOST_GROUPS, always: false }
     }
 }
 
@@ -88,15 +89,15 @@ pub(crate) struct Stretch {
     pub(crate) groups: usize,
     /// Images of a unit, a divisor of the images of a group.
     pub(crate) unit: usize,
-    /// Images of a chunk: a multiple of `unit` and a divisor of the images of a group.
-    pub(crate) chunk: usize,
-    /// Every value that a piece reads or writes, as a chunk or a unit sees it.
+    /// Images of a micro-batch: a multiple of `unit` and a divisor of the images of a group.
+    pub(crate) microbatch: usize,
+    /// Every value that a piece reads or writes, as a micro-batch or a unit sees it.
     pub(crate) views: Vec<View>,
     /// The steps.
     pub(crate) pieces: Vec<Piece>,
     /// The sums over the batch.
     pub(crate) sums: Vec<BatchSum>,
-    /// Words of the values of a chunk that only the stretch reads, per thread.
+    /// Words of the values of a micro-batch that only the stretch reads, per thread.
     pub(crate) local_len: usize,
     /// Words of the sums of a group.
     pub(crate) sums_len: usize,
@@ -116,14 +117,14 @@ impl Stretch {
 pub(crate) struct Piece {
     /// Index of the step in the plan.
     pub(crate) index: usize,
-    /// The step with the shapes of a chunk, or of a unit. `Buffer::Slot(v)` is view `v` of the stretch; the
-    /// step has no other buffers.
+    /// The step with the shapes of a micro-batch, or of a unit. `Buffer::Slot(v)` is view `v` of the
+    /// stretch; the step has no other buffers.
     pub(crate) step: Step,
     /// Whether the step runs for one unit after another, because it sums over images.
     pub(crate) by_unit: bool,
 }
 
-/// A value as a chunk or a unit sees it.
+/// A value as a micro-batch or a unit sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct View {
     pub(crate) home: Home,
@@ -136,7 +137,7 @@ pub(crate) struct View {
 pub(crate) enum Home {
     /// In a buffer for the whole batch.
     Plan(Buffer),
-    /// At this word of the thread's values of a chunk.
+    /// At this word of the thread's values of a micro-batch.
     Local(usize),
     /// In a sum over the batch, by its index.
     Sum(usize),
@@ -178,14 +179,15 @@ impl Divided {
         })
     }
 
-    /// Bytes of the slots, the sums of all groups, and the values of a chunk on each of `threads` threads.
+    /// Bytes of the slots, the sums of all groups, and the values of a micro-batch on each of `threads`
+    /// threads.
     pub fn bytes(&self, threads: usize) -> usize {
         let slots: usize = self.slots.iter().map(|slot| slot.len).sum();
         let sums = self.stretches().map(|s| s.groups * s.sums_len).max().unwrap_or(0);
         4 * (slots + sums + threads * self.thread_len())
     }
 
-    /// Words that each thread needs for the values of a chunk and for shares in sums.
+    /// Words that each thread needs for the values of a micro-batch and for shares in sums.
     pub(crate) fn thread_len(&self) -> usize {
         self.stretches().map(|s| s.local_len + s.shares_len).max().unwrap_or(0)
     }

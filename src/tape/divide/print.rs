@@ -30,10 +30,10 @@ fn whole_batch(f: &mut fmt::Formatter<'_>, steps: &mut Vec<usize>) -> fmt::Resul
 
 impl fmt::Display for Stretch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stretch { images, groups, unit, chunk, local_len, sums_len, .. } = self;
+        let Stretch { images, groups, unit, microbatch, local_len, sums_len, .. } = self;
         let kib = |words: usize| words as f64 * 4.0 / 1024.0;
         let steps: Vec<usize> = self.pieces.iter().map(|piece| piece.index).collect();
-        write!(f, "  {chunk} of {images} images at a time: steps {}; ", ranges(&steps))?;
+        write!(f, "  {microbatch} of {images} images at a time: steps {}; ", ranges(&steps))?;
         write!(f, "{:.1} KiB per thread", kib(*local_len))?;
         if *sums_len > 0 {
             write!(f, ", sums by {groups} groups ({:.1} KiB each), {unit} images at a time", kib(*sums_len))?;

@@ -8,7 +8,7 @@ use crate::shape::{Meta, Shape};
 use crate::tape::op::Op;
 use crate::tape::plan::{Fused, Operand, Step};
 
-/// What a chunk of images sees of an operand.
+/// What a micro-batch of images sees of an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tape) enum Share {
     /// Its own part.
@@ -19,7 +19,7 @@ pub(in crate::tape) enum Share {
     Sum,
 }
 
-/// What a chunk of images sees of the operands of a step.
+/// What a micro-batch of images sees of the operands of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::tape) struct Rule {
     /// In the order of [`Step::reads`].
@@ -37,6 +37,10 @@ impl Rule {
 /// How a step divides among `images` images; `None` if it does not.
 pub(in crate::tape) fn rule(step: &Step, images: usize) -> Option<Rule> {
     let (mut reads, outputs) = shares(step)?;
+    // An epilogue takes the finished sum, not the share of an image.
+    if outputs.contains(&Share::Sum) && !step.epilogue.is_empty() {
+        return None;
+    }
     reads.extend(step.epilogue.iter().filter_map(|fused| match fused {
         Fused::Bias(_) => Some(Share::All),
         Fused::Add(_) | Fused::ActBwd(..) => Some(Share::Own),
@@ -49,7 +53,7 @@ pub(in crate::tape) fn rule(step: &Step, images: usize) -> Option<Rule> {
 }
 
 fn divides(shape: Shape, images: usize) -> bool {
-    shape.dims().first().is_some_and(|rows| *rows > 0 && rows.is_multiple_of(images))
+    !shape.is_empty() && shape.dims().first().is_some_and(|rows| rows.is_multiple_of(images))
 }
 
 /// The shares of the inputs and of the outputs of a step.

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 const FEWEST_GROUPS: usize = 8;
 
 /// Fewest rows of an image that a product with weights computes. With fewer rows, most of the time would go
-/// into reading the weights again for each chunk.
+/// into reading the weights again for each micro-batch.
 const FEWEST_ROWS: usize = 64;
 
 /// Most elements of the sums of all groups that a step adds up.
@@ -27,7 +27,7 @@ const MOST_SUMS: usize = 1 << 20;
 pub(super) struct Schedule {
     pub(super) images: usize,
     pub(super) groups: usize,
-    /// For each step, what a chunk sees of its operands; `None` if it runs on the whole batch.
+    /// For each step, what a micro-batch sees of its operands; `None` if it runs on the whole batch.
     pub(super) rules: Vec<Option<Rule>>,
     /// The steps of each stage, in the order in which the stages run.
     pub(super) stages: Vec<Steps>,

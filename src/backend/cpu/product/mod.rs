@@ -85,12 +85,12 @@ pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: &[f32], c: &mut [f32], epi: &[Epilo
     if !ta {
         rows::run(isa, &gather, a, b, c, epi, scratch);
     } else if !tb {
-        outer::run(isa, &gather, a, b, c, epi, scratch);
+        outer::run(isa, &gather, a, b, (c, false), epi, scratch);
     } else {
         // b is transposed to [k, n] first, because a sum over rows reads both sides row by row.
         let (bt, scratch) = scratch.split_at_mut((k * n).min(scratch.len()));
         pack::transpose_all(isa, b, [n, k], bt);
-        outer::run(isa, &gather, a, bt, c, epi, scratch);
+        outer::run(isa, &gather, a, bt, (c, false), epi, scratch);
     }
 }
 
@@ -137,15 +137,16 @@ pub fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
     convolve_scratch_len(Gather::new(g, Direction::Backward, true), threads)
 }
 
-/// `dw` of a convolution from `x` and `dy`; exactly zero for closed weights.
+/// `dw` of a convolution from `x` and `dy`; exactly zero for closed weights. With `add`, `dw` holds
+/// gradients from earlier calls, to which these are added.
 ///
 /// # Panics
 /// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
 /// [`conv_dw_scratch_len`].
 #[track_caller]
-pub fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+pub fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], (dw, add): (&mut [f32], bool), scratch: &mut [f32]) {
     check_conv("conv_dw", g, x.len(), dw.len(), dy.len());
-    outer::run(isa, &Gather::new(g, Direction::Forward, false), x, dy, dw, &[], scratch);
+    outer::run(isa, &Gather::new(g, Direction::Forward, false), x, dy, (dw, add), &[], scratch);
 }
 
 /// Floats of scratch that [`conv_dw`] needs in a pool of `threads` threads.

@@ -64,10 +64,13 @@ struct Context<'a> {
     chunks: usize,
     ranges: usize,
     patches: Patches,
+    /// Whether the products are added to what the result holds.
+    add: bool,
     epi: &'a [EpilogueOp<'a>],
 }
 
-/// Computes all weight gradients of `gather` (forward). Slices have the sizes of the geometry.
+/// Computes all weight gradients of `gather` (forward), or adds them to `dw`, which then holds earlier ones.
+/// Slices have the sizes of the geometry.
 ///
 /// # Panics
 /// Panics if the scratch is too small.
@@ -77,7 +80,7 @@ pub(super) fn run(
     gather: &Gather,
     x: &[f32],
     dy: &[f32],
-    dw: &mut [f32],
+    (dw, add): (&mut [f32], bool),
     epi: &[EpilogueOp],
     scratch: &mut [f32],
 ) {
@@ -106,7 +109,7 @@ pub(super) fn run(
     let patches = Patches::of(&phase, usize::MAX / gather.geom.cin.max(1));
     let wanted = if threads > 1 { (TASKS * threads).div_ceil(chunks).min(k / (2 * isa.mr())) } else { 1 };
     let ranges = wanted.max(if patches == Patches::Copied { k.div_ceil(RANGE - 2 * MAX_MR) } else { 1 });
-    let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, epi };
+    let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, add, epi };
     if k > 0 && phase.pixels() > 0 {
         parallel(chunks * ranges, |i| {
             // SAFETY: the slices have the sizes of the geometry (`conv_dw` and `gemm` check them), and the
@@ -198,7 +201,7 @@ impl Job for Outer<'_> {
                                         c: self.context.sums.add(column),
                                         rows: &offsets[..rows.len()],
                                         cols,
-                                        add: start > first,
+                                        add: start > first || (self.context.direct && self.context.add),
                                     },
                                 });
                             }
@@ -258,7 +261,7 @@ impl Job for Reduce<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) {
-        let Context { phase, chunks, direct, epi, .. } = *self.context;
+        let Context { phase, chunks, direct, add, epi, .. } = *self.context;
         let g = &phase.gather.geom;
         let (n, stride) = (g.cout, phase.k() * g.cout);
         let chunks = if phase.pixels() == 0 { 0 } else { chunks };
@@ -272,10 +275,17 @@ impl Job for Reduce<'_> {
                 let tap = (i * g.kw + j) * g.cin;
                 let start = tap.clamp(next, self.rows.end);
                 let end = (tap + g.cin).clamp(start, self.rows.end);
-                clear::<S>(self.dw.add(next * n), (start - next) * n);
+                // What earlier gradients wrote to closed weights is zero.
+                if !add {
+                    clear::<S>(self.dw.add(next * n), (start - next) * n);
+                }
                 if !direct && start < end {
                     let sums = self.context.sums.add((k + start - tap) * n);
-                    add_up::<S>(self.dw.add(start * n), sums, (end - start) * n, chunks, stride);
+                    let dw = self.dw.add(start * n);
+                    if !add {
+                        clear::<S>(dw, (end - start) * n);
+                    }
+                    add_up::<S>(dw, sums, (end - start) * n, chunks, stride);
                 }
                 if centre == Some(k) {
                     for (row, co) in (start..end).flat_map(|row| (0..n).map(move |co| (row, co))) {
@@ -286,7 +296,9 @@ impl Job for Reduce<'_> {
                 }
                 next = end.max(next);
             }
-            clear::<S>(self.dw.add(next * n), (self.rows.end - next) * n);
+            if !add {
+                clear::<S>(self.dw.add(next * n), (self.rows.end - next) * n);
+            }
             if !epi.is_empty() {
                 for row in self.rows {
                     epilogue::apply(epi, self.dw.0, &[row * n], 0..n, n);
@@ -296,14 +308,13 @@ impl Job for Reduce<'_> {
     }
 }
 
-/// `dst[i] = sums[i] + sums[i + stride] + ..`, `count` terms in order.
+/// `dst[i] += sums[i]`, then `sums[i + stride]`, and so on: `count` terms in order.
 #[inline(always)]
 unsafe fn add_up<S: Simd>(dst: *mut f32, sums: *const f32, len: usize, count: usize, stride: usize) {
     // SAFETY: the caller vouches for `len` floats of dst and of every chunk, and dst does not overlap the
     // sums.
     unsafe {
         let dst = std::slice::from_raw_parts_mut(dst, len);
-        dst.fill(0.0);
         for chunk in 0..count {
             let sums = std::slice::from_raw_parts(sums.add(chunk * stride), len);
             dst.iter_mut().zip(sums).for_each(|(d, s)| *d += s);
