@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn a_step_that_runs_twice_or_never_is_refused() {
         refused("never runs", |divided| _ = divided.stages.pop());
-        refused("never runs", |divided| _ = stretch(divided).pieces.pop());
+        refused("a sum that no piece adds up", |divided| _ = stretch(divided).pieces.pop());
         refused("runs twice", |divided| {
             let stages = divided.stages.clone();
             divided.stages.extend(stages.into_iter().filter(|stage| matches!(stage, Stage::Whole { .. })).take(1));
