@@ -6,7 +6,7 @@
 //! (Linux). Environment: `PIXTAPE_THREADS` (default: all cores), `PIXTAPE_ISA` (`avx512`, `avx2`,
 //! `portable`; default: the best).
 
-use pixtape::backend::cpu::product::{self, Gemm, Isa};
+use pixtape::backend::cpu::product::{self, Gemm, Isa, Weights};
 use pixtape::tape::geometry::{ConvGeom, Mask};
 use std::time::Instant;
 
@@ -35,9 +35,13 @@ fn conv_cases(cases: &mut Vec<Case>, isa: Isa, threads: usize, name: &str, g: Co
     let mut add = |op: &str, lengths, scratch, run| {
         cases.push(Case { name: format!("{name}/{op}"), flops: g.flops(), lengths, scratch, run });
     };
-    let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| product::conv(isa, &g, &s.a, &s.b, c, &[], t));
+    let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| {
+        product::conv(isa, &g, &s.a, Weights::Plain(&s.b), c, &[], t)
+    });
     add("conv", [x, w, y], product::conv_scratch_len(&g, threads), run);
-    let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| product::conv_dx(isa, &g, &s.a, &s.b, c, &[], t));
+    let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| {
+        product::conv_dx(isa, &g, &s.a, Weights::Plain(&s.b), c, &[], t)
+    });
     add("conv_dx", [y, w, x], product::conv_dx_scratch_len(&g, threads), run);
     let run =
         Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| product::conv_dw(isa, &g, &s.a, &s.b, (c, false), t));
@@ -56,7 +60,7 @@ fn linear_cases(cases: &mut Vec<Case>, isa: Isa, threads: usize, m: usize, k: us
             flops: s.flops(),
             lengths: [s.m * s.k, s.k * s.n, s.m * s.n],
             scratch: product::gemm_scratch_len(s, threads),
-            run: Box::new(move |set, c, t| product::gemm(isa, s, &set.a, &set.b, c, &[], t)),
+            run: Box::new(move |set, c, t| product::gemm(isa, s, &set.a, Weights::Plain(&set.b), c, &[], t)),
         });
     }
 }

@@ -6,7 +6,7 @@
 mod functions;
 
 use pixtape::backend::cpu::epilogue::EpilogueOp;
-use pixtape::backend::cpu::product::{self, Gemm, Isa};
+use pixtape::backend::cpu::product::{self, Gemm, Isa, Weights};
 use pixtape::rng::{Stream, uniform};
 use pixtape::tape::geometry::{ConvGeom, Mask};
 use pixtape::tape::op::Unary;
@@ -125,8 +125,8 @@ impl ProductCase {
             poisoned(product::conv_dw_scratch_len(g, threads)),
         ];
         pool.install(|| {
-            product::conv(isa, g, &self.x, &self.w, &mut y[1..], epi[0], &mut scratch[0][1..]);
-            product::conv_dx(isa, g, &self.dy, &self.w, &mut dx[1..], epi[1], &mut scratch[1][1..]);
+            product::conv(isa, g, &self.x, Weights::Plain(&self.w), &mut y[1..], epi[0], &mut scratch[0][1..]);
+            product::conv_dx(isa, g, &self.dy, Weights::Plain(&self.w), &mut dx[1..], epi[1], &mut scratch[1][1..]);
             product::conv_dw(isa, g, &self.x, &self.dy, (&mut dw[1..], false), &mut scratch[2][1..]);
         });
         [y, dx, dw].map(|v| v[1..].to_vec())
@@ -348,7 +348,8 @@ fn check_gemm(s: Gemm, epi: &[EpilogueOp]) {
     for isa in Isa::available() {
         let run = |threads| {
             let (mut c, mut scratch) = (poisoned(m * n), poisoned(product::gemm_scratch_len(s, threads)));
-            pool(threads).install(|| product::gemm(isa, s, &a, &b, &mut c[1..], epi, &mut scratch[1..]));
+            pool(threads)
+                .install(|| product::gemm(isa, s, &a, Weights::Plain(&b), &mut c[1..], epi, &mut scratch[1..]));
             c[1..].to_vec()
         };
         let c = run(2);
@@ -388,7 +389,7 @@ fn a_row_of_a_product_has_the_bits_it_has_alone() {
                 let run = |a: &[f32], m: usize| {
                     let s = Gemm { m, n, k, ta: false, tb };
                     let (mut c, mut scratch) = (vec![f32::NAN; m * n], poisoned(product::gemm_scratch_len(s, 2)));
-                    pool(2).install(|| product::gemm(isa, s, a, &b, &mut c, &[], &mut scratch));
+                    pool(2).install(|| product::gemm(isa, s, a, Weights::Plain(&b), &mut c, &[], &mut scratch));
                     c
                 };
                 let all = run(&a, m);
@@ -406,5 +407,5 @@ fn too_little_scratch_is_refused() {
     let g = conv_geom(1, [4, 4], [2, 2], [3, 3], 1, 1);
     let case = ProductCase::new(g, 1);
     let mut y = vec![0.0; case.dy.len()];
-    product::conv(Isa::Portable, &g, &case.x, &case.w, &mut y, &[], &mut []);
+    product::conv(Isa::Portable, &g, &case.x, Weights::Plain(&case.w), &mut y, &[], &mut []);
 }

@@ -1,5 +1,6 @@
 //! The operands of one step as slices.
 
+use super::product::Weights;
 use crate::shape::DType;
 use crate::tape::plan::{Buffer, Operand, Step};
 
@@ -41,6 +42,7 @@ pub struct Access<'a> {
     scratch: *mut u32,
     scratch_len: usize,
     adds: bool,
+    packed: Option<&'a [f32]>,
 }
 
 // SAFETY: under the contract of `Access::new`, the memory of the operands is not accessed by others. Threads
@@ -57,7 +59,17 @@ impl<'a> Access<'a> {
     /// `scratch_len` words. For `'a`, this memory stays allocated and nothing else accesses it. Outputs are
     /// disjoint from inputs, except where the op replaces an input in place.
     pub unsafe fn new(step: &'a Step, places: &'a Places, scratch: *mut u32, scratch_len: usize) -> Self {
-        Access { step, places, scratch, scratch_len, adds: false }
+        Access { step, places, scratch, scratch_len, adds: false, packed: None }
+    }
+
+    /// The same, with the packed weights of the step, if it has weights that were packed before.
+    pub fn with_weights(self, packed: Option<&'a [f32]>) -> Self {
+        Access { packed, ..self }
+    }
+
+    /// The weights of a product: its second input, or what was packed of it.
+    pub fn weights(&self) -> Weights<'a> {
+        self.packed.map_or_else(|| Weights::Plain(self.input(1)), Weights::Packed)
     }
 
     /// The same, but the kernel adds its result to what the outputs hold.

@@ -4,7 +4,7 @@ use super::access::Access;
 use super::epilogue::EpilogueOp;
 use super::group_norm::{self, Groups};
 use super::lstm::Sequence;
-use super::product::{self, Gemm, Isa};
+use super::product::{self, Gemm, Isa, Packing};
 use super::scan::{Line, Sweep};
 use super::shape_ops::Region;
 use super::{elementwise, loss, lstm, norm, optim, random, reduce, scan, shape_ops};
@@ -74,6 +74,16 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
     }
 }
 
+/// How the weights of a step, its second input, are packed; `None` if it is no product with weights.
+pub fn packing(step: &Step) -> Option<Packing> {
+    match &step.op {
+        Op::Matmul { ta, tb } => Packing::gemm(gemm(step, *ta, *tb)),
+        Op::Conv(g) => Some(Packing::conv(g)),
+        Op::ConvDx(g) => Some(Packing::conv_dx(g)),
+        _ => None,
+    }
+}
+
 /// Whether a kernel can add its result to what its outputs hold ([`Access::adds`]).
 pub fn can_add(op: &Op) -> bool {
     matches!(op, Op::ConvDw(_))
@@ -117,13 +127,13 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         Op::Expand(to) => reduce::expand(Axes::new(*to, shape(0)), x(0), y(0)),
 
         Op::Matmul { ta, tb } => with_epilogue(step, access, |epilogue| {
-            product::gemm(isa, gemm(step, *ta, *tb), x(0), x(1), y(0), epilogue, access.scratch());
+            product::gemm(isa, gemm(step, *ta, *tb), x(0), access.weights(), y(0), epilogue, access.scratch());
         }),
         Op::Conv(g) => with_epilogue(step, access, |epilogue| {
-            product::conv(isa, g, x(0), x(1), y(0), epilogue, access.scratch());
+            product::conv(isa, g, x(0), access.weights(), y(0), epilogue, access.scratch());
         }),
         Op::ConvDx(g) => with_epilogue(step, access, |epilogue| {
-            product::conv_dx(isa, g, x(0), x(1), y(0), epilogue, access.scratch());
+            product::conv_dx(isa, g, x(0), access.weights(), y(0), epilogue, access.scratch());
         }),
         Op::ConvDw(g) => product::conv_dw(isa, g, x(0), x(1), (y(0), access.adds()), access.scratch()),
 

@@ -44,7 +44,7 @@ use buffer::WordBuffer;
 pub use product::Isa;
 use replay::Unwatched;
 use std::collections::HashMap;
-use stretch::Views;
+use stretch::{Packs, Views};
 use watch::{Clock, FindNonFinite};
 use window::Sampling;
 
@@ -94,6 +94,9 @@ pub struct CompiledPlan {
     locals: WordBuffer,
     /// The sums of all groups of a stretch.
     sums: WordBuffer,
+    /// The packed weights of a stretch, and where those of each piece are.
+    packed: WordBuffer,
+    packs: Packs,
     /// Present if the plan is sampled by windows.
     sampling: Option<Sampling>,
 }
@@ -142,8 +145,10 @@ impl CpuEngine {
             _ => None,
         });
         let scratch = whole.max().unwrap_or(0).max(threads * stretch::scratch_len(&divided));
-        let packed = sampling.as_ref().map_or(0, Sampling::packed_len);
-        let bytes = (divided.bytes(threads) + 4 * (scratch + packed)) as u64;
+        let packs = stretch::packs(&divided);
+        let packed = packs.iter().filter_map(|pieces| pieces.last().map(|last| last.end)).max().unwrap_or(0);
+        let of_windows = sampling.as_ref().map_or(0, Sampling::packed_len);
+        let bytes = (divided.bytes(threads) + 4 * (scratch + packed + of_windows)) as u64;
         memory::check(bytes, &format!("the plan {}", plan.name), "choose a smaller batch or model")?;
         let mut slots: Vec<WordBuffer> = divided.slots.iter().map(|s| WordBuffer::new(s.len)).collect();
         let mut inputs: Vec<WordBuffer> = plan.inputs.iter().map(|i| WordBuffer::new(i.meta.shape.len())).collect();
@@ -173,6 +178,8 @@ impl CpuEngine {
             views: (0..threads).map(|_| Views::of(&divided)).collect(),
             locals: WordBuffer::new(threads * divided.thread_len()),
             sums: WordBuffer::new(sums),
+            packed: WordBuffer::new(packed),
+            packs,
             divided,
             sampling,
         })
@@ -273,7 +280,7 @@ impl Engine for CpuEngine {
     fn release(&mut self, _plan: CompiledPlan) {}
 
     fn plan_bytes(&self, plan: &CompiledPlan) -> usize {
-        let others = [&plan.scalars, &plan.scratch, &plan.locals, &plan.sums];
+        let others = [&plan.scalars, &plan.scratch, &plan.locals, &plan.sums, &plan.packed];
         let buffers = plan.slots.iter().chain(&plan.inputs).chain(others);
         4 * (buffers.map(WordBuffer::len).sum::<usize>() + plan.sampling.as_ref().map_or(0, Sampling::packed_len))
     }

@@ -79,7 +79,8 @@ impl CpuEngine {
                     }
                     Stage::Stretch(stretch) => {
                         let (memory, places) = (&memory, &compiled.places);
-                        let run = stretch::Run { stretch, number: stretches, memory, places, isa, poison };
+                        let packs = &compiled.packs[stretches];
+                        let run = stretch::Run { stretch, number: stretches, memory, packs, places, isa, poison };
                         // SAFETY: lengths and access are as for the steps above. `allocate` made the memory
                         // of the stretches for the threads of this pool.
                         unsafe { run.all(visitor)? };

@@ -14,6 +14,7 @@ use crate::shape::DType;
 use crate::tape::divide::{Divided, Home, Piece, Stretch, View};
 use crate::tape::plan::{Buffer, Operand};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// The addresses of the views of a stretch, for one thread.
 pub(super) struct Views {
@@ -42,6 +43,23 @@ pub(super) fn scratch_len(divided: &Divided) -> usize {
     pieces.map(|piece| launch::scratch_len(&piece.step, 1)).max().unwrap_or(0).next_multiple_of(LINE)
 }
 
+/// Where the packed weights of each piece are, by stretch and piece. Empty for a piece without weights.
+pub(super) type Packs = Vec<Vec<Range<usize>>>;
+
+/// Places for the packed weights of all pieces. The stretches use the same memory one after another.
+pub(super) fn packs(divided: &Divided) -> Packs {
+    let of_stretch = |stretch: &Stretch| {
+        let mut end = 0;
+        let of_piece = |piece: &Piece| {
+            let start = end;
+            end += launch::packing(&piece.step).map_or(0, |packing| packing.len().next_multiple_of(LINE));
+            start..end
+        };
+        stretch.pieces.iter().map(of_piece).collect()
+    };
+    divided.stretches().map(of_stretch).collect()
+}
+
 /// Words of a cache line.
 pub(super) const LINE: usize = 16;
 
@@ -57,6 +75,8 @@ pub(super) struct Memory {
     scratch_len: usize,
     /// The sums of all groups of one stretch.
     sums: *mut f32,
+    /// The packed weights of one stretch.
+    packed: *mut f32,
 }
 
 // SAFETY: `Memory` only holds addresses. Whoever dereferences them says in an `unsafe` block why no other
@@ -73,6 +93,7 @@ impl Memory {
             scratch: compiled.scratch.as_ptr(),
             scratch_len: scratch_len(&compiled.divided),
             sums: compiled.sums.as_ptr().cast(),
+            packed: compiled.packed.as_ptr().cast(),
         }
     }
 }
@@ -84,6 +105,8 @@ pub(super) struct Run<'a> {
     /// Which of the plan's stretches it is.
     pub(super) number: usize,
     pub(super) memory: &'a Memory,
+    /// Where the packed weights of each piece are.
+    pub(super) packs: &'a [Range<usize>],
     /// The buffers for the whole batch.
     pub(super) places: &'a Places,
     pub(super) isa: Isa,
@@ -100,6 +123,10 @@ impl Run<'_> {
     /// micro-batch, shares, scratch and views of every thread of the pool that calls this, and for the sums
     /// of all groups. Nothing else accesses them during the call.
     pub(super) unsafe fn all<V: Visitor>(self, visitor: &V) -> Result<()> {
+        (0..self.stretch.pieces.len()).into_par_iter().with_max_len(1).for_each(|piece| {
+            // SAFETY: the contract of `all`. Every piece has a place of its own for its weights.
+            team::alone(|| unsafe { self.pack(piece, visitor) });
+        });
         let groups = (0..self.stretch.groups).into_par_iter().with_max_len(1);
         groups.try_for_each(|group| {
             let thread = rayon::current_thread_index().unwrap_or(0);
@@ -128,6 +155,27 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Packs the weights of a piece once for all groups.
+    ///
+    /// # Safety
+    /// As for [`Run::all`]. Nothing else accesses the packed weights of the piece.
+    unsafe fn pack<V: Visitor>(self, piece: usize, visitor: &V) {
+        let (place, piece) = (&self.packs[piece], &self.stretch.pieces[piece]);
+        let Some(packing) = launch::packing(&piece.step) else { return };
+        visitor.start();
+        let weights = &piece.step.inputs[1];
+        let view = &self.stretch.views[view_of(weights).expect("an operand of a piece is a view")];
+        let Home::Plan(buffer) = view.home else { unreachable!("all images see the same weights") };
+        // SAFETY: all of the weights are in this buffer, which is long enough and which the stretch does not
+        // write (`Divided::check`). There is room for the packed weights of all pieces of the stretch.
+        let (w, packed) = unsafe {
+            let w = std::slice::from_raw_parts(self.places.of(buffer).cast::<f32>(), weights.meta.shape.len());
+            (w, std::slice::from_raw_parts_mut(self.memory.packed.add(place.start), place.len()))
+        };
+        packing.pack(self.isa, w, packed);
+        visitor.ran(piece.index, self.stretch.pieces.len().min(rayon::current_num_threads()));
+    }
+
     /// Runs the pieces for one group, micro-batch by micro-batch.
     ///
     /// # Safety
@@ -146,7 +194,11 @@ impl Run<'_> {
             for (view, place) in stretch.views.iter().zip(&mut views.microbatch.slots) {
                 *place = self.address(view, at, start, start, false);
             }
-            for piece in &stretch.pieces {
+            for (piece, packed) in stretch.pieces.iter().zip(self.packs) {
+                // SAFETY: the weights of all pieces are packed, and nothing writes them before the last group
+                // ends.
+                let packed = unsafe { std::slice::from_raw_parts(memory.packed.add(packed.start), packed.len()) };
+                let packed = Some(packed).filter(|packed| !packed.is_empty());
                 if piece.by_unit {
                     let can_add = launch::can_add(&piece.step.op);
                     for unit in (start..start + stretch.microbatch).step_by(stretch.unit) {
@@ -156,14 +208,14 @@ impl Run<'_> {
                         let adds = can_add && unit != group * stretch.group();
                         // SAFETY: as below. The share of a unit goes to the sum of its group, or to words
                         // that only this thread uses.
-                        unsafe { self.launch(piece, &views.unit, at, (unit, adds), visitor)? };
+                        unsafe { self.launch(piece, packed, &views.unit, at, (unit, adds), visitor)? };
                         if !can_add {
                             self.add_shares(piece, at, unit);
                         }
                     }
                 } else {
                     // SAFETY: the addresses are those of this micro-batch, whose images no other task has.
-                    unsafe { self.launch(piece, &views.microbatch, at, (start, false), visitor)? };
+                    unsafe { self.launch(piece, packed, &views.microbatch, at, (start, false), visitor)? };
                 }
                 visitor.ran(piece.index, stretch.groups.min(rayon::current_num_threads()));
             }
@@ -192,6 +244,7 @@ impl Run<'_> {
     unsafe fn launch<V: Visitor>(
         self,
         piece: &Piece,
+        packed: Option<&[f32]>,
         places: &Places,
         at: At,
         (first, adds): (usize, bool),
@@ -204,6 +257,7 @@ impl Run<'_> {
         // images read. The scratch is as long as the longest request of a piece for one thread, and only
         // this thread uses it.
         let access = unsafe { Access::new(&piece.step, places, at.scratch, self.memory.scratch_len) };
+        let access = access.with_weights(packed);
         let access = if adds { access.adding() } else { access };
         if self.poison {
             access.poison();

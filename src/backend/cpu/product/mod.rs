@@ -20,6 +20,7 @@ mod gather;
 mod isa;
 mod outer;
 mod pack;
+mod packing;
 mod panels;
 mod patches;
 mod pool;
@@ -30,6 +31,7 @@ mod tile;
 mod window;
 
 pub use isa::{Isa, peak_gflops};
+pub use packing::{Packing, Weights};
 pub(super) use panels::Panels;
 pub(super) use window::{Part, WindowConv};
 
@@ -77,20 +79,22 @@ impl Gemm {
 /// Panics if a slice does not have the length that `s` says, or the scratch is shorter than
 /// [`gemm_scratch_len`].
 #[track_caller]
-pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: &[f32], c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
     let Gemm { m, n, k, ta, tb } = s;
-    check("gemm", [("a", a.len(), m * k), ("b", b.len(), k * n), ("c", c.len(), m * n)]);
+    check("gemm", [("a", a.len(), m * k), ("c", c.len(), m * n)]);
+    check_weights("gemm", b, k * n);
     check_epilogue("gemm", epi, c.len(), n);
     let gather = s.gather();
-    if !ta {
-        rows::run(isa, &gather, a, b, c, epi, scratch);
-    } else if !tb {
-        outer::run(isa, &gather, a, b, (c, false), epi, scratch);
-    } else {
-        // b is transposed to [k, n] first, because a sum over rows reads both sides row by row.
-        let (bt, scratch) = scratch.split_at_mut((k * n).min(scratch.len()));
-        pack::transpose_all(isa, b, [n, k], bt);
-        outer::run(isa, &gather, a, bt, (c, false), epi, scratch);
+    match (ta, b) {
+        (false, b) => rows::run(isa, &gather, a, b, c, epi, scratch),
+        (true, Weights::Plain(b)) if !tb => outer::run(isa, &gather, a, b, (c, false), epi, scratch),
+        (true, Weights::Plain(b)) => {
+            // b is transposed to [k, n] first, because a sum over rows reads both sides row by row.
+            let (bt, scratch) = scratch.split_at_mut((k * n).min(scratch.len()));
+            pack::transpose_all(isa, b, [n, k], bt);
+            outer::run(isa, &gather, a, bt, (c, false), epi, scratch);
+        }
+        (true, Weights::Packed(_)) => panic!("gemm: the right side is packed only if the left side is not transposed"),
     }
 }
 
@@ -109,8 +113,9 @@ pub fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
 /// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
 /// [`conv_scratch_len`].
 #[track_caller]
-pub fn conv(isa: Isa, g: &ConvGeom, x: &[f32], w: &[f32], y: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
-    check_conv("conv", g, x.len(), w.len(), y.len());
+pub fn conv(isa: Isa, g: &ConvGeom, x: &[f32], w: Weights, y: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+    check_conv("conv", g, x.len(), y.len());
+    check_weights("conv", w, g.w_shape().len());
     check_epilogue("conv", epi, y.len(), g.cout);
     convolve(isa, Gather::new(g, Direction::Forward, true), x, w, y, epi, scratch);
 }
@@ -126,8 +131,17 @@ pub fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 /// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
 /// [`conv_dx_scratch_len`].
 #[track_caller]
-pub fn conv_dx(isa: Isa, g: &ConvGeom, dy: &[f32], w: &[f32], dx: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
-    check_conv("conv_dx", g, dx.len(), w.len(), dy.len());
+pub fn conv_dx(
+    isa: Isa,
+    g: &ConvGeom,
+    dy: &[f32],
+    w: Weights,
+    dx: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    check_conv("conv_dx", g, dx.len(), dy.len());
+    check_weights("conv_dx", w, g.w_shape().len());
     check_epilogue("conv_dx", epi, dx.len(), g.cin);
     convolve(isa, Gather::new(g, Direction::Backward, true), dy, w, dx, epi, scratch);
 }
@@ -145,7 +159,8 @@ pub fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 /// [`conv_dw_scratch_len`].
 #[track_caller]
 pub fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], (dw, add): (&mut [f32], bool), scratch: &mut [f32]) {
-    check_conv("conv_dw", g, x.len(), dw.len(), dy.len());
+    check_conv("conv_dw", g, x.len(), dy.len());
+    check("conv_dw", [("dw", dw.len(), g.w_shape().len())]);
     outer::run(isa, &Gather::new(g, Direction::Forward, false), x, dy, (dw, add), &[], scratch);
 }
 
@@ -161,7 +176,7 @@ fn convolve(
     isa: Isa,
     gather: Gather,
     source: &[f32],
-    w: &[f32],
+    w: Weights,
     out: &mut [f32],
     epi: &[EpilogueOp],
     scratch: &mut [f32],
@@ -180,16 +195,23 @@ fn convolve_scratch_len(gather: Gather, threads: usize) -> usize {
 }
 
 #[track_caller]
-fn check(op: &str, lengths: [(&str, usize, usize); 3]) {
+fn check<const N: usize>(op: &str, lengths: [(&str, usize, usize); N]) {
     for (name, has, wants) in lengths {
         assert!(has == wants, "{op}: {name} has {has} elements instead of {wants}");
     }
 }
 
+/// Packed weights are checked where they are read.
 #[track_caller]
-fn check_conv(op: &str, g: &ConvGeom, x: usize, w: usize, y: usize) {
-    let (xs, ws, ys) = (g.n * g.h * g.w * g.cin, g.kh * g.kw * g.cin * g.cout, g.n * g.oh * g.ow * g.cout);
-    check(op, [("x", x, xs), ("w", w, ws), ("y", y, ys)]);
+fn check_weights(op: &str, w: Weights, len: usize) {
+    if let Weights::Plain(w) = w {
+        check(op, [("w", w.len(), len)]);
+    }
+}
+
+#[track_caller]
+fn check_conv(op: &str, g: &ConvGeom, x: usize, y: usize) {
+    check(op, [("x", x, g.x_shape().len()), ("y", y, g.y_shape().len())]);
     assert!(g.stride.iter().all(|&s| s > 0), "{op}: a stride is zero in {g}");
     assert!(g.groups > 0 && g.blocks > 0 && g.blocks <= g.cout.max(1), "{op}: impossible groups or blocks in {g}");
 }

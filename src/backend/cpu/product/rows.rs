@@ -9,6 +9,7 @@
 //! Bound by the FMA units if K and N are at least 64, by memory if K is small, and by the copy of the
 //! patches if the source has few channels.
 
+use super::Weights;
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch, l2_floats};
 use super::pack;
@@ -68,6 +69,22 @@ pub(super) fn scratch_len(gather: &Gather, threads: usize) -> usize {
     ScratchParts::new(gather, threads).total + LINE
 }
 
+/// Floats that [`pack`] writes.
+pub(super) fn packed_len(gather: &Gather) -> usize {
+    gather.phases() * ScratchParts::new(gather, 0).packed
+}
+
+/// Packs the weights of `gather` for many calls of [`run`].
+///
+/// # Panics
+/// Panics if `packed` is shorter than [`packed_len`].
+#[track_caller]
+pub(super) fn pack(isa: Isa, gather: &Gather, w: &[f32], packed: &mut [f32]) {
+    assert!(packed.len() >= packed_len(gather), "there is too little room for the packed weights");
+    let stride = ScratchParts::new(gather, 0).packed;
+    PackedWeights { gather, plain: None, packed: Shared(packed.as_mut_ptr()), stride, isa }.fill(w);
+}
+
 /// How the work is divided into tasks: for each phase, blocks of pixels times ranges of panels.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -110,10 +127,9 @@ impl Cut {
 struct Context<'a> {
     gather: &'a Gather,
     source: &'a [f32],
-    w: &'a [f32],
+    weights: PackedWeights<'a>,
     out: Shared,
     epi: &'a [EpilogueOp<'a>],
-    packed: Shared,
     zeros: Shared,
     buffers: Shared,
     parts: ScratchParts,
@@ -130,7 +146,7 @@ pub(super) fn run(
     isa: Isa,
     gather: &Gather,
     source: &[f32],
-    w: &[f32],
+    w: Weights,
     out: &mut [f32],
     epi: &[EpilogueOp],
     scratch: &mut [f32],
@@ -150,13 +166,20 @@ pub(super) fn run(
     };
     let cut = Cut::new(isa, gather, threads);
     let out = Shared(out.as_mut_ptr());
-    let context = &Context { gather, source, w, out, epi, packed, zeros, buffers, parts, cut, isa };
-    let panels = gather.out_channels().div_ceil(isa.width());
-    parallel(gather.phases() * panels, |i| {
-        // SAFETY: the weights have the size of the geometry, and the scratch has room for the packed
-        // weights. Each task writes its own panel.
-        unsafe { dispatch(isa, Pack { context, phase: i / panels, panel: i % panels }) }
-    });
+    let stride = parts.packed;
+    let weights = match w {
+        Weights::Plain(w) => {
+            let weights = PackedWeights { gather, plain: Some(w), packed, stride, isa };
+            weights.fill(w);
+            weights
+        }
+        Weights::Packed(packed) => {
+            assert!(packed.len() >= gather.phases() * stride, "there are too few packed weights");
+            // Packed weights are only read.
+            PackedWeights { gather, plain: None, packed: Shared(packed.as_ptr().cast_mut()), stride, isa }
+        }
+    };
+    let context = &Context { gather, source, weights, out, epi, zeros, buffers, parts, cut, isa };
     parallel(gather.phases() * cut.blocks * cut.ranges, |i| {
         let (phase, i) = (i / (cut.blocks * cut.ranges), i % (cut.blocks * cut.ranges));
         // SAFETY: the slices have the sizes of the geometry (`conv`, `conv_dx` and `gemm` check them), and
@@ -175,32 +198,55 @@ struct Panel {
     packed: bool,
 }
 
-impl Context<'_> {
+/// The weights as panels.
+#[derive(Clone, Copy)]
+struct PackedWeights<'a> {
+    gather: &'a Gather,
+    /// The weights as given, from which panels are read that need no packing. `None` if all are packed.
+    plain: Option<&'a [f32]>,
+    packed: Shared,
+    /// Floats of the packed weights of a phase.
+    stride: usize,
+    isa: Isa,
+}
+
+impl PackedWeights<'_> {
     fn panel(&self, index: usize, phase: &Phase, panel: usize) -> Panel {
         let (n, width) = (self.gather.out_channels(), self.isa.width());
         let columns = panel * width..((panel + 1) * width).min(n);
         let (segments, closed) = phase.segments(columns.clone());
-        // Packing pays only if the panel is read often.
+        // Packing for a single call pays only if the panel is read often.
         let few = n == width || phase.pixels() <= 4 * self.isa.mr();
-        match phase.weight_row() {
-            Some(row) if few && !closed && columns.len() == width => {
-                let b = self.w[(row * n + columns.start).min(self.w.len())..].as_ptr();
+        match phase.weight_row().zip(self.plain) {
+            Some((row, w)) if few && !closed && columns.len() == width => {
+                let b = w[(row * n + columns.start).min(w.len())..].as_ptr();
                 Panel { columns, segments, right: Right { b, ldb: n }, packed: false }
             }
             _ => {
-                let at = index * self.parts.packed + panel * width * phase.k();
-                // SAFETY: the panel is inside the packed weights of its phase, for which the scratch has
-                // room (`ScratchParts`).
+                let at = index * self.stride + panel * width * phase.k();
+                // SAFETY: the panel is inside the packed weights of its phase, for which there is room
+                // (`ScratchParts`; `run` and `pack` check it).
                 let right = Right { b: unsafe { self.packed.add(at) }, ldb: width };
                 Panel { columns, segments, right, packed: true }
             }
         }
     }
+
+    /// Packs the panels that need packing from `w`.
+    fn fill(&self, w: &[f32]) {
+        let panels = self.gather.out_channels().div_ceil(self.isa.width());
+        parallel(self.gather.phases() * panels, |i| {
+            // SAFETY: the weights have the size of the geometry, and there is room for the packed weights.
+            // Each task writes its own panel.
+            unsafe { dispatch(self.isa, Pack { weights: self, w, phase: i / panels, panel: i % panels }) }
+        });
+    }
 }
 
 /// A task: packs one panel of weights, if it needs packing.
 struct Pack<'a> {
-    context: &'a Context<'a>,
+    weights: &'a PackedWeights<'a>,
+    w: &'a [f32],
     phase: usize,
     panel: usize,
 }
@@ -210,13 +256,13 @@ impl Job for Pack<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) {
-        let phase = self.context.gather.phase(self.phase);
-        let panel = self.context.panel(self.phase, &phase, self.panel);
+        let phase = self.weights.gather.phase(self.phase);
+        let panel = self.weights.panel(self.phase, &phase, self.panel);
         if panel.packed {
             let Right { b, ldb } = panel.right;
             // SAFETY: the weights have the size of the geometry. The packed weights have room for the panel,
             // and only this task writes it. The processor has the features of `S` (contract of `Job::run`).
-            unsafe { pack::panel::<S>(&phase, self.context.w.as_ptr(), panel.columns, b.cast_mut(), ldb) };
+            unsafe { pack::panel::<S>(&phase, self.w.as_ptr(), panel.columns, b.cast_mut(), ldb) };
         }
     }
 }
@@ -275,7 +321,7 @@ impl Job for ComputeBlock<'_> {
             let prefetches = matches!(patches, Patches::InPlace { .. }) && channels <= MAX_PREFETCHED;
             for panel in panels.clone() {
                 let is_first = panel == panels.start;
-                let panel = context.panel(self.phase, &phase, panel);
+                let panel = context.weights.panel(self.phase, &phase, panel);
                 let mut runs = [Run::default(); MAX_RUNS];
                 let runs = panel.segments.runs(taps, channels, &mut runs);
                 let tiles = stride.div_ceil(S::MR);

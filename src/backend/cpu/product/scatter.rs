@@ -9,6 +9,7 @@
 //! A task is a band of output rows of one image. The shares of a band stay in the L2 cache. Bound by the
 //! product (C steps) if C is large, else by adding up the shares.
 
+use super::Weights;
 use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
 use super::pack;
@@ -92,8 +93,21 @@ impl Scatter {
         rows.min(h) * w * self.columns().1
     }
 
-    fn packed_len(&self) -> usize {
+    /// Floats that [`Scatter::pack`] writes.
+    pub(super) fn packed_len(&self) -> usize {
         self.channels()[0] * self.columns().0.next_multiple_of(MAX_WIDTH)
+    }
+
+    /// Packs weights for many calls of [`run`].
+    ///
+    /// # Panics
+    /// Panics if `packed` is shorter than [`Scatter::packed_len`].
+    #[track_caller]
+    pub(super) fn pack(&self, isa: Isa, w: &[f32], packed: &mut [f32]) {
+        assert!(packed.len() >= self.packed_len(), "there is too little room for the packed weights");
+        // SAFETY: the weights have the size of the geometry, and there is room for the packed weights, as
+        // asserted.
+        unsafe { dispatch(isa, Pack { plan: *self, w, packed: Shared(packed.as_mut_ptr()) }) };
     }
 
     /// Floats of scratch that [`run`] needs on `threads` threads, whatever the instruction set.
@@ -133,7 +147,7 @@ pub(super) fn run(
     isa: Isa,
     plan: Scatter,
     source: &[f32],
-    w: &[f32],
+    w: Weights,
     out: &mut [f32],
     epi: &[EpilogueOp],
     scratch: &mut [f32],
@@ -144,9 +158,19 @@ pub(super) fn run(
     let packed = aligned(scratch, plan.scratch_len(team::threads()) - LINE);
     // SAFETY: the buffers follow the packed weights in the scratch, whose length `aligned` has checked.
     let buffers = Shared(unsafe { packed.add(plan.packed_len()) });
-    // SAFETY: the weights have the size of the geometry, and the scratch has room for the packed weights
-    // (`packed_len`). No other task runs yet.
-    unsafe { dispatch(isa, Pack { plan, w, packed }) };
+    let packed = match w {
+        Weights::Plain(w) => {
+            // SAFETY: the weights have the size of the geometry, and the scratch has room for the packed
+            // weights (`packed_len`). No other task runs yet.
+            unsafe { dispatch(isa, Pack { plan, w, packed }) };
+            packed
+        }
+        Weights::Packed(packed) => {
+            assert!(packed.len() >= plan.packed_len(), "there are too few packed weights");
+            // Packed weights are only read.
+            Shared(packed.as_ptr().cast_mut())
+        }
+    };
     let context = &Context { plan, source, packed, buffers, out: Shared(out.as_mut_ptr()), epi };
     let bands = plan.out_size()[0].div_ceil(plan.band);
     parallel(plan.geom.n * bands, |i| {
