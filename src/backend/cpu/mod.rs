@@ -105,8 +105,8 @@ pub struct CompiledPlan {
 // and the engine own, whose memory never moves (`WordBuffer`). They are used only inside
 // `CpuEngine::execute` and `CpuEngine::draw_windows`, which hold `&mut CpuEngine` and the plan.
 unsafe impl Send for CompiledPlan {}
-// SAFETY: only the raw pointers in `places` and `views` prevent `Sync`. Nothing reads or writes through them while only
-// a shared reference to the plan is held: both functions that use them take `&mut CompiledPlan`.
+// SAFETY: only the raw pointers in `places` and `views` prevent `Sync`. Nothing reads or writes through them
+// while only a shared reference to the plan is held: both functions that use them take `&mut CompiledPlan`.
 unsafe impl Sync for CompiledPlan {}
 
 impl Cpu {

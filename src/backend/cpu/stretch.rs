@@ -195,8 +195,8 @@ impl Run<'_> {
                 *place = self.address(view, at, start, start, false);
             }
             for (piece, packed) in stretch.pieces.iter().zip(self.packs) {
-                // SAFETY: the weights of all pieces are packed, and nothing writes them before the last group
-                // ends.
+                // SAFETY: the weights of all pieces are packed, and nothing writes them before the last
+                // group ends.
                 let packed = unsafe { std::slice::from_raw_parts(memory.packed.add(packed.start), packed.len()) };
                 let packed = Some(packed).filter(|packed| !packed.is_empty());
                 if piece.by_unit {

@@ -11,7 +11,8 @@ use crate::tape::geometry::ConvGeom;
 pub enum Weights<'a> {
     /// As the op has them.
     Plain(&'a [f32]),
-    /// As [`Packing::pack`] writes them for the same product, or for one with other numbers of images or rows.
+    /// As [`Packing::pack`] writes them for the same product, or for one with other numbers of images or
+    /// rows.
     Packed(&'a [f32]),
 }
 
@@ -24,8 +25,8 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// The packing of a matrix product's right side; `None` if the left side is transposed, because then the right
-    /// side is no weight.
+    /// The packing of a matrix product's right side; `None` if the left side is transposed, because then the
+    /// right side is no weight.
     pub fn gemm(s: Gemm) -> Option<Packing> {
         (!s.ta).then(|| Packing { gather: s.gather(), scatter: None, weights: s.k * s.n })
     }
