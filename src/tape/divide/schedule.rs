@@ -7,7 +7,7 @@
 //! layers, and the constant gradient of a mean loss does not separate the way back from the way forward.
 
 use super::rules::{computed_rows, summed_rows};
-use super::{Flow, Policy, Rule, Share, UNIT_ROWS, rule};
+use super::{Flow, Policy, Rule, Share, UNIT_ROWS, Value, rule};
 use crate::tape::op::{Op, ParamId};
 use crate::tape::plan::{Buffer, Operand, Plan, Step};
 use std::collections::HashMap;
@@ -19,9 +19,6 @@ const FEWEST_GROUPS: usize = 8;
 /// Fewest rows of an image that a product with weights computes. With fewer rows, most of the time would go
 /// into reading the weights again for each micro-batch.
 const FEWEST_ROWS: usize = 64;
-
-/// Most elements of the sums of all groups that a step adds up.
-const MOST_SUMS: usize = 1 << 20;
 
 /// The division of a plan, before its values have places.
 pub(super) struct Schedule {
@@ -55,14 +52,14 @@ impl Schedule {
             rule.filter(|rule| policy.always || is_efficient(step, rule, images, groups))
         });
         let mut rules: Vec<Option<Rule>> = divided.collect();
-        let levels = levels(plan, flow, &rules);
+        let levels = as_late_as_useful(plan, flow, &rules, levels(plan, flow, &rules));
         let last = levels.iter().copied().max().unwrap_or(-1);
         let mut stages = vec![];
         let mut any = false;
         for level in -1..=last {
             let here = || (0..plan.steps.len()).filter(|step| levels[*step] == level);
             let stretch: Vec<usize> = here().filter(|step| rules[*step].is_some()).collect();
-            if !stretch.is_empty() && (policy.always || pays(plan, &stretch)) {
+            if !stretch.is_empty() && (policy.always || pays(plan, flow, &stretch)) {
                 stages.push(Steps::Stretch(stretch));
                 any = true;
             } else {
@@ -91,21 +88,34 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
 
 /// Whether a step does not lose more by the division than the cache can give.
 fn is_efficient(step: &Step, rule: &Rule, images: usize, groups: usize) -> bool {
-    let too_many = |sum: &Operand| groups * sum.meta.shape.len() > MOST_SUMS;
+    let len = |operand: &Operand| operand.meta.shape.len();
+    let read: usize = step.reads().iter().map(len).sum();
     let sums = step.outputs.iter().zip(&rule.outputs).filter(|(_, share)| **share == Share::Sum);
+    let summed: usize = sums.map(|(sum, _)| groups * len(sum)).sum();
     computed_rows(step, images).is_none_or(|rows| rows >= FEWEST_ROWS)
         && summed_rows(step, images).is_none_or(|rows| rows * (images / groups) >= UNIT_ROWS)
-        && !sums.map(|(sum, _)| sum).any(too_many)
+        // The sums of all groups are written and read once more.
+        && summed <= read
 }
 
-/// Whether a stretch saves more memory traffic than its bookkeeping costs: a convolution passes its result
-/// on to another step, or reads the result of one.
-fn pays(plan: &Plan, stretch: &[usize]) -> bool {
-    let convolves = |step: &usize| {
+/// Whether a stretch saves more memory traffic than its bookkeeping costs: it has a convolution or a scan,
+/// and a fifth of what its steps read and write was written a moment before, by steps of the same stretch.
+fn pays(plan: &Plan, flow: &Flow, stretch: &[usize]) -> bool {
+    let computes = |step: &usize| {
         let op = &plan.steps[*step].op;
         matches!(op, Op::Conv(_) | Op::ConvDx(_) | Op::ConvDw(_) | Op::RowLstm | Op::DiagonalLstm { .. })
     };
-    stretch.len() > 1 && stretch.iter().any(convolves)
+    let (mut hot, mut all) = (0, 0);
+    for &index in stretch {
+        let step = &plan.steps[index];
+        all += step.operands().map(|operand| operand.meta.shape.len()).sum::<usize>();
+        for (operand, source) in step.reads().iter().zip(&flow.reads[index]) {
+            if source.is_some_and(|value| stretch.binary_search(&value.step).is_ok()) {
+                hot += operand.meta.shape.len();
+            }
+        }
+    }
+    stretch.iter().any(computes) && 5 * hot >= all
 }
 
 /// The level of each step.
@@ -119,17 +129,7 @@ fn levels(plan: &Plan, flow: &Flow, rules: &[Option<Rule>]) -> Vec<i32> {
         let mut level = if rules[index].is_some() { 0 } else { -1 };
         for (r, source) in flow.reads[index].iter().enumerate() {
             let Some(value) = source else { continue };
-            let after = match (&rules[index], &rules[value.step]) {
-                (None, _) => 0,
-                (Some(_), None) => 1,
-                (Some(reader), Some(writer)) => {
-                    let written = plan.steps[value.step].outputs[value.output].meta.shape.len();
-                    let same_part = reader.reads[r] == Share::Own
-                        && writer.outputs[value.output] == Share::Own
-                        && written == reads[r].meta.shape.len();
-                    i32::from(!same_part)
-                }
-            };
+            let after = distance(plan, rules, (index, r), *value);
             level = level.max(levels[value.step] + after);
         }
         // A parameter is written in place after its old value has been read. Divided steps write none.
@@ -156,4 +156,45 @@ fn levels(plan: &Plan, flow: &Flow, rules: &[Option<Rule>]) -> Vec<i32> {
         levels.push(level);
     }
     levels
+}
+
+/// Raises the levels of divided steps that write more than they read from other steps, such as expansions,
+/// to the level of their first reader, so that less has to be kept from one stretch to a later one.
+fn as_late_as_useful(plan: &Plan, flow: &Flow, rules: &[Option<Rule>], mut levels: Vec<i32>) -> Vec<i32> {
+    let mut first_reader = vec![i32::MAX; plan.steps.len()];
+    for index in (0..plan.steps.len()).rev() {
+        let step = &plan.steps[index];
+        let len = |operand: &Operand| operand.meta.shape.len();
+        let read: usize = step.reads().iter().map(len).sum();
+        // The old value of a parameter may be replaced after the level that the step has now.
+        let is_free = step.reads().iter().all(|read| !matches!(read.buffer, Buffer::Param(_)));
+        let grows = read < step.outputs.iter().map(len).sum();
+        if rules[index].is_some() && is_free && grows && first_reader[index] != i32::MAX {
+            levels[index] = levels[index].max(first_reader[index]);
+        }
+        for (r, source) in flow.reads[index].iter().enumerate() {
+            if let Some(value) = source {
+                let latest = levels[index] - distance(plan, rules, (index, r), *value);
+                first_reader[value.step] = first_reader[value.step].min(latest);
+            }
+        }
+    }
+    levels
+}
+
+/// Levels from the step that writes a value to a step that reads it, at least; `r` is the index among the
+/// operands that the reader reads.
+fn distance(plan: &Plan, rules: &[Option<Rule>], (reader, r): (usize, usize), value: Value) -> i32 {
+    match (&rules[reader], &rules[value.step]) {
+        // A step on the whole batch runs after the stretch of its level.
+        (None, _) => 0,
+        (Some(_), None) => 1,
+        (Some(reads), Some(writes)) => {
+            let written = plan.steps[value.step].outputs[value.output].meta.shape.len();
+            let same_part = reads.reads[r] == Share::Own
+                && writes.outputs[value.output] == Share::Own
+                && written == plan.steps[reader].reads()[r].meta.shape.len();
+            i32::from(!same_part)
+        }
+    }
 }
