@@ -1,5 +1,5 @@
-//! Depth-first plans of real models: what is divided, and that neither the size of a micro-batch nor the number of
-//! threads changes a bit.
+//! Depth-first plans of real models: what is divided, and that neither the size of a micro-batch nor the
+//! number of threads changes a bit.
 
 use pixtape::backend::cpu::{Cpu, Options};
 use pixtape::backend::{Backend, Feed, Scalars, read};

@@ -1,5 +1,6 @@
-//! Run folders that an earlier version wrote (`tests/old_runs/`): they can be opened and continued, and
-//! training gives the same bits as the earlier version.
+//! Run folders that an earlier version wrote (`tests/old_runs/`): they can be opened and continued. Training
+//! on undivided plans gives the same bits as the earlier version, which did not divide plans. Divided plans
+//! add up gradients in another order, so a run that is continued agrees within rounding.
 //!
 //! `pixtape train PRESET --data glyphs --device cpu --threads 2 --steps 40 --seed 1` wrote the four runs on
 //! a processor with AVX2, with the sizes in their `config.toml`. This file's own loop wrote
@@ -10,10 +11,12 @@
 use assert_cmd::Command;
 use pixtape::backend::cpu::product::Isa;
 use pixtape::backend::cpu::{Cpu, Options};
+use pixtape::check::compare::relative_error;
 use pixtape::config::Config;
 use pixtape::data::{self, Batches, Loader, Order, Split};
 use pixtape::models::Model;
 use pixtape::store::Checkpoint;
+use pixtape::tape::divide::Policy;
 use pixtape::train::trainer::Trainer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +46,8 @@ fn train(run: &str, isa: Isa) -> Checkpoint {
     let images = Arc::new(data::open("glyphs", Split::Train, None).unwrap());
     let batches = Batches::new(images, model.batch_options(Order::Shuffled)).unwrap();
     let mut batches = Loader::new(batches).unwrap();
-    let device = Cpu::new(Options { threads: 2, isa: Some(isa), ..Options::default() }).unwrap();
+    let policy = Policy { most_groups: 0, ..Policy::default() };
+    let device = Cpu::new(Options { threads: 2, isa: Some(isa), policy, ..Options::default() }).unwrap();
     let mut trainer = Trainer::new(model, Box::new(device), steps).unwrap();
     for _ in 0..steps {
         trainer.step(&mut batches).unwrap();
@@ -62,6 +66,19 @@ fn assert_same_bits(what: &str, now: &Checkpoint, then: &Checkpoint) {
         let bits = |data: &[f32]| data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(tensor.shape, then.tensors[name].shape, "{what}: {name}");
         assert!(bits(&tensor.data) == bits(&then.tensors[name].data), "{what}: {name} has other bits");
+    }
+}
+
+/// Panics unless the tensors agree within the rounding errors of some training steps. A wrong batch, counter
+/// or state of the optimiser changes them by a hundred times more.
+#[track_caller]
+fn assert_close(what: &str, now: &Checkpoint, then: &Checkpoint) {
+    assert_eq!((now.step, &now.rng, &now.data_cursor), (then.step, &then.rng, &then.data_cursor), "{what}");
+    for (name, tensor) in now.tensors.iter().filter(|(name, _)| name.starts_with("params/")) {
+        let wide = |data: &[f32]| data.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let error = relative_error(&wide(&tensor.data), &wide(&then.tensors[name].data));
+        println!("{what}: {name} {error:.1e}");
+        assert!(error < 1e-3, "{what}: {name} is off by {error:.1e}");
     }
 }
 
@@ -113,7 +130,7 @@ fn old_folders_are_measured_sampled_and_resumed() {
             assert!((now - then).abs() < 1e-4 * then.abs(), "{run}: {now} nats, {then} then");
         }
         // If this processor uses the instruction set of the fixture, a run of 45 steps that resumes the old
-        // checkpoint has the same bits as a run from the start.
+        // checkpoint agrees with a run from the start.
         pixtape(place.path(), &format!("train --resume {run} --steps 45 --no-eval --device cpu"));
         let resumed = Checkpoint::load(&place.path().join(run).join("checkpoints/step-000045.safetensors")).unwrap();
         assert_eq!(resumed.step, 45);
@@ -127,7 +144,7 @@ fn old_folders_are_measured_sampled_and_resumed() {
                 ),
             );
             let whole = place.path().join(format!("{run}-whole/checkpoints/step-000045.safetensors"));
-            assert_same_bits(run, &resumed, &Checkpoint::load(&whole).unwrap());
+            assert_close(run, &resumed, &Checkpoint::load(&whole).unwrap());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Random small tapes test the planner: fusion, slots, stores, kept values, dead code, depth-first plans.
-//! Every plan must pass `Plan::check`. Two replays on poisoned slots must give the results of the f64 interpreter, which runs the
-//! tape without a plan.
+//! Every plan must pass `Plan::check`. Two replays on poisoned slots must give the results of the f64
+//! interpreter, which runs the tape without a plan.
 
 #[path = "common/truth/mod.rs"]
 mod truth;
@@ -322,8 +322,8 @@ fn to_f64(v: &[f32]) -> Vec<f64> {
     v.iter().map(|x| f64::from(*x)).collect()
 }
 
-/// The plan as it is, and divided wherever that is possible: two groups of two images, in micro-batches of one
-/// image or of both.
+/// The plan as it is, and divided wherever that is possible: two groups of two images, in micro-batches of
+/// one image or of both.
 const POLICIES: [Policy; 3] = [
     Policy { microbatch_bytes: 0, most_groups: 0, always: true },
     Policy { microbatch_bytes: 0, most_groups: 2, always: true },
