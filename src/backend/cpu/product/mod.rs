@@ -38,6 +38,7 @@ pub(super) use window::{Part, WindowConv};
 use super::epilogue::EpilogueOp;
 use crate::tape::geometry::ConvGeom;
 use gather::{Direction, Gather};
+use rows::Source;
 use scatter::Scatter;
 
 /// A matrix product `c[m, n] = op(a) op(b)`, row-major and dense; `op(a)` is `[m, k]`, `op(b)` is `[k, n]`.
@@ -59,6 +60,15 @@ impl Gemm {
     /// Floating point operations.
     pub fn flops(&self) -> u64 {
         2 * (self.m * self.n * self.k) as u64
+    }
+
+    /// Whether blocks of a left side that is stored `[k, m]` are transposed. Otherwise the product is a sum
+    /// over rows (`outer.rs`), which reads and writes all of c for every hundred of them. That costs more if
+    /// c is larger than the L2 cache; but then the right side is read once for each block, so k must not be
+    /// too long. The choice depends on the extents alone.
+    fn transposes(&self) -> bool {
+        let is_large = self.m * self.n >= 1 << 18 && self.m >= 64 && self.n >= 64;
+        self.ta && !self.tb && is_large && (256..=4096).contains(&self.k)
     }
 
     /// This product as one direction of a 1x1 convolution, with one image per row.
@@ -86,7 +96,11 @@ pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[Epil
     check_epilogue("gemm", epi, c.len(), n);
     let gather = s.gather();
     match (ta, b) {
-        (false, b) => rows::run(isa, &gather, a, b, c, epi, scratch),
+        (false, b) => rows::run(isa, &gather, Source::Pixels(a), b, c, epi, scratch),
+        (true, Weights::Plain(_)) if s.transposes() => {
+            let gather = Gemm { ta: false, ..s }.gather();
+            rows::run(isa, &gather, Source::Transposed(a), b, c, epi, scratch);
+        }
         (true, Weights::Plain(b)) if !tb => outer::run(isa, &gather, a, b, (c, false), epi, scratch),
         (true, Weights::Plain(b)) => {
             // b is transposed to [k, n] first, because a sum over rows reads both sides row by row.
@@ -102,6 +116,7 @@ pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[Epil
 pub fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
     match (s.ta, s.tb) {
         (false, _) => rows::scratch_len(&s.gather(), threads),
+        (true, false) if s.transposes() => rows::scratch_len(&Gemm { ta: false, ..s }.gather(), threads),
         (true, false) => outer::scratch_len(&s.gather(), threads),
         (true, true) => outer::scratch_len(&s.gather(), threads) + s.k * s.n,
     }
@@ -183,7 +198,7 @@ fn convolve(
 ) {
     match Scatter::choose(&gather) {
         Some(plan) => scatter::run(isa, plan, source, w, out, epi, scratch),
-        None => rows::run(isa, &gather, source, w, out, epi, scratch),
+        None => rows::run(isa, &gather, Source::Pixels(source), w, out, epi, scratch),
     }
 }
 

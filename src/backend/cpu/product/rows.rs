@@ -123,10 +123,19 @@ impl Cut {
     }
 }
 
+/// The source of the pixels.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// As the geometry says.
+    Pixels(&'a [f32]),
+    /// The left side of a matrix product, stored `[k, m]`. Each block is transposed while it is copied.
+    Transposed(&'a [f32]),
+}
+
 /// The data that the tasks of one call share.
 struct Context<'a> {
     gather: &'a Gather,
-    source: &'a [f32],
+    source: Source<'a>,
     weights: PackedWeights<'a>,
     out: Shared,
     epi: &'a [EpilogueOp<'a>],
@@ -145,7 +154,7 @@ struct Context<'a> {
 pub(super) fn run(
     isa: Isa,
     gather: &Gather,
-    source: &[f32],
+    source: Source,
     w: Weights,
     out: &mut [f32],
     epi: &[EpilogueOp],
@@ -292,7 +301,9 @@ impl Job for ComputeBlock<'_> {
         let panels = panels * self.range / cut.ranges..panels * (self.range + 1) / cut.ranges;
         let patches = Patches::of(&phase, MAX_TAPS);
         let (taps, channels) = patches.taps(&phase);
-        let source = context.source.as_ptr();
+        let (Source::Pixels(source) | Source::Transposed(source)) = context.source;
+        let is_transposed = matches!(context.source, Source::Transposed(_));
+        let source = source.as_ptr();
         let mut offsets = [0; MAX_ROWS];
         let offsets = &mut offsets[..pixels.len()];
         phase.out_offsets(pixels.start, offsets);
@@ -304,6 +315,11 @@ impl Job for ComputeBlock<'_> {
             let buffer = context.buffers.add(team::thread() * context.parts.buffer);
             let (table, stride) = (buffer.cast::<*const f32>(), pixels.len());
             match patches {
+                _ if is_transposed => {
+                    let (copy, ld) = (buffer.add(POINTERS), padded(channels));
+                    pack::transpose::<S>(source.add(pixels.start), phase.pixels(), channels, stride, copy, ld);
+                    patches::point_at_rows(table, copy, ld, stride);
+                }
                 Patches::InPlace { offset, step } => {
                     patches::point_at_rows(table, source.add(offset + pixels.start * step), step, stride);
                 }
@@ -318,7 +334,8 @@ impl Job for ComputeBlock<'_> {
                 }
             }
             let (epilogue, rest) = SumEpilogue::split(context.epi);
-            let prefetches = matches!(patches, Patches::InPlace { .. }) && channels <= MAX_PREFETCHED;
+            let is_in_place = matches!(patches, Patches::InPlace { .. }) && !is_transposed;
+            let prefetches = is_in_place && channels <= MAX_PREFETCHED;
             for panel in panels.clone() {
                 let is_first = panel == panels.start;
                 let panel = context.weights.panel(self.phase, &phase, panel);
