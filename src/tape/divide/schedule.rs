@@ -20,6 +20,10 @@ const FEWEST_GROUPS: usize = 8;
 /// into reading the weights again for each micro-batch.
 const FEWEST_ROWS: usize = 64;
 
+/// Most elements of the sums of all groups that a step adds up, unless it reads fewer: each group writes all
+/// of its sum for every unit, and all sums are read once more.
+const MOST_SUMS: usize = 1 << 20;
+
 /// The division of a plan, before its values have places.
 pub(super) struct Schedule {
     pub(super) images: usize,
@@ -94,8 +98,7 @@ fn is_efficient(step: &Step, rule: &Rule, images: usize, groups: usize) -> bool 
     let summed: usize = sums.map(|(sum, _)| groups * len(sum)).sum();
     computed_rows(step, images).is_none_or(|rows| rows >= FEWEST_ROWS)
         && summed_rows(step, images).is_none_or(|rows| rows * (images / groups) >= UNIT_ROWS)
-        // The sums of all groups are written and read once more.
-        && summed <= read
+        && summed <= MOST_SUMS.min(read)
 }
 
 /// Whether a stretch saves more memory traffic than its bookkeeping costs: it has a convolution or a scan,
