@@ -52,7 +52,7 @@ pub(super) fn packs(divided: &Divided) -> Packs {
         let mut end = 0;
         let of_piece = |piece: &Piece| {
             let start = end;
-            end += launch::packing(&piece.step).map_or(0, |packing| packing.len().next_multiple_of(LINE));
+            end += launch::packing(&piece.step).map_or(0, |packing| packing.packed_len().next_multiple_of(LINE));
             start..end
         };
         stretch.pieces.iter().map(of_piece).collect()

@@ -46,7 +46,7 @@ impl Packing {
     }
 
     /// Floats of the packed weights, whatever the instruction set.
-    pub fn len(&self) -> usize {
+    pub fn packed_len(&self) -> usize {
         match &self.scatter {
             Some(plan) => plan.packed_len(),
             None => rows::packed_len(&self.gather),
@@ -57,7 +57,7 @@ impl Packing {
     ///
     /// # Panics
     /// Panics if there are not as many weights as the geometry says, or if `packed` is shorter than
-    /// [`Packing::len`].
+    /// [`Packing::packed_len`].
     #[track_caller]
     pub fn pack(&self, isa: Isa, w: &[f32], packed: &mut [f32]) {
         check("packing", [("w", w.len(), self.weights)]);
