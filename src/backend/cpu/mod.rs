@@ -88,9 +88,9 @@ pub struct CompiledPlan {
     scalars: WordBuffer,
     scratch: WordBuffer,
     places: Places,
-    /// The views of the stretches, by thread.
+    /// The views of the stretches, by seat.
     views: Vec<Vec<Views>>,
-    /// For each thread, the values of a micro-batch and the shares of a unit in sums.
+    /// For each seat, the values of a micro-batch and the shares of a unit in sums.
     locals: WordBuffer,
     /// The sums of all groups of a stretch.
     sums: WordBuffer,
@@ -144,7 +144,8 @@ impl CpuEngine {
             Stage::Whole { index, step } if is_run(*index) => Some(launch::scratch_len(step, threads)),
             _ => None,
         });
-        let scratch = whole.max().unwrap_or(0).max(threads * stretch::scratch_len(&divided));
+        let seats = divided.seats(threads);
+        let scratch = whole.max().unwrap_or(0).max(seats * stretch::scratch_len(&divided));
         let packs = stretch::packs(&divided);
         let packed = packs.iter().filter_map(|pieces| pieces.last().map(|last| last.end)).max().unwrap_or(0);
         let of_windows = sampling.as_ref().map_or(0, Sampling::packed_len);
@@ -175,8 +176,8 @@ impl CpuEngine {
             scalars,
             scratch: WordBuffer::new(scratch),
             places,
-            views: (0..threads).map(|_| Views::of(&divided)).collect(),
-            locals: WordBuffer::new(threads * divided.thread_len()),
+            views: (0..seats).map(|_| Views::of(&divided)).collect(),
+            locals: WordBuffer::new(seats * divided.seat_len()),
             sums: WordBuffer::new(sums),
             packed: WordBuffer::new(packed),
             packs,

@@ -50,7 +50,6 @@ impl CpuEngine {
     /// Runs all stages. Without a visitor that allocates, nothing is allocated.
     pub(super) fn execute<V: Visitor>(&mut self, compiled: &mut CompiledPlan, visitor: &V) -> Result<()> {
         let (poison, isa) = (self.options.poison, self.isa);
-        let (scratch, scratch_len) = (compiled.scratch.as_ptr() as usize, compiled.scratch.len());
         let memory = stretch::Memory::new(compiled);
         let compiled = &*compiled;
         // All steps run inside the pool, so that parallel iterators neither enter the pool again nor
@@ -69,7 +68,8 @@ impl CpuEngine {
                         // Parameters have the length that the plan declares (`Gate::check_params`;
                         // `Gate::write_param` keeps it). The buffers belong to the engine and the compiled
                         // plan, and never move. Both are held by `&mut`, so nothing else accesses them.
-                        let access = unsafe { Access::new(step, &compiled.places, scratch as *mut u32, scratch_len) };
+                        let access =
+                            unsafe { Access::new(step, &compiled.places, memory.scratch(), compiled.scratch.len()) };
                         if poison {
                             access.poison();
                         }

@@ -1,8 +1,9 @@
 //! Replays a stretch of a divided plan: a thread takes a micro-batch of images through all steps.
 //!
-//! A task is a group of images. Its thread runs the kernels alone (`team.rs`), on its own values of a
-//! micro-batch and its own scratch. Before each micro-batch it computes the address of every view. Bound by
-//! the kernels; the values of a micro-batch stay in the L2 cache if they fit.
+//! A task is a group of images. Its thread runs the kernels alone (`team.rs`). It has a *seat*: values of a
+//! micro-batch and scratch that no other task uses at the same time. Before each micro-batch it computes the
+//! address of every view. Bound by the kernels; the values of a micro-batch stay in the L2 cache if they
+//! fit.
 
 use super::access::{Access, Places};
 use super::product::Isa;
@@ -16,7 +17,7 @@ use crate::tape::plan::{Buffer, Operand};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The addresses of the views of a stretch, for one thread.
+/// The addresses of the views of a stretch, for one seat.
 pub(super) struct Views {
     /// As a micro-batch sees them.
     microbatch: Places,
@@ -25,7 +26,7 @@ pub(super) struct Views {
 }
 
 impl Views {
-    /// Views for each stretch of a plan. They lead nowhere before [`run`] sets them.
+    /// Views for each stretch of a plan. They lead nowhere before [`Run::all`] sets them.
     pub(super) fn of(divided: &Divided) -> Vec<Views> {
         let nowhere = |stretch: &Stretch| Places {
             slots: vec![std::ptr::null_mut(); stretch.views.len()],
@@ -37,7 +38,7 @@ impl Views {
     }
 }
 
-/// Words of scratch that a thread needs for the pieces of a plan.
+/// Words of scratch that a seat has for the pieces of a plan.
 pub(super) fn scratch_len(divided: &Divided) -> usize {
     let pieces = divided.stretches().flat_map(|stretch| &stretch.pieces);
     pieces.map(|piece| launch::scratch_len(&piece.step, 1)).max().unwrap_or(0).next_multiple_of(LINE)
@@ -65,12 +66,12 @@ pub(super) const LINE: usize = 16;
 
 /// The memory of a compiled plan that its stretches use.
 pub(super) struct Memory {
-    /// By thread, then by stretch.
+    /// By seat, then by stretch.
     views: *mut Vec<Views>,
-    /// For each thread, the values of a micro-batch and the shares of a unit in sums.
+    /// For each seat, the values of a micro-batch and the shares of a unit in sums.
     locals: *mut u32,
     locals_len: usize,
-    /// For each thread.
+    /// For each seat.
     scratch: *mut u32,
     scratch_len: usize,
     /// The sums of all groups of one stretch.
@@ -89,12 +90,17 @@ impl Memory {
         Memory {
             views: compiled.views.as_mut_ptr(),
             locals: compiled.locals.as_ptr(),
-            locals_len: compiled.divided.thread_len(),
+            locals_len: compiled.divided.seat_len(),
             scratch: compiled.scratch.as_ptr(),
             scratch_len: scratch_len(&compiled.divided),
             sums: compiled.sums.as_ptr().cast(),
             packed: compiled.packed.as_ptr().cast(),
         }
+    }
+
+    /// The scratch of all seats together.
+    pub(super) fn scratch(&self) -> *mut u32 {
+        self.scratch
     }
 }
 
@@ -120,8 +126,8 @@ impl Run<'_> {
     /// # Safety
     /// `Divided::check` passes for the plan of the stretch. `memory` and `places` are those of this plan:
     /// slots, inputs and parameters are as long as the plan says, and `memory` has room for the values of a
-    /// micro-batch, shares, scratch and views of every thread of the pool that calls this, and for the sums
-    /// of all groups. Nothing else accesses them during the call.
+    /// micro-batch, shares, scratch and views of every seat (`Divided::seats` with the threads of the pool
+    /// that calls this), and for the sums of all groups. Nothing else accesses them during the call.
     pub(super) unsafe fn all<V: Visitor>(self, visitor: &V) -> Result<()> {
         (0..self.stretch.pieces.len()).into_par_iter().with_max_len(1).for_each(|piece| {
             // SAFETY: the contract of `all`. Every piece has a place of its own for its weights.
@@ -129,10 +135,12 @@ impl Run<'_> {
         });
         let groups = (0..self.stretch.groups).into_par_iter().with_max_len(1);
         groups.try_for_each(|group| {
-            let thread = rayon::current_thread_index().unwrap_or(0);
-            // SAFETY: this is the only task on this thread until it ends, because kernels in a team of one
-            // start no parallel work. The rest is the contract of `all`.
-            team::alone(|| unsafe { self.group(group, thread, visitor) })
+            let (thread, threads) = (team::thread(), team::threads());
+            let seat = if threads <= self.stretch.groups { thread } else { group };
+            // SAFETY: no other task has this seat. If it is the number of the thread, this is the only task
+            // on the thread until it ends, because kernels in a team of one start no parallel work;
+            // otherwise only one task has this group. The rest is the contract of `all`.
+            team::alone(|| unsafe { self.group(group, seat, visitor) })
         })?;
         visitor.start();
         for sum in &self.stretch.sums {
@@ -179,14 +187,14 @@ impl Run<'_> {
     /// Runs the pieces for one group, micro-batch by micro-batch.
     ///
     /// # Safety
-    /// As for [`Run::all`]. No other task runs on `thread`.
-    unsafe fn group<V: Visitor>(self, group: usize, thread: usize, visitor: &V) -> Result<()> {
+    /// As for [`Run::all`]. No other task has this seat.
+    unsafe fn group<V: Visitor>(self, group: usize, seat: usize, visitor: &V) -> Result<()> {
         let Run { stretch, memory, .. } = self;
-        // SAFETY: there are views for each thread and each stretch. No other task uses those of this thread.
-        let views = unsafe { &mut (&mut *memory.views.add(thread))[self.number] };
-        // SAFETY: both buffers have this many words for each thread.
+        // SAFETY: there are views for each seat and each stretch. No other task uses those of this seat.
+        let views = unsafe { &mut (&mut *memory.views.add(seat))[self.number] };
+        // SAFETY: both buffers have this many words for each seat.
         let (locals, scratch) =
-            unsafe { (memory.locals.add(thread * memory.locals_len), memory.scratch.add(thread * memory.scratch_len)) };
+            unsafe { (memory.locals.add(seat * memory.locals_len), memory.scratch.add(seat * memory.scratch_len)) };
         let at = At { group, locals, scratch };
         visitor.start();
         let images = group * stretch.group()..(group + 1) * stretch.group();
@@ -207,7 +215,7 @@ impl Run<'_> {
                         }
                         let adds = can_add && unit != group * stretch.group();
                         // SAFETY: as below. The share of a unit goes to the sum of its group, or to words
-                        // that only this thread uses.
+                        // of this seat.
                         unsafe { self.launch(piece, packed, &views.unit, at, (unit, adds), visitor)? };
                         if !can_add {
                             self.add_shares(piece, at, unit);
@@ -252,10 +260,10 @@ impl Run<'_> {
     ) -> Result<()> {
         // SAFETY: the operands of a piece are views, whose addresses the caller has computed for these
         // images. A part of a value of the batch is inside its buffer, a value of a micro-batch or a share
-        // is inside the words of this thread, and no output of a piece is also an input (`Divided::check`).
+        // is inside the words of this seat, and no output of a piece is also an input (`Divided::check`).
         // Other groups have other images, so they write none of these words, and they write nothing that all
         // images read. The scratch is as long as the longest request of a piece for one thread, and only
-        // this thread uses it.
+        // this seat has it.
         let access = unsafe { Access::new(&piece.step, places, at.scratch, self.memory.scratch_len) };
         let access = access.with_weights(packed);
         let access = if adds { access.adding() } else { access };
@@ -284,9 +292,9 @@ impl Run<'_> {
         for view in piece.step.outputs.iter().filter_map(view_of) {
             if let Home::Sum(sum) = stretch.views[view].home {
                 let sum = &stretch.sums[sum];
-                // SAFETY: the sums of a group and the shares of a thread are apart, and have room for all
+                // SAFETY: the sums of a group and the shares of a seat are apart, and have room for all
                 // sums of the piece (`Divided::check`). Only this task uses those of its group and its
-                // thread. The kernel that wrote the share has ended.
+                // seat. The kernel that wrote the share has ended.
                 let (into, share) = unsafe {
                     let into = memory.sums.add(at.group * stretch.sums_len + sum.at);
                     let share = at.locals.add(stretch.local_len + sum.share_at).cast::<f32>();
@@ -298,11 +306,11 @@ impl Run<'_> {
     }
 }
 
-/// The group and the thread of a task.
+/// The group and the seat of a task.
 #[derive(Clone, Copy)]
 struct At {
     group: usize,
-    /// The thread's values of a micro-batch, followed by its shares.
+    /// The seat's values of a micro-batch, followed by its shares.
     locals: *mut u32,
     scratch: *mut u32,
 }

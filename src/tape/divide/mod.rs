@@ -179,16 +179,21 @@ impl Divided {
         })
     }
 
+    /// Number of groups that are computed at the same time with this many threads.
+    pub(crate) fn seats(&self, threads: usize) -> usize {
+        self.stretches().map(|stretch| stretch.groups).max().unwrap_or(0).min(threads)
+    }
+
     /// Bytes of the slots, the sums of all groups, and the values of a micro-batch on each of `threads`
     /// threads.
     pub fn bytes(&self, threads: usize) -> usize {
         let slots: usize = self.slots.iter().map(|slot| slot.len).sum();
         let sums = self.stretches().map(|s| s.groups * s.sums_len).max().unwrap_or(0);
-        4 * (slots + sums + threads * self.thread_len())
+        4 * (slots + sums + self.seats(threads) * self.seat_len())
     }
 
-    /// Words that each thread needs for the values of a micro-batch and for shares in sums.
-    pub(crate) fn thread_len(&self) -> usize {
+    /// Words that each seat needs for the values of a micro-batch and for shares in sums.
+    pub(crate) fn seat_len(&self) -> usize {
         self.stretches().map(|s| s.local_len + s.shares_len).max().unwrap_or(0)
     }
 }
