@@ -10,6 +10,7 @@ use pixtape::nn::{Init, Layout, ParamSet};
 use pixtape::optim::{LEARNING_RATE, STEP};
 use pixtape::rng::Stream;
 use pixtape::shape::Meta;
+use pixtape::tape::divide::Policy;
 use pixtape::tape::op::{Dist, Op, Param, Scalar};
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
@@ -59,11 +60,14 @@ fn adam(t: &Tape, set: &mut ParamSet, params: &[Param], loss: Var) {
 /// This is one test, because the counter would also count the allocations of a test that runs in parallel.
 #[test]
 fn replays_and_sampling_allocate_nothing() {
-    a_training_step_allocates_nothing();
+    // The plan as it is, and divided wherever that is possible.
+    for most_groups in [0, 4] {
+        a_training_step_allocates_nothing(Policy { most_groups, always: true, ..Policy::default() });
+    }
     sampling_by_windows_allocates_nothing();
 }
 
-fn a_training_step_allocates_nothing() {
+fn a_training_step_allocates_nothing(policy: Policy) {
     let mut set = ParamSet::new();
     let normal = Init::Normal(0.0, 0.1);
     let conv = set.weight("conv.weight", [3, 3, 4, 32], normal, Layout::Conv);
@@ -95,7 +99,7 @@ fn a_training_step_allocates_nothing() {
     adam(&t, &mut set, &params, loss);
     let plan = Plan::new("step", &t);
 
-    let mut cpu = Cpu::new(Options { threads: 2, poison: true, ..Default::default() }).unwrap();
+    let mut cpu = Cpu::new(Options { threads: 2, poison: true, policy, ..Default::default() }).unwrap();
     for spec in set.specs() {
         cpu.write_param(spec.param.id, &spec.initial(1)).unwrap();
     }
