@@ -1,8 +1,9 @@
-//! Depth-first plans of real models: what is divided, and that neither the size of a micro-batch nor the
-//! number of threads changes a bit.
+//! Depth-first plans: what is divided, that neither the size of a micro-batch nor the number of threads
+//! changes a bit, and that traces, profiles and the search for values that are not finite go by the plan's
+//! steps.
 
 use pixtape::backend::cpu::{Cpu, Options};
-use pixtape::backend::{Backend, Feed, Scalars, read};
+use pixtape::backend::{Backend, Compiled, Feed, Scalars};
 use pixtape::config::{Config, PRESETS, preset};
 use pixtape::data::{self, Batches, Loader, Order, Split};
 use pixtape::models::Model;
@@ -61,54 +62,116 @@ fn neither_micro_batches_nor_threads_change_a_bit() {
     }
 }
 
-/// A network of three convolutions whose activations and gradients of activations are outputs.
-fn activations(policy: Policy) -> Vec<Vec<u32>> {
-    const N: usize = 32;
-    let mut set = ParamSet::new();
-    let weight = |set: &mut ParamSet, name: &str, shape: [usize; 4]| {
-        set.weight(name, shape, Init::Normal(0.0, 0.2), Layout::Conv)
-    };
-    let t = Tape::new();
-    let x = t.input("x", Meta::f32([N, 12, 12, 3]));
-    let mut v = x;
-    let mut all = vec![];
-    for (name, shape) in [("a", [3, 3, 3, 8]), ("b", [3, 3, 8, 8]), ("c", [1, 1, 8, 5])] {
-        let w = t.param(&weight(&mut set, name, shape));
-        v = t.tanh(t.conv(v, w, ConvAttrs { pad: [shape[0] / 2; 2], ..ConvAttrs::default() }));
-        all.push(v);
+const IMAGES: usize = 32;
+const IMAGE: usize = 12 * 12 * 3;
+
+/// A network of three convolutions whose loss, activations and gradients of activations are outputs, on a
+/// device with its weights.
+struct Network {
+    plan: Plan,
+    cpu: Cpu,
+    compiled: Compiled,
+    images: Vec<f32>,
+}
+
+impl Network {
+    fn new(options: Options) -> Network {
+        let mut set = ParamSet::new();
+        let weight = |set: &mut ParamSet, name: &str, shape: [usize; 4]| {
+            set.weight(name, shape, Init::Normal(0.0, 0.2), Layout::Conv)
+        };
+        let t = Tape::new();
+        let mut v = t.input("x", Meta::f32([IMAGES, 12, 12, 3]));
+        let mut all = vec![];
+        for (name, shape) in [("a", [3, 3, 3, 8]), ("b", [3, 3, 8, 8]), ("c", [1, 1, 8, 5])] {
+            let w = t.param(&weight(&mut set, name, shape));
+            v = t.tanh(t.conv(v, w, ConvAttrs { pad: [shape[0] / 2; 2], ..ConvAttrs::default() }));
+            all.push(v);
+        }
+        let loss = t.mean(t.mul(v, v));
+        all.extend(t.grad(loss, &all));
+        all.iter().enumerate().for_each(|(i, v)| t.output(&format!("v{i}"), *v));
+        t.output("loss", loss);
+        let plan = Plan::new("network", &t);
+        let is_divided = Divided::new(&plan, &options.policy).to_string().contains("images at a time");
+        assert_eq!(is_divided, options.policy.most_groups > 1, "{plan}");
+        let mut cpu = Cpu::new(options).unwrap();
+        for spec in set.specs() {
+            cpu.write_param(spec.param.id, &spec.initial(1)).unwrap();
+        }
+        let compiled = cpu.compile(&plan).unwrap();
+        let images = (0..IMAGES * IMAGE).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+        Network { plan, cpu, compiled, images }
     }
-    let loss = t.mean(t.mul(v, v));
-    let gradients = t.grad(loss, &all);
-    all.extend(gradients);
-    all.iter().enumerate().for_each(|(i, v)| t.output(&format!("v{i}"), *v));
-    let plan = Plan::new("activations", &t);
-    if policy.most_groups > 1 {
-        let text = Divided::new(&plan, &policy).to_string();
-        assert!(text.contains("images at a time"), "{plan}{text}");
+
+    /// The activations and their gradients, as bits.
+    fn activations(mut self) -> Vec<Vec<u32>> {
+        self.cpu.run(self.compiled, &[Feed::F32(&self.images)], &Scalars::default()).unwrap();
+        let outputs = self.plan.outputs().iter().enumerate().filter(|(_, (name, _))| name != "loss");
+        let bits = outputs.map(|(i, (_, operand))| {
+            let mut words = vec![0; operand.meta().shape.len()];
+            self.cpu.read_words(self.compiled, i, &mut words).unwrap();
+            words
+        });
+        bits.collect()
     }
-    let mut cpu = Cpu::new(Options { threads: 2, policy, ..Options::default() }).unwrap();
-    for spec in set.specs() {
-        cpu.write_param(spec.param.id, &spec.initial(1)).unwrap();
-    }
-    let compiled = cpu.compile(&plan).unwrap();
-    let images: Vec<f32> = (0..N * 12 * 12 * 3).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
-    cpu.run(compiled, &[Feed::F32(&images)], &Scalars::default()).unwrap();
-    let read_bits = |(i, v): (usize, &pixtape::tape::Var)| {
-        let mut values = vec![0.0; t.shape(*v).len()];
-        read(&mut cpu, compiled, i, &mut values).unwrap();
-        values.into_iter().map(f32::to_bits).collect()
-    };
-    all.iter().enumerate().map(read_bits).collect()
+}
+
+const UNDIVIDED: Policy = Policy { microbatch_bytes: 0, most_groups: 0, always: false };
+
+fn options(policy: Policy) -> Options {
+    Options { threads: 2, policy, ..Options::default() }
 }
 
 #[test]
 fn activations_have_the_bits_of_the_undivided_plan() {
-    let undivided = activations(Policy { most_groups: 0, ..Policy::default() });
+    let undivided = Network::new(options(UNDIVIDED)).activations();
     for microbatch_bytes in [0, 1 << 14, usize::MAX] {
-        assert!(
-            activations(Policy { microbatch_bytes, ..Policy::default() }) == undivided,
-            "micro-batches of {microbatch_bytes} bytes"
-        );
+        let policy = Policy { microbatch_bytes, ..Policy::default() };
+        assert!(Network::new(options(policy)).activations() == undivided, "micro-batches of {microbatch_bytes} bytes");
+    }
+}
+
+#[test]
+fn a_trace_has_the_ranges_of_the_undivided_plan() {
+    let trace = |policy| {
+        let Network { mut cpu, compiled, images, .. } = Network::new(options(policy));
+        cpu.trace(compiled, &[Feed::F32(&images)], &Scalars::default()).unwrap()
+    };
+    let (whole, divided) = (trace(UNDIVIDED), trace(Policy::default()));
+    assert_eq!(whole.len(), divided.len());
+    for (whole, divided) in whole.iter().zip(&divided) {
+        assert_eq!((whole.step, &whole.label, &whole.output), (divided.step, &divided.label, &divided.output));
+        // Sums over the batch have another order.
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * a.abs().max(b.abs()) + 1e-9;
+        let same = close(whole.min.into(), divided.min.into())
+            && close(whole.max.into(), divided.max.into())
+            && close(whole.mean, divided.mean)
+            && whole.nans == divided.nans;
+        assert!(same, "{whole}\n{divided}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_found_at_the_same_place() {
+    let found = |policy| {
+        let mut network = Network::new(Options { check_finite: true, ..options(policy) });
+        network.images[21 * IMAGE + 100] = f32::NAN;
+        let Network { mut cpu, compiled, images, .. } = network;
+        cpu.run(compiled, &[Feed::F32(&images)], &Scalars::default()).unwrap_err().to_string()
+    };
+    let whole = found(UNDIVIDED);
+    assert!(whole.contains("conv") && whole.contains("wrote NaN at element "), "{whole}");
+    assert_eq!(found(Policy::default()), whole);
+}
+
+#[test]
+fn a_profile_has_a_time_for_every_step() {
+    let Network { plan, mut cpu, compiled, images } = Network::new(options(Policy::default()));
+    let times = cpu.profile(compiled, &[Feed::F32(&images)], &Scalars::default()).unwrap();
+    assert_eq!(times.len(), plan.steps().len());
+    for (time, step) in times.iter().zip(plan.steps()) {
+        assert!(time.label == step.label() && time.ms > 0.0, "{} took {} ms\n{plan}", time.label, time.ms);
     }
 }
 
