@@ -97,20 +97,23 @@ fn three_and_sixteen_threads_give_the_bits_of_one() {
     for_each_case(Order::Once, |case| compare(case, Order::Once));
 }
 
-/// Plans that are divided wherever that is possible. The bits depend on neither the micro-batches nor the
-/// threads.
+/// Plans that are divided wherever that is possible, into several groups and into one, whose units add to the
+/// same sum. The bits depend on neither the micro-batches nor the threads.
 #[test]
 fn divided_plans() {
     let compare = |case: &Case, order| {
         let problem = case.problem(order, 7, 0);
-        let divided = |threads, microbatch_bytes| {
-            run_divided(case, &problem, threads, Policy { microbatch_bytes, most_groups: 4, always: true })
-        };
-        let got = divided(2, 0)?;
-        if bits(&got) != bits(&divided(3, usize::MAX)?) {
-            return Err("micro-batches of a unit and of a group give different bits".into());
+        for most_groups in [1, 4] {
+            let divided = |threads, microbatch_bytes| {
+                run_divided(case, &problem, threads, Policy { microbatch_bytes, most_groups, always: true })
+            };
+            let got = divided(2, 0)?;
+            if bits(&got) != bits(&divided(3, usize::MAX)?) {
+                return Err("micro-batches of a unit and of a group give different bits".into());
+            }
+            compare_with_truth(case, order, &problem, &got)?;
         }
-        compare_with_truth(case, order, &problem, &got)
+        Ok(())
     };
     for order in [Order::Zero, Order::Once, Order::Twice] {
         for_each_case(order, |case| compare(case, order));

@@ -160,12 +160,9 @@ impl<'a> Lowering<'a> {
         let (values, locals, places) = self.values_of_a_microbatch(steps);
         let microbatch_len =
             |microbatch: usize| locals.iter().map(|slot| (slot.len * microbatch).next_multiple_of(LINE)).sum::<usize>();
-        let microbatch =
-            (unit..=group).rev().filter(|microbatch| is_divisor(microbatch) && microbatch.is_multiple_of(unit));
-        let microbatch = microbatch
-            .into_iter()
-            .find(|microbatch| 4 * microbatch_len(*microbatch) <= policy.microbatch_bytes)
-            .unwrap_or(unit);
+        let mut wholes = (unit..=group).rev().filter(|count| is_divisor(count) && count.is_multiple_of(unit));
+        let fits = |count: &usize| 4 * microbatch_len(*count) <= policy.microbatch_bytes;
+        let microbatch = wholes.find(fits).unwrap_or(unit);
         let mut starts = vec![];
         let mut local_len = 0;
         for slot in &locals {
