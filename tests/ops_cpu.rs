@@ -97,8 +97,8 @@ fn three_and_sixteen_threads_give_the_bits_of_one() {
     for_each_case(Order::Once, |case| compare(case, Order::Once));
 }
 
-/// Plans that are divided wherever that is possible, into several groups and into one, whose units add to the
-/// same sum. The bits depend on neither the micro-batches nor the threads.
+/// Plans that are divided wherever that is possible, into several groups and into one, whose units add to
+/// the same sum. The bits depend on neither the micro-batches nor the threads.
 #[test]
 fn divided_plans() {
     let compare = |case: &Case, order| {
