@@ -254,8 +254,8 @@ mod tests {
 
     #[test]
     fn a_small_kernel_is_timed_and_its_results_are_checked() {
-        let options = Options { device: "cpu".into(), threads: 1, names: vec![] };
-        let limits = Limits { peak_gflops: 100.0, peak_gbs: 10.0 };
+        let options = Options::on_cpu(1);
+        let limits = Limits { peak_gflops: 100.0, peak_gbs: 10.0, l3: None };
         let entry = time("reparam_kl_128x32/fwd", &options, &limits).unwrap();
         assert!(entry.median_ms > 0.0 && entry.runs >= 9 && entry.bytes > 0);
     }

@@ -2,20 +2,25 @@
 //! the limits of the machine.
 //!
 //! Read in this order: [`timing`] defines how a time is taken, and [`machine`] measures the limits.
-//! [`steps`], [`kernels`] and [`sampling`] define what is timed. [`report`] writes the results.
+//! [`workload`] has the training steps. [`steps`], [`kernels`], `launches` and [`sampling`] define what is
+//! timed. [`report`] writes the results.
 
+mod caches;
 pub mod kernels;
+mod launches;
 mod layers;
 pub mod machine;
 pub mod report;
 pub mod sampling;
 pub mod steps;
 pub mod timing;
+pub mod workload;
 
-use crate::backend::Peaks;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use machine::Limits;
 use report::{Entry, Report};
+use workload::Chosen;
 
 /// The kind of workload that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,30 @@ pub struct Options {
     /// Names of workloads, or parts of the names of kernels. If it is empty, everything of the kind is
     /// timed.
     pub names: Vec<String>,
+    /// The model of a run. Its training step and the launches of that are timed instead of the reference
+    /// workloads and kernels.
+    pub model: Option<Config>,
+    /// Images per batch of training steps, each size in turn; if it is empty, the size of the workload.
+    pub batches: Vec<usize>,
+    /// Height and width of the images of training steps, each size in turn; if it is empty, the size of the
+    /// workload.
+    pub sides: Vec<usize>,
+}
+
+#[cfg(test)]
+impl Options {
+    /// Everything of a kind on the CPU.
+    pub fn on_cpu(threads: usize) -> Options {
+        Options { device: "cpu".into(), threads, names: vec![], model: None, batches: vec![], sides: vec![] }
+    }
+}
+
+/// What is timed, after the names in [`Options`] were checked.
+enum Work<'a> {
+    Kernels(Vec<String>),
+    Launches(&'a Config),
+    Steps(Vec<Chosen>),
+    Sampling(Vec<String>),
 }
 
 /// Times everything that `options` names. `on` receives each result as soon as it is known.
@@ -46,27 +75,39 @@ pub struct Options {
 /// [`Error::Usage`] if a name does not exist, before anything is timed. Also whatever the device reports,
 /// and a result that is not finite.
 pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<Report> {
-    let names = match kind {
-        Kind::Kernels => kernels::select(&options.names)?,
-        Kind::Steps => select(&steps::names(), &options.names)?,
-        Kind::Sampling => select(&sampling::names(), &options.names)?,
+    let work = match (kind, &options.model) {
+        (Kind::Kernels, None) => Work::Kernels(kernels::select(&options.names)?),
+        (Kind::Kernels, Some(model)) => Work::Launches(model),
+        (Kind::Steps, _) => Work::Steps(workload::choose(options)?),
+        (Kind::Sampling, _) => Work::Sampling(select(&sampling::names(), &options.names)?),
     };
     let mut device = crate::backend::open(&options.device, options.threads)?;
-    let (info, peaks) = (device.describe(), device.peaks()?);
-    let limits = match peaks {
-        Some(Peaks { gflops, gbs }) => Limits { peak_gflops: gflops, peak_gbs: gbs },
-        None => Limits::measure(info.threads),
-    };
+    let info = device.describe();
+    let limits = Limits::of(&mut *device)?;
     drop(device);
     let mut results = vec![];
-    for name in &names {
-        let entry = match kind {
-            Kind::Kernels => kernels::time(name, options, &limits)?,
-            Kind::Steps => steps::time(name, options, &limits)?,
-            Kind::Sampling => sampling::time(name, options, &limits)?,
-        };
+    let mut add = |results: &mut Vec<Entry>, entry: Entry| {
         on(&entry);
         results.push(entry);
+    };
+    match work {
+        Work::Kernels(names) => {
+            for name in &names {
+                add(&mut results, kernels::time(name, options, &limits)?);
+            }
+        }
+        // They are all known at the same time.
+        Work::Launches(model) => results = launches::time(model, options, &limits)?,
+        Work::Steps(all) => {
+            for chosen in &all {
+                add(&mut results, steps::time(chosen, options, &limits)?);
+            }
+        }
+        Work::Sampling(names) => {
+            for name in &names {
+                add(&mut results, sampling::time(name, options, &limits)?);
+            }
+        }
     }
     Ok(Report::new(&info, limits, results))
 }

@@ -1,10 +1,11 @@
 //! The results of a benchmark as a JSON file and as a table, and the comparison with another such file.
 
-use super::machine::Limits;
+use super::machine::{CacheLimit, Limits};
 use super::timing::Times;
 use crate::backend::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::files::read_text;
+use crate::report::roofline::{Mark, Roofline, Slope};
 use crate::report::text::text_table;
 use crate::tape::cost::Cost;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use std::path::Path;
 
 /// The largest benchmark file that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
+
+/// Bytes of a mebibyte.
+const MIB: f64 = (1 << 20) as f64;
 
 /// The machine, as a benchmark file describes it.
 #[derive(Clone, Debug, Serialize)]
@@ -46,7 +50,7 @@ pub struct Report {
 pub struct Entry {
     /// Name of the workload or kernel.
     pub name: String,
-    /// `kernel`, `step` or `sampling`.
+    /// `kernel`, `step` or `sampling`, or `launches` for the sum of all launches of a step.
     pub kind: &'static str,
     /// The shapes of its inputs.
     pub shape: String,
@@ -71,6 +75,9 @@ pub struct Entry {
     pub limit_fraction: f64,
     /// Images per second, if the workload processes images.
     pub images_per_s: Option<f64>,
+    /// How often a training step has this launch, if it is one of a model's. The times and the work are
+    /// those of one launch. For the sum of all launches, their number.
+    pub calls: Option<usize>,
     /// Peak memory: the resident memory of the process on the CPU, or the buffers of another device.
     pub peak_bytes: u64,
 }
@@ -100,6 +107,7 @@ impl Entry {
             gbs: cost.bytes as f64 / median_ms / 1e6,
             limit_fraction: limits.floor_ms(cost) / median_ms,
             images_per_s: None,
+            calls: None,
             peak_bytes: 0,
         }
     }
@@ -109,15 +117,24 @@ impl Entry {
         Entry { images_per_s: Some(images as f64 * 1e3 / self.median_ms), ..self }
     }
 
-    /// The cells of its row in the table.
-    fn row(&self) -> Vec<String> {
-        let ms = |v: f64| format!("{v:.3}");
-        let mut row = vec![self.name.clone(), ms(self.median_ms), ms(self.min_ms), ms(self.max_ms)];
-        row.extend([self.runs.to_string(), format!("{:.1}", self.gflops), format!("{:.1}", self.gbs)]);
-        row.push(format!("{:.1}", 100.0 * self.limit_fraction));
-        row.push(self.images_per_s.map_or(String::new(), |v| format!("{v:.0}")));
-        row.push(format!("{:.1}", self.peak_bytes as f64 / f64::from(1 << 20)));
-        row
+    /// The median time of all launches like this one in a training step.
+    pub(super) fn ms_of_step(&self) -> f64 {
+        self.median_ms * self.calls.filter(|_| self.kind == "kernel").unwrap_or(1) as f64
+    }
+}
+
+/// Makes the cell of a result; `None` leaves it empty.
+type Cell<'a> = Box<dyn Fn(&Entry) -> Option<String> + 'a>;
+
+/// A column of a report's table.
+struct Column<'a> {
+    head: &'static str,
+    cell: Cell<'a>,
+}
+
+impl<'a> Column<'a> {
+    fn new(head: &'static str, cell: impl Fn(&Entry) -> Option<String> + 'a) -> Self {
+        Column { head, cell: Box::new(cell) }
     }
 }
 
@@ -133,14 +150,69 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The results under the limits of the machine.
+    pub fn roofline(&self) -> Roofline {
+        let Machine { name, detail, limits } = &self.machine;
+        let slope = |name: &str, gbs: f64| Slope { name: name.to_string(), gbs };
+        let mark = |e: &Entry| Mark {
+            name: e.name.clone(),
+            flops_per_byte: e.flops as f64 / e.bytes as f64,
+            gflops: e.gflops,
+        };
+        Roofline {
+            title: format!("{name}, {detail}, {} threads, {}", self.threads, self.precision),
+            peak_gflops: limits.peak_gflops,
+            slopes: [slope("memory", limits.peak_gbs)]
+                .into_iter()
+                .chain(limits.l3.map(|l3| slope("L3", l3.gbs)))
+                .collect(),
+            marks: self.results.iter().map(mark).collect(),
+        }
+    }
+
+    /// The columns of the table. Those that would be empty are left out by `Display`.
+    fn columns(&self) -> Vec<Column<'_>> {
+        let Limits { peak_gflops, peak_gbs, l3 } = self.machine.limits;
+        let ms = |v: f64| Some(format!("{v:.3}"));
+        let rate = |v: f64| Some(format!("{v:.1}"));
+        let percent = |v: f64| Some(format!("{:.1}", 100.0 * v));
+        let of_step = self.results.iter().find(|e| e.kind == "launches").map(|all| all.median_ms);
+        vec![
+            Column::new("calls", |e| e.calls.map(|calls| calls.to_string())),
+            Column::new("% of step", move |e| percent(e.ms_of_step() / of_step?)),
+            Column::new("median ms", move |e| ms(e.median_ms)),
+            Column::new("min ms", move |e| ms(e.min_ms)),
+            Column::new("max ms", move |e| ms(e.max_ms)),
+            Column::new("runs", |e| Some(e.runs.to_string())),
+            Column::new("GFLOP/s", move |e| rate(e.gflops)),
+            Column::new("% of peak", move |e| percent(e.gflops / peak_gflops)),
+            Column::new("GB/s", move |e| rate(e.gbs)),
+            Column::new("% of memory", move |e| percent(e.gbs / peak_gbs)),
+            Column::new("% of L3", move |e| percent(e.gbs / l3?.gbs)),
+            Column::new("images/s", |e| e.images_per_s.map(|v| format!("{v:.0}"))),
+            Column::new("MiB", |e| (e.peak_bytes > 0).then(|| format!("{:.1}", e.peak_bytes as f64 / MIB))),
+        ]
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { name, detail, limits } = &self.machine;
         writeln!(f, "{} ({name}, {detail}), {} threads, {}", self.device, self.threads, self.precision)?;
-        writeln!(f, "limits: {:.0} GFLOP/s, {:.0} GB/s\n", limits.peak_gflops, limits.peak_gbs)?;
-        let head =
-            ["name", "median ms", "min ms", "max ms", "runs", "GFLOP/s", "GB/s", "% of limit", "images/s", "MiB"];
-        f.write_str(&text_table(&head, &self.results.iter().map(Entry::row).collect::<Vec<_>>()))
+        write!(f, "limits: {:.0} GFLOP/s, {:.0} GB/s from memory", limits.peak_gflops, limits.peak_gbs)?;
+        match limits.l3 {
+            Some(CacheLimit { gbs, bytes }) => {
+                writeln!(f, ", {gbs:.0} GB/s from L3 (arrays of {:.1} MiB)\n", bytes as f64 / MIB)?;
+            }
+            None => f.write_str("\n\n")?,
+        }
+        let mut columns = self.columns();
+        columns.retain(|column| self.results.iter().any(|entry| (column.cell)(entry).is_some()));
+        let head: Vec<&str> = ["name"].into_iter().chain(columns.iter().map(|column| column.head)).collect();
+        let cell = |column: &Column, entry: &Entry| (column.cell)(entry).unwrap_or_default();
+        let row = |e: &Entry| [e.name.clone()].into_iter().chain(columns.iter().map(|c| cell(c, e))).collect();
+        f.write_str(&text_table(&head, &self.results.iter().map(row).collect::<Vec<_>>()))
     }
 }
 
@@ -224,7 +296,8 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let limits = Limits { peak_gflops: 100.0, peak_gbs: 10.0 };
+        let l3 = Some(CacheLimit { gbs: 40.0, bytes: 8 << 20 });
+        let limits = Limits { peak_gflops: 100.0, peak_gbs: 10.0, l3 };
         let times = Times::new(vec![1.0, 2.0, 4.0]);
         let cost = Cost { flops: 100_000_000, bytes: 1_000 };
         let entry = Entry::new("vae-mnist", "step", "128x28x28x1".into(), &times, cost, &limits).images(128);
@@ -248,10 +321,53 @@ mod tests {
             keys.join(" ")
         };
         assert_eq!(keys(&json), "device machine precision results threads");
+        assert_eq!(keys(&json["machine"]), "detail l3 name peak_gbs peak_gflops");
+        assert_eq!(keys(&json["machine"]["l3"]), "bytes gbs");
         assert_eq!(
             keys(&json["results"][0]),
-            "bytes flops gbs gflops images_per_s kind limit_fraction max_ms median_ms min_ms name peak_bytes runs shape"
+            "bytes calls flops gbs gflops images_per_s kind limit_fraction max_ms median_ms min_ms name peak_bytes runs shape"
         );
+    }
+
+    #[test]
+    fn the_table_holds_results_against_every_limit_that_was_measured() {
+        let mut report = report();
+        let text = report.to_string();
+        assert!(
+            text.contains("limits: 100 GFLOP/s, 10 GB/s from memory, 40 GB/s from L3 (arrays of 8.0 MiB)"),
+            "{text}"
+        );
+        let cells = |text: &str, line: usize| -> Vec<String> {
+            text.lines().nth(line).unwrap().split("  ").filter(|c| !c.is_empty()).map(|c| c.trim().into()).collect()
+        };
+        let value = |text: &str, head: &str| {
+            let column = cells(text, 3).iter().position(|cell| cell == head)?;
+            Some(cells(text, 5)[column].clone())
+        };
+        assert_eq!(value(&text, "% of peak").as_deref(), Some("50.0"));
+        report.results[0].gbs = 5.0;
+        let text = report.to_string();
+        assert_eq!(value(&text, "% of memory").as_deref(), Some("50.0"));
+        assert_eq!(value(&text, "% of L3").as_deref(), Some("12.5"));
+        assert_eq!((value(&text, "calls"), value(&text, "% of step")), (None, None));
+        report.machine.limits.l3 = None;
+        let text = report.to_string();
+        assert!(text.contains("10 GB/s from memory\n\nname"), "{text}");
+        assert_eq!(value(&text, "% of L3"), None);
+        // A launch that a step has three times takes three quarters of the step.
+        let all = Entry { kind: "launches", calls: Some(4), ..report.results[0].clone() };
+        let launch = Entry { kind: "kernel", calls: Some(3), median_ms: all.median_ms / 4.0, ..all.clone() };
+        report.results = vec![launch, all];
+        let text = report.to_string();
+        assert_eq!((value(&text, "calls").as_deref(), value(&text, "% of step").as_deref()), (Some("3"), Some("75.0")));
+    }
+
+    #[test]
+    fn the_roofline_has_the_limits_and_the_results_of_the_report() {
+        let roofline = report().roofline();
+        assert_eq!(roofline.slopes.iter().map(|s| s.gbs).collect::<Vec<_>>(), [10.0, 40.0]);
+        let [mark] = &roofline.marks[..] else { panic!("{roofline:?}") };
+        assert_eq!((mark.name.as_str(), mark.flops_per_byte, mark.gflops), ("vae-mnist", 100_000.0, 50.0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The files that subcommands write for `--out`. What can be known about such a file beforehand is checked
+//! The files that subcommands write, such as that of `--out`. What can be known beforehand is checked
 //! before the work starts: its ending, its folder, and that it replaces nothing that is still needed.
 
 use crate::error::{Error, Result};
@@ -41,6 +41,11 @@ impl Serialize for OutFile {
 /// Parses the name of a picture for clap.
 pub(super) fn picture() -> impl TypedValueParser<Value = OutFile> {
     parser(&["png"], "a picture is written as PNG; give a name that ends in .png")
+}
+
+/// Parses the name of a plot for clap.
+pub(super) fn plot() -> impl TypedValueParser<Value = OutFile> {
+    parser(&["svg"], "a plot is written as SVG; give a name that ends in .svg")
 }
 
 /// Parses the name of a file of tensors for clap.

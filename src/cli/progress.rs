@@ -1,7 +1,7 @@
 //! Progress on stderr: bars and spinners on a terminal that can move its cursor, plain lines elsewhere.
 
 use super::output::{note, note_once};
-use crate::report::curves::short;
+use crate::report::text::short;
 use crate::store::Row;
 use crate::train::run::Event;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -5,8 +5,8 @@
 
 use crate::likelihood::Likelihood;
 use crate::report::compare::Ranking;
-use crate::report::curves::{Chart, short};
-use crate::report::text::{is_numeric, printable};
+use crate::report::curves::Chart;
+use crate::report::text::{is_numeric, printable, short};
 
 /// The style sheet of the page, with a light and a dark theme.
 const STYLE: &str = include_str!("style.css");

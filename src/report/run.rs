@@ -5,8 +5,9 @@ use crate::error::Result;
 use crate::files::read_regular;
 use crate::likelihood::Likelihood;
 use crate::report::compare::beside_published;
-use crate::report::curves::{Chart, Series, short};
+use crate::report::curves::{Chart, Series};
 use crate::report::html::{Element, OpTime, Picture, Report, Section};
+use crate::report::text::short;
 use crate::store::{Row, RunDir, StepFile};
 
 /// The largest number of sample pictures in a report: the last one large, the others evenly spaced over

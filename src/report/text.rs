@@ -1,4 +1,4 @@
-//! Tables as plain text for the terminal.
+//! Tables and numbers as plain text.
 
 /// Formats a table with two spaces between its columns. Text is aligned to the left, columns of numbers
 /// to the right. `rows` may be shorter than `head`.
@@ -42,6 +42,28 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Formats a number with about three significant digits: `98.8`, `1234`, `1e-9`.
+pub fn short(value: f64) -> String {
+    let magnitude = value.abs();
+    if value == 0.0 {
+        return "0".to_string();
+    }
+    if !value.is_finite() {
+        return "not finite".to_string();
+    }
+    if !(1e-3..1e6).contains(&magnitude) {
+        let text = format!("{value:.2e}");
+        return text.split_once('e').map_or(text.clone(), |(digits, power)| format!("{}e{power}", trimmed(digits)));
+    }
+    let decimals = (2 - magnitude.log10().floor() as i32).max(0) as usize;
+    trimmed(&format!("{value:.decimals$}")).to_string()
+}
+
+/// Removes trailing zeros after the decimal point.
+fn trimmed(number: &str) -> &str {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +76,14 @@ mod tests {
             text,
             "model       nats per image\n----------  --------------\nPixelCNN             81.30\nconv VAE é\n\n"
         );
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [0.0, 1.0, 0.12345, 98.7654, 1234.5, 1e9, 1e-9, -0.5, 10.0, 1200.0];
+        let texts = ["0", "1", "0.123", "98.8", "1234", "1e9", "1e-9", "-0.5", "10", "1200"];
+        for (number, text) in numbers.into_iter().zip(texts) {
+            assert_eq!(short(number), text);
+        }
     }
 }

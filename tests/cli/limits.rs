@@ -30,6 +30,7 @@ fn readers(file: &str) -> Vec<String> {
         format!("train {file}.toml"),
         format!("plan {file}.toml"),
         format!("bench kernels --against {file}.json"),
+        format!("bench kernels --from-run {file}.safetensors"),
         format!("{train} --init {file}.safetensors"),
         format!("data show {file}-idx3-ubyte"),
         format!("data show {file}.amat"),

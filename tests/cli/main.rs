@@ -8,6 +8,7 @@ mod averages;
 mod bad_data;
 mod bad_files;
 mod bad_usage;
+mod bench;
 mod classes;
 mod diverged;
 mod folders;
