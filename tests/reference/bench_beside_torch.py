@@ -11,10 +11,10 @@ else runs on the machine only ever makes a measurement longer. Of several modes 
 
 Modes of PyTorch: `eager`, `tuned` (channels-last, fused Adam, an allocator that keeps memory), `compile`, `ctuned` (all of
 these), and `bf16` and `cbf16`, which are `tuned` and `ctuned` under torch.autocast in bfloat16. Kernels have the modes
-`eager` and `bf16`; both memory layouts are timed in each, and the faster counts.
+`eager`, `tuned` (the allocator alone) and `bf16`; both memory layouts are timed in each, and the faster counts.
 
 The share of the limits is the work (counted by pixtape, without closed taps of masks) per second, divided by the limit
-that `pixtape bench` measures in the same run: the peak of arithmetic, and the bandwidth of memory and of the L3 cache.
+that `pixtape bench` measures in the same run (the best of all rounds): the peak of arithmetic, and the bandwidth of memory and of the L3 cache.
 `--json FILE` writes PyTorch's figures as a benchmark file for `pixtape bench KIND --against FILE`.
 """
 import argparse, importlib.util, json, math, os, shlex, subprocess, sys
@@ -23,7 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 KINDS = ["steps", "kernels"]
 NAMES = ["pixelcnn-mnist", "pixelcnn-cifar", "gated-pixelcnn-mnist", "vae-mnist", "vae-mlp-mnist", "dcgan-cifar", "lstm-784",
          "wgan-gp-critic"]
-MODES = {"steps": ["eager", "tuned", "compile", "ctuned", "bf16", "cbf16"], "kernels": ["eager", "bf16"]}
+MODES = {"steps": ["eager", "tuned", "compile", "ctuned", "bf16", "cbf16"], "kernels": ["eager", "tuned", "bf16"]}
 # The mode of the script that a mode under autocast builds on.
 UNDER_AUTOCAST = {"bf16": "tuned", "cbf16": "ctuned"}
 # Keeps glibc from giving memory back at every step: PyTorch is faster so.
@@ -88,7 +88,7 @@ def check_bf16(torch, workload, autocast):
 
 def run_torch(args, name, mode):
     env = dict(os.environ, OMP_NUM_THREADS=str(args.threads), MKL_NUM_THREADS=str(args.threads))
-    env.update(TUNED if UNDER_AUTOCAST.get(mode, mode) in ("tuned", "ctuned") and name != "ops" else {})
+    env.update(TUNED if UNDER_AUTOCAST.get(mode, mode) in ("tuned", "ctuned") else {})
     cmd = [sys.executable, os.path.abspath(__file__), "--torch", args.torch, "--threads", str(args.threads),
            "--seconds", str(args.seconds), "--child", name, mode]
     done = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
@@ -119,10 +119,20 @@ def shares(run, flops, bytes_, limits):
     return "/".join(f"{100 * work / run['ms'] / 1e6 / limit:.0f}" if limit else "-" for work, limit in each)
 
 
-def limits_line(limits):
+def most(machines):
+    """The best of the limits that several runs have measured: another program may have disturbed some."""
+    l3 = max((m["l3"] for m in machines if m.get("l3")), key=lambda l3: l3["gbs"], default=None)
+    return dict(peak_gflops=max(m["peak_gflops"] for m in machines), peak_gbs=max(m["peak_gbs"] for m in machines), l3=l3)
+
+
+def limits_line(machines):
+    limits, least = most(machines), min(m["peak_gflops"] for m in machines)
     text = f"Limits: {limits['peak_gflops']:.0f} GFLOP/s, {limits['peak_gbs']:.0f} GB/s from memory"
-    l3 = limits.get("l3")
-    return text + (f", {l3['gbs']:.0f} GB/s from L3 (arrays of {l3['bytes'] / 2**20:.1f} MiB)" if l3 else "")
+    if limits["l3"]:
+        text += f", {limits['l3']['gbs']:.0f} GB/s from L3 (arrays of {limits['l3']['bytes'] / 2**20:.1f} MiB)"
+    if least < 0.9 * limits["peak_gflops"]:
+        text += f". The machine was disturbed: in one round the peak was {least:.0f} GFLOP/s"
+    return text
 
 
 def row(*cells):
@@ -137,13 +147,14 @@ def steps(args):
     row("workload", "pixtape ms", "PyTorch ms", "ratio", "pixtape min", "PyTorch min", "pixtape MiB", "PyTorch MiB", "ratio",
         "pixtape % of peak/memory/L3", "PyTorch %")
     row(*["---"] * 11)
-    results, times, memories, limits = [], [], [], None
+    results, times, memories, machines = [], [], [], []
     for name in args.names or NAMES:
         ours, theirs = [], []
         for _ in range(args.rounds):
             report = run_ours(args, "steps", [name])
-            result, limits = report["results"][0], report["machine"]
-            ours.append(dict(result, ms=result["median_ms"], peak=result["peak_bytes"], limits=limits))
+            result = report["results"][0]
+            machines.append(report["machine"])
+            ours.append(dict(result, ms=result["median_ms"], peak=result["peak_bytes"]))
             for mode in args.modes:
                 got = run_torch(args, name, mode)
                 if "ms" in got.get("train", {}):
@@ -159,10 +170,10 @@ def steps(args):
         row(name, f"{a['ms']:.2f}", f"{b['ms']:.2f} ({b['mode']})", f"{times[-1]:.2f}",
             *(f"{min(r['min_ms'] for r in runs):.2f}" for runs in (ours, theirs)),
             f"{a['peak'] / 2**20:.0f}", f"{b['peak'] / 2**20:.0f}", f"{memories[-1]:.2f}",
-            *(shares(run, a["flops"], a["bytes"], a["limits"]) for run in (a, b)))
+            *(shares(run, a["flops"], a["bytes"], most(machines)) for run in (a, b)))
         results.append(dict(name=name, kind="step", median_ms=b["ms"], min_ms=b["min_ms"], peak_bytes=int(b["peak"])))
     if times:
-        print(f"\nGeometric mean of {len(times)} ratios: time {mean(times):.2f}, memory {mean(memories):.2f}. {limits_line(limits)}.")
+        print(f"\nGeometric mean of {len(times)} ratios: time {mean(times):.2f}, memory {mean(memories):.2f}. {limits_line(machines)}.")
     return results
 
 
@@ -178,23 +189,23 @@ def kernel_table(report):
         for direction, names in sums:
             if all(n in parts for n in names):
                 add = lambda key: sum(parts[n][key] for n in names)
-                table[name, direction] = dict(ms=add("median_ms"), flops=add("flops"), bytes=add("bytes"), limits=report["machine"])
+                table[name, direction] = dict(ms=add("median_ms"), flops=add("flops"), bytes=add("bytes"))
     return {key: value for key, value in table.items() if key[0]}
 
 
 def kernels(args):
-    filters = args.names
-    ours, theirs = {}, {}
+    ours, theirs, machines = {}, {}, []
     for _ in range(args.rounds):
-        # The names that PyTorch has no kernel of are timed in vain, but they are few.
-        for key, run in kernel_table(run_ours(args, "kernels", filters or KERNELS)).items():
+        report = run_ours(args, "kernels", args.names or KERNELS)
+        machines.append(report["machine"])
+        for key, run in kernel_table(report).items():
             ours.setdefault(key, []).append(run)
         for mode in args.modes:
             for name, parts in run_torch(args, "ops", mode)["ops"].items():
                 base, layout = next(((name[:-len(end)], what) for end, what in LAYOUTS.items() if name.endswith(end)), (name, ""))
                 for part, direction in (("fwd", "fwd"), ("fb", "fwd+bwd")):
                     if part in parts:
-                        said = ", ".join(word for word in (layout, mode if mode != "eager" else "") if word)
+                        said = ", ".join(word for word in (layout, mode if len(args.modes) > 1 else "") if word)
                         theirs.setdefault((base, direction), []).append(dict(ms=parts[part]["ms"], said=said))
     row("kernel", "pass", "pixtape ms", "PyTorch ms", "ratio", "pixtape % of peak/memory/L3", "PyTorch %", "note")
     row(*["---"] * 8)
@@ -205,15 +216,14 @@ def kernels(args):
         mark = next((text for part, text in MARKS.items() if part in name), "")
         marks.append(mark)
         row(f"`{name}`", direction, f"{a['ms']:.3f}", f"{b['ms']:.3f}" + (f" ({b['said']})" if b["said"] else ""),
-            f"{a['ms'] / b['ms']:.2f}", *(shares(run, a["flops"], a["bytes"], a["limits"]) for run in (a, b)), mark.split(":")[0])
+            f"{a['ms'] / b['ms']:.2f}", *(shares(run, a["flops"], a["bytes"], most(machines)) for run in (a, b)), mark.split(":")[0])
         results.append(dict(name=f"{name}/{direction}", kind="kernel", median_ms=b["ms"]))
     print()
     for mark in dict.fromkeys(filter(None, marks)):
         print(f"- {mark}")
     means = [f"{direction} {mean(each):.2f} ({len(each)})" for direction, each in ratios.items()]
     if ratios:
-        limits = next(iter(ours.values()))[-1]["limits"]
-        print(f"\nGeometric means of the ratios: {', '.join(means)}. {limits_line(limits)}.")
+        print(f"\nGeometric means of the ratios: {', '.join(means)}. {limits_line(machines)}.")
     return results
 
 
@@ -232,17 +242,17 @@ def main():
     parser.add_argument("--ours-args", default="", help='more arguments for `pixtape bench`, such as "--precision bf16"')
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--modes", help="comma-separated; default: tuned for steps, eager for kernels")
+    parser.add_argument("--modes", help="comma-separated; default: tuned")
     parser.add_argument("--seconds", type=float, default=0, help="least time of each of PyTorch's measurements (default: the script's)")
     parser.add_argument("--json", help="write PyTorch's figures to this benchmark file")
     parser.add_argument("--child", nargs=2, metavar=("NAME", "MODE"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if not args.torch:
         parser.error("give the PyTorch script by --torch or PIXTAPE_BENCH_TORCH")
     if args.child:
         return child(args, *args.child)
     kind = args.names.pop(0) if args.names and args.names[0] in KINDS else "steps"
-    args.modes = (args.modes or {"steps": "tuned", "kernels": "eager"}[kind]).split(",")
+    args.modes = (args.modes or "tuned").split(",")
     unknown = [mode for mode in args.modes if mode not in MODES[kind]]
     if unknown:
         parser.error(f"{kind} have the modes {', '.join(MODES[kind])}, not {', '.join(unknown)}")
