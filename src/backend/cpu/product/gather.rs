@@ -55,7 +55,9 @@ impl Axis {
     /// The taps whose index in the kernel is below `limit`, as a range of positions in source order.
     fn below(&self, limit: usize) -> (usize, usize) {
         let stride = self.tap_step.unsigned_abs();
-        if self.tap_step > 0 {
+        if (self.tap_step, self.tap) == (1, 0) {
+            (0, limit.min(self.taps))
+        } else if self.tap_step > 0 {
             (0, limit.saturating_sub(self.tap).div_ceil(stride).min(self.taps))
         } else if self.tap < limit {
             (0, self.taps)
@@ -93,6 +95,13 @@ impl Extent {
     /// Whether more than half of the products would be with padding if all outputs of a stride phase used
     /// the same taps.
     fn is_sparse(self) -> bool {
+        // Windows around every pixel overhang by at most `pad` taps, and only the `pad` windows at either
+        // end do.
+        let Extent { source, out, kernel, stride, pad, .. } = self;
+        let is_same = (stride, source, kernel) == (1, out, 2 * pad + 1);
+        if is_same && 2 * pad * (pad + 1) <= kernel * out {
+            return false;
+        }
         let (mut used, mut total) = (0, 0);
         for i in 0..self.phases(false) {
             let axis = self.phase(false, i);
@@ -194,6 +203,11 @@ impl Gather {
         self.axes.map(|a| a.source)
     }
 
+    /// Floats of one image of the source.
+    pub(super) fn source_len(&self) -> usize {
+        self.axes[0].source * self.axes[1].source * self.source_channels()
+    }
+
     /// Number of phases.
     pub(super) fn phases(&self) -> usize {
         self.axes[0].phases(self.split[0]) * self.axes[1].phases(self.split[1])
@@ -202,9 +216,12 @@ impl Gather {
     /// A phase by its index.
     pub(super) fn phase(&self, index: usize) -> Phase {
         let columns = self.axes[1].phases(self.split[1]);
-        let axes =
-            [self.axes[0].phase(self.split[0], index / columns), self.axes[1].phase(self.split[1], index % columns)];
-        Phase { gather: *self, axes }
+        let (row, column) = if columns == 1 { (index, 0) } else { (index / columns, index % columns) };
+        let axes = [self.axes[0].phase(self.split[0], row), self.axes[1].phase(self.split[1], column)];
+        let mut phase = Phase { gather: *self, axes, k: 0 };
+        let taps: usize = (0..axes[0].taps).map(|t| phase.run(t)).map(|(lo, hi)| hi - lo).sum();
+        phase.k = taps * self.source_channels();
+        phase
     }
 }
 
@@ -213,6 +230,8 @@ impl Gather {
 pub(super) struct Phase {
     pub(super) gather: Gather,
     pub(super) axes: [Axis; 2],
+    /// Length of the row that each pixel multiplies.
+    k: usize,
 }
 
 impl Phase {
@@ -223,8 +242,7 @@ impl Phase {
 
     /// Length K of the row that each pixel multiplies.
     pub(super) fn k(&self) -> usize {
-        let taps: usize = (0..self.axes[0].taps).map(|t| self.run(t)).map(|(lo, hi)| hi - lo).sum();
-        taps * self.gather.source_channels()
+        self.k
     }
 
     /// The open taps of a tap row, as a range of positions in source order.
@@ -316,28 +334,37 @@ impl Phase {
 
     /// The pixels of a range, cut at the ends of output rows.
     pub(super) fn lines(&self, pixels: Range<usize>) -> impl Iterator<Item = Line> {
-        let [rows, columns] = self.axes.map(|a| a.count);
-        let mut at = pixels.start;
+        // Divisions take long, so there are only those of the first line. No pixel means no line.
+        let [rows, columns] = self.axes.map(|a| a.count.max(1));
+        let (mut image, mut row, mut column) =
+            (pixels.start / columns / rows, pixels.start / columns % rows, pixels.start % columns);
+        let mut at = 0;
         std::iter::from_fn(move || {
-            (at < pixels.end).then(|| {
-                let column = at % columns;
-                let len = (columns - column).min(pixels.end - at);
-                let line = Line {
-                    pixels: at - pixels.start..at - pixels.start + len,
-                    image: at / columns / rows,
-                    row: at / columns % rows,
-                    column,
-                };
-                at += len;
+            (at < pixels.len()).then(|| {
+                let len = (columns - column).min(pixels.len() - at);
+                let line = Line { pixels: at..at + len, image, row, column };
+                (at, row, column) = (at + len, row + 1, 0);
+                if row == rows {
+                    (image, row) = (image + 1, 0);
+                }
                 line
             })
         })
     }
 
     /// Writes the offset in the output of the first channel of each pixel, from pixel `start` on.
+    #[inline(always)]
     pub(super) fn out_offsets(&self, start: usize, offsets: &mut [usize]) {
         let [r, c] = &self.axes;
         let [h, w] = self.gather.axes.map(|a| a.out);
+        if (r.count, c.count) == (h, w) {
+            // The phase has all pixels.
+            let channels = self.gather.out_channels();
+            for (i, offset) in offsets.iter_mut().enumerate() {
+                *offset = (start + i) * channels;
+            }
+            return;
+        }
         for line in self.lines(start..start + offsets.len()) {
             let first = (line.image * h + r.first + line.row * r.step) * w + c.first + line.column * c.step;
             for (i, offset) in offsets[line.pixels].iter_mut().enumerate() {

@@ -4,10 +4,10 @@
 //! from which they are called. They allocate nothing: the caller gives scratch memory, and
 //! [`gemm_scratch_len`] and similar functions say how much.
 //!
-//! Order of reading: `gather` defines what a convolution multiplies, and `patches` how it is read. `rows`,
-//! `scatter` (few output channels) and `outer` (weight gradients) divide the work. `tile` is the innermost
-//! loop. `simd` and `isa` compile one source for three instruction sets. `window` computes a few pixels of a
-//! convolution at a time.
+//! Order of reading: `gather` defines what a convolution multiplies, and `patches` and `frame` how it is
+//! read. `rows`, `scatter` (few output channels) and `outer` (weight gradients) divide the work. `tile` is
+//! the innermost loop, over the parts of k that `runs` lists. `simd` and `isa` compile one source for three
+//! instruction sets. `window` computes a few pixels of a convolution at a time.
 //!
 //! Contract: the order in which an output element is summed depends on the op's geometry alone, never on the
 //! number of threads or the tile. If the sum is not over the batch, it does not depend on the number of
@@ -16,6 +16,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512_steps;
+mod frame;
 mod gather;
 mod isa;
 mod outer;
@@ -25,6 +26,7 @@ mod panels;
 mod patches;
 mod pool;
 mod rows;
+mod runs;
 mod scatter;
 mod simd;
 mod tile;

@@ -8,12 +8,13 @@
 //!
 //! Bound by the FMA units if K and N are at least 64, else by reading x and dy.
 
+use super::frame;
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch};
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel};
 use super::simd::{MAX_MR, MIN_WIDTH, Simd, clear, copy};
-use super::tile::{Across, Out, Right, Tiles};
+use super::tile::{Across, Out, Piece, Right, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::backend::cpu::team;
 use std::ops::Range;
@@ -106,7 +107,7 @@ pub(super) fn run(
     // SAFETY: row `row` is inside dw, because `weight_row` returns the row of the weights at which K begins.
     let sums = direct.map_or(sums, |row| Shared(unsafe { dw.add(row * n) }));
     let direct = direct.is_some();
-    let patches = Patches::of(&phase, usize::MAX / gather.geom.cin.max(1));
+    let patches = Patches::of(&phase, usize::MAX / gather.geom.cin.max(1), PIXELS, PATCHES);
     let wanted = if threads > 1 { (TASKS * threads).div_ceil(chunks).min(k / (2 * isa.mr())) } else { 1 };
     let ranges = wanted.max(if patches == Patches::Copied { k.div_ceil(RANGE - 2 * MAX_MR) } else { 1 });
     let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, add, epi };
@@ -143,11 +144,13 @@ impl Job for Outer<'_> {
         let first = phase.pixels() * self.chunk / chunks;
         let end = phase.pixels() * (self.chunk + 1) / chunks;
         let (k, n, width) = (phase.k(), phase.gather.geom.cout, 2 * S::LANES);
-        // K is divided into tiles, none of which spans two taps.
-        let (taps, channels) = patches.taps(&phase);
-        let by_tap = channels.div_ceil(S::MR);
-        let tiles = taps * by_tap * self.range / ranges..taps * by_tap * (self.range + 1) / ranges;
-        let copied = channels * tiles.start / by_tap..channels * tiles.end / by_tap;
+        // K is divided into tiles, none of which spans two pieces.
+        let tiles_of = |piece: &Piece| piece.k.len().div_ceil(S::MR);
+        let tiles: usize = patches.pieces(&phase).map(|piece| tiles_of(&piece)).sum();
+        let (tiles, all) = (tiles * self.range / ranges..tiles * (self.range + 1) / ranges, tiles.max(1));
+        // Copied patches are a single piece.
+        let first_row = |tile: usize| tile * (k / all) + tile.min(k % all);
+        let copied = first_row(tiles.start)..first_row(tiles.end);
         // SAFETY: x and dy have the sizes of the geometry (`conv_dw` and `gemm` check them), so all pixels
         // of the chunk are inside them. Only this task accesses the sums of its chunk and range, and the
         // buffers of its thread. The processor has the features of `S` (contract of `Job::run`).
@@ -173,39 +176,45 @@ impl Job for Outer<'_> {
                             patches::im2col::<S>(&phase, x.as_ptr(), pixels.clone(), copied.clone(), copy, ld);
                             patches::point_at_rows(table, copy.wrapping_sub(copied.start), ld, pixels.len());
                         }
+                        Patches::Framed => frame::fill::<S>(&phase, x.as_ptr(), pixels.clone(), copy, table),
                         Patches::Taps => {}
                     }
                     let right = self.right::<S>(pixels.clone(), group.clone(), right);
-                    for tap in tiles.start / by_tap..tiles.end.div_ceil(by_tap) {
-                        if patches == Patches::Taps {
-                            let zeros = self.context.zeros.0;
-                            let tap = tap..tap + 1;
+                    let mut first_tile = 0;
+                    for piece in patches.pieces(&phase) {
+                        let of_piece = tiles_of(&piece);
+                        let own = tiles.start.max(first_tile)..tiles.end.min(first_tile + of_piece);
+                        if patches == Patches::Taps && !own.is_empty() {
+                            let (zeros, tap) = (self.context.zeros.0, piece.tap..piece.tap + 1);
                             patches::point_at_taps(&phase, x.as_ptr(), zeros, pixels.clone(), tap, table, PIXELS);
                         }
-                        for tile in (tap * by_tap).max(tiles.start)..((tap + 1) * by_tap).min(tiles.end) {
-                            let tile = tile - tap * by_tap;
-                            let rows = channels * tile / by_tap..channels * (tile + 1) / by_tap;
-                            let row = tap * channels + rows.start;
+                        let (each, longer) = (piece.k.len() / of_piece.max(1), piece.k.len() % of_piece.max(1));
+                        for tile in own {
+                            let tile = tile - first_tile;
+                            let low = tile * each + tile.min(longer);
+                            let high = low + each + usize::from(tile < longer);
+                            let row = piece.k.start + low;
                             let offsets: [usize; MAX_MR] = std::array::from_fn(|i| (self.chunk * k + row + i) * n);
                             for (panel, column) in group.clone().step_by(width).enumerate() {
                                 if row >= ends[panel] {
                                     continue;
                                 }
                                 let cols = width.min(group.end - column);
-                                S::across(rows.len(), cols.div_ceil(S::LANES))(&Across {
+                                S::across(high - low, cols.div_ceil(S::LANES))(&Across {
                                     a: table,
-                                    first: rows.start,
+                                    first: piece.at + low,
                                     steps: pixels.len(),
                                     b: Right { b: right.first.b.add(panel * right.step), ldb: right.first.ldb },
                                     out: Out {
                                         c: self.context.sums.add(column),
-                                        rows: &offsets[..rows.len()],
+                                        rows: &offsets[..high - low],
                                         cols,
                                         add: start > first || (self.context.direct && self.context.add),
                                     },
                                 });
                             }
                         }
+                        first_tile += of_piece;
                     }
                 }
             }
@@ -221,7 +230,7 @@ struct ColumnPanels {
 }
 
 impl Outer<'_> {
-    /// The columns `group` of dy. They are read in place if they are whole panels and dy has few columns,
+    /// The columns `group` of dy. They are read in place if they are whole vectors and dy has few columns,
     /// else they are packed into `buffer`.
     ///
     /// # Safety
@@ -233,15 +242,19 @@ impl Outer<'_> {
         // pixels (contract of this function). The processor has the features of `S`.
         unsafe {
             let dy = self.context.dy.as_ptr().add(pixels.start * n);
-            if n % width == 0 && n <= 2 * width {
+            if n % S::LANES == 0 && n <= 2 * width {
                 return ColumnPanels { first: Right { b: dy.add(group.start), ldb: n }, step: width };
             }
             for (panel, column) in group.clone().step_by(width).enumerate() {
                 let columns = width.min(group.end - column);
                 for i in 0..pixels.len() {
-                    let row = buffer.add((panel * PIXELS + i) * width);
-                    copy::<S>(row, dy.add(i * n + column), columns);
-                    clear::<S>(row.add(columns), width - columns);
+                    // Tiles read whole vectors, so the last one is filled up with zeros.
+                    let (row, from) = (buffer.add((panel * PIXELS + i) * width), dy.add(i * n + column));
+                    let whole = columns / S::LANES * S::LANES;
+                    copy::<S>(row, from, whole);
+                    if whole < columns {
+                        S::store(row.add(whole), S::load_first(from.add(whole), columns - whole));
+                    }
                 }
             }
             ColumnPanels { first: Right { b: buffer, ldb: width }, step: PIXELS * width }

@@ -156,7 +156,7 @@ impl Job for Multiply<'_> {
         // Tiles of equal height are faster than full tiles followed by one of few rows.
         let height = rows.div_ceil(rows.div_ceil(S::MR));
         let offsets: [usize; MAX_MR] = std::array::from_fn(|i| i * ldc);
-        let runs = [Run { tap: 0, from: 0, to: k }];
+        let runs = [Run { tap: 0, from: 0, to: k, row: 0 }];
         for column in (0..n).step_by(width) {
             let cols = width.min(n - column);
             for row in (0..rows).step_by(height) {
@@ -170,15 +170,7 @@ impl Job for Multiply<'_> {
                     let b = Right { b: packed.as_ptr().add(column * k), ldb: width };
                     let c = c.as_mut_ptr().add(row * ldc + column);
                     let out = Out { c, rows: &offsets[..count], cols, add };
-                    let tile = Along {
-                        a: a.as_ptr(),
-                        stride: 0,
-                        channels: k,
-                        runs: &runs,
-                        b,
-                        out,
-                        epilogue: SumEpilogue::NONE,
-                    };
+                    let tile = Along { a: a.as_ptr(), stride: 0, runs: &runs, b, out, epilogue: SumEpilogue::NONE };
                     S::along(count, cols.div_ceil(S::LANES))(&tile);
                 }
             }

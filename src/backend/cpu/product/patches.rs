@@ -1,14 +1,17 @@
-//! The patches of the source that output pixels multiply, as the register tiles read them: through one
-//! pointer per pixel and tap, which leads directly into the source. For padding, the pointer leads to zeros.
-//! So nothing is copied.
+//! The patches of the source that output pixels multiply, as the register tiles read them: through pointers.
+//! [`Patches`] says how.
 //!
-//! Two cases need a copy of the patches, in which all taps of a pixel are one row (im2col). If the source
-//! has few channels (the first layer), a tap is too short for a loop. If rows are a multiple of half a page
-//! apart, they would evict each other from the L1 cache.
+//! Where windows overlap, what they see is copied with its padding (`frame.rs`), and there is one pointer
+//! per pixel. Where they do not, there is one pointer per pixel and tap, which leads directly into the
+//! source, or to zeros for padding. Two cases need a copy of the patches, in which all taps of a pixel are
+//! one row (im2col). If the source has few channels, a tap is too short for a loop. If rows are a multiple
+//! of half a page apart, they would evict each other from the L1 cache.
 
+use super::frame;
 use super::gather::Phase;
 use super::pool::LINE;
 use super::simd::{Simd, clear, copy, prefetch};
+use super::tile::Piece;
 use std::ops::Range;
 
 /// How the rows of a phase are read.
@@ -16,6 +19,8 @@ use std::ops::Range;
 pub(super) enum Patches {
     /// Rows are read in place: the offset of row 0 in the source, and the distance from one row to the next.
     InPlace { offset: usize, step: usize },
+    /// Rows are read from a frame, one run of floats per row of taps.
+    Framed,
     /// Rows are read from the source, tap by tap.
     Taps,
     /// Rows are read from a copy.
@@ -30,22 +35,52 @@ const PREFETCHED: usize = 512;
 const MIN_CHANNELS: usize = 16;
 
 impl Patches {
-    /// Chooses how the rows of a phase are read, with at most `max_taps` pointers per pixel.
-    pub(super) fn of(phase: &Phase, max_taps: usize) -> Patches {
+    /// Chooses how the rows of a phase are read, with at most `max_taps` pointers per pixel, and frames of
+    /// `pixels` pixels that have at most `frame` floats.
+    pub(super) fn of(phase: &Phase, max_taps: usize, pixels: usize, frame: usize) -> Patches {
         let (k, channels) = (phase.k(), phase.gather.source_channels());
+        let is_framed = || {
+            let len = frame::max_len(phase, pixels);
+            len <= frame && 2 * len <= pixels * k && phase.axes[0].taps <= max_taps
+        };
         match phase.in_place() {
             Some((offset, step)) if step % 512 != 0 || k < 2 * LINE => Patches::InPlace { offset, step },
+            None if is_framed() => Patches::Framed,
             None if channels >= MIN_CHANNELS && k <= max_taps * channels => Patches::Taps,
             _ => Patches::Copied,
         }
     }
 
-    /// Number of pointers per pixel, and number of floats that each leads to.
-    pub(super) fn taps(&self, phase: &Phase) -> (usize, usize) {
+    /// The pieces of k, in order.
+    pub(super) fn pieces(&self, phase: &Phase) -> impl Iterator<Item = Piece> {
+        let (patches, phase) = (*self, *phase);
         let (k, channels) = (phase.k(), phase.gather.source_channels());
+        let (count, framed) = match patches {
+            Patches::InPlace { .. } | Patches::Copied => (1, 0),
+            Patches::Taps => (k / channels, 0),
+            Patches::Framed => (phase.axes[0].taps, frame::row_len(&phase)),
+        };
+        let mut start = 0;
+        (0..count).map(move |i| {
+            let (tap, at, len) = match patches {
+                Patches::InPlace { .. } | Patches::Copied => (0, 0, k),
+                Patches::Taps => (i, 0, channels),
+                Patches::Framed => {
+                    let (low, high) = phase.run(i);
+                    (0, i * framed + low * channels, (high - low) * channels)
+                }
+            };
+            start += len;
+            Piece { tap, at, k: start - len..start }
+        })
+    }
+
+    /// Floats of each pixel that are read for it alone. Neighbouring pixels share all but one tap, unless
+    /// patches are copied.
+    pub(super) fn own_floats(&self, phase: &Phase) -> usize {
         match self {
-            Patches::Taps => (k / channels, channels),
-            _ => (1, k),
+            Patches::Framed | Patches::Taps => phase.gather.source_channels(),
+            _ => phase.k(),
         }
     }
 }
@@ -60,7 +95,9 @@ pub(super) fn padded(k: usize) -> usize {
 ///
 /// # Safety
 /// `table` has room for `count` pointers.
+#[inline(always)]
 pub(super) unsafe fn point_at_rows(table: *mut *const f32, first: *const f32, step: usize, count: usize) {
+    // The compiler makes vectors of this loop, but not if a pointer is the one before plus the step.
     for i in 0..count {
         // SAFETY: `i < count`, and the table has room for `count` pointers (contract of this function).
         unsafe { *table.add(i) = first.wrapping_add(i * step) };
@@ -73,6 +110,7 @@ pub(super) unsafe fn point_at_rows(table: *mut *const f32, first: *const f32, st
 ///
 /// # Safety
 /// `table` has room for them; `source` is a whole source tensor.
+#[inline(always)]
 pub(super) unsafe fn point_at_taps(
     phase: &Phase,
     source: *const f32,
@@ -85,30 +123,30 @@ pub(super) unsafe fn point_at_taps(
     let [r, c] = &phase.axes;
     let [h, w] = phase.gather.source_size();
     let channels = phase.gather.source_channels();
-    let mut tap = 0;
+    let mut next = 0;
     for t in 0..r.taps {
         let (low, high) = phase.run(t);
-        for u in low..high {
-            tap += 1;
-            if !taps.contains(&(tap - 1)) {
-                continue;
-            }
-            for line in phase.lines(pixels.clone()) {
-                let y = r.source + (line.row * r.source_step + t) as isize;
-                let x = c.source + (line.column * c.source_step + u) as isize;
-                let inside =
-                    if y < 0 || y >= h as isize { 0..0 } else { fits(x, c.source_step, 1, w, line.pixels.len()) };
+        let first = next;
+        next += high - low;
+        let taps_of_row = taps.start.max(first)..taps.end.min(next);
+        if taps_of_row.is_empty() {
+            continue;
+        }
+        for line in phase.lines(pixels.clone()) {
+            let y = r.source + (line.row * r.source_step + t) as isize;
+            let is_inside = (0..h as isize).contains(&y);
+            let row = source.wrapping_offset(((line.image * h) as isize + y) * (w * channels) as isize);
+            for tap in taps_of_row.clone() {
+                let x = c.source + (line.column * c.source_step + low + tap - first) as isize;
+                let inside = if is_inside { fits(x, c.source_step, 1, w, line.pixels.len()) } else { 0..0 };
                 // SAFETY: each pixel of the line has its own place in the table, which has room for all of
                 // them (contract of this function). Pointers are only computed here, not dereferenced; those
                 // of taps inside the image stay inside the source.
                 unsafe {
-                    let table = table.add((tap - 1 - taps.start) * stride + line.pixels.start);
+                    let table = table.add((tap - taps.start) * stride + line.pixels.start);
+                    let first = row.wrapping_offset(x * channels as isize);
+                    point_at_rows(table, first, c.source_step * channels, line.pixels.len());
                     (0..inside.start).for_each(|i| *table.add(i) = zeros);
-                    let row = (line.image * h) as isize + y;
-                    let first = source.wrapping_offset((row * w as isize + x) * channels as isize);
-                    for i in inside.clone() {
-                        *table.add(i) = first.wrapping_add(i * c.source_step * channels);
-                    }
                     (inside.end..line.pixels.len()).for_each(|i| *table.add(i) = zeros);
                 }
             }
@@ -118,10 +156,13 @@ pub(super) unsafe fn point_at_taps(
 
 /// The range of those of `count` windows that are inside an image of width `w`. Each window has `len`
 /// columns. The first one begins at `x`, and each next one `step` columns further right.
+#[inline(always)]
 pub(super) fn fits(x: isize, step: usize, len: usize, w: usize, count: usize) -> Range<usize> {
-    let low = ((-x).max(0) as usize).div_ceil(step).min(count);
+    // A division takes longer than the rest, and most steps are 1.
+    let steps = |columns: usize| if step == 1 { columns } else { columns / step };
+    let low = steps((-x).max(0) as usize + step - 1).min(count);
     let room = w as isize - len as isize - x;
-    let high = if room < 0 { low } else { (room as usize / step + 1).clamp(low, count) };
+    let high = if room < 0 { low } else { (steps(room as usize) + 1).clamp(low, count) };
     low..high
 }
 

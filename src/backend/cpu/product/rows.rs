@@ -10,6 +10,7 @@
 //! patches if the source has few channels.
 
 use super::Weights;
+use super::frame;
 use super::gather::{Gather, Phase};
 use super::isa::{Isa, Job, dispatch, l2_floats};
 use super::pack;
@@ -21,26 +22,43 @@ use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::backend::cpu::team;
 use std::ops::Range;
 
-/// Most rows of a block.
-const MAX_ROWS: usize = 512;
+/// Most rows of a block, and of one that multiplies a single panel. That one reads no row twice, so the
+/// fewer blocks the better.
+const MAX_ROWS: usize = 256;
+const MAX_ROWS_OF_PANEL: usize = 1024;
 /// Floats of a block of patches: five eighths of the L2 cache, within limits. Every block reads all weights,
 /// mostly from beyond the L2 cache, so larger blocks read the weights fewer times. The rest of the cache is
 /// for a panel of weights. The size cannot change a bit of the result, because every sum is one chain in the
 /// order of k.
 fn block() -> usize {
-    (l2_floats() * 5 / 8).clamp(96 * 1024, 320 * 1024)
+    (l2_floats() * 5 / 8).clamp(MIN_BLOCK, 320 * 1024)
 }
+const MIN_BLOCK: usize = 96 * 1024;
 /// Longest rows of patches that are prefetched for the next tile. Longer rows give the hardware prefetcher
 /// time to start.
 const MAX_PREFETCHED: usize = 256;
 /// Most taps that are read through pointers, and most runs of k of these taps and their segments.
 const MAX_TAPS: usize = 64;
 const MAX_RUNS: usize = MAX_TAPS + Segments::MAX;
-/// Size of the pointers of a block, in floats.
-const POINTERS: usize = MAX_TAPS * MAX_ROWS / 2 * POINTER;
+/// Most pointers of a block, and the size of a pointer or an offset, in floats.
+const POINTERS: usize = MAX_TAPS * MAX_ROWS;
 const POINTER: usize = size_of::<*const f32>() / size_of::<f32>();
+/// Floats of a buffer before the patches: the pointers of a block, and the offsets of its rows in the
+/// output.
+const TABLES: usize = (POINTERS + MAX_ROWS_OF_PANEL) * POINTER;
 /// Tasks per thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
+
+/// Most rows of a block.
+fn max_rows(gather: &Gather) -> usize {
+    if gather.out_channels() <= MAX_WIDTH { MAX_ROWS_OF_PANEL } else { MAX_ROWS }
+}
+
+/// How the rows of a phase are read.
+fn patches_of(phase: &Phase) -> Patches {
+    let rows = max_rows(&phase.gather);
+    Patches::of(phase, POINTERS / rows, rows, MIN_BLOCK)
+}
 
 /// The lengths of the parts of the scratch memory.
 struct ScratchParts {
@@ -59,7 +77,7 @@ impl ScratchParts {
         let zeros = gather.source_channels().next_multiple_of(LINE);
         let k = (0..gather.phases()).map(|i| gather.phase(i).k()).max().unwrap_or(0);
         let packed = k * gather.out_channels().next_multiple_of(MAX_WIDTH);
-        let buffer = POINTERS + block().max(MAX_MR * padded(k));
+        let buffer = TABLES + block().max(MAX_MR * padded(k));
         ScratchParts { zeros, packed, buffer, total: zeros + gather.phases() * packed + threads * buffer }
     }
 }
@@ -103,13 +121,12 @@ impl Cut {
         // The number of pixels, and the floats of each in the cache. If patches are read by taps,
         // neighbouring pixels share all but one tap.
         let (m, floats) = phases.fold((0, 0), |(m, floats), phase| {
-            let (_, channels) = Patches::of(&phase, MAX_TAPS).taps(&phase);
-            (phase.pixels().max(m), channels.max(floats))
+            (phase.pixels().max(m), patches_of(&phase).own_floats(&phase).max(floats))
         });
         let n = gather.out_channels();
         let panels = n.div_ceil(isa.width());
         let most_rows =
-            (block() / padded(floats) / isa.mr() * isa.mr()).clamp(isa.mr(), MAX_ROWS / 2 / isa.mr() * isa.mr());
+            (block() / padded(floats) / isa.mr() * isa.mr()).clamp(isa.mr(), max_rows(gather) / isa.mr() * isa.mr());
         let wanted = if threads > 1 { (TASKS * threads).div_ceil(gather.phases()) } else { 1 };
         let cut = |ranges: usize| {
             let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(isa.mr()).min(most_rows).max(isa.mr());
@@ -299,14 +316,10 @@ impl Job for ComputeBlock<'_> {
         let n = context.gather.out_channels();
         let panels = n.div_ceil(context.isa.width());
         let panels = panels * self.range / cut.ranges..panels * (self.range + 1) / cut.ranges;
-        let patches = Patches::of(&phase, MAX_TAPS);
-        let (taps, channels) = patches.taps(&phase);
+        let (patches, k) = (patches_of(&phase), phase.k());
         let (Source::Pixels(source) | Source::Transposed(source)) = context.source;
         let is_transposed = matches!(context.source, Source::Transposed(_));
         let source = source.as_ptr();
-        let mut offsets = [0; MAX_ROWS];
-        let offsets = &mut offsets[..pixels.len()];
-        phase.out_offsets(pixels.start, offsets);
         // SAFETY: source, weights, output and the slices of the epilogue have the sizes of the geometry
         // (`conv`, `conv_dx` and `gemm` check them). Only this task writes these pixels and channels. The
         // buffer of this thread has room for the pointers and the copy of a block. The processor has the
@@ -314,49 +327,47 @@ impl Job for ComputeBlock<'_> {
         unsafe {
             let buffer = context.buffers.add(team::thread() * context.parts.buffer);
             let (table, stride) = (buffer.cast::<*const f32>(), pixels.len());
+            let offsets = std::slice::from_raw_parts_mut(table.add(POINTERS).cast::<usize>(), stride);
+            phase.out_offsets(pixels.start, offsets);
             match patches {
                 _ if is_transposed => {
-                    let (copy, ld) = (buffer.add(POINTERS), padded(channels));
-                    pack::transpose::<S>(source.add(pixels.start), phase.pixels(), channels, stride, copy, ld);
+                    let (copy, ld) = (buffer.add(TABLES), padded(k));
+                    pack::transpose::<S>(source.add(pixels.start), phase.pixels(), k, stride, copy, ld);
                     patches::point_at_rows(table, copy, ld, stride);
                 }
                 Patches::InPlace { offset, step } => {
                     patches::point_at_rows(table, source.add(offset + pixels.start * step), step, stride);
                 }
+                Patches::Framed => frame::fill::<S>(&phase, source, pixels.clone(), buffer.add(TABLES), table),
                 Patches::Taps => {
-                    let zeros = context.zeros.0;
-                    patches::point_at_taps(&phase, source, zeros, pixels.clone(), 0..taps, table, stride);
+                    let (zeros, taps) = (context.zeros.0, 0..k / context.gather.source_channels());
+                    patches::point_at_taps(&phase, source, zeros, pixels.clone(), taps, table, stride);
                 }
                 Patches::Copied => {
-                    let (copy, ld) = (buffer.add(POINTERS), padded(channels));
-                    patches::im2col::<S>(&phase, source, pixels.clone(), 0..channels, copy, ld);
+                    let (copy, ld) = (buffer.add(TABLES), padded(k));
+                    patches::im2col::<S>(&phase, source, pixels.clone(), 0..k, copy, ld);
                     patches::point_at_rows(table, copy, ld, stride);
                 }
             }
             let (epilogue, rest) = SumEpilogue::split(context.epi);
             let is_in_place = matches!(patches, Patches::InPlace { .. }) && !is_transposed;
-            let prefetches = is_in_place && channels <= MAX_PREFETCHED;
+            let is_beyond_l2 = context.gather.geom.n * context.gather.source_len() > l2_floats() / 2;
+            let prefetches = is_in_place && is_beyond_l2 && k <= MAX_PREFETCHED;
+            // Tiles have equal sizes, because a last tile of one row would waste most of its steps. The
+            // first tiles have one row more than the others.
+            let tiles = stride.div_ceil(S::MR);
+            let (each, longer) = (stride / tiles, stride % tiles);
+            let parts = [(0..longer * (each + 1), each + 1), (longer * (each + 1)..stride, each)];
+            let mut runs = [Run::default(); MAX_RUNS];
             for panel in panels.clone() {
                 let is_first = panel == panels.start;
                 let panel = context.weights.panel(self.phase, &phase, panel);
-                let mut runs = [Run::default(); MAX_RUNS];
-                let runs = panel.segments.runs(taps, channels, &mut runs);
-                let tiles = stride.div_ceil(S::MR);
+                let runs = panel.segments.runs(patches.pieces(&phase), &mut runs);
                 let nv = panel.columns.len().div_ceil(S::LANES);
-                for t in 0..tiles {
-                    // Tiles have equal sizes, because a last tile of one row would waste most of its steps.
-                    let rows = stride * t / tiles..stride * (t + 1) / tiles;
-                    if prefetches && is_first {
-                        // Prefetches the rows of the next tile. Rows this short are read faster than the
-                        // hardware prefetcher starts.
-                        for row in rows.end..(rows.end + S::MR).min(stride) {
-                            prefetch(*table.add(row), channels);
-                        }
-                    }
-                    S::along(rows.len(), nv)(&Along {
+                let tiles = |rows: Range<usize>, height: usize| {
+                    S::along(height, nv)(&Along {
                         a: table.add(rows.start),
                         stride,
-                        channels,
                         runs,
                         b: panel.right,
                         out: Out {
@@ -367,6 +378,21 @@ impl Job for ComputeBlock<'_> {
                         },
                         epilogue: epilogue.at_column(panel.columns.start),
                     });
+                };
+                for (rows, height) in parts.clone().into_iter().filter(|(rows, _)| !rows.is_empty()) {
+                    if !(prefetches && is_first) {
+                        tiles(rows, height);
+                        continue;
+                    }
+                    for start in rows.step_by(height) {
+                        // Prefetches the rows of the next tile, unless the L2 cache has them. Rows this
+                        // short are read faster than the hardware prefetcher starts.
+                        let end = start + height;
+                        for row in end..(end + S::MR).min(stride) {
+                            prefetch(*table.add(row), k);
+                        }
+                        tiles(start..end, height);
+                    }
                 }
             }
             let channels = panels.start * context.isa.width()..n.min(panels.end * context.isa.width());

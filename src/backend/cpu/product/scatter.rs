@@ -56,8 +56,11 @@ impl Scatter {
         let shares = h * w * (channels * columns.div_ceil(16) + columns);
         let phases = (0..gather.phases()).map(|i| gather.phase(i));
         let rows: usize = phases.map(|p| p.axes[0].count * p.axes[1].count * p.k() * n.div_ceil(16)).sum();
+        if shares >= rows {
+            return None;
+        }
         let band = (1..=plan.out_size()[0]).rev().find(|&band| plan.shares_len(band) <= SHARES)?;
-        (shares < rows).then_some(Scatter { band, ..plan })
+        Some(Scatter { band, ..plan })
     }
 
     fn source_size(&self) -> [usize; 2] {
@@ -295,8 +298,7 @@ impl Band<'_> {
                     S::along(rows.len(), cols.div_ceil(S::LANES))(&Along {
                         a: a.as_ptr(),
                         stride: MAX_MR,
-                        channels,
-                        runs: &[Run { tap: 0, from: 0, to: channels }],
+                        runs: &[Run { tap: 0, from: 0, to: channels, row: 0 }],
                         b: Right { b: packed.add(start * channels), ldb: width },
                         out: Out { c: shares, rows: &offsets[..rows.len()], cols, add: false },
                         epilogue: SumEpilogue::NONE,

@@ -13,85 +13,19 @@
 //! Every element of C is one chain of FMAs in the order of k, whatever the tile. So the choice of tile,
 //! block or thread cannot change a bit of the result.
 
+pub(super) use super::runs::{Piece, Run, Segments};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
 use crate::backend::cpu::epilogue::EpilogueOp;
 use crate::tape::op::Unary;
 
-/// A range of k within one tap.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Run {
-    /// Index of the row's pointer.
-    pub(super) tap: usize,
-    /// The first channel, and the channel after the last one.
-    pub(super) from: usize,
-    pub(super) to: usize,
-}
-
-/// The ranges of k that a panel of columns sums over. The closed channels between them are skipped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segments {
-    ranges: [[usize; 2]; Segments::MAX],
-    len: usize,
-}
-
-impl Segments {
-    /// Most ranges. If there are more, ranges are joined; the closed weights between them are zeros in B.
-    pub(super) const MAX: usize = 6;
-
-    /// No k at all.
-    pub(super) const EMPTY: Segments = Segments { ranges: [[0; 2]; Segments::MAX], len: 0 };
-
-    /// One range.
-    pub(super) fn one(start: usize, end: usize) -> Segments {
-        let mut all = Segments::EMPTY;
-        all.push(start, end);
-        all
-    }
-
-    /// Appends a range that starts at or after the end of the last one.
-    pub(super) fn push(&mut self, start: usize, end: usize) {
-        if start >= end {
-            return;
-        }
-        match self.ranges[..self.len].last_mut() {
-            Some(last) if last[1] == start || self.len == Segments::MAX => last[1] = end,
-            _ => {
-                self.ranges[self.len] = [start, end];
-                self.len += 1;
-            }
-        }
-    }
-
-    /// The end of the last range.
-    pub(super) fn end(&self) -> usize {
-        self.ranges[..self.len].last().map_or(0, |range| range[1])
-    }
-
-    /// The ranges, cut at the boundaries of taps. There are `taps` taps of `channels` k each, so there are
-    /// at most `taps + MAX` runs.
-    pub(super) fn runs<'a>(&self, taps: usize, channels: usize, runs: &'a mut [Run]) -> &'a [Run] {
-        let mut count = 0;
-        for tap in 0..taps {
-            let (start, end) = (tap * channels, (tap + 1) * channels);
-            for [low, high] in &self.ranges[..self.len] {
-                let (low, high) = ((*low).max(start), (*high).min(end));
-                if low < high {
-                    runs[count] = Run { tap, from: low - start, to: high - start };
-                    count += 1;
-                }
-            }
-        }
-        &runs[..count]
-    }
-}
-
 /// The place of a tile in C.
+#[derive(Clone, Copy)]
 pub(super) struct Out<'a> {
     /// Row `i` of the tile begins at `c + rows[i]`.
     pub(super) c: *mut f32,
-    /// Offset of each row of the tile.
+    /// Offset of each row.
     pub(super) rows: &'a [usize],
     /// Number of columns to write.
     pub(super) cols: usize,
@@ -155,13 +89,13 @@ pub(super) struct Right {
     pub(super) ldb: usize,
 }
 
-/// A tile for which k runs along the floats that the pointers of A lead to, tap after tap.
+/// Tiles for which k runs along the floats that the pointers of A lead to, tap after tap. There are as many
+/// tiles as C has rows for. All have the same size, and the rows of a tile follow those of the one before in
+/// the tables of pointers and offsets. One call for many tiles saves the time to enter them.
 pub(super) struct Along<'a> {
-    /// `a(i, tap t, channel c) = a[t * stride + i][c]`.
+    /// Float `f` behind pointer `t` of row `i` is `a[t * stride + i][f]`.
     pub(super) a: *const *const f32,
     pub(super) stride: usize,
-    /// Rows of B per tap.
-    pub(super) channels: usize,
     /// The ranges of k to sum over, in order.
     pub(super) runs: &'a [Run],
     pub(super) b: Right,
@@ -227,23 +161,26 @@ unsafe fn along<S: Simd, const MR: usize, const NV: usize>(t: &Along<'_>) {
     // to the floats that the steps read, B has whole vectors in each row, and C and the tensors of the
     // epilogue have the rows and columns of the tile.
     unsafe {
-        let mut acc = [[S::zero(); NV]; MR];
-        for run in t.runs {
-            let table = t.a.add(run.tap * t.stride);
-            let mut b = t.b.b.add((run.tap * t.channels + run.from) * t.b.ldb);
-            if S::steps_along(&mut acc, table, Right { b, ..t.b }, run.from..run.to) {
-                continue;
+        assert!(t.out.rows.len().is_multiple_of(MR), "tiles have whole rows of {MR}");
+        for (tile, rows) in t.out.rows.chunks_exact(MR).enumerate() {
+            let mut acc = [[S::zero(); NV]; MR];
+            for run in t.runs {
+                let table = t.a.add(run.tap * t.stride + tile * MR);
+                let mut b = t.b.b.add(run.row * t.b.ldb);
+                if S::steps_along(&mut acc, table, Right { b, ..t.b }, run.from..run.to) {
+                    continue;
+                }
+                let mut a = [std::ptr::null(); MR];
+                each_row!(MR, i, {
+                    a[i] = *table.add(i);
+                });
+                for k in run.from..run.to {
+                    step!(S, MR, NV, acc, b, |i| a[i].add(k));
+                    b = b.add(t.b.ldb);
+                }
             }
-            let mut a = [std::ptr::null(); MR];
-            each_row!(MR, i, {
-                a[i] = *table.add(i);
-            });
-            for k in run.from..run.to {
-                step!(S, MR, NV, acc, b, |i| a[i].add(k));
-                b = b.add(t.b.ldb);
-            }
+            finish::<S, MR, NV>(acc, &Out { rows, ..t.out }, &t.epilogue);
         }
-        finish::<S, MR, NV>(acc, &t.out, &t.epilogue);
     }
 }
 
@@ -295,7 +232,7 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(
 /// As for [`finish`]. `out.rows` has `MR` offsets and `out.cols` ends inside the last of the `NV` vectors.
 #[inline(always)]
 unsafe fn write<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
-    sums: [[S::V; NV]; MR],
+    mut sums: [[S::V; NV]; MR],
     out: &Out<'_>,
     epilogue: &SumEpilogue,
 ) {
@@ -305,35 +242,48 @@ unsafe fn write<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
     // has `out.cols` floats from its offset on, and the bias has `out.cols` floats. Of the last vector, only
     // the `last` floats that exist are accessed.
     unsafe {
-        // The bias is read once per tile. The compiler could not do this itself, because it cannot know that
-        // no store to C changes the bias.
-        let mut bias = [S::zero(); NV];
+        // One pass over the registers for each operation, so that a tile and not a row decides which apply.
+        macro_rules! each_sum {
+            (|$sum:ident, $at:ident, $j:ident| $new:expr) => {
+                each_row!(MR, i, {
+                    for ($j, sum) in sums[i].iter_mut().enumerate() {
+                        let ($sum, $at) = (*sum, out.rows[i] + $j * S::LANES);
+                        *sum = $new;
+                    }
+                })
+            };
+        }
+        if out.add {
+            each_sum!(|sum, at, j| S::add(load_columns::<S>(out.c.add(at), columns(j)), sum));
+        }
+        if !epilogue.gate.is_null() {
+            each_sum!(|sum, at, j| S::where_positive(load_columns::<S>(epilogue.gate.add(at), columns(j)), sum));
+        }
         if !epilogue.bias.is_null() {
-            for (j, bias) in bias.iter_mut().enumerate() {
-                *bias = load_columns::<S>(epilogue.bias.add(j * S::LANES), columns(j));
-            }
+            let bias: [S::V; NV] =
+                std::array::from_fn(|j| load_columns::<S>(epilogue.bias.add(j * S::LANES), columns(j)));
+            each_row!(MR, i, {
+                for (j, sum) in sums[i].iter_mut().enumerate() {
+                    *sum = S::add(*sum, bias[j]);
+                }
+            });
+        }
+        if !epilogue.addend.is_null() {
+            each_sum!(|sum, at, j| S::add(sum, load_columns::<S>(epilogue.addend.add(at), columns(j))));
+        }
+        if epilogue.relu {
+            each_row!(MR, i, {
+                for sum in &mut sums[i] {
+                    *sum = S::relu(*sum);
+                }
+            });
         }
         each_row!(MR, i, {
-            for (j, mut sum) in sums[i].into_iter().enumerate() {
-                let at = out.rows[i] + j * S::LANES;
-                if out.add {
-                    sum = S::add(load_columns::<S>(out.c.add(at), columns(j)), sum);
-                }
-                if !epilogue.gate.is_null() {
-                    sum = S::where_positive(load_columns::<S>(epilogue.gate.add(at), columns(j)), sum);
-                }
-                if !epilogue.bias.is_null() {
-                    sum = S::add(sum, bias[j]);
-                }
-                if !epilogue.addend.is_null() {
-                    sum = S::add(sum, load_columns::<S>(epilogue.addend.add(at), columns(j)));
-                }
-                if epilogue.relu {
-                    sum = S::relu(sum);
-                }
+            for (j, sum) in sums[i].into_iter().enumerate() {
+                let to = out.c.add(out.rows[i] + j * S::LANES);
                 match columns(j) {
-                    None => S::store(out.c.add(at), sum),
-                    Some(last) => S::store_first(out.c.add(at), sum, last),
+                    None => S::store(to, sum),
+                    Some(last) => S::store_first(to, sum, last),
                 }
             }
         });
@@ -444,7 +394,9 @@ mod tests {
                 let right = Right { b: b.as_ptr(), ldb };
                 for cols in [nv * S::LANES, nv * S::LANES - 1] {
                     let mut c = vec![f32::NAN; mr * MAX_WIDTH];
-                    let runs = [Run { tap: 0, from: 0, to: steps / 2 }, Run { tap: 0, from: steps / 2, to: steps }];
+                    let half = steps / 2;
+                    let run = |from, to| Run { tap: 0, from, to, row: from };
+                    let runs = [run(0, half), run(half, steps)];
                     let (epilogue, rows) = (SumEpilogue::NONE, &offsets[..mr]);
                     let out = Out { c: c.as_mut_ptr(), rows, cols, add: false };
                     let (table, stride) = (along.as_ptr(), 0);
@@ -452,7 +404,7 @@ mod tests {
                     // lead to `mr` rows of `STEPS` floats, B has `steps` rows of whole vectors, and C has
                     // `mr` rows.
                     unsafe {
-                        let tile = Along { a: table, stride, channels: STEPS, runs: &runs, b: right, out, epilogue };
+                        let tile = Along { a: table, stride, runs: &runs, b: right, out, epilogue };
                         S::along(mr, nv)(&tile);
                     }
                     self.compare(&what, &c, cols, |i, j| {

@@ -15,10 +15,11 @@
 use super::gather::{Direction, Gather};
 use super::isa::{Isa, Job, dispatch};
 use super::scatter::Scatter;
-use super::simd::{MAX_MR, MAX_WIDTH, clear};
+use super::simd::{MAX_MR, MAX_WIDTH, clear, prefetch};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::tape::geometry::ConvGeom;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Most rows of taps.
@@ -143,6 +144,15 @@ impl WindowConv {
             "images are missing"
         );
         assert!(packed.len() >= self.packed_len, "the weights are not packed");
+        for op in epi {
+            let (has, wants) = match op {
+                EpilogueOp::Bias(bias) => (bias.len(), cout),
+                EpilogueOp::Add(other) | EpilogueOp::ActBwd(_, other) => (other.len(), images * oh * ow * cout),
+                EpilogueOp::Act(_) => continue,
+            };
+            assert!(has >= wants, "an epilogue reads {has} elements instead of {wants}");
+        }
+        assert!(epi.is_empty() || self.into.0 == cout, "what is added to wider pixels has no epilogue");
         assert!(part.rows.end <= oh && part.columns.end <= ow && part.channels.end <= cout, "{part:?} is outside");
         let out = out.as_mut_ptr();
         // SAFETY: the slices hold the images and the packed weights, and the part is inside the output, as
@@ -232,24 +242,56 @@ impl Compute<'_> {
         let Compute { conv, packed, part, source, out, epi, .. } = *self;
         let ConvGeom { h, w, cin, oh, ow, kw, stride, pad, .. } = conv.geom;
         let (total, add) = conv.into;
-        let mut table = [std::ptr::null(); MAX_TAP_ROWS * MAX_MR];
+        // Most of the table stays unused, so it is not initialised.
+        let mut table = [MaybeUninit::<*const f32>::uninit(); MAX_TAP_ROWS * MAX_MR];
         let mut offsets = [0; MAX_MR];
-        let offsets = &mut offsets[..pixels.len()];
-        for (p, (pixel, offset)) in pixels.zip(offsets.iter_mut()).enumerate() {
-            let (image, column) = (pixel / columns.len(), columns.start + pixel % columns.len());
-            *offset = ((image * oh + row) * ow + column) * total;
+        // Where a row of taps and a pixel begin in the source and the output. A pointer may lead to a tap
+        // outside the image; only taps inside the image are read.
+        let window = |image: usize, column: usize, i: usize| {
+            let x = (column * stride[1]).wrapping_add_signed(conv.first[i]);
+            let y = image * h + row * stride[0] + i - pad[0];
+            source.as_ptr().wrapping_add((y * w).wrapping_add(x).wrapping_mul(cin))
+        };
+        let place = |image: usize, column: usize| ((image * oh + row) * ow + column) * total;
+        let count = pixels.len();
+        if columns.len() == 1 {
+            // The pixels are one per image, so they are at equal distances. All entries are written, because
+            // the compiler makes vectors of a fixed number.
+            let at = place(pixels.start, columns.start);
+            offsets = std::array::from_fn(|p| at + p * (oh * ow * total));
             for i in tap_rows.clone() {
-                // The pointer leads to the place of the row's first tap, which may be outside the image.
-                // Only taps inside the image are read.
-                let x = (column * stride[1]).wrapping_add_signed(conv.first[i]);
-                let y = image * h + row * stride[0] + i - pad[0];
-                table[i * MAX_MR + p] = source.as_ptr().wrapping_add((y * w).wrapping_add(x).wrapping_mul(cin));
+                let first = window(pixels.start, columns.start, i);
+                for (p, to) in table[i * MAX_MR..][..MAX_MR].iter_mut().enumerate() {
+                    to.write(first.wrapping_add(p * (h * w * cin)));
+                }
+            }
+        } else {
+            for (p, (pixel, offset)) in pixels.zip(&mut offsets).enumerate() {
+                let (image, column) = (pixel / columns.len(), columns.start + pixel % columns.len());
+                *offset = place(image, column);
+                for i in tap_rows.clone() {
+                    table[i * MAX_MR + p].write(window(image, column, i));
+                }
             }
         }
+        let offsets = &offsets[..count];
+        // The next windows write the next pixels. Without a prefetch, every store would wait for memory.
+        for offset in offsets {
+            let next = out.wrapping_add(offset + columns.len() * total + part.channels.start);
+            prefetch(next, part.channels.len());
+        }
+        // Sums of taps are added up in the output, so nothing else may change it before the last of them.
+        let (epilogue, rest) = if conv.by_taps { (SumEpilogue::NONE, epi) } else { SumEpilogue::split(epi) };
         let width = 2 * S::LANES;
+        let run =
+            |i, open: Range<usize>| Run { tap: i, from: open.start, to: open.end, row: i * kw * cin + open.start };
         for group in &conv.groups {
             let start = part.channels.start.max(group.channels.start);
             let end = part.channels.end.min(group.channels.end);
+            let mut runs = [Run::default(); MAX_TAP_ROWS];
+            for (to, i) in runs.iter_mut().zip(tap_rows.clone()).filter(|_| start < end) {
+                *to = run(i, conv.open(i, &conv.tap_columns(i, columns.start), group));
+            }
             let mut next = start;
             while next < end {
                 let in_panel = (next - group.channels.start) % width;
@@ -262,9 +304,8 @@ impl Compute<'_> {
                     let right = Right { b: packed.as_ptr().add(group.at + panel * group.k + in_panel), ldb: width };
                     let tile = |runs: &[Run], add: bool| {
                         let out = Out { c: out.add(next), rows: offsets, cols, add };
-                        let (a, channels) = (table.as_ptr(), kw * cin);
-                        let epilogue = SumEpilogue::NONE;
-                        let tile = Along { a, stride: MAX_MR, channels, runs, b: right, out, epilogue };
+                        let (a, epilogue) = (table.as_ptr().cast(), epilogue.at_column(next));
+                        let tile = Along { a, stride: MAX_MR, runs, b: right, out, epilogue };
                         S::along(offsets.len(), cols.div_ceil(S::LANES))(&tile);
                     };
                     if conv.by_taps {
@@ -274,15 +315,10 @@ impl Compute<'_> {
                         for i in tap_rows.clone() {
                             for j in conv.tap_columns(i, columns.start) {
                                 let open = conv.open(i, &(j..j + 1), group);
-                                tile(&[Run { tap: i, from: open.start, to: open.end }], true);
+                                tile(&[run(i, open)], true);
                             }
                         }
                     } else {
-                        let mut runs = [Run::default(); MAX_TAP_ROWS];
-                        for (run, i) in runs.iter_mut().zip(tap_rows.clone()) {
-                            let open = conv.open(i, &conv.tap_columns(i, columns.start), group);
-                            *run = Run { tap: i, from: open.start, to: open.end };
-                        }
                         tile(&runs[..tap_rows.len()], add);
                     }
                 }
@@ -290,6 +326,6 @@ impl Compute<'_> {
             }
         }
         // SAFETY: this thread has just written these elements of `out`, and nothing else accesses them.
-        unsafe { epilogue::apply(epi, out, offsets, part.channels.clone(), total) };
+        unsafe { epilogue::apply(rest, out, offsets, part.channels.clone(), total) };
     }
 }
