@@ -26,7 +26,7 @@ pub(super) fn unary(isa: Isa, f: Unary, x: &[f32], y: &mut [f32]) {
 }
 
 vectorized! {
-    pub(super) fn unary_chunk(f: Unary, x: &[f32], y: &mut [f32]) {
+    fn unary_chunk(f: Unary, x: &[f32], y: &mut [f32]) {
         unary::specialize_unary!(f, f => map!(y <- x: unary::unary(f, x)))
     }
 }

@@ -8,9 +8,11 @@ use super::share::Share;
 use crate::backend::cpu::access::Access;
 use crate::backend::cpu::epilogue::EpilogueOp;
 use crate::backend::cpu::product::{Isa, Part, WindowConv};
-use crate::backend::cpu::{elementwise, random};
+use crate::backend::cpu::vector::{map, prefetch, vectorized};
+use crate::backend::cpu::{elementwise, random, unary};
 use crate::shape::ImageSize;
 use crate::tape::geometry::ConvGeom;
+use crate::tape::op::Unary;
 use crate::tape::plan::{Fused, Step};
 use crate::tape::window::Window;
 use crate::tape::window_op::WindowOp;
@@ -82,9 +84,7 @@ impl Kernel {
                     conv.run(&packed[at.clone()], &part(window), images, x(0), y, epilogue);
                 });
             }
-            WindowOp::Unary(f) => {
-                each_run(size, window, images, |at| elementwise::unary_chunk(isa, f, &x(0)[at.clone()], &mut y[at]));
-            }
+            WindowOp::Unary(f) => unary_runs(isa, f, Runs::of(size, window, images), x(0), y),
             WindowOp::Binary(f) => each_run(size, window, images, |at| {
                 elementwise::binary_chunk(isa, f, &x(0)[at.clone()], &x(1)[at.clone()], &mut y[at]);
             }),
@@ -189,21 +189,65 @@ fn each_pixel(size: ImageSize, window: &Window, images: usize, mut f: impl FnMut
     }
 }
 
+/// The contiguous ranges of elements of a window, in all images of a share.
+#[derive(Clone, Copy)]
+struct Runs {
+    first: usize,
+    len: usize,
+    /// Number of ranges, and the distance from one to the next: over images, rows and columns.
+    counts: [usize; 3],
+    steps: [usize; 3],
+}
+
+impl Runs {
+    fn of(size: ImageSize, window: &Window, images: usize) -> Runs {
+        let ImageSize { height: h, width: w, channels: c } = size;
+        let [rows, columns, channels] = window.ranges();
+        let first = (rows.start * w + columns.start) * c + channels.start;
+        let whole = channels == (0..c);
+        let (columns, len) = if whole { (1, columns.len() * c) } else { (columns.len(), channels.len()) };
+        Runs { first, len, counts: [images, rows.len(), columns], steps: [h * w * c, w * c, c] }
+    }
+
+    /// The ranges. Their order is that of the elements in memory.
+    #[inline(always)]
+    fn all(self) -> impl Iterator<Item = Range<usize>> {
+        let [images, rows, columns] = self.counts;
+        let (mut image, mut row, mut column) = (0, 0, 0);
+        std::iter::from_fn(move || {
+            (image < images && rows > 0 && columns > 0).then(|| {
+                let start = self.first + image * self.steps[0] + row * self.steps[1] + column * self.steps[2];
+                column += 1;
+                if column == columns {
+                    (row, column) = (row + 1, 0);
+                }
+                if row == rows {
+                    (image, row) = (image + 1, 0);
+                }
+                start..start + self.len
+            })
+        })
+    }
+}
+
+vectorized! {
+    /// `y = f(x)` for all ranges in one call, because they are short.
+    fn unary_runs(f: Unary, runs: Runs, x: &[f32], y: &mut [f32]) {
+        unary::specialize_unary!(f, f => {
+            for at in runs.all() {
+                // The next window writes the elements after these.
+                prefetch(y.get(at.end..at.end + at.len()).unwrap_or_default());
+                let (x, y) = (&x[at.clone()], &mut y[at]);
+                map!(y <- x: unary::unary(f, x));
+            }
+        })
+    }
+}
+
 /// Calls `f` with each contiguous range of elements of a window.
 #[inline(always)]
-fn each_run(size: ImageSize, window: &Window, images: usize, mut f: impl FnMut(Range<usize>)) {
-    let ImageSize { height: h, width: w, channels: c } = size;
-    let [rows, columns, channels] = window.ranges();
-    if channels == (0..c) {
-        for (image, row) in (0..images).flat_map(|image| rows.clone().map(move |row| (image, row))) {
-            let start = (image * h + row) * w;
-            f((start + columns.start) * c..(start + columns.end) * c);
-        }
-    } else {
-        each_pixel(size, window, images, |pixel, channels| {
-            f(pixel.index * c + channels.start..pixel.index * c + channels.end);
-        });
-    }
+fn each_run(size: ImageSize, window: &Window, images: usize, f: impl FnMut(Range<usize>)) {
+    Runs::of(size, window, images).all().for_each(f);
 }
 
 /// Calls `launch` with the epilogue of a product. It has at most one operation of each kind (`Plan::check`).
