@@ -8,6 +8,7 @@
 
 use pixtape::backend::cpu::product::{self, Gemm, Isa, Weights};
 use pixtape::tape::geometry::{ConvGeom, Mask};
+use pixtape::tape::plan::Precision;
 use std::time::Instant;
 
 /// Runs a product on a set of operands: inputs, output, scratch.
@@ -38,14 +39,14 @@ fn conv_cases(cases: &mut Vec<Case>, isa: Isa, threads: usize, name: &str, g: Co
     let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| {
         product::conv(isa, &g, &s.a, Weights::Plain(&s.b), c, &[], t)
     });
-    add("conv", [x, w, y], product::conv_scratch_len(&g, threads), run);
+    add("conv", [x, w, y], product::conv_scratch_len(&g, Precision::F32, threads), run);
     let run = Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| {
         product::conv_dx(isa, &g, &s.a, Weights::Plain(&s.b), c, &[], t)
     });
-    add("conv_dx", [y, w, x], product::conv_dx_scratch_len(&g, threads), run);
+    add("conv_dx", [y, w, x], product::conv_dx_scratch_len(&g, Precision::F32, threads), run);
     let run =
         Box::new(move |s: &Set, c: &mut [f32], t: &mut [f32]| product::conv_dw(isa, &g, &s.a, &s.b, (c, false), t));
-    add("conv_dw", [x, y, w], product::conv_dw_scratch_len(&g, threads), run);
+    add("conv_dw", [x, y, w], product::conv_dw_scratch_len(&g, Precision::F32, threads), run);
 }
 
 /// A linear layer of a batch: forward, gradient of its input, gradient of its weights.
@@ -59,7 +60,7 @@ fn linear_cases(cases: &mut Vec<Case>, isa: Isa, threads: usize, m: usize, k: us
             name: format!("linear {m}x{k}x{n}/{op}"),
             flops: s.flops(),
             lengths: [s.m * s.k, s.k * s.n, s.m * s.n],
-            scratch: product::gemm_scratch_len(s, threads),
+            scratch: product::gemm_scratch_len(s, Precision::F32, threads),
             run: Box::new(move |set, c, t| product::gemm(isa, s, &set.a, Weights::Plain(&set.b), c, &[], t)),
         });
     }

@@ -18,6 +18,7 @@ pub(crate) use source::{DataSource, last_part};
 
 use crate::data::Binarize;
 pub use crate::store::Averaging;
+use crate::tape::plan;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
@@ -104,14 +105,24 @@ pub struct Config {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Precision {
-    /// The best precision of a device: f32 everywhere.
+    /// 32-bit floats, on every device.
     Auto,
     /// 32-bit floats.
     F32,
     /// 19-bit floats (10 bits of mantissa), CUDA only.
     Tf32,
-    /// 16-bit floats (7 bits of mantissa), CUDA only; master weights stay f32.
+    /// 16-bit floats (7 bits of mantissa), on processors with AVX512-BF16 only; master weights stay f32.
     Bf16,
+}
+
+impl Precision {
+    /// The precision of the operands of products in plans for training.
+    pub fn operands(self) -> plan::Precision {
+        match self {
+            Precision::Auto | Precision::F32 | Precision::Tf32 => plan::Precision::F32,
+            Precision::Bf16 => plan::Precision::Bf16,
+        }
+    }
 }
 
 /// The objective of the generator and the critic of an adversarial network.
@@ -292,8 +303,8 @@ impl Config {
             ("model.width", model.width),
             ("model.colours", model.colours),
         ];
-        if matches!(self.precision, Precision::Tf32 | Precision::Bf16) {
-            return Err("precision must be auto or f32, because no backend computes in tf32 or bf16 yet".to_string());
+        if self.precision == Precision::Tf32 {
+            return Err("precision must be auto, f32 or bf16, because no backend computes in tf32 yet".to_string());
         }
         within("batch", Some(self.batch), 1, MAX_BATCH)?;
         within("model.kernel", model.kernel, 1, MAX_KERNEL)?;

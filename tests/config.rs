@@ -199,7 +199,7 @@ fn wrong_types_and_values_are_errors_of_usage() {
         ("model.latent=0", "model.latent must be at least 1"),
         ("device=tpu", "device must be auto, cpu, cuda or wgpu"),
         ("precision=f16", "unknown variant `f16`"),
-        ("precision=bf16", "precision must be auto or f32"),
+        ("precision=tf32", "precision must be auto, f32 or bf16"),
         ("data=", "data must be the name of a data set or a path"),
         ("preset=vae-mnist", "the preset is chosen by the first argument"),
         ("network=vae", "the network is chosen by the first argument"),

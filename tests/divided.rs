@@ -31,6 +31,9 @@ fn small() -> Vec<Config> {
         config("diagonal-bilstm-mnist", &["model.hidden=4", "model.layers=2", "model.head=8", "batch=48"]),
         config("vae-mnist", &["batch=48"]),
         config("gan-mnist", &["model.channels=4", "batch=32"]),
+        // Sums over fewer than 16 channels would stay in f32.
+        config("pixelcnn-mnist", &["model.hidden=16", "model.blocks=1", "model.head=16", "batch=32", "precision=bf16"]),
+        config("vae-mnist", &["batch=16", "precision=bf16"]),
     ]
 }
 
@@ -41,7 +44,8 @@ fn trained(config: &Config, threads: usize, microbatch_bytes: usize) -> Vec<u32>
     let batches = Batches::new(images, model.batch_options(Order::Shuffled)).unwrap();
     let mut batches = Loader::new(batches).unwrap();
     let policy = Policy { microbatch_bytes, ..Policy::default() };
-    let device = Cpu::new(Options { threads, policy, poison: true, ..Options::default() }).unwrap();
+    let device =
+        Cpu::new(Options { threads, policy, poison: true, emulates_bf16: true, ..Options::default() }).unwrap();
     let mut trainer = Trainer::new(model, Box::new(device), 3).unwrap();
     for _ in 0..3 {
         trainer.step(&mut batches).unwrap();

@@ -17,8 +17,8 @@ use pixtape::check::elements::Elements;
 use pixtape::check::problem::Problem;
 use pixtape::shape::Meta;
 use pixtape::tape::divide::Policy;
-use pixtape::tape::op::Unary;
-use pixtape::tape::plan::Fused;
+use pixtape::tape::op::{Op, Unary};
+use pixtape::tape::plan::{Fused, Precision};
 use pixtape::tape::text;
 use pixtape::tape::{Tape, Var};
 use std::collections::HashSet;
@@ -120,6 +120,45 @@ fn divided_plans() {
     }
 }
 
+/// Operands of products have 8 bits of significand, in plans that are divided, too. What is no product has
+/// the bits that it has in f32.
+#[test]
+fn products_in_bf16_are_near_those_in_f32() {
+    let compare = |case: &Case, order| {
+        let problem = case.problem(order, 7, 0).in_precision(Precision::Bf16);
+        let run = |threads, policy| {
+            let options = Options { threads, poison: true, policy, emulates_bf16: true, ..Default::default() };
+            let result = Cpu::new(options).and_then(|mut cpu| problem.run(&case.name, &mut cpu));
+            result.map_err(|why| why.to_string())
+        };
+        let got = run(1, Policy::default())?;
+        if bits(&run(2, Policy::default())?) != bits(&got) {
+            return Err("one thread and two give different bits".into());
+        }
+        let divided = run(2, Policy { microbatch_bytes: 0, most_groups: 4, always: true })?;
+        let steps = problem.plan(&case.name);
+        let is_product = |op: &Op| matches!(op, Op::Matmul { .. } | Op::Conv(_) | Op::ConvDx(_) | Op::ConvDw(_));
+        if !steps.steps().iter().any(|step| is_product(step.op())) {
+            let f32 = run_divided(case, &case.problem(order, 7, 0), 2, Policy::default())?;
+            return if bits(&f32) == bits(&got) { Ok(()) } else { Err("it is no product and not in f32".into()) };
+        }
+        let want = truth_of(&problem, &given(&problem));
+        // A sum near zero may have the other sign, and then its relu has another derivative.
+        let tolerance = if order == Order::Zero { 1e-2 } else { 1e-1 };
+        for got in [got, divided] {
+            for ((name, v), (got, want)) in problem.results.iter().zip(got.iter().zip(&want)) {
+                let error = error_of(problem.tape.meta(*v).dtype, got, want);
+                if !within(error, tolerance) {
+                    return Err(format!("{name} is off by {error:.2e}"));
+                }
+            }
+        }
+        Ok(())
+    };
+    for_each_case(Order::Zero, |case| compare(case, Order::Zero));
+    for_each_case(Order::Once, |case| compare(case, Order::Once));
+}
+
 /// A relative error would tolerate a small leak. The gradient of a closed weight must be exactly zero.
 #[test]
 fn the_gradient_of_a_closed_weight_is_exactly_zero() {
@@ -198,7 +237,7 @@ fn bench_cases_can_be_prepared() {
             continue;
         }
         let mut cpu = Cpu::new(Options { threads: 2, poison: true, ..Default::default() }).unwrap();
-        let prepared = prepare(&case, 0, &mut cpu).unwrap();
+        let prepared = prepare(&case, 0, Precision::F32, &mut cpu).unwrap();
         cpu.run(prepared.compiled, &prepared.problem.feeds(), &prepared.problem.scalars).unwrap();
         let results = prepared.problem.read(prepared.compiled, &mut cpu).unwrap();
         assert!(results.iter().flatten().all(|x| x.is_finite()), "{}", case.name);

@@ -1,15 +1,18 @@
-//! Compares the CPU products with a definition in f64: plain nested loops over pixels, taps and channels.
+//! Compares the CPU products with a definition in f64: plain nested loops over pixels, taps and channels. In
+//! bf16 the definition multiplies rounded operands.
 //!
 //! All memory that a kernel writes, including scratch memory, is filled with NaN first.
 
 #[path = "common/truth/functions.rs"]
 mod functions;
 
+use half::bf16;
 use pixtape::backend::cpu::epilogue::EpilogueOp;
-use pixtape::backend::cpu::product::{self, Gemm, Isa, Weights};
+use pixtape::backend::cpu::product::{self, Arithmetic, Gemm, Isa, Weights};
 use pixtape::rng::{Stream, uniform};
 use pixtape::tape::geometry::{ConvGeom, Mask};
 use pixtape::tape::op::Unary;
+use pixtape::tape::plan::Precision;
 
 /// A pool with this number of threads.
 fn pool(threads: usize) -> rayon::ThreadPool {
@@ -87,6 +90,26 @@ fn assert_close(what: &str, got: &[f32], want: &[f64]) {
     assert!(error <= 1e-5, "{what}: relative error {error:.2e}");
 }
 
+/// Fewest channels of a sum whose operands are rounded.
+const FEWEST: usize = 16;
+
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+/// An operand as a product in this precision reads it.
+fn round(v: f32, precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => v.into(),
+        Precision::Bf16 => bf16::from_f32(v).into(),
+    }
+}
+
+/// Every instruction set in every precision.
+fn arithmetics() -> impl Iterator<Item = Arithmetic> {
+    PRECISIONS
+        .into_iter()
+        .flat_map(|precision| Isa::available().into_iter().map(move |isa| Arithmetic { isa, precision }))
+}
+
 /// The operands of one convolution in its three directions: conv (x, w), conv_dx (dy, w) and conv_dw (x,
 /// dy).
 struct ProductCase {
@@ -102,50 +125,72 @@ impl ProductCase {
         ProductCase { g, x: noise(x, seed), w: noise(w, seed + 1), dy: noise(y, seed + 2) }
     }
 
-    fn truth(&self) -> [Vec<f64>; 3] {
+    fn truth(&self, precision: Precision) -> [Vec<f64>; 3] {
         let mut y = vec![0.0; self.dy.len()];
         let mut dx = vec![0.0; self.x.len()];
         let mut dw = vec![0.0; self.w.len()];
+        // What each of the three products rounds.
+        let (many_in, many_out) = (self.g.cin >= FEWEST, self.g.cout >= FEWEST);
+        let rounds = [many_in, many_out, many_in && many_out];
+        let rounded = rounds.map(|rounds| if rounds { precision } else { Precision::F32 });
         products(&self.g, |xi, wi, yi| {
-            let (x, w, dy) = (f64::from(self.x[xi]), f64::from(self.w[wi]), f64::from(self.dy[yi]));
-            y[yi] += x * w;
-            dx[xi] += dy * w;
-            dw[wi] += x * dy;
+            let (x, w, dy) = (self.x[xi], self.w[wi], self.dy[yi]);
+            y[yi] += round(x, rounded[0]) * round(w, rounded[0]);
+            dx[xi] += round(dy, rounded[1]) * round(w, rounded[1]);
+            dw[wi] += round(x, rounded[2]) * round(dy, rounded[2]);
         });
         [y, dx, dw]
     }
 
     /// y, dx, dw on NaN-filled memory.
-    fn run(&self, isa: Isa, pool: &rayon::ThreadPool, epi: [&[EpilogueOp]; 2]) -> [Vec<f32>; 3] {
-        let (g, threads) = (&self.g, pool.current_num_threads());
+    fn run(&self, by: Arithmetic, pool: &rayon::ThreadPool, epi: [&[EpilogueOp]; 2]) -> [Vec<f32>; 3] {
+        let (g, precision, threads) = (&self.g, by.precision, pool.current_num_threads());
         let (mut y, mut dx, mut dw) = (poisoned(self.dy.len()), poisoned(self.x.len()), poisoned(self.w.len()));
         let mut scratch = [
-            poisoned(product::conv_scratch_len(g, threads)),
-            poisoned(product::conv_dx_scratch_len(g, threads)),
-            poisoned(product::conv_dw_scratch_len(g, threads)),
+            poisoned(product::conv_scratch_len(g, precision, threads)),
+            poisoned(product::conv_dx_scratch_len(g, precision, threads)),
+            poisoned(product::conv_dw_scratch_len(g, precision, threads)),
         ];
         pool.install(|| {
-            product::conv(isa, g, &self.x, Weights::Plain(&self.w), &mut y[1..], epi[0], &mut scratch[0][1..]);
-            product::conv_dx(isa, g, &self.dy, Weights::Plain(&self.w), &mut dx[1..], epi[1], &mut scratch[1][1..]);
-            product::conv_dw(isa, g, &self.x, &self.dy, (&mut dw[1..], false), &mut scratch[2][1..]);
+            product::conv(by, g, &self.x, Weights::Plain(&self.w), &mut y[1..], epi[0], &mut scratch[0][1..]);
+            product::conv_dx(by, g, &self.dy, Weights::Plain(&self.w), &mut dx[1..], epi[1], &mut scratch[1][1..]);
+            product::conv_dw(by, g, &self.x, &self.dy, (&mut dw[1..], false), &mut scratch[2][1..]);
         });
         [y, dx, dw].map(|v| v[1..].to_vec())
     }
 
     #[track_caller]
     fn check(&self) {
-        let truth = self.truth();
         let (one, two) = (pool(1), pool(2));
-        for isa in Isa::available() {
-            let got = self.run(isa, &two, [&[], &[]]);
-            let alone = self.run(isa, &one, [&[], &[]]);
-            for (name, i) in [("conv", 0), ("conv_dx", 1), ("conv_dw", 2)] {
-                let what = format!("{name} {isa} {} of {}", self.g, self.g.n);
-                assert_close(&what, &got[i], &truth[i]);
-                assert_eq!(bits(&got[i]), bits(&alone[i]), "{what}: bits depend on the number of threads");
+        for precision in PRECISIONS {
+            let truth = self.truth(precision);
+            for isa in Isa::available() {
+                let by = Arithmetic { isa, precision };
+                let got = self.run(by, &two, [&[], &[]]);
+                let alone = self.run(by, &one, [&[], &[]]);
+                for (name, i) in [("conv", 0), ("conv_dx", 1), ("conv_dw", 2)] {
+                    let what = format!("{name} {isa} {precision} {} of {}", self.g, self.g.n);
+                    assert_close(&what, &got[i], &truth[i]);
+                    assert_eq!(bits(&got[i]), bits(&alone[i]), "{what}: bits depend on the number of threads");
+                }
+                for (got, truth) in got[2].iter().zip(&truth[2]) {
+                    assert!(*truth != 0.0 || *got == 0.0, "closed weight with gradient {got} in {}", self.g);
+                }
             }
-            for (got, truth) in got[2].iter().zip(&truth[2]) {
-                assert!(*truth != 0.0 || *got == 0.0, "closed weight with gradient {got} in {}", self.g);
+        }
+        self.check_pairs_of_every_instruction_set();
+    }
+
+    /// Products of bf16 numbers are exact in f32, so sums that are rounded have the same bits everywhere.
+    #[track_caller]
+    fn check_pairs_of_every_instruction_set(&self) {
+        let run = |isa| self.run(Arithmetic { isa, precision: Precision::Bf16 }, &pool(2), [&[], &[]]);
+        let g = &self.g;
+        let rounds = [g.cin >= FEWEST, g.cout >= FEWEST, g.cin >= FEWEST && g.cout >= FEWEST];
+        let portable = run(Isa::Portable);
+        for isa in Isa::available() {
+            for (i, (got, portable)) in run(isa).iter().zip(&portable).enumerate().filter(|(i, _)| rounds[*i]) {
+                assert_eq!(bits(got), bits(portable), "product {i} of {g} in bf16 by {isa}");
             }
         }
     }
@@ -275,8 +320,8 @@ fn an_image_in_a_batch_has_the_bits_it_has_alone() {
     geoms.push(ConvGeom { mask: Mask::B, groups: 3, ..conv_geom(5, [9, 9], [18, 96], [3, 3], 1, 1) });
     for g in geoms {
         let batch = ProductCase::new(g, 21);
-        for isa in Isa::available() {
-            let all = batch.run(isa, &pool(2), [&[], &[]]);
+        for by in arithmetics() {
+            let all = batch.run(by, &pool(2), [&[], &[]]);
             for image in [0, 3] {
                 let part = |v: &[f32]| v[image * v.len() / g.n..(image + 1) * v.len() / g.n].to_vec();
                 let one = ProductCase {
@@ -285,9 +330,9 @@ fn an_image_in_a_batch_has_the_bits_it_has_alone() {
                     w: batch.w.clone(),
                     dy: part(&batch.dy),
                 };
-                let [y, dx, _] = one.run(isa, &pool(1), [&[], &[]]);
-                assert_eq!(bits(&y), bits(&part(&all[0])), "conv {isa} {g}");
-                assert_eq!(bits(&dx), bits(&part(&all[1])), "conv_dx {isa} {g}");
+                let [y, dx, _] = one.run(by, &pool(1), [&[], &[]]);
+                assert_eq!(bits(&y), bits(&part(&all[0])), "conv {by:?} {g}");
+                assert_eq!(bits(&dx), bits(&part(&all[1])), "conv_dx {by:?} {g}");
             }
         }
     }
@@ -306,16 +351,16 @@ fn epilogues_apply_in_order() {
         ConvGeom { oh: 2, ow: 2, ..conv_geom(2, [9, 9], [4, 6], [2, 2], 3, 0) },
     ] {
         let case = ProductCase::new(g, 31);
-        let truth = case.truth();
+        let truths = PRECISIONS.map(|precision| case.truth(precision));
         for (i, (len, channels)) in [(case.dy.len(), g.cout), (case.x.len(), g.cin)].into_iter().enumerate() {
             let (bias, other) = (noise(channels, 41), noise(len, 42));
             let positive: Vec<f32> = noise(len, 43).iter().map(|v| v.abs() + 0.1).collect();
             let check = |ops: &[EpilogueOp]| {
-                let mut want = truth[i].clone();
-                epilogue(ops, &mut want, channels);
-                for isa in Isa::available() {
-                    let got = case.run(isa, &pool(2), if i == 0 { [ops, &[]] } else { [&[], ops] });
-                    assert_close(&format!("{ops:.40?} {isa} {g}"), &got[i], &want);
+                for by in arithmetics() {
+                    let mut want = truths[by.precision as usize][i].clone();
+                    epilogue(ops, &mut want, channels);
+                    let got = case.run(by, &pool(2), if i == 0 { [ops, &[]] } else { [&[], ops] });
+                    assert_close(&format!("{ops:.40?} {by:?} {g}"), &got[i], &want);
                 }
             };
             for u in all.iter().copied() {
@@ -340,21 +385,26 @@ fn epilogues_apply_in_order() {
 fn check_gemm(s: Gemm, epi: &[EpilogueOp]) {
     let Gemm { m, n, k, ta, tb } = s;
     let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-    let a_at = |i: usize, l: usize| f64::from(a[if ta { l * m + i } else { i * k + l }]);
-    let b_at = |l: usize, j: usize| f64::from(b[if tb { j * k + l } else { l * n + j }]);
-    let element = |i: usize| (0..k).map(|l| a_at(i / n, l) * b_at(l, i % n)).sum();
-    let mut want: Vec<f64> = (0..m * n).map(element).collect();
-    epilogue(epi, &mut want, n);
-    for isa in Isa::available() {
-        let run = |threads| {
-            let (mut c, mut scratch) = (poisoned(m * n), poisoned(product::gemm_scratch_len(s, threads)));
-            pool(threads)
-                .install(|| product::gemm(isa, s, &a, Weights::Plain(&b), &mut c[1..], epi, &mut scratch[1..]));
-            c[1..].to_vec()
-        };
-        let c = run(2);
-        assert_close(&format!("gemm {isa} {s:?}"), &c, &want);
-        assert_eq!(bits(&c), bits(&run(1)), "gemm {isa} {s:?}: bits depend on the number of threads");
+    for precision in PRECISIONS {
+        let read = |v: f32| round(v, if k >= FEWEST { precision } else { Precision::F32 });
+        let a_at = |i: usize, l: usize| read(a[if ta { l * m + i } else { i * k + l }]);
+        let b_at = |l: usize, j: usize| read(b[if tb { j * k + l } else { l * n + j }]);
+        let element = |i: usize| (0..k).map(|l| a_at(i / n, l) * b_at(l, i % n)).sum();
+        let mut want: Vec<f64> = (0..m * n).map(element).collect();
+        epilogue(epi, &mut want, n);
+        for isa in Isa::available() {
+            let by = Arithmetic { isa, precision };
+            let run = |threads| {
+                let scratch = product::gemm_scratch_len(s, precision, threads);
+                let (mut c, mut scratch) = (poisoned(m * n), poisoned(scratch));
+                pool(threads)
+                    .install(|| product::gemm(by, s, &a, Weights::Plain(&b), &mut c[1..], epi, &mut scratch[1..]));
+                c[1..].to_vec()
+            };
+            let c = run(2);
+            assert_close(&format!("gemm {by:?} {s:?}"), &c, &want);
+            assert_eq!(bits(&c), bits(&run(1)), "gemm {by:?} {s:?}: bits depend on the number of threads");
+        }
     }
 }
 
@@ -387,11 +437,12 @@ fn a_row_of_a_product_has_the_bits_it_has_alone() {
         for n in [1, 10, 64, 100] {
             let (m, k) = (150, 300);
             let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-            for isa in Isa::available() {
+            for by in arithmetics() {
                 let run = |a: &[f32], m: usize| {
                     let s = Gemm { m, n, k, ta: false, tb };
-                    let (mut c, mut scratch) = (vec![f32::NAN; m * n], poisoned(product::gemm_scratch_len(s, 2)));
-                    pool(2).install(|| product::gemm(isa, s, a, Weights::Plain(&b), &mut c, &[], &mut scratch));
+                    let scratch = product::gemm_scratch_len(s, by.precision, 2);
+                    let (mut c, mut scratch) = (vec![f32::NAN; m * n], poisoned(scratch));
+                    pool(2).install(|| product::gemm(by, s, a, Weights::Plain(&b), &mut c, &[], &mut scratch));
                     c
                 };
                 let all = run(&a, m);

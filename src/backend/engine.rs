@@ -3,9 +3,9 @@
 //! An engine may rely on every condition that its methods list after "Checked": the gate has checked it.
 
 use super::{DeviceInfo, Feed, Peaks, Progress, Scalars, StepTime};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tape::op::ParamId;
-use crate::tape::plan::Plan;
+use crate::tape::plan::{Plan, Precision};
 use crate::tape::window::SamplingPlan;
 
 /// A device, as the gate calls it.
@@ -16,6 +16,21 @@ pub trait Engine {
     /// See [`Backend::describe`](super::Backend::describe).
     fn describe(&self) -> DeviceInfo;
 
+    /// Whether products can be computed in this precision.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if not.
+    fn check_precision(&self, precision: Precision) -> Result<()> {
+        match precision {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 => Err(Error::Device(format!(
+                "the {} backend does not compute in bf16; choose --precision f32, or --device cpu on a processor \
+                 with AVX512-BF16",
+                self.describe().kind
+            ))),
+        }
+    }
+
     /// Number of elements of a parameter; `None` before its first value.
     fn param_len(&self, id: ParamId) -> Option<usize>;
 
@@ -25,8 +40,8 @@ pub trait Engine {
     /// Reads a parameter. Checked: it has a value, and `into` has the length of that value.
     fn read_param(&mut self, id: ParamId, into: &mut [f32]) -> Result<()>;
 
-    /// Prepares a plan. Checked: [`Plan::check`] passes, and every parameter has a value of its declared
-    /// length.
+    /// Prepares a plan. Checked: [`Plan::check`] and [`Engine::check_precision`] pass, and every parameter
+    /// has a value of its declared length.
     fn compile(&mut self, plan: &Plan) -> Result<Self::Compiled>;
 
     /// Prepares a plan to be sampled. Checked: [`SamplingPlan::check`] passes, and every parameter has a

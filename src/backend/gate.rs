@@ -170,6 +170,7 @@ impl<E: Engine> Backend for Gate<E> {
 
     fn compile(&mut self, plan: &Plan) -> Result<Compiled> {
         plan.check().map_err(|why| broken(&plan.name, &why))?;
+        self.engine.check_precision(plan.precision)?;
         self.check_params(plan)?;
         let compiled = self.engine.compile(plan)?;
         Ok(self.keep(compiled, false))
@@ -243,9 +244,11 @@ impl<E: Engine> Backend for Gate<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::Isa;
     use crate::shape::Meta;
     use crate::tape::geometry::Mask;
     use crate::tape::op::{Param, Scalar};
+    use crate::tape::plan::Precision;
     use crate::tape::record::ConvAttrs;
     use crate::tape::{InputRole, Tape};
     use std::cell::Cell;
@@ -353,6 +356,20 @@ mod tests {
     fn fails<T>(result: Result<T>, part: &str) {
         let why = result.err().expect("it is refused").to_string();
         assert!(why.contains(part), "{why}");
+    }
+
+    #[test]
+    fn a_device_refuses_a_precision_that_it_does_not_compute_in() {
+        for mut device in devices() {
+            device.write_param(ParamId(0), &[0.1; 9]).unwrap();
+            let kind = device.describe().kind;
+            let result = device.compile(&plan().in_precision(Precision::Bf16));
+            if kind == "cpu" {
+                assert_eq!(result.is_ok(), Isa::detect().has_bf16());
+            } else {
+                fails(result, &format!("the {kind} backend does not compute in bf16"));
+            }
+        }
     }
 
     #[test]

@@ -46,12 +46,12 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let is_float = |input: &CaseInput| !matches!(input.elements, Elements::Index(_));
     case.inputs = case.inputs.into_iter().map(|i| if is_float(&i) { i.param() } else { i }).collect();
     let mut device = backend::open(&options.device, options.threads)?;
-    let first = prepare(&case, 0, &mut *device)?;
+    let first = prepare(&case, 0, options.precision(), &mut *device)?;
     let cost = first.cost;
     let copies = ROTATED_BYTES.div_ceil(cost.bytes.max(1)).clamp(1, MAX_COPIES);
     let mut prepared = vec![first];
     for copy in 1..copies as u32 {
-        prepared.push(prepare(&case, copy * case.inputs.len() as u32, &mut *device)?);
+        prepared.push(prepare(&case, copy * case.inputs.len() as u32, options.precision(), &mut *device)?);
     }
     let times = measure(Effort::KERNEL, |run| {
         let Prepared { problem, compiled, .. } = &prepared[run % prepared.len()];

@@ -3,10 +3,11 @@
 //! by [`Backend::peaks`](crate::backend::Backend::peaks).
 
 use super::caches::Caches;
-use crate::backend::cpu::product::{Isa, peak_gflops};
+use crate::backend::cpu::product::{Arithmetic, Isa, peak_gflops};
 use crate::backend::{Backend, Peaks};
 use crate::error::Result;
 use crate::tape::cost::Cost;
+use crate::tape::plan::Precision;
 use serde::Serialize;
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -25,7 +26,7 @@ const REPEATS: usize = 8;
 /// The limits of the machine at a number of threads.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
-    /// Peak arithmetic in GFLOP/s: f32 multiply-adds on registers.
+    /// Peak arithmetic in GFLOP/s: multiply-adds on registers, on operands of the precision of the results.
     pub peak_gflops: f64,
     /// Memory bandwidth in GB/s: `a = b + s * c` on arrays larger than the caches, counting every array
     /// once.
@@ -45,23 +46,24 @@ pub struct CacheLimit {
 }
 
 impl Limits {
-    /// The limits of a device.
+    /// The limits of a device. Those of the processor are for products with operands in this precision.
     ///
     /// # Errors
     /// Whatever the device reports while it is measured.
-    pub fn of(device: &mut dyn Backend) -> Result<Limits> {
+    pub fn of(device: &mut dyn Backend, precision: Precision) -> Result<Limits> {
         let threads = device.describe().threads;
         Ok(match device.peaks()? {
             Some(Peaks { gflops, gbs }) => Limits { peak_gflops: gflops, peak_gbs: gbs, l3: None },
-            None => Limits::measure(threads),
+            None => Limits::measure(threads, precision),
         })
     }
 
     /// Measures the limits of the processor. Takes about a second.
-    fn measure(threads: usize) -> Limits {
+    fn measure(threads: usize, precision: Precision) -> Limits {
         let threads = threads.max(1);
         let l3 = Caches::detect().and_then(|caches| caches.l3_triad_bytes(threads)).map(|bytes| l3(threads, bytes));
-        Limits { peak_gflops: peak_gflops(Isa::detect(), threads), peak_gbs: triad_gbs(threads), l3 }
+        let by = Arithmetic { isa: Isa::detect(), precision };
+        Limits { peak_gflops: peak_gflops(by, threads), peak_gbs: triad_gbs(threads), l3 }
     }
 
     /// The shortest time in milliseconds in which the machine could do work of this cost: the longer of

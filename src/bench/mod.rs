@@ -18,6 +18,7 @@ pub mod workload;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::tape::plan::Precision;
 use machine::Limits;
 use report::{Entry, Report};
 use workload::Chosen;
@@ -40,6 +41,9 @@ pub struct Options {
     pub device: String,
     /// Worker threads; 0 uses every core.
     pub threads: usize,
+    /// Precision of the operands of products in kernels and training steps; `None` is that of the model, or
+    /// f32 for reference workloads and kernels.
+    pub precision: Option<Precision>,
     /// Names of workloads, or parts of the names of kernels. If it is empty, everything of the kind is
     /// timed.
     pub names: Vec<String>,
@@ -53,11 +57,20 @@ pub struct Options {
     pub sides: Vec<usize>,
 }
 
+impl Options {
+    /// Precision of the operands of products.
+    pub(crate) fn precision(&self) -> Precision {
+        let of_model = || self.model.as_ref().map(|model| model.precision.operands());
+        self.precision.or_else(of_model).unwrap_or(Precision::F32)
+    }
+}
+
 #[cfg(test)]
 impl Options {
     /// Everything of a kind on the CPU.
     pub fn on_cpu(threads: usize) -> Options {
-        Options { device: "cpu".into(), threads, names: vec![], model: None, batches: vec![], sides: vec![] }
+        let (device, names, batches, sides) = ("cpu".into(), vec![], vec![], vec![]);
+        Options { device, threads, precision: None, names, model: None, batches, sides }
     }
 }
 
@@ -81,9 +94,12 @@ pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<
         (Kind::Steps, _) => Work::Steps(workload::choose(options)?),
         (Kind::Sampling, _) => Work::Sampling(select(&sampling::names(), &options.names)?),
     };
+    if kind == Kind::Sampling && options.precision.is_some_and(|precision| precision != Precision::F32) {
+        return Err(Error::Usage("images are always drawn in f32: leave out --precision".to_string()));
+    }
     let mut device = crate::backend::open(&options.device, options.threads)?;
     let info = device.describe();
-    let limits = Limits::of(&mut *device)?;
+    let limits = Limits::of(&mut *device, options.precision())?;
     drop(device);
     let mut results = vec![];
     let mut add = |results: &mut Vec<Entry>, entry: Entry| {
@@ -109,7 +125,7 @@ pub fn run(kind: Kind, options: &Options, on: &mut dyn FnMut(&Entry)) -> Result<
             }
         }
     }
-    Ok(Report::new(&info, limits, results))
+    Ok(Report::new(&info, options.precision(), limits, results))
 }
 
 /// The requested names, or all names if none is requested.

@@ -8,6 +8,7 @@ use crate::files::read_text;
 use crate::report::roofline::{Mark, Roofline, Slope};
 use crate::report::text::text_table;
 use crate::tape::cost::Cost;
+use crate::tape::plan::Precision;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -139,11 +140,11 @@ impl<'a> Column<'a> {
 }
 
 impl Report {
-    pub(super) fn new(info: &DeviceInfo, limits: Limits, results: Vec<Entry>) -> Self {
+    pub(super) fn new(info: &DeviceInfo, precision: Precision, limits: Limits, results: Vec<Entry>) -> Self {
         Report {
             machine: Machine { name: info.name.clone(), detail: info.detail.clone(), limits },
             device: info.kind.clone(),
-            precision: "f32".to_string(),
+            precision: precision.to_string(),
             threads: info.threads,
             results,
         }
@@ -302,7 +303,7 @@ mod tests {
         let cost = Cost { flops: 100_000_000, bytes: 1_000 };
         let entry = Entry::new("vae-mnist", "step", "128x28x28x1".into(), &times, cost, &limits).images(128);
         let info = DeviceInfo { kind: "cpu".into(), name: "test".into(), detail: "none".into(), threads: 2 };
-        Report::new(&info, limits, vec![Entry { peak_bytes: 1 << 20, ..entry }])
+        Report::new(&info, Precision::F32, limits, vec![Entry { peak_bytes: 1 << 20, ..entry }])
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub struct Launch {
 pub fn profile(name: &str, options: &Options) -> Result<Vec<Launch>> {
     super::select(&names(), &[name.to_string()])?;
     let mut running = Running::new(Workload::reference(name)?, options)?;
-    let limits = Limits::of(&mut *running.device)?;
+    let limits = Limits::of(&mut *running.device, options.precision())?;
     let mut launches: Vec<Vec<Launch>> = vec![vec![]; running.compiled.len()];
     for step in 0..PROFILED {
         running.step(step, |device, index, plan, feeds, scalars| {

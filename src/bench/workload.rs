@@ -14,7 +14,7 @@ use crate::optim::{LEARNING_RATE, STEP};
 use crate::rng::{self, Stream};
 use crate::shape::DType;
 use crate::tape::op::Scalar;
-use crate::tape::plan::Plan;
+use crate::tape::plan::{Plan, Precision};
 use crate::train::parameters;
 
 /// A layer that is a reference workload by itself.
@@ -224,6 +224,11 @@ impl Workload {
         self.plans[0].inputs.iter().map(|i| i.meta.shape.to_string()).collect::<Vec<_>>().join(" ")
     }
 
+    /// The same workload, whose products have operands of this precision.
+    fn in_precision(self, precision: Precision) -> Workload {
+        Workload { plans: self.plans.into_iter().map(|plan| plan.in_precision(precision)).collect(), ..self }
+    }
+
     /// The batches that are used in turn.
     fn batches(&self) -> Vec<StepInputs> {
         let mut next = 0;
@@ -259,6 +264,10 @@ impl Running {
     pub fn new(workload: Workload, options: &Options) -> Result<Running> {
         let mut device = backend::open(&options.device, options.threads)?;
         parameters::initialize(&mut *device, &workload.set, 1)?;
+        let workload = match options.precision {
+            Some(precision) => workload.in_precision(precision),
+            None => workload,
+        };
         let compiled = workload.plans.iter().map(|p| device.compile(p)).collect::<Result<_>>()?;
         Ok(Running { batches: workload.batches(), device, workload, compiled })
     }

@@ -10,7 +10,7 @@ use crate::optim::{LEARNING_RATE, STEP};
 use crate::tape::cost::{self, Cost};
 use crate::tape::geometry::{ConvGeom, Mask};
 use crate::tape::op::{Op, Unary};
-use crate::tape::plan::Plan;
+use crate::tape::plan::{Plan, Precision};
 use crate::tape::record::ConvAttrs;
 
 /// A case that is compiled on a device.
@@ -25,12 +25,13 @@ pub struct Prepared {
     pub cost: Cost,
 }
 
-/// Draws the inputs of a case, lowers it and compiles it. Its parameters are numbered from `first_param`.
+/// Draws the inputs of a case, lowers it and compiles it, with operands of products in this precision. Its
+/// parameters are numbered from `first_param`.
 ///
 /// # Errors
 /// Whatever the device reports.
-pub fn prepare(case: &Case, first_param: u32, backend: &mut dyn Backend) -> Result<Prepared> {
-    let problem = case.problem(Order::Zero, 1, first_param);
+pub fn prepare(case: &Case, first_param: u32, precision: Precision, backend: &mut dyn Backend) -> Result<Prepared> {
+    let problem = case.problem(Order::Zero, 1, first_param).in_precision(precision);
     let plan = problem.plan(&case.name);
     let compiled = problem.compile(&case.name, backend)?;
     let total = plan

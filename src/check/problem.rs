@@ -7,7 +7,7 @@ use crate::backend::{Backend, Compiled, Feed, Scalars};
 use crate::error::Result;
 use crate::shape::{DType, Meta};
 use crate::tape::op::{Param, ParamId};
-use crate::tape::plan::Plan;
+use crate::tape::plan::{Plan, Precision};
 use crate::tape::{Tape, Var};
 
 /// A recorded case, and everything that its plan is fed.
@@ -27,6 +27,8 @@ pub struct Problem {
     /// How many of the first results can be differentiated.
     graded_results: usize,
     seed: u32,
+    /// Precision of the operands of products in its plan.
+    precision: Precision,
 }
 
 /// An input with respect to which a derivative is taken.
@@ -91,7 +93,17 @@ impl Case {
         }
         let graded_results = self.graded_outputs.min(outputs.len());
         let results = outputs.into_iter().enumerate().map(|(i, v)| (format!("out{i}"), v)).collect();
-        Problem { tape, results, feeds, variables, params, scalars: self.scalars.clone(), graded_results, seed }
+        Problem {
+            tape,
+            results,
+            feeds,
+            variables,
+            params,
+            scalars: self.scalars.clone(),
+            graded_results,
+            seed,
+            precision: Precision::F32,
+        }
     }
 }
 
@@ -122,9 +134,14 @@ impl Problem {
         self.feeds.iter().map(Values::feed).collect()
     }
 
+    /// The same problem, whose plan has products with operands in this precision.
+    pub fn in_precision(self, precision: Precision) -> Problem {
+        Problem { precision, ..self }
+    }
+
     /// The plan that computes all results.
     pub fn plan(&self, name: &str) -> Plan {
-        Plan::new(name, &self.tape)
+        Plan::new(name, &self.tape).in_precision(self.precision)
     }
 
     /// Writes the parameters and compiles the plan.

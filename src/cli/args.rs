@@ -155,6 +155,25 @@ pub(super) struct FlagOfKey {
     pub is_given: bool,
 }
 
+/// The precision of the operands of products.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Precision {
+    /// 32-bit floats
+    F32,
+    /// 16-bit floats, on processors with AVX512-BF16; sums and weights stay in 32 bits
+    Bf16,
+}
+
+impl Precision {
+    /// The value of the key `precision`.
+    pub(super) fn key(self) -> config::Precision {
+        match self {
+            Precision::F32 => config::Precision::F32,
+            Precision::Bf16 => config::Precision::Bf16,
+        }
+    }
+}
+
 /// Checks that no key is given twice: by two `--set`, or by `--set` and a flag of its own.
 ///
 /// # Errors

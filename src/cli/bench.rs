@@ -1,7 +1,7 @@
 //! `pixtape bench`: times this machine, and compares it with its own limits and with other benchmark
 //! files.
 
-use super::args::DeviceArgs;
+use super::args::{DeviceArgs, Precision};
 use super::out_file::{self, OutFile};
 use super::output;
 use crate::bench::report::{Entry, Reference, ratio_table};
@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// Show the time of each launch of training steps instead
     #[arg(long, conflicts_with = "against")]
     profile: bool,
+    /// Precision of the operands of products (default: that of the run, otherwise f32)
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print a benchmark file: one JSON object on stdout (with --against also `ratios`; with --profile
@@ -78,6 +81,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let mut options = Options {
         device: args.device.name()?.to_string(),
         threads: args.device.threads,
+        precision: args.precision.map(|precision| precision.key().operands()),
         names: args.names,
         model: args.from_run.as_deref().map(model_of).transpose()?,
         batches: args.batch,

@@ -1,6 +1,6 @@
 //! `pixtape plan`: prints the launches of a training step.
 
-use super::args::{self, FlagOfKey, check_given_once, configuration};
+use super::args::{self, FlagOfKey, Precision, check_given_once, configuration};
 use super::output;
 use crate::error::Result;
 use crate::models::Model;
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Images per step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Precision of the operands of products: f32 or bf16
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Change a key of the configuration
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -29,12 +32,19 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    check_given_once(&args.set, &[FlagOfKey { flag: "--batch", key: "batch", is_given: args.batch.is_some() }])?;
+    check_given_once(
+        &args.set,
+        &[
+            FlagOfKey { flag: "--batch", key: "batch", is_given: args.batch.is_some() },
+            FlagOfKey { flag: "--precision", key: "precision", is_given: args.precision.is_some() },
+        ],
+    )?;
     let mut config = configuration(&args.what)?;
     if let Some(batch) = args.batch {
         config.batch = batch;
         config.validate()?;
     }
+    config.precision = args.precision.map_or(config.precision, Precision::key);
     args.set.iter().try_for_each(|assignment| config.set(assignment))?;
     let plans = Model::new(&config)?.training();
     if args.json { output::json(&plans.iter().map(to_json).collect()) } else { output::print(&text(&plans)) }

@@ -1,6 +1,6 @@
 //! `pixtape train`: trains a model, evaluates it, and writes the report.
 
-use super::args::{DataArgs, DeviceArgs, FlagOfKey, check_given_once, configuration, text};
+use super::args::{DataArgs, DeviceArgs, FlagOfKey, Precision, check_given_once, configuration, text};
 use super::progress::Progress;
 use super::signals::stop_on_signals;
 use super::{held_out, output, restore, trace};
@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Seed of all random numbers
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     seed: Option<u32>,
+    /// Precision of the operands of products while training: f32 or bf16
+    #[arg(long, value_name = "PRECISION", conflicts_with = "resume")]
+    precision: Option<Precision>,
     /// Change a key of the configuration; an unknown key prints those of its section
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
@@ -133,10 +136,12 @@ pub(super) fn run(args: Args) -> Result<()> {
     };
     let likelihoods = measured.as_ref().map_or(vec![], Clone::clone);
     let trained_on = data.iter().map(|data| ("Trained on".to_string(), data.to_string()));
+    let precision = config.precision.operands();
+    let facts = [("Parameters".to_string(), parameters.to_string()), ("Precision".to_string(), precision.to_string())];
     let report = RunReport {
         run: dir,
         device,
-        facts: trained_on.chain([("Parameters".to_string(), parameters.to_string())]).collect(),
+        facts: trained_on.chain(facts).collect(),
         op_times: by_operation(&summary.profile),
         likelihoods: likelihoods.clone(),
     };
@@ -147,6 +152,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     let draw = Model::new(&config)?.reduction().map_or("sample", restore::command);
     let provenance = json!({
         "trained_on": data,
+        "precision": precision.to_string(),
         "program": env!("CARGO_PKG_VERSION"),
     });
     finish(&args, &summary, &likelihoods, draw, &provenance)?;
@@ -166,6 +172,7 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
             FlagOfKey { flag: "--epochs", key: "epochs", is_given: args.epochs.is_some() },
             FlagOfKey { flag: "--batch", key: "batch", is_given: args.batch.is_some() },
             FlagOfKey { flag: "--seed", key: "seed", is_given: args.seed.is_some() },
+            FlagOfKey { flag: "--precision", key: "precision", is_given: args.precision.is_some() },
             FlagOfKey { flag: "--device", key: "device", is_given: args.device.device.is_some() },
         ],
     )?;
@@ -184,6 +191,7 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
     }
     config.batch = args.batch.unwrap_or(config.batch);
     config.seed = args.seed.unwrap_or(config.seed);
+    config.precision = args.precision.map_or(config.precision, Precision::key);
     if args.device.device.is_some() {
         config.device = args.device.name()?.to_string();
     }

@@ -88,12 +88,14 @@ impl Model {
     /// its input `x`, and, if the model has classes, their labels as `label`. All its outputs are scalars:
     /// the loss terms.
     pub fn training(&self) -> Vec<Plan> {
-        match &self.family {
+        let plans = match &self.family {
             Family::Autoregressive(net) => vec![net.training(self.config.batch)],
             Family::Latent(net) => vec![net.training(self.config.batch)],
             Family::Sequence(net) => vec![net.training(self.config.batch)],
             Family::Adversarial(net) => net.training(self.config.batch),
-        }
+        };
+        let precision = self.config.precision.operands();
+        plans.into_iter().map(|plan| plan.in_precision(precision)).collect()
     }
 
     /// Number of classes that the model is conditional on; 0 if it is not conditional on a class.

@@ -6,7 +6,7 @@
 use super::alias::{Aliases, is_leaf};
 use super::fuse::{self, Folded};
 use super::op::{Op, ParamId, Scalar, ScalarId};
-use super::plan::{Buffer, Fused, Operand, Plan, PlanParam, Slot, Step};
+use super::plan::{Buffer, Fused, Operand, Plan, PlanParam, Precision, Slot, Step};
 use super::{Node, OutputSpec, Tape, Var, slots, text};
 use std::collections::{HashMap, HashSet};
 
@@ -51,6 +51,7 @@ impl Plan {
             scalars: lowering.scalars,
             outputs: operands,
             params,
+            precision: Precision::F32,
         };
         slots::share(&mut plan);
         if cfg!(debug_assertions)

@@ -6,6 +6,7 @@
 use super::InputSpec;
 use super::op::{InputId, Op, ParamId, Scalar, ScalarId, Unary};
 use crate::shape::Meta;
+use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -161,6 +162,25 @@ pub struct PlanParam {
     pub name: String,
 }
 
+/// Precision of the operands of matrix products and convolutions. Their sums, and everything else, are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// Operands are rounded to bf16 (8 bits of significand) before they are multiplied.
+    Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
+}
+
 /// What a backend compiles: steps in order, over slots, parameters, inputs and scalars. Outside the crate
 /// only [`Plan::new`] makes a plan, and a plan cannot be changed. The gate of the backends verifies every
 /// plan nevertheless ([`Plan::check`]).
@@ -180,6 +200,8 @@ pub struct Plan {
     pub(crate) outputs: Vec<(String, Operand)>,
     /// Parameters that are read or written.
     pub(crate) params: Vec<PlanParam>,
+    /// Precision of the operands of products.
+    pub(crate) precision: Precision,
 }
 
 impl Plan {
@@ -207,6 +229,17 @@ impl Plan {
     #[doc(hidden)]
     pub fn params(&self) -> &[PlanParam] {
         &self.params
+    }
+
+    /// The same plan, whose products have operands of this precision. A backend that cannot compute in it
+    /// refuses the plan.
+    pub fn in_precision(self, precision: Precision) -> Plan {
+        Plan { precision, ..self }
+    }
+
+    /// Precision of the operands of products: f32 unless [`Plan::in_precision`] changed it.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Index of the output called `name`. Panics if no output has this name, which is a bug in the calling

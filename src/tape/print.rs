@@ -3,7 +3,7 @@
 //! A plan is printed with its inputs, parameters, slots, steps and outputs, one per line. [`Step::label`]
 //! has the text of one step. The names and attributes of ops are in `text.rs`.
 
-use super::plan::{Buffer, Fused, Operand, Plan, PlanParam, Step};
+use super::plan::{Buffer, Fused, Operand, Plan, PlanParam, Precision, Step};
 use super::text;
 use std::fmt;
 
@@ -36,7 +36,11 @@ impl fmt::Display for Buffer {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "plan {}: {} steps, {} slots", self.name, self.steps.len(), self.slots.len())?;
+        let in_precision = match self.precision {
+            Precision::F32 => String::new(),
+            precision => format!(", products in {precision}"),
+        };
+        writeln!(f, "plan {}: {} steps, {} slots{in_precision}", self.name, self.steps.len(), self.slots.len())?;
         for (i, input) in self.inputs.iter().enumerate() {
             writeln!(f, "  in{i} {} {}", input.name, input.meta.shape)?;
         }

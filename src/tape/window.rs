@@ -12,7 +12,7 @@
 
 use super::InputRole;
 use super::op::{InputId, Op};
-use super::plan::{Buffer, Fused, Operand, Plan, Slot, Step};
+use super::plan::{Buffer, Fused, Operand, Plan, Precision, Slot, Step};
 use super::times::{self, Read, Times};
 use crate::error::{Error, Result};
 use crate::shape::ImageSize;
@@ -163,7 +163,8 @@ impl SamplingPlan {
     }
 }
 
-/// The same plan with one slot per value. All slots are kept.
+/// The same plan with one slot per value. All slots are kept. Images are drawn in f32, whatever the
+/// precision of the plan.
 fn unshared(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     let mut now: HashMap<u32, u32> = HashMap::new();
@@ -186,7 +187,7 @@ fn unshared(plan: &Plan) -> Plan {
     }
     plan.outputs.iter_mut().for_each(|(_, o)| rename(o, &now));
     plan.slots = slots;
-    plan
+    plan.in_precision(Precision::F32)
 }
 
 /// Times of the values of a plan.

@@ -21,6 +21,7 @@ mod long;
 #[cfg(target_os = "linux")]
 mod names;
 mod outputs;
+mod precision;
 mod presets;
 #[cfg(target_os = "linux")]
 mod progress;

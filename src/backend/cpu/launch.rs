@@ -4,17 +4,17 @@ use super::access::Access;
 use super::epilogue::EpilogueOp;
 use super::group_norm::{self, Groups};
 use super::lstm::Sequence;
-use super::product::{self, Gemm, Isa, Packing};
+use super::product::{self, Arithmetic, Gemm, Packing};
 use super::scan::{Line, Sweep};
 use super::shape_ops::Region;
 use super::{elementwise, loss, lstm, norm, optim, random, reduce, scan, shape_ops};
 use crate::backend::axes::Axes;
 use crate::shape::Shape;
 use crate::tape::op::{Counter, Op, Unary};
-use crate::tape::plan::{Fused, Step};
+use crate::tape::plan::{Fused, Precision, Step};
 
 /// Number of words of scratch that a step needs with this many threads.
-pub fn scratch_len(step: &Step, threads: usize) -> usize {
+pub fn scratch_len(step: &Step, precision: Precision, threads: usize) -> usize {
     let shape = |i: usize| step.inputs[i].meta.shape;
     match &step.op {
         Op::Sum(to) => Axes::new(shape(0), *to).scratch_len(),
@@ -28,10 +28,10 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
         Op::LstmBwd => sequence(shape(0), shape(1).last()).scratch_bwd_len(),
         Op::RowLstm | Op::DiagonalLstm { .. } => sweep(step).scratch_len(),
         Op::RowLstmBwd | Op::DiagonalLstmBwd { .. } => sweep(step).scratch_bwd_len(),
-        Op::Matmul { ta, tb } => product::gemm_scratch_len(gemm(step, *ta, *tb), threads),
-        Op::Conv(g) => product::conv_scratch_len(g, threads),
-        Op::ConvDx(g) => product::conv_dx_scratch_len(g, threads),
-        Op::ConvDw(g) => product::conv_dw_scratch_len(g, threads),
+        Op::Matmul { ta, tb } => product::gemm_scratch_len(gemm(step, *ta, *tb), precision, threads),
+        Op::Conv(g) => product::conv_scratch_len(g, precision, threads),
+        Op::ConvDx(g) => product::conv_dx_scratch_len(g, precision, threads),
+        Op::ConvDw(g) => product::conv_dw_scratch_len(g, precision, threads),
         Op::Input(_)
         | Op::Param(_)
         | Op::Scalar(_)
@@ -75,11 +75,11 @@ pub fn scratch_len(step: &Step, threads: usize) -> usize {
 }
 
 /// How the weights of a step, its second input, are packed; `None` if it is no product with weights.
-pub fn packing(step: &Step) -> Option<Packing> {
+pub fn packing(step: &Step, precision: Precision) -> Option<Packing> {
     match &step.op {
-        Op::Matmul { ta, tb } => Packing::gemm(gemm(step, *ta, *tb)),
-        Op::Conv(g) => Some(Packing::conv(g)),
-        Op::ConvDx(g) => Some(Packing::conv_dx(g)),
+        Op::Matmul { ta, tb } => Packing::gemm(gemm(step, *ta, *tb), precision),
+        Op::Conv(g) => Some(Packing::conv(g, precision)),
+        Op::ConvDx(g) => Some(Packing::conv_dx(g, precision)),
         _ => None,
     }
 }
@@ -90,11 +90,12 @@ pub fn can_add(op: &Op) -> bool {
 }
 
 /// Runs one step.
-pub fn launch(step: &Step, isa: Isa, access: &Access) {
+pub fn launch(step: &Step, by: Arithmetic, access: &Access) {
     // Kernels may assume at least one output element.
     if step.outputs.iter().all(|o| o.meta.shape.is_empty()) {
         return;
     }
+    let isa = by.isa;
     let (x, y) = (|i| access.input(i), |i| access.output(i));
     let shape = |i: usize| step.inputs[i].meta.shape;
     let last = |i: usize| shape(i).last();
@@ -127,15 +128,15 @@ pub fn launch(step: &Step, isa: Isa, access: &Access) {
         Op::Expand(to) => reduce::expand(Axes::new(*to, shape(0)), x(0), y(0)),
 
         Op::Matmul { ta, tb } => with_epilogue(step, access, |epilogue| {
-            product::gemm(isa, gemm(step, *ta, *tb), x(0), access.weights(), y(0), epilogue, access.scratch());
+            product::gemm(by, gemm(step, *ta, *tb), x(0), access.weights(), y(0), epilogue, access.scratch());
         }),
         Op::Conv(g) => with_epilogue(step, access, |epilogue| {
-            product::conv(isa, g, x(0), access.weights(), y(0), epilogue, access.scratch());
+            product::conv(by, g, x(0), access.weights(), y(0), epilogue, access.scratch());
         }),
         Op::ConvDx(g) => with_epilogue(step, access, |epilogue| {
-            product::conv_dx(isa, g, x(0), access.weights(), y(0), epilogue, access.scratch());
+            product::conv_dx(by, g, x(0), access.weights(), y(0), epilogue, access.scratch());
         }),
-        Op::ConvDw(g) => product::conv_dw(isa, g, x(0), x(1), (y(0), access.adds()), access.scratch()),
+        Op::ConvDw(g) => product::conv_dw(by, g, x(0), x(1), (y(0), access.adds()), access.scratch()),
 
         Op::BatchNorm { eps } => {
             let (inputs, outputs) = ([x(0), x(1), x(2)], [y(0), y(1), y(2)]);

@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::tape::divide::{Divided, Policy, Stage};
 use crate::tape::op::ParamId;
-use crate::tape::plan::{Buffer, Plan, PlanParam};
+use crate::tape::plan::{Buffer, Plan, PlanParam, Precision};
 use crate::tape::window::SamplingPlan;
 use access::Places;
 use buffer::WordBuffer;
@@ -64,6 +64,10 @@ pub struct Options {
     /// How plans are divided.
     #[doc(hidden)]
     pub policy: Policy,
+    /// Whether plans in bf16 are computed by portable code if the processor has no instructions for bf16.
+    /// That has the same results and is slow; tests use it.
+    #[doc(hidden)]
+    pub emulates_bf16: bool,
 }
 
 /// The CPU backend.
@@ -141,12 +145,12 @@ impl CpuEngine {
         // If the plan is sampled, only the steps before the windows run whole.
         let is_run = |index: usize| sampling.as_ref().is_none_or(|sampling| sampling.runs_whole(index));
         let whole = divided.stages.iter().filter_map(|stage| match stage {
-            Stage::Whole { index, step } if is_run(*index) => Some(launch::scratch_len(step, threads)),
+            Stage::Whole { index, step } if is_run(*index) => Some(launch::scratch_len(step, plan.precision, threads)),
             _ => None,
         });
         let seats = divided.seats(threads);
-        let scratch = whole.max().unwrap_or(0).max(seats * stretch::scratch_len(&divided));
-        let packs = stretch::packs(&divided);
+        let scratch = whole.max().unwrap_or(0).max(seats * stretch::scratch_len(&divided, plan.precision));
+        let packs = stretch::packs(&divided, plan.precision);
         let packed = packs.iter().filter_map(|pieces| pieces.last().map(|last| last.end)).max().unwrap_or(0);
         let of_windows = sampling.as_ref().map_or(0, Sampling::packed_len);
         let bytes = (divided.bytes(threads) + 4 * (scratch + packed + of_windows)) as u64;
@@ -208,6 +212,13 @@ impl Engine for CpuEngine {
             detail: self.isa.to_string(),
             threads: self.pool.current_num_threads(),
         }
+    }
+
+    fn check_precision(&self, precision: Precision) -> Result<()> {
+        if precision == Precision::F32 || self.isa.has_bf16() || self.options.emulates_bf16 {
+            return Ok(());
+        }
+        Err(Error::Device("this processor has no instructions for bf16 (AVX512-BF16); choose --precision f32".into()))
     }
 
     fn param_len(&self, id: ParamId) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! Replays a divided plan, stage by stage.
 
 use super::access::Access;
+use super::product::Arithmetic;
 use super::{CompiledPlan, CpuEngine, launch, stretch};
 use crate::error::Result;
 use crate::shape::DType;
@@ -49,7 +50,8 @@ impl Visitor for Unwatched {
 impl CpuEngine {
     /// Runs all stages. Without a visitor that allocates, nothing is allocated.
     pub(super) fn execute<V: Visitor>(&mut self, compiled: &mut CompiledPlan, visitor: &V) -> Result<()> {
-        let (poison, isa) = (self.options.poison, self.isa);
+        let poison = self.options.poison;
+        let by = Arithmetic { isa: self.isa, precision: compiled.plan.precision };
         let memory = stretch::Memory::new(compiled);
         let compiled = &*compiled;
         // All steps run inside the pool, so that parallel iterators neither enter the pool again nor
@@ -73,14 +75,14 @@ impl CpuEngine {
                         if poison {
                             access.poison();
                         }
-                        launch::launch(step, isa, &access);
+                        launch::launch(step, by, &access);
                         visitor.ran(*index, 1);
                         look(visitor, *index, step, &access)?;
                     }
                     Stage::Stretch(stretch) => {
                         let (memory, places) = (&memory, &compiled.places);
                         let packs = &compiled.packs[stretches];
-                        let run = stretch::Run { stretch, number: stretches, memory, packs, places, isa, poison };
+                        let run = stretch::Run { stretch, number: stretches, memory, packs, places, by, poison };
                         // SAFETY: lengths and access are as for the steps above. `allocate` made the memory
                         // of the stretches for the threads of this pool.
                         unsafe { run.all(visitor)? };

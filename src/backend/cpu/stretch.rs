@@ -6,14 +6,14 @@
 //! fit.
 
 use super::access::{Access, Places};
-use super::product::Isa;
+use super::product::Arithmetic;
 use super::replay::{Visitor, Written};
 use super::vector::{CHUNK, spread, vectorized};
 use super::{CompiledPlan, launch, team};
 use crate::error::Result;
 use crate::shape::DType;
 use crate::tape::divide::{Divided, Home, Piece, Stretch, View};
-use crate::tape::plan::{Buffer, Operand};
+use crate::tape::plan::{Buffer, Operand, Precision};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -39,21 +39,22 @@ impl Views {
 }
 
 /// Words of scratch that a seat has for the pieces of a plan.
-pub(super) fn scratch_len(divided: &Divided) -> usize {
+pub(super) fn scratch_len(divided: &Divided, precision: Precision) -> usize {
     let pieces = divided.stretches().flat_map(|stretch| &stretch.pieces);
-    pieces.map(|piece| launch::scratch_len(&piece.step, 1)).max().unwrap_or(0).next_multiple_of(LINE)
+    pieces.map(|piece| launch::scratch_len(&piece.step, precision, 1)).max().unwrap_or(0).next_multiple_of(LINE)
 }
 
 /// Where the packed weights of each piece are, by stretch and piece. Empty for a piece without weights.
 pub(super) type Packs = Vec<Vec<Range<usize>>>;
 
 /// Places for the packed weights of all pieces. The stretches use the same memory one after another.
-pub(super) fn packs(divided: &Divided) -> Packs {
+pub(super) fn packs(divided: &Divided, precision: Precision) -> Packs {
     let of_stretch = |stretch: &Stretch| {
         let mut end = 0;
         let of_piece = |piece: &Piece| {
             let start = end;
-            end += launch::packing(&piece.step).map_or(0, |packing| packing.packed_len().next_multiple_of(LINE));
+            end += launch::packing(&piece.step, precision)
+                .map_or(0, |packing| packing.packed_len().next_multiple_of(LINE));
             start..end
         };
         stretch.pieces.iter().map(of_piece).collect()
@@ -92,7 +93,7 @@ impl Memory {
             locals: compiled.locals.as_ptr(),
             locals_len: compiled.divided.seat_len(),
             scratch: compiled.scratch.as_ptr(),
-            scratch_len: scratch_len(&compiled.divided),
+            scratch_len: scratch_len(&compiled.divided, compiled.plan.precision),
             sums: compiled.sums.as_ptr().cast(),
             packed: compiled.packed.as_ptr().cast(),
         }
@@ -115,7 +116,7 @@ pub(super) struct Run<'a> {
     pub(super) packs: &'a [Range<usize>],
     /// The buffers for the whole batch.
     pub(super) places: &'a Places,
-    pub(super) isa: Isa,
+    pub(super) by: Arithmetic,
     /// Whether outputs are filled with NaN before each step.
     pub(super) poison: bool,
 }
@@ -151,7 +152,7 @@ impl Run<'_> {
             // written them and have ended.
             let sums =
                 unsafe { std::slice::from_raw_parts(self.memory.sums, self.stretch.groups * self.stretch.sums_len) };
-            let (isa, len) = (self.isa, self.stretch.sums_len);
+            let (isa, len) = (self.by.isa, self.stretch.sums_len);
             spread(into.par_chunks_mut(CHUNK).enumerate(), sum.len * self.stretch.groups)
                 .for_each(|(i, into)| add_groups(isa, sums, len, sum.at + i * CHUNK, into));
             visitor.ran(sum.value.step, 1);
@@ -169,7 +170,7 @@ impl Run<'_> {
     /// As for [`Run::all`]. Nothing else accesses the packed weights of the piece.
     unsafe fn pack<V: Visitor>(self, piece: usize, visitor: &V) {
         let (place, piece) = (&self.packs[piece], &self.stretch.pieces[piece]);
-        let Some(packing) = launch::packing(&piece.step) else { return };
+        let Some(packing) = launch::packing(&piece.step, self.by.precision) else { return };
         visitor.start();
         let weights = &piece.step.inputs[1];
         let view = &self.stretch.views[view_of(weights).expect("an operand of a piece is a view")];
@@ -180,7 +181,7 @@ impl Run<'_> {
             let w = std::slice::from_raw_parts(self.places.of(buffer).cast::<f32>(), weights.meta.shape.len());
             (w, std::slice::from_raw_parts_mut(self.memory.packed.add(place.start), place.len()))
         };
-        packing.pack(self.isa, w, packed);
+        packing.pack(self.by.isa, w, packed);
         visitor.ran(piece.index, self.stretch.pieces.len().min(rayon::current_num_threads()));
     }
 
@@ -270,7 +271,7 @@ impl Run<'_> {
         if self.poison {
             access.poison();
         }
-        launch::launch(&piece.step, self.isa, &access);
+        launch::launch(&piece.step, self.by, &access);
         if V::LOOKS {
             for (output, operand) in piece.step.outputs.iter().enumerate() {
                 let view = self.stretch.views[view_of(operand).expect("an operand of a piece is a view")];
@@ -300,7 +301,7 @@ impl Run<'_> {
                     let share = at.locals.add(stretch.local_len + sum.share_at).cast::<f32>();
                     (std::slice::from_raw_parts_mut(into, sum.len), std::slice::from_raw_parts(share, sum.len))
                 };
-                add(self.isa, share, into);
+                add(self.by.isa, share, into);
             }
         }
     }

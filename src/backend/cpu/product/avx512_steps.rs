@@ -1,8 +1,9 @@
 //! The steps of a register tile in AVX-512 assembly, for tiles of two vectors and 8 to 14 rows.
 //!
 //! They compute `sums[i][j] += a(i, k) * b[k][j]` for one k after another, where `j` is one of two vectors
-//! of 16 columns. Each sum is one chain of FMAs in the order of k, as in the loops of `tile.rs`, so the bits
-//! are the same.
+//! of 16 columns. Each sum is one chain in the order of k, as in the loops of `tile.rs`, so the bits are the
+//! same. A and B are floats, which `vfmadd231ps` multiplies and adds, or pairs of bf16 numbers (`bf16/`),
+//! for which `vdpbf16ps` does the same; nothing else differs.
 //!
 //! They replace the compiler's loop over k. That loop has more pointers than registers (14 rows, B, its
 //! stride, k and the end), so it reloads four of them from the stack in every step and takes 52 instructions
@@ -47,19 +48,21 @@ macro_rules! rows {
 /// One row of one step: broadcasts the float at `$a` and adds its products with both vectors of B to the
 /// row's sums.
 macro_rules! multiply_add {
-    ($a:expr, $low:tt $high:tt $float:tt) => {
+    ($op:literal, $a:expr, $low:tt $high:tt $float:tt) => {
         concat!(
             "vbroadcastss ",
             $float,
             ", [",
             $a,
             "]\n",
-            "vfmadd231ps ",
+            $op,
+            " ",
             $low,
             ", zmm28, ",
             $float,
             "\n",
-            "vfmadd231ps ",
+            $op,
+            " ",
             $high,
             ", zmm29, ",
             $float,
@@ -91,13 +94,13 @@ macro_rules! fetch_pointer {
 /// Step `$u` of an iteration of [`along`]: `rsi` leads to the row of B for step 0, `rcx` is `4 * k` of step
 /// 0.
 macro_rules! step_along {
-    ($u:literal, $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*) => {
+    ($op:literal, $u:literal, $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*) => {
         concat!(
             "vmovups zmm28, [rsi + 128 * ", $u, "]\n",
             "vmovups zmm29, [rsi + 128 * ", $u, " + 64]\n",
             $(
                 fetch_pointer!($pointer $slot),
-                multiply_add!(concat!($pointer, " + rcx + 4 * ", $u), $low $high $float),
+                multiply_add!($op, concat!($pointer, " + rcx + 4 * ", $u), $low $high $float),
             )*
         )
     };
@@ -106,12 +109,12 @@ macro_rules! step_along {
 /// One step of [`across`]: `$pointer` leads to the floats of A, `rcx` is `4 * first`, `rsi` leads to the row
 /// of B.
 macro_rules! step_across {
-    ($a:literal, $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*) => {
+    ($op:literal, $a:literal, $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*) => {
         concat!(
             "vmovups zmm28, [rsi]\n",
             "vmovups zmm29, [rsi + 64]\n",
             "add rsi, rdx\n",
-            $(multiply_add!(concat!($a, " + rcx + 4 * ", $row), $low $high $float),)*
+            $(multiply_add!($op, concat!($a, " + rcx + 4 * ", $row), $low $high $float),)*
         )
     };
 }
@@ -119,7 +122,7 @@ macro_rules! step_across {
 /// All steps of [`along`] for one number of rows.
 macro_rules! along {
     (
-        ($sums:ident $table:ident $b:ident $from:ident $main:ident $to:ident)
+        ($op:literal $sums:ident $table:ident $b:ident $from:ident $main:ident $to:ident)
         $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*
     ) => {
         asm!(
@@ -134,10 +137,10 @@ macro_rules! along {
             "jae 3f",
             ".p2align 5",
             "2:",
-            step_along!(0, $([$row $pointer $slot $low $high $float])*),
-            step_along!(1, $([$row $pointer $slot $low $high $float])*),
-            step_along!(2, $([$row $pointer $slot $low $high $float])*),
-            step_along!(3, $([$row $pointer $slot $low $high $float])*),
+            step_along!($op, 0, $([$row $pointer $slot $low $high $float])*),
+            step_along!($op, 1, $([$row $pointer $slot $low $high $float])*),
+            step_along!($op, 2, $([$row $pointer $slot $low $high $float])*),
+            step_along!($op, 3, $([$row $pointer $slot $low $high $float])*),
             "add rsi, 512",
             "add rcx, 16",
             "cmp rcx, [rsp]",
@@ -146,7 +149,7 @@ macro_rules! along {
             "cmp rcx, [rsp + 8]",
             "jae 5f",
             "4:",
-            step_along!(0, $([$row $pointer $slot $low $high $float])*),
+            step_along!($op, 0, $([$row $pointer $slot $low $high $float])*),
             "add rsi, 128",
             "add rcx, 4",
             "cmp rcx, [rsp + 8]",
@@ -171,7 +174,7 @@ macro_rules! along {
 /// All steps of [`across`] for one number of rows.
 macro_rules! across {
     (
-        ($sums:ident $table:ident $first:ident $b:ident $ldb:ident $steps:ident)
+        ($op:literal $sums:ident $table:ident $first:ident $b:ident $ldb:ident $steps:ident)
         $([$row:tt $pointer:tt $slot:tt $low:tt $high:tt $float:tt])*
     ) => {
         asm!(
@@ -187,10 +190,10 @@ macro_rules! across {
             "mov r10, [rdi + 8]",
             "mov r11, [rdi + 16]",
             "mov r12, [rdi + 24]",
-            step_across!("rax", $([$row $pointer $slot $low $high $float])*),
-            step_across!("r10", $([$row $pointer $slot $low $high $float])*),
-            step_across!("r11", $([$row $pointer $slot $low $high $float])*),
-            step_across!("r12", $([$row $pointer $slot $low $high $float])*),
+            step_across!($op, "rax", $([$row $pointer $slot $low $high $float])*),
+            step_across!($op, "r10", $([$row $pointer $slot $low $high $float])*),
+            step_across!($op, "r11", $([$row $pointer $slot $low $high $float])*),
+            step_across!($op, "r12", $([$row $pointer $slot $low $high $float])*),
             "add rdi, 32",
             "sub r9, 4",
             "jne 2b",
@@ -199,7 +202,7 @@ macro_rules! across {
             "jz 5f",
             "4:",
             "mov rax, [rdi]",
-            step_across!("rax", $([$row $pointer $slot $low $high $float])*),
+            step_across!($op, "rax", $([$row $pointer $slot $low $high $float])*),
             "add rdi, 8",
             "dec r8",
             "jne 4b",
@@ -217,82 +220,91 @@ macro_rules! across {
     };
 }
 
-/// `sums[i][j] += a[i][k] * b[k - k.start][j]` for each k in order. Returns false, and does nothing, if the
-/// tile has fewer than 8 rows or one vector, or if the rows of B are not next to each other.
-///
-/// # Safety
-/// - The processor has AVX-512 F, BW, DQ and VL.
-/// - `a` leads to `MR` pointers, each of which leads to `k.end` readable floats.
-/// - `b.b` leads to `k.len()` rows of 32 readable floats, `b.ldb` apart.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(super) unsafe fn along<const MR: usize, const NV: usize>(
-    sums: &mut [[__m512; NV]; MR],
-    a: *const *const f32,
-    b: Right,
-    k: Range<usize>,
-) -> bool {
-    if NV != 2 || b.ldb != 32 {
-        return false;
-    }
-    let (b, from, to) = (b.b, k.start, k.end);
-    // The end of the last whole group of four steps.
-    let main = from + (to - from) / 4 * 4;
-    // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `MR` pointers
-    // of the table, the floats `from..to` that each leads to, and `to - from` rows of 32 floats of B: what
-    // the caller vouches for. It writes nothing but its own 48 bytes of stack, which it gives back, and all
-    // registers that it changes are outputs or restored (`rbx`, `rbp`, `rsp`). The jumps stay inside.
-    unsafe {
-        match MR {
-            8 => rows!(8, along (sums a b from main to)),
-            9 => rows!(9, along (sums a b from main to)),
-            10 => rows!(10, along (sums a b from main to)),
-            11 => rows!(11, along (sums a b from main to)),
-            12 => rows!(12, along (sums a b from main to)),
-            13 => rows!(13, along (sums a b from main to)),
-            14 => rows!(14, along (sums a b from main to)),
-            _ => return false,
+/// Defines the functions for one instruction that multiplies and adds.
+macro_rules! steps_by {
+    ($op:literal, $features:literal, $along:ident, $across:ident) => {
+        /// `sums[i][j] += a[i][k] * b[k - k.start][j]` for each k in order. Returns false, and does nothing,
+        /// if the tile has fewer than 8 rows or one vector, or if the rows of B are not next to each other.
+        ///
+        /// # Safety
+        /// - The processor has the features that this function enables.
+        /// - `a` leads to `MR` pointers, each of which leads to `k.end` readable floats.
+        /// - `b.b` leads to `k.len()` rows of 32 readable floats, `b.ldb` apart.
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $along<const MR: usize, const NV: usize>(
+            sums: &mut [[__m512; NV]; MR],
+            a: *const *const f32,
+            b: Right,
+            k: Range<usize>,
+        ) -> bool {
+            if NV != 2 || b.ldb != 32 {
+                return false;
+            }
+            let (b, from, to) = (b.b, k.start, k.end);
+            // The end of the last whole group of four steps.
+            let main = from + (to - from) / 4 * 4;
+            // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `MR`
+            // pointers of the table, the floats `from..to` that each leads to, and `to - from` rows of 32
+            // floats of B: what the caller vouches for. It writes nothing but its own 48 bytes of stack,
+            // which it gives back, and all registers that it changes are outputs or restored (`rbx`, `rbp`,
+            // `rsp`). The jumps stay inside.
+            unsafe {
+                match MR {
+                    8 => rows!(8, along ($op sums a b from main to)),
+                    9 => rows!(9, along ($op sums a b from main to)),
+                    10 => rows!(10, along ($op sums a b from main to)),
+                    11 => rows!(11, along ($op sums a b from main to)),
+                    12 => rows!(12, along ($op sums a b from main to)),
+                    13 => rows!(13, along ($op sums a b from main to)),
+                    14 => rows!(14, along ($op sums a b from main to)),
+                    _ => return false,
+                }
+            }
+            true
         }
-    }
-    true
+
+        /// `sums[i][j] += a[k][first + i] * b[k][j]` for each k below `steps` in order. Returns false, and
+        /// does nothing, if the tile has fewer than 8 rows or one vector.
+        ///
+        /// # Safety
+        /// - The processor has the features that this function enables.
+        /// - `a` leads to `steps` pointers, each of which leads to `first + MR` floats, of which the last
+        ///   `MR` are readable.
+        /// - `b.b` leads to `steps` rows of 32 readable floats, `b.ldb` apart.
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $across<const MR: usize, const NV: usize>(
+            sums: &mut [[__m512; NV]; MR],
+            a: *const *const f32,
+            first: usize,
+            b: Right,
+            steps: usize,
+        ) -> bool {
+            if NV != 2 {
+                return false;
+            }
+            let (b, ldb) = (b.b, b.ldb);
+            // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads
+            // `steps` pointers of the table, `MR` floats from `first` on of what each leads to, and `steps`
+            // rows of 32 floats of B: what the caller vouches for. It writes no memory and uses no stack,
+            // and all registers that it changes are outputs. The jumps stay inside.
+            unsafe {
+                match MR {
+                    8 => rows!(8, across ($op sums a first b ldb steps)),
+                    9 => rows!(9, across ($op sums a first b ldb steps)),
+                    10 => rows!(10, across ($op sums a first b ldb steps)),
+                    11 => rows!(11, across ($op sums a first b ldb steps)),
+                    12 => rows!(12, across ($op sums a first b ldb steps)),
+                    13 => rows!(13, across ($op sums a first b ldb steps)),
+                    14 => rows!(14, across ($op sums a first b ldb steps)),
+                    _ => return false,
+                }
+            }
+            true
+        }
+    };
 }
 
-/// `sums[i][j] += a[k][first + i] * b[k][j]` for each k below `steps` in order. Returns false, and does
-/// nothing, if the tile has fewer than 8 rows or one vector.
-///
-/// # Safety
-/// - The processor has AVX-512 F, BW, DQ and VL.
-/// - `a` leads to `steps` pointers, each of which leads to `first + MR` floats, of which the last `MR` are
-///   readable.
-/// - `b.b` leads to `steps` rows of 32 readable floats, `b.ldb` apart.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(super) unsafe fn across<const MR: usize, const NV: usize>(
-    sums: &mut [[__m512; NV]; MR],
-    a: *const *const f32,
-    first: usize,
-    b: Right,
-    steps: usize,
-) -> bool {
-    if NV != 2 {
-        return false;
-    }
-    let (b, ldb) = (b.b, b.ldb);
-    // SAFETY: an arm is taken only if the tile has as many rows as the arm names, so it reads `steps`
-    // pointers of the table, `MR` floats from `first` on of what each leads to, and `steps` rows of 32
-    // floats of B: what the caller vouches for. It writes no memory and uses no stack, and all registers
-    // that it changes are outputs. The jumps stay inside.
-    unsafe {
-        match MR {
-            8 => rows!(8, across (sums a first b ldb steps)),
-            9 => rows!(9, across (sums a first b ldb steps)),
-            10 => rows!(10, across (sums a first b ldb steps)),
-            11 => rows!(11, across (sums a first b ldb steps)),
-            12 => rows!(12, across (sums a first b ldb steps)),
-            13 => rows!(13, across (sums a first b ldb steps)),
-            14 => rows!(14, across (sums a first b ldb steps)),
-            _ => return false,
-        }
-    }
-    true
-}
+steps_by!("vfmadd231ps", "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", along, across);
+steps_by!("vdpbf16ps", "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma", pairs_along, pairs_across);

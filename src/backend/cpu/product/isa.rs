@@ -1,9 +1,14 @@
 //! Chooses the instruction set of the products at run time, and calls the code that is compiled for it.
 
+use super::Arithmetic;
+#[cfg(target_arch = "x86_64")]
+use super::bf16::Avx512Pairs;
+use super::bf16::PortablePairs;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{MAX_WIDTH, Portable, Simd};
 use super::tile::Tiles;
+use crate::tape::plan::Precision;
 use std::fmt;
 use std::hint::black_box;
 use std::sync::OnceLock;
@@ -31,26 +36,14 @@ impl Isa {
         [Isa::Avx512, Isa::Avx2, Isa::Portable].into_iter().filter(|isa| isa.is_available()).collect()
     }
 
-    /// Columns of a register tile and of a panel of packed weights.
-    pub(super) fn width(self) -> usize {
-        2 * match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::LANES,
-            _ => Portable::LANES,
-        }
-    }
-
-    /// Rows of the largest register tile.
-    pub(super) fn mr(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::MR,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::MR,
-            _ => Portable::MR,
-        }
+    /// Whether this machine has instructions of this set that multiply bf16 numbers. Without them, products
+    /// of bf16 numbers are computed by the portable code, which is slow.
+    pub fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let has = self == Isa::Avx512 && self.is_available() && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        let has = false;
+        has
     }
 
     /// Whether this machine supports it. The standard library caches the answer.
@@ -80,6 +73,76 @@ impl fmt::Display for Isa {
             Isa::Avx2 => "avx2",
             Isa::Portable => "portable",
         })
+    }
+}
+
+/// What a product is compiled for: an instruction set, and what its operands are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    /// Floats.
+    F32(Isa),
+    /// Words of two bf16 numbers, multiplied by AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Pairs,
+    /// Words of two bf16 numbers, multiplied by the portable code.
+    PortablePairs,
+}
+
+impl Code {
+    /// Words of two bf16 numbers, by the fastest code of this instruction set.
+    pub(super) fn pairs(isa: Isa) -> Code {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            isa if isa.has_bf16() => Code::Avx512Pairs,
+            _ => Code::PortablePairs,
+        }
+    }
+
+    /// Columns of a register tile and of a panel of packed weights.
+    pub(super) fn width(self) -> usize {
+        2 * match self {
+            #[cfg(target_arch = "x86_64")]
+            Code::F32(Isa::Avx512) | Code::Avx512Pairs => Avx512::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Code::F32(Isa::Avx2) => Avx2::LANES,
+            _ => Portable::LANES,
+        }
+    }
+
+    /// Rows of the largest register tile.
+    pub(super) fn mr(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Code::F32(Isa::Avx512) | Code::Avx512Pairs => Avx512::MR,
+            #[cfg(target_arch = "x86_64")]
+            Code::F32(Isa::Avx2) => Avx2::MR,
+            _ => Portable::MR,
+        }
+    }
+
+    /// The instruction set that this machine must have.
+    fn isa(self) -> Isa {
+        match self {
+            Code::F32(isa) => isa,
+            #[cfg(target_arch = "x86_64")]
+            Code::Avx512Pairs => Isa::Avx512,
+            Code::PortablePairs => Isa::Portable,
+        }
+    }
+
+    /// Whether this machine can run it.
+    fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Code::Avx512Pairs => Isa::Avx512.has_bf16(),
+            _ => self.isa().is_available(),
+        }
+    }
+}
+
+impl From<Isa> for Code {
+    fn from(isa: Isa) -> Code {
+        Code::F32(isa)
     }
 }
 
@@ -121,18 +184,19 @@ pub(super) trait Job {
     unsafe fn run<S: Tiles>(self) -> Self::Out;
 }
 
-/// Runs a job compiled for `isa`.
+/// Runs a job compiled for `code`.
 ///
 /// # Safety
-/// The job's own preconditions hold. This function checks that the machine has `isa`.
+/// The job's own preconditions hold. This function checks that the machine has the instructions.
 ///
 /// # Panics
-/// Panics if the machine does not have `isa`.
-pub(super) unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Out {
-    assert!(isa.is_available(), "this machine has no {isa}: choose one of Isa::available()");
-    match isa {
+/// Panics if the machine does not have the instructions.
+pub(super) unsafe fn dispatch<J: Job>(code: impl Into<Code>, job: J) -> J::Out {
+    let code = code.into();
+    assert!(code.is_available(), "this machine has no {}: choose one of Isa::available()", code.isa());
+    match code {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
+        Code::F32(Isa::Avx512) => {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             unsafe fn go<J: Job>(job: J) -> J::Out {
                 // SAFETY: this function enables the features, and is called only if the processor has them.
@@ -144,7 +208,7 @@ pub(super) unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Out {
             unsafe { go(job) }
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
+        Code::F32(Isa::Avx2) => {
             #[target_feature(enable = "avx2,fma")]
             unsafe fn go<J: Job>(job: J) -> J::Out {
                 // SAFETY: this function enables the features, and is called only if the processor has them.
@@ -155,9 +219,24 @@ pub(super) unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Out {
             // for the job's own preconditions.
             unsafe { go(job) }
         }
+        #[cfg(target_arch = "x86_64")]
+        Code::Avx512Pairs => {
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+            unsafe fn go<J: Job>(job: J) -> J::Out {
+                // SAFETY: this function enables the features, and is called only if the processor has them.
+                // The caller of `dispatch` vouches for the job's own preconditions.
+                unsafe { job.run::<Avx512Pairs>() }
+            }
+            // SAFETY: the processor has the features, as asserted above. The caller of `dispatch` vouches
+            // for the job's own preconditions.
+            unsafe { go(job) }
+        }
+        // SAFETY: `PortablePairs` needs no features. The caller of `dispatch` vouches for the job's own
+        // preconditions.
+        Code::PortablePairs => unsafe { job.run::<PortablePairs>() },
         // SAFETY: `Portable` needs no features. The caller of `dispatch` vouches for the job's own
         // preconditions.
-        _ => unsafe { job.run::<Portable>() },
+        Code::F32(_) => unsafe { job.run::<Portable>() },
     }
 }
 
@@ -165,8 +244,8 @@ pub(super) unsafe fn dispatch<J: Job>(isa: Isa, job: J) -> J::Out {
 /// unit, and fewer than the registers.
 const CHAINS: usize = 12;
 
-/// Computes `rounds` rounds of [`CHAINS`] independent FMAs on registers. It returns a result, so that the
-/// compiler cannot drop them.
+/// Computes `rounds` rounds of [`CHAINS`] independent multiply-adds on registers. It returns a result, so
+/// that the compiler cannot drop them.
 struct Peak {
     rounds: usize,
 }
@@ -183,7 +262,7 @@ impl Job for Peak {
             let mut sums = [S::zero(); CHAINS];
             for _ in 0..self.rounds {
                 for sum in &mut sums {
-                    *sum = S::fma(*sum, scale, shift);
+                    *sum = S::fma(scale, shift, *sum);
                 }
             }
             let mut lanes = [0f32; MAX_WIDTH / 2];
@@ -195,18 +274,24 @@ impl Job for Peak {
     }
 }
 
-/// Measures the machine's f32 peak in GFLOP/s, with fused multiply-adds on registers, on `threads` threads
-/// at once. The fastest of several short runs counts, so that other load on the machine disturbs the result
-/// little.
+/// Measures the machine's peak in GFLOP/s for products, with multiply-adds on registers, on `threads`
+/// threads at once. The fastest of several short runs counts, so that other load on the machine disturbs the
+/// result little.
 ///
 /// # Panics
-/// Panics if the machine does not have `isa`.
-pub fn peak_gflops(isa: Isa, threads: usize) -> f64 {
+/// Panics if the machine does not have the instruction set.
+pub fn peak_gflops(by: impl Into<Arithmetic>, threads: usize) -> f64 {
     const ROUNDS: usize = 2_000_000;
+    let Arithmetic { isa, precision } = by.into();
+    // Multiplications for each of the floats or words of a vector.
+    let (code, products) = match precision {
+        Precision::F32 => (Code::F32(isa), 1),
+        Precision::Bf16 => (Code::pairs(isa), 2),
+    };
     let run = || {
         let start = Instant::now();
         // SAFETY: the job has no preconditions except the features, which `dispatch` checks.
-        black_box(unsafe { dispatch(isa, Peak { rounds: ROUNDS }) });
+        black_box(unsafe { dispatch(code, Peak { rounds: ROUNDS }) });
         start.elapsed().as_secs_f64()
     };
     let best = (0..8)
@@ -218,5 +303,5 @@ pub fn peak_gflops(isa: Isa, threads: usize) -> f64 {
             })
         })
         .fold(f64::INFINITY, f64::min);
-    (isa.width() * CHAINS * ROUNDS * threads.max(1)) as f64 / best / 1e9
+    (products * code.width() * CHAINS * ROUNDS * threads.max(1)) as f64 / best / 1e9
 }

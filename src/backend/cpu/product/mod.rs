@@ -1,13 +1,14 @@
 //! Products on the CPU: `gemm`, `conv`, `conv_dx`, `conv_dw`, as pure functions on slices.
 //!
-//! All data are f32. Images are NHWC, weights are `[kh, kw, cin, cout]`. The functions run in the rayon pool
-//! from which they are called. They allocate nothing: the caller gives scratch memory, and
-//! [`gemm_scratch_len`] and similar functions say how much.
+//! All data are f32; a product may round its operands to bf16 (`bf16/`). Images are NHWC, weights are `[kh,
+//! kw, cin, cout]`. The functions run in the rayon pool from which they are called. They allocate nothing:
+//! the caller gives scratch memory, and [`gemm_scratch_len`] and similar functions say how much.
 //!
 //! Order of reading: `gather` defines what a convolution multiplies, and `patches` and `frame` how it is
 //! read. `rows`, `scatter` (few output channels) and `outer` (weight gradients) divide the work. `tile` is
 //! the innermost loop, over the parts of k that `runs` lists. `simd` and `isa` compile one source for three
-//! instruction sets. `window` computes a few pixels of a convolution at a time.
+//! instruction sets, and `bf16` for pairs of bf16 numbers. `window` computes a few pixels of a convolution
+//! at a time.
 //!
 //! Contract: the order in which an output element is summed depends on the op's geometry alone, never on the
 //! number of threads or the tile. If the sum is not over the batch, it does not depend on the number of
@@ -16,6 +17,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512_steps;
+mod bf16;
 mod frame;
 mod gather;
 mod isa;
@@ -39,9 +41,41 @@ pub(super) use window::{Part, WindowConv};
 
 use super::epilogue::EpilogueOp;
 use crate::tape::geometry::ConvGeom;
+use crate::tape::plan::Precision;
 use gather::{Direction, Gather};
+use isa::Code;
 use rows::Source;
 use scatter::Scatter;
+
+/// How a product is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// The instruction set.
+    pub isa: Isa,
+    /// Precision of the operands. Sums are f32.
+    pub precision: Precision,
+}
+
+impl Arithmetic {
+    /// Whether a product rounds its operands to bf16, if one of its kind can do so.
+    fn rounds(self, takes: bool) -> bool {
+        rounds(self.precision, takes)
+    }
+}
+
+impl From<Isa> for Arithmetic {
+    /// Operands are f32.
+    fn from(isa: Isa) -> Arithmetic {
+        Arithmetic { isa, precision: Precision::F32 }
+    }
+}
+
+fn rounds(precision: Precision, takes: bool) -> bool {
+    match precision {
+        Precision::F32 => false,
+        Precision::Bf16 => takes,
+    }
+}
 
 /// A matrix product `c[m, n] = op(a) op(b)`, row-major and dense; `op(a)` is `[m, k]`, `op(b)` is `[k, n]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,31 +125,56 @@ impl Gemm {
 /// Panics if a slice does not have the length that `s` says, or the scratch is shorter than
 /// [`gemm_scratch_len`].
 #[track_caller]
-pub fn gemm(isa: Isa, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
-    let Gemm { m, n, k, ta, tb } = s;
+pub fn gemm(
+    by: impl Into<Arithmetic>,
+    s: Gemm,
+    a: &[f32],
+    b: Weights,
+    c: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    let (by, Gemm { m, n, k, .. }) = (by.into(), s);
     check("gemm", [("a", a.len(), m * k), ("c", c.len(), m * n)]);
     check_weights("gemm", b, k * n);
     check_epilogue("gemm", epi, c.len(), n);
+    if by.rounds(bf16::takes_gemm(&s)) {
+        return bf16::gemm(by.isa, s, a, b, c, epi, scratch);
+    }
+    multiply(by.isa.into(), s, a, b, c, epi, scratch);
+}
+
+/// Floats of scratch that [`gemm`] needs in a pool of `threads` threads.
+pub fn gemm_scratch_len(s: Gemm, precision: Precision, threads: usize) -> usize {
+    if rounds(precision, bf16::takes_gemm(&s)) {
+        return bf16::gemm_scratch_len(s, threads);
+    }
+    multiply_scratch_len(s, threads)
+}
+
+/// [`gemm`] on floats or on words, whose extents have been checked.
+#[track_caller]
+fn multiply(code: Code, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+    let Gemm { n, k, ta, tb, .. } = s;
     let gather = s.gather();
     match (ta, b) {
-        (false, b) => rows::run(isa, &gather, Source::Pixels(a), b, c, epi, scratch),
+        (false, b) => rows::run(code, &gather, Source::Pixels(a), b, c, epi, scratch),
         (true, Weights::Plain(_)) if s.transposes() => {
             let gather = Gemm { ta: false, ..s }.gather();
-            rows::run(isa, &gather, Source::Transposed(a), b, c, epi, scratch);
+            rows::run(code, &gather, Source::Transposed(a), b, c, epi, scratch);
         }
-        (true, Weights::Plain(b)) if !tb => outer::run(isa, &gather, a, b, (c, false), epi, scratch),
+        (true, Weights::Plain(b)) if !tb => outer::run(code, &gather, a, b, (c, false), epi, scratch),
         (true, Weights::Plain(b)) => {
             // b is transposed to [k, n] first, because a sum over rows reads both sides row by row.
             let (bt, scratch) = scratch.split_at_mut((k * n).min(scratch.len()));
-            pack::transpose_all(isa, b, [n, k], bt);
-            outer::run(isa, &gather, a, bt, (c, false), epi, scratch);
+            pack::transpose_all(code, b, [n, k], bt);
+            outer::run(code, &gather, a, bt, (c, false), epi, scratch);
         }
         (true, Weights::Packed(_)) => panic!("gemm: the right side is packed only if the left side is not transposed"),
     }
 }
 
-/// Floats of scratch that [`gemm`] needs in a pool of `threads` threads.
-pub fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
+fn multiply_scratch_len(s: Gemm, threads: usize) -> usize {
     match (s.ta, s.tb) {
         (false, _) => rows::scratch_len(&s.gather(), threads),
         (true, false) if s.transposes() => rows::scratch_len(&Gemm { ta: false, ..s }.gather(), threads),
@@ -130,15 +189,30 @@ pub fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
 /// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
 /// [`conv_scratch_len`].
 #[track_caller]
-pub fn conv(isa: Isa, g: &ConvGeom, x: &[f32], w: Weights, y: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+pub fn conv(
+    by: impl Into<Arithmetic>,
+    g: &ConvGeom,
+    x: &[f32],
+    w: Weights,
+    y: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    let by = by.into();
     check_conv("conv", g, x.len(), y.len());
     check_weights("conv", w, g.w_shape().len());
     check_epilogue("conv", epi, y.len(), g.cout);
-    convolve(isa, Gather::new(g, Direction::Forward, true), x, w, y, epi, scratch);
+    if by.rounds(bf16::takes_conv(g)) {
+        return bf16::conv(by.isa, g, x, w, y, epi, scratch);
+    }
+    convolve(by.isa.into(), Gather::new(g, Direction::Forward, true), x, w, y, epi, scratch);
 }
 
 /// Floats of scratch that [`conv`] needs in a pool of `threads` threads.
-pub fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+pub fn conv_scratch_len(g: &ConvGeom, precision: Precision, threads: usize) -> usize {
+    if rounds(precision, bf16::takes_conv(g)) {
+        return bf16::conv_scratch_len(g, threads);
+    }
     convolve_scratch_len(Gather::new(g, Direction::Forward, true), threads)
 }
 
@@ -149,7 +223,7 @@ pub fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 /// [`conv_dx_scratch_len`].
 #[track_caller]
 pub fn conv_dx(
-    isa: Isa,
+    by: impl Into<Arithmetic>,
     g: &ConvGeom,
     dy: &[f32],
     w: Weights,
@@ -157,14 +231,21 @@ pub fn conv_dx(
     epi: &[EpilogueOp],
     scratch: &mut [f32],
 ) {
+    let by = by.into();
     check_conv("conv_dx", g, dx.len(), dy.len());
     check_weights("conv_dx", w, g.w_shape().len());
     check_epilogue("conv_dx", epi, dx.len(), g.cin);
-    convolve(isa, Gather::new(g, Direction::Backward, true), dy, w, dx, epi, scratch);
+    if by.rounds(bf16::takes_conv_dx(g)) {
+        return bf16::conv_dx(by.isa, g, dy, w, dx, epi, scratch);
+    }
+    convolve(by.isa.into(), Gather::new(g, Direction::Backward, true), dy, w, dx, epi, scratch);
 }
 
 /// Floats of scratch that [`conv_dx`] needs in a pool of `threads` threads.
-pub fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+pub fn conv_dx_scratch_len(g: &ConvGeom, precision: Precision, threads: usize) -> usize {
+    if rounds(precision, bf16::takes_conv_dx(g)) {
+        return bf16::conv_dx_scratch_len(g, threads);
+    }
     convolve_scratch_len(Gather::new(g, Direction::Backward, true), threads)
 }
 
@@ -175,14 +256,28 @@ pub fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 /// Panics if a slice does not have the length that `g` says, or the scratch is shorter than
 /// [`conv_dw_scratch_len`].
 #[track_caller]
-pub fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], (dw, add): (&mut [f32], bool), scratch: &mut [f32]) {
+pub fn conv_dw(
+    by: impl Into<Arithmetic>,
+    g: &ConvGeom,
+    x: &[f32],
+    dy: &[f32],
+    (dw, add): (&mut [f32], bool),
+    scratch: &mut [f32],
+) {
+    let by = by.into();
     check_conv("conv_dw", g, x.len(), dy.len());
     check("conv_dw", [("dw", dw.len(), g.w_shape().len())]);
-    outer::run(isa, &Gather::new(g, Direction::Forward, false), x, dy, (dw, add), &[], scratch);
+    if by.rounds(bf16::takes_conv_dw(g)) {
+        return bf16::conv_dw(by.isa, g, x, dy, (dw, add), scratch);
+    }
+    outer::run(by.isa.into(), &Gather::new(g, Direction::Forward, false), x, dy, (dw, add), &[], scratch);
 }
 
 /// Floats of scratch that [`conv_dw`] needs in a pool of `threads` threads.
-pub fn conv_dw_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+pub fn conv_dw_scratch_len(g: &ConvGeom, precision: Precision, threads: usize) -> usize {
+    if rounds(precision, bf16::takes_conv_dw(g)) {
+        return bf16::conv_dw_scratch_len(g, threads);
+    }
     outer::scratch_len(&Gather::new(g, Direction::Forward, false), threads)
 }
 
@@ -190,7 +285,7 @@ pub fn conv_dw_scratch_len(g: &ConvGeom, threads: usize) -> usize {
 /// image.
 #[track_caller]
 fn convolve(
-    isa: Isa,
+    code: Code,
     gather: Gather,
     source: &[f32],
     w: Weights,
@@ -199,8 +294,8 @@ fn convolve(
     scratch: &mut [f32],
 ) {
     match Scatter::choose(&gather) {
-        Some(plan) => scatter::run(isa, plan, source, w, out, epi, scratch),
-        None => rows::run(isa, &gather, Source::Pixels(source), w, out, epi, scratch),
+        Some(plan) => scatter::run(code, plan, source, w, out, epi, scratch),
+        None => rows::run(code, &gather, Source::Pixels(source), w, out, epi, scratch),
     }
 }
 

@@ -12,7 +12,7 @@
 use super::Weights;
 use super::frame;
 use super::gather::{Gather, Phase};
-use super::isa::{Isa, Job, dispatch, l2_floats};
+use super::isa::{Code, Job, dispatch, l2_floats};
 use super::pack;
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel};
@@ -97,10 +97,10 @@ pub(super) fn packed_len(gather: &Gather) -> usize {
 /// # Panics
 /// Panics if `packed` is shorter than [`packed_len`].
 #[track_caller]
-pub(super) fn pack(isa: Isa, gather: &Gather, w: &[f32], packed: &mut [f32]) {
+pub(super) fn pack(code: Code, gather: &Gather, w: &[f32], packed: &mut [f32]) {
     assert!(packed.len() >= packed_len(gather), "there is too little room for the packed weights");
     let stride = ScratchParts::new(gather, 0).packed;
-    PackedWeights { gather, plain: None, packed: Shared(packed.as_mut_ptr()), stride, isa }.fill(w);
+    PackedWeights { gather, plain: None, packed: Shared(packed.as_mut_ptr()), stride, code }.fill(w);
 }
 
 /// How the work is divided into tasks: for each phase, blocks of pixels times ranges of panels.
@@ -116,7 +116,7 @@ struct Cut {
 
 impl Cut {
     /// The division that reads least. Every block reads all weights, and every range reads all rows.
-    fn new(isa: Isa, gather: &Gather, threads: usize) -> Cut {
+    fn new(code: Code, gather: &Gather, threads: usize) -> Cut {
         let phases = (0..gather.phases()).map(|i| gather.phase(i));
         // The number of pixels, and the floats of each in the cache. If patches are read by taps,
         // neighbouring pixels share all but one tap.
@@ -124,19 +124,19 @@ impl Cut {
             (phase.pixels().max(m), patches_of(&phase).own_floats(&phase).max(floats))
         });
         let n = gather.out_channels();
-        let panels = n.div_ceil(isa.width());
-        let most_rows =
-            (block() / padded(floats) / isa.mr() * isa.mr()).clamp(isa.mr(), max_rows(gather) / isa.mr() * isa.mr());
+        let panels = n.div_ceil(code.width());
+        let most_rows = (block() / padded(floats) / code.mr() * code.mr())
+            .clamp(code.mr(), max_rows(gather) / code.mr() * code.mr());
         let wanted = if threads > 1 { (TASKS * threads).div_ceil(gather.phases()) } else { 1 };
         let cut = |ranges: usize| {
-            let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(isa.mr()).min(most_rows).max(isa.mr());
+            let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(code.mr()).min(most_rows).max(code.mr());
             // Blocks have equal sizes, because a last block of few rows would read all weights for little
             // work.
-            let rows = m.div_ceil(m.div_ceil(rows).max(1)).next_multiple_of(isa.mr()).clamp(isa.mr(), most_rows);
+            let rows = m.div_ceil(m.div_ceil(rows).max(1)).next_multiple_of(code.mr()).clamp(code.mr(), most_rows);
             Cut { rows, blocks: m.div_ceil(rows), ranges }
         };
         let cost = |cut: &Cut| (wanted.saturating_sub(cut.blocks * cut.ranges), cut.blocks * n + cut.ranges * m);
-        (1..=panels).map(cut).min_by_key(cost).unwrap_or(Cut { rows: isa.mr(), blocks: 0, ranges: 1 })
+        (1..=panels).map(cut).min_by_key(cost).unwrap_or(Cut { rows: code.mr(), blocks: 0, ranges: 1 })
     }
 }
 
@@ -160,7 +160,7 @@ struct Context<'a> {
     buffers: Shared,
     parts: ScratchParts,
     cut: Cut,
-    isa: Isa,
+    code: Code,
 }
 
 /// Computes all output pixels of `gather`. Slices have the sizes of the geometry.
@@ -169,7 +169,7 @@ struct Context<'a> {
 /// Panics if the scratch is too small.
 #[track_caller]
 pub(super) fn run(
-    isa: Isa,
+    code: Code,
     gather: &Gather,
     source: Source,
     w: Weights,
@@ -190,28 +190,28 @@ pub(super) fn run(
         let packed = Shared(zeros.add(parts.zeros));
         (packed, Shared(packed.add(gather.phases() * parts.packed)))
     };
-    let cut = Cut::new(isa, gather, threads);
+    let cut = Cut::new(code, gather, threads);
     let out = Shared(out.as_mut_ptr());
     let stride = parts.packed;
     let weights = match w {
         Weights::Plain(w) => {
-            let weights = PackedWeights { gather, plain: Some(w), packed, stride, isa };
+            let weights = PackedWeights { gather, plain: Some(w), packed, stride, code };
             weights.fill(w);
             weights
         }
         Weights::Packed(packed) => {
             assert!(packed.len() >= gather.phases() * stride, "there are too few packed weights");
             // Packed weights are only read.
-            PackedWeights { gather, plain: None, packed: Shared(packed.as_ptr().cast_mut()), stride, isa }
+            PackedWeights { gather, plain: None, packed: Shared(packed.as_ptr().cast_mut()), stride, code }
         }
     };
-    let context = &Context { gather, source, weights, out, epi, zeros, buffers, parts, cut, isa };
+    let context = &Context { gather, source, weights, out, epi, zeros, buffers, parts, cut, code };
     parallel(gather.phases() * cut.blocks * cut.ranges, |i| {
         let (phase, i) = (i / (cut.blocks * cut.ranges), i % (cut.blocks * cut.ranges));
         // SAFETY: the slices have the sizes of the geometry (`conv`, `conv_dx` and `gemm` check them), and
         // all panels are packed. Each task writes its own pixels and channels of the output, and the buffer
         // of its own thread.
-        unsafe { dispatch(isa, ComputeBlock { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
+        unsafe { dispatch(code, ComputeBlock { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
     });
 }
 
@@ -233,16 +233,16 @@ struct PackedWeights<'a> {
     packed: Shared,
     /// Floats of the packed weights of a phase.
     stride: usize,
-    isa: Isa,
+    code: Code,
 }
 
 impl PackedWeights<'_> {
     fn panel(&self, index: usize, phase: &Phase, panel: usize) -> Panel {
-        let (n, width) = (self.gather.out_channels(), self.isa.width());
+        let (n, width) = (self.gather.out_channels(), self.code.width());
         let columns = panel * width..((panel + 1) * width).min(n);
         let (segments, closed) = phase.segments(columns.clone());
         // Packing for a single call pays only if the panel is read often.
-        let few = n == width || phase.pixels() <= 4 * self.isa.mr();
+        let few = n == width || phase.pixels() <= 4 * self.code.mr();
         match phase.weight_row().zip(self.plain) {
             Some((row, w)) if few && !closed && columns.len() == width => {
                 let b = w[(row * n + columns.start).min(w.len())..].as_ptr();
@@ -260,11 +260,11 @@ impl PackedWeights<'_> {
 
     /// Packs the panels that need packing from `w`.
     fn fill(&self, w: &[f32]) {
-        let panels = self.gather.out_channels().div_ceil(self.isa.width());
+        let panels = self.gather.out_channels().div_ceil(self.code.width());
         parallel(self.gather.phases() * panels, |i| {
             // SAFETY: the weights have the size of the geometry, and there is room for the packed weights.
             // Each task writes its own panel.
-            unsafe { dispatch(self.isa, Pack { weights: self, w, phase: i / panels, panel: i % panels }) }
+            unsafe { dispatch(self.code, Pack { weights: self, w, phase: i / panels, panel: i % panels }) }
         });
     }
 }
@@ -314,7 +314,7 @@ impl Job for ComputeBlock<'_> {
             return;
         }
         let n = context.gather.out_channels();
-        let panels = n.div_ceil(context.isa.width());
+        let panels = n.div_ceil(context.code.width());
         let panels = panels * self.range / cut.ranges..panels * (self.range + 1) / cut.ranges;
         let (patches, k) = (patches_of(&phase), phase.k());
         let (Source::Pixels(source) | Source::Transposed(source)) = context.source;
@@ -395,7 +395,7 @@ impl Job for ComputeBlock<'_> {
                     }
                 }
             }
-            let channels = panels.start * context.isa.width()..n.min(panels.end * context.isa.width());
+            let channels = panels.start * context.code.width()..n.min(panels.end * context.code.width());
             epilogue::apply(rest, context.out.0, offsets, channels, n);
         }
     }

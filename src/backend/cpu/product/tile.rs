@@ -13,6 +13,9 @@
 //! Every element of C is one chain of FMAs in the order of k, whatever the tile. So the choice of tile,
 //! block or thread cannot change a bit of the result.
 
+#[cfg(target_arch = "x86_64")]
+use super::bf16::Avx512Pairs;
+use super::bf16::PortablePairs;
 pub(super) use super::runs::{Piece, Run, Segments};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -341,6 +344,9 @@ tiles!(Avx512, target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,
 #[cfg(target_arch = "x86_64")]
 tiles!(Avx2, target_feature(enable = "avx2,fma"), 1 2 3 4 5 6);
 tiles!(Portable, inline, 1 2 3 4);
+#[cfg(target_arch = "x86_64")]
+tiles!(Avx512Pairs, target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"), 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+tiles!(PortablePairs, inline, 1 2 3 4);
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@
 //! Zeros that are added there and left out here change nothing.
 
 use super::gather::{Direction, Gather};
-use super::isa::{Isa, Job, dispatch};
+use super::isa::{Code, Isa, Job, dispatch};
 use super::scatter::Scatter;
 use super::simd::{MAX_MR, MAX_WIDTH, clear, prefetch};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
@@ -106,7 +106,7 @@ impl WindowConv {
     pub(in crate::backend::cpu) fn pack(&self, w: &[f32], packed: &mut [f32]) {
         let ConvGeom { kh, kw, cin, cout, .. } = self.geom;
         assert!(w.len() == kh * kw * cin * cout, "the weights have {} elements", w.len());
-        let (packed, width) = (&mut packed[..self.packed_len], self.isa.width());
+        let (packed, width) = (&mut packed[..self.packed_len], Code::from(self.isa).width());
         packed.fill(0.0);
         for Group { channels, k, at, .. } in &self.groups {
             for first in (0..channels.len()).step_by(width) {

@@ -81,7 +81,7 @@ impl CpuEngine {
                 // (`Gate::check_params`). Engine and plan are held by `&mut`, so nothing else accesses the
                 // buffers.
                 let access = unsafe { Access::new(step, places, scratch_at as *mut u32, scratch_len) };
-                launch::launch(step, isa, &access);
+                launch::launch(step, isa.into(), &access);
             }
             for (step, kernel) in sampling.plan.steps.iter().zip(kernels) {
                 // SAFETY: the lengths are those of the steps above, for the same reasons. `Kernel::pack`

@@ -1,0 +1,259 @@
+//! Products whose operands are rounded to bf16 (8 bits of significand), with sums in f32.
+//!
+//! The operands are rounded into words of two numbers that are neighbours in the sum ([`words`]). Then the
+//! same tasks, panels, pointers and tiles as for f32 compute a product of words: it has half as many steps,
+//! each of which multiplies pairs ([`simd`]). So this folder says only what the words are, and which
+//! convolution of words has the wanted result:
+//!
+//! | product | pairs | convolution of words |
+//! |---|---|---|
+//! | `conv` | input channels | half as many input channels |
+//! | `conv_dx` | output channels | half as many output channels |
+//! | `conv_dw` | neighbouring pixels of a row of dy | half as wide dy, twice the stride |
+//! | `gemm` | k | half of k |
+//!
+//! Closed weights between open ones are zeros in the words. Where a sum is over fewer than [`FEWEST`]
+//! channels, f32 is as fast, and the product is computed in f32: these are the layers that read or write
+//! pixels.
+//!
+//! Order of a sum: as in f32, from word to word, with the upper number of a word first. Numbers below 2^-126
+//! count as zero where the processor multiplies words.
+//!
+//! Bound by the units that multiply words (twice the rate of f32 on AMD Zen 4), and by the rounding if there
+//! are few output channels.
+
+mod simd;
+mod words;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use simd::Avx512Pairs;
+pub(super) use simd::PortablePairs;
+
+use super::gather::{Direction, Gather};
+use super::isa::{Code, Isa};
+use super::{Gemm, Weights, convolve, convolve_scratch_len, multiply, multiply_scratch_len, outer};
+use crate::backend::cpu::epilogue::EpilogueOp;
+use crate::tape::geometry::{ConvGeom, Mask};
+
+/// Fewest channels of a sum whose operands are rounded.
+const FEWEST: usize = 16;
+
+/// Whether this product is computed in bf16.
+pub(super) fn takes_gemm(s: &Gemm) -> bool {
+    s.k >= FEWEST
+}
+
+/// Whether `conv` of this geometry is computed in bf16.
+pub(super) fn takes_conv(g: &ConvGeom) -> bool {
+    g.cin >= FEWEST
+}
+
+/// Whether `conv_dx` of this geometry is computed in bf16.
+pub(super) fn takes_conv_dx(g: &ConvGeom) -> bool {
+    g.cout >= FEWEST
+}
+
+/// Whether `conv_dw` of this geometry is computed in bf16. Its sums are over pixels, but with few channels
+/// on one side the rounding takes as long as the product.
+pub(super) fn takes_conv_dw(g: &ConvGeom) -> bool {
+    g.cin >= FEWEST && g.cout >= FEWEST
+}
+
+/// The right side of a product, which is rounded once if it is packed.
+#[derive(Clone, Copy)]
+pub(super) enum Right {
+    /// Of a matrix product.
+    Gemm(Gemm),
+    /// The weights of `conv`.
+    Conv(ConvGeom),
+    /// The weights of `conv_dx`.
+    ConvDx(ConvGeom),
+}
+
+impl Right {
+    /// Number of words.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Right::Gemm(Gemm { k, n, .. }) => k.div_ceil(2) * n,
+            Right::Conv(g) => of_conv(g).w_shape().len(),
+            Right::ConvDx(g) => of_conv_dx(g).w_shape().len(),
+        }
+    }
+
+    /// Rounds the numbers `w`.
+    pub(super) fn round(&self, isa: Isa, w: &[f32], words: &mut [f32]) {
+        let words: &mut [u32] = bytemuck::cast_slice_mut(words);
+        match self {
+            Right::Gemm(Gemm { k, tb: true, .. }) => words::along(isa, w, *k, words),
+            Right::Gemm(Gemm { k, n, .. }) => words::across(isa, w, [*k, *n], words),
+            Right::Conv(g) => {
+                words::across(isa, w, [g.cin, g.cout], words);
+                close(g, |ci, co| (ci / 2 * g.cout + co, ci % 2), g.cin.div_ceil(2) * g.cout, words);
+            }
+            Right::ConvDx(g) => {
+                words::along(isa, w, g.cout, words);
+                let per_row = g.cout.div_ceil(2);
+                close(g, |ci, co| (ci * per_row + co / 2, co % 2), g.cin * per_row, words);
+            }
+        }
+    }
+}
+
+/// Writes zeros in place of the closed weights of a tap that is open between other channels. `place` gives
+/// the word of a weight within its tap, and which half of the word it is; a tap has `len` words.
+fn close(g: &ConvGeom, place: impl Fn(usize, usize) -> (usize, usize), len: usize, words: &mut [u32]) {
+    if !g.has_partial_centre() {
+        return;
+    }
+    let centre = &mut words[g.centre_tap() * len..][..len];
+    for co in 0..g.cout {
+        for ci in g.centre_channels(co)..g.cin {
+            let (word, half) = place(ci, co);
+            centre[word] &= [0xffff_0000, 0x0000_ffff][half];
+        }
+    }
+}
+
+/// The convolution of words that `conv` is. A tap that is open to a number of channels is open to half as
+/// many words, rounded up, as for all channels.
+fn of_conv(g: &ConvGeom) -> ConvGeom {
+    ConvGeom { cin: g.cin.div_ceil(2), ..*g }
+}
+
+/// The convolution of words that `conv_dx` is. Words may have a number of each of two colours. The mask
+/// cannot say that, so then the whole centre is open, and its closed weights are zeros.
+fn of_conv_dx(g: &ConvGeom) -> ConvGeom {
+    let words = ConvGeom { cout: g.cout.div_ceil(2), ..*g };
+    if !g.has_partial_centre() {
+        ConvGeom { groups: 1, blocks: 1, ..words }
+    } else if g.cout.is_multiple_of(2 * g.blocks * g.groups) {
+        words
+    } else {
+        ConvGeom { mask: Mask::B, groups: 1, blocks: 1, ..words }
+    }
+}
+
+/// The convolution of words whose `conv_dw` has the same result, and the zeros before each line of x. A word
+/// of x has two pixels whose distance is the stride, and a word of dy two neighbouring pixels.
+fn of_conv_dw(g: &ConvGeom) -> (ConvGeom, usize) {
+    let [rows, columns] = g.stride;
+    let front = g.pad[1].min(columns);
+    let (pad, stride) = ([g.pad[0], g.pad[1] - front], [rows, 2 * columns]);
+    (ConvGeom { w: front + g.w, ow: g.ow.div_ceil(2), stride, pad, ..*g }, front)
+}
+
+/// The first `len` floats of the scratch, and the others.
+#[track_caller]
+fn take(scratch: &mut [f32], len: usize) -> (&mut [f32], &mut [f32]) {
+    let floats = scratch.len();
+    scratch.split_at_mut_checked(len).unwrap_or_else(|| panic!("scratch of {floats} floats has no room for the words"))
+}
+
+/// Weights as words: those that are packed already, or rounded into `words`.
+fn rounded<'a>(isa: Isa, right: Right, w: Weights<'a>, words: &'a mut [f32]) -> Weights<'a> {
+    let Weights::Plain(w) = w else { return w };
+    right.round(isa, w, words);
+    Weights::Plain(words)
+}
+
+/// As [`super::gemm`], for products that [`takes_gemm`] takes.
+#[track_caller]
+pub(super) fn gemm(isa: Isa, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+    let (words, halved) = (halved_gemm(&s), Right::Gemm(s));
+    let (left, scratch) = take(scratch, words.m * words.k);
+    let (right, scratch) = take(scratch, halved.len());
+    if s.ta {
+        words::across(isa, a, [s.k, s.m], bytemuck::cast_slice_mut(left));
+    } else {
+        words::along(isa, a, s.k, bytemuck::cast_slice_mut(left));
+    }
+    let b = rounded(isa, halved, b, right);
+    multiply(Code::pairs(isa), words, left, b, c, epi, scratch);
+}
+
+/// The product of words that a product is.
+pub(super) fn halved_gemm(s: &Gemm) -> Gemm {
+    Gemm { k: s.k.div_ceil(2), ..*s }
+}
+
+/// Floats of scratch that [`gemm`] needs in a pool of `threads` threads.
+pub(super) fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
+    let words = halved_gemm(&s);
+    words.m * words.k + Right::Gemm(s).len() + multiply_scratch_len(words, threads)
+}
+
+/// As [`super::conv`], for convolutions that [`takes_conv`] takes.
+#[track_caller]
+pub(super) fn conv(
+    isa: Isa,
+    g: &ConvGeom,
+    x: &[f32],
+    w: Weights,
+    y: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    let (gather, right) = (conv_gather(g), Right::Conv(*g));
+    let (left, scratch) = take(scratch, gather.geom.x_shape().len());
+    let (words, scratch) = take(scratch, right.len());
+    words::along(isa, x, g.cin, bytemuck::cast_slice_mut(left));
+    convolve(Code::pairs(isa), gather, left, rounded(isa, right, w, words), y, epi, scratch);
+}
+
+/// What `conv` of words gathers.
+pub(super) fn conv_gather(g: &ConvGeom) -> Gather {
+    Gather::new(&of_conv(g), Direction::Forward, true)
+}
+
+/// Floats of scratch that [`conv`] needs in a pool of `threads` threads.
+pub(super) fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+    let gather = conv_gather(g);
+    gather.geom.x_shape().len() + Right::Conv(*g).len() + convolve_scratch_len(gather, threads)
+}
+
+/// As [`super::conv_dx`], for convolutions that [`takes_conv_dx`] takes.
+#[track_caller]
+pub(super) fn conv_dx(
+    isa: Isa,
+    g: &ConvGeom,
+    dy: &[f32],
+    w: Weights,
+    dx: &mut [f32],
+    epi: &[EpilogueOp],
+    scratch: &mut [f32],
+) {
+    let (gather, right) = (conv_dx_gather(g), Right::ConvDx(*g));
+    let (left, scratch) = take(scratch, gather.geom.y_shape().len());
+    let (words, scratch) = take(scratch, right.len());
+    words::along(isa, dy, g.cout, bytemuck::cast_slice_mut(left));
+    convolve(Code::pairs(isa), gather, left, rounded(isa, right, w, words), dx, epi, scratch);
+}
+
+/// What `conv_dx` of words gathers.
+pub(super) fn conv_dx_gather(g: &ConvGeom) -> Gather {
+    Gather::new(&of_conv_dx(g), Direction::Backward, true)
+}
+
+/// Floats of scratch that [`conv_dx`] needs in a pool of `threads` threads.
+pub(super) fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+    let gather = conv_dx_gather(g);
+    gather.geom.y_shape().len() + Right::ConvDx(*g).len() + convolve_scratch_len(gather, threads)
+}
+
+/// As [`super::conv_dw`], for convolutions that [`takes_conv_dw`] takes.
+#[track_caller]
+pub(super) fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], dw: (&mut [f32], bool), scratch: &mut [f32]) {
+    let (words, front) = of_conv_dw(g);
+    let (left, scratch) = take(scratch, words.x_shape().len());
+    let (right, scratch) = take(scratch, words.y_shape().len());
+    words::shifted(isa, x, [g.w, g.cin], [front, g.stride[1]], bytemuck::cast_slice_mut(left));
+    words::across(isa, dy, [g.ow, g.cout], bytemuck::cast_slice_mut(right));
+    outer::run(Code::pairs(isa), &Gather::new(&words, Direction::Forward, false), left, right, dw, &[], scratch);
+}
+
+/// Floats of scratch that [`conv_dw`] needs in a pool of `threads` threads.
+pub(super) fn conv_dw_scratch_len(g: &ConvGeom, threads: usize) -> usize {
+    let (words, _) = of_conv_dw(g);
+    let products = outer::scratch_len(&Gather::new(&words, Direction::Forward, false), threads);
+    words.x_shape().len() + words.y_shape().len() + products
+}
