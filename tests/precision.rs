@@ -37,11 +37,13 @@ fn losses(config: &Config, steps: u64) -> Vec<f64> {
 
 #[test]
 fn losses_in_bf16_are_near_those_in_f32() {
+    let steps = 60;
     let pixelcnn = ["model.hidden=16", "model.blocks=2", "model.head=16", "batch=8"];
     for (name, settings) in [("pixelcnn-mnist", &pixelcnn[..]), ("vae-mlp-mnist", &["batch=16"])] {
-        let in_precision = |precision: &str| losses(&config(name, &[settings, &[precision]].concat()), 60);
+        let in_precision = |precision: &str| losses(&config(name, &[settings, &[precision]].concat()), steps as u64);
         let (f32, bf16) = (in_precision("precision=f32"), in_precision("precision=bf16"));
-        assert!(f32.last() < f32.first(), "{name} learns nothing: {f32:?}");
+        // The bound of a variational autoencoder is negative and rises.
+        assert!(f32[steps - 1].abs() < 0.9 * f32[0].abs(), "{name} learns nothing: {f32:?}");
         assert_ne!(f32, bf16, "{name}: operands in bf16 change nothing");
         // Rounding changes the sign of some sums before a relu, and so 2 to 5 % of a gradient. Two trainings
         // then go their own ways, in either direction, while the loss falls fast.
