@@ -134,12 +134,17 @@ fn of_conv_dx(g: &ConvGeom) -> ConvGeom {
 }
 
 /// The convolution of words whose `conv_dw` has the same result, and the zeros before each line of x. A word
-/// of x has two pixels whose distance is the stride, and a word of dy two neighbouring pixels.
-fn of_conv_dw(g: &ConvGeom) -> (ConvGeom, usize) {
+/// of x has two pixels whose distance is the stride, and a word of dy two neighbouring pixels. If a window
+/// has one column and moves by one pixel, the words of x are made like those of dy (`None`), half as many.
+fn of_conv_dw(g: &ConvGeom) -> (ConvGeom, Option<usize>) {
     let [rows, columns] = g.stride;
+    let ow = g.ow.div_ceil(2);
+    if (g.kw, columns, g.pad[1], g.ow) == (1, 1, 0, g.w) {
+        return (ConvGeom { w: ow, ow, ..*g }, None);
+    }
     let front = g.pad[1].min(columns);
     let (pad, stride) = ([g.pad[0], g.pad[1] - front], [rows, 2 * columns]);
-    (ConvGeom { w: front + g.w, ow: g.ow.div_ceil(2), stride, pad, ..*g }, front)
+    (ConvGeom { w: front + g.w, ow, stride, pad, ..*g }, Some(front))
 }
 
 /// The first `len` floats of the scratch, and the others.
@@ -246,7 +251,11 @@ pub(super) fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], dw: (&mut [
     let (words, front) = of_conv_dw(g);
     let (left, scratch) = take(scratch, words.x_shape().len());
     let (right, scratch) = take(scratch, words.y_shape().len());
-    words::shifted(isa, x, [g.w, g.cin], [front, g.stride[1]], bytemuck::cast_slice_mut(left));
+    let words_of_x = bytemuck::cast_slice_mut(left);
+    match front {
+        Some(front) => words::shifted(isa, x, [g.w, g.cin], [front, g.stride[1]], words_of_x),
+        None => words::across(isa, x, [g.w, g.cin], words_of_x),
+    }
     words::across(isa, dy, [g.ow, g.cout], bytemuck::cast_slice_mut(right));
     outer::run(Code::pairs(isa), &Gather::new(&words, Direction::Forward, false), left, right, dw, &[], scratch);
 }
