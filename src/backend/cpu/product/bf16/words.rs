@@ -142,8 +142,8 @@ impl Rounding for Native {
 unsafe fn interleave(low: Option<*const f32>, high: Option<*const f32>, words: *mut u32, count: usize) {
     // Lane `i` of the words takes the numbers `i` and `16 + i`.
     let lanes: [u32; 16] = std::array::from_fn(|i| i as u32 | (16 + i as u32) << 16);
-    // SAFETY: the caller vouches for `count` elements of each side, and no others are accessed. The table has
-    // 16 words.
+    // SAFETY: the caller vouches for `count` elements of each side, and no others are accessed. The table
+    // has 16 words.
     unsafe {
         let order = _mm512_loadu_si512(lanes.as_ptr().cast());
         for i in (0..count).step_by(16) {
@@ -295,8 +295,8 @@ mod tests {
     use super::*;
     use half::bf16;
 
-    /// Numbers whose rounding is hard: ties, carries into the exponent, both zeros, infinities. None is below
-    /// 2^-126, which processors round to zero.
+    /// Numbers whose rounding is hard: ties, carries into the exponent, both zeros, infinities. None is
+    /// below 2^-126, which processors round to zero.
     fn numbers(len: usize) -> Vec<f32> {
         let special = [0.0, -0.0, 1.0, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY];
         let ties = [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3fff_ffff, 0x7f7f_8000].map(f32::from_bits);
