@@ -24,8 +24,8 @@ pub trait Engine {
         match precision {
             Precision::F32 => Ok(()),
             Precision::Bf16 => Err(Error::Device(format!(
-                "the {} backend does not compute in bf16; choose --precision f32, or --device cpu on a processor \
-                 with AVX512-BF16",
+                "the {} backend does not compute in bf16; use --device cpu on a processor with AVX512-BF16, or train \
+                 anew with --precision f32",
                 self.describe().kind
             ))),
         }

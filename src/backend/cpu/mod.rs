@@ -218,7 +218,7 @@ impl Engine for CpuEngine {
         if precision == Precision::F32 || self.isa.has_bf16() || self.options.emulates_bf16 {
             return Ok(());
         }
-        Err(Error::Device("this processor has no instructions for bf16 (AVX512-BF16); choose --precision f32".into()))
+        Err(Error::Device("this processor has no instructions for bf16 (AVX512-BF16); use one that has them, or train anew with --precision f32".into()))
     }
 
     fn param_len(&self, id: ParamId) -> Option<usize> {

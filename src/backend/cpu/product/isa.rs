@@ -76,9 +76,9 @@ impl fmt::Display for Isa {
     }
 }
 
-/// What a product is compiled for: an instruction set, and what its operands are.
+/// What the code of a product is compiled for: an instruction set, and operands that are floats or words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
+pub(super) enum Target {
     /// Floats.
     F32(Isa),
     /// Words of two bf16 numbers, multiplied by AVX-512.
@@ -88,13 +88,13 @@ pub(super) enum Code {
     PortablePairs,
 }
 
-impl Code {
+impl Target {
     /// Words of two bf16 numbers, by the fastest code of this instruction set.
-    pub(super) fn pairs(isa: Isa) -> Code {
+    pub(super) fn pairs(isa: Isa) -> Target {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            isa if isa.has_bf16() => Code::Avx512Pairs,
-            _ => Code::PortablePairs,
+            isa if isa.has_bf16() => Target::Avx512Pairs,
+            _ => Target::PortablePairs,
         }
     }
 
@@ -102,9 +102,9 @@ impl Code {
     pub(super) fn width(self) -> usize {
         2 * match self {
             #[cfg(target_arch = "x86_64")]
-            Code::F32(Isa::Avx512) | Code::Avx512Pairs => Avx512::LANES,
+            Target::F32(Isa::Avx512) | Target::Avx512Pairs => Avx512::LANES,
             #[cfg(target_arch = "x86_64")]
-            Code::F32(Isa::Avx2) => Avx2::LANES,
+            Target::F32(Isa::Avx2) => Avx2::LANES,
             _ => Portable::LANES,
         }
     }
@@ -113,9 +113,9 @@ impl Code {
     pub(super) fn mr(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Code::F32(Isa::Avx512) | Code::Avx512Pairs => Avx512::MR,
+            Target::F32(Isa::Avx512) | Target::Avx512Pairs => Avx512::MR,
             #[cfg(target_arch = "x86_64")]
-            Code::F32(Isa::Avx2) => Avx2::MR,
+            Target::F32(Isa::Avx2) => Avx2::MR,
             _ => Portable::MR,
         }
     }
@@ -123,10 +123,10 @@ impl Code {
     /// The instruction set that this machine must have.
     fn isa(self) -> Isa {
         match self {
-            Code::F32(isa) => isa,
+            Target::F32(isa) => isa,
             #[cfg(target_arch = "x86_64")]
-            Code::Avx512Pairs => Isa::Avx512,
-            Code::PortablePairs => Isa::Portable,
+            Target::Avx512Pairs => Isa::Avx512,
+            Target::PortablePairs => Isa::Portable,
         }
     }
 
@@ -134,15 +134,15 @@ impl Code {
     fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Code::Avx512Pairs => Isa::Avx512.has_bf16(),
+            Target::Avx512Pairs => Isa::Avx512.has_bf16(),
             _ => self.isa().is_available(),
         }
     }
 }
 
-impl From<Isa> for Code {
-    fn from(isa: Isa) -> Code {
-        Code::F32(isa)
+impl From<Isa> for Target {
+    fn from(isa: Isa) -> Target {
+        Target::F32(isa)
     }
 }
 
@@ -184,19 +184,19 @@ pub(super) trait Job {
     unsafe fn run<S: Tiles>(self) -> Self::Out;
 }
 
-/// Runs a job compiled for `code`.
+/// Runs a job compiled for `target`.
 ///
 /// # Safety
 /// The job's own preconditions hold. This function checks that the machine has the instructions.
 ///
 /// # Panics
 /// Panics if the machine does not have the instructions.
-pub(super) unsafe fn dispatch<J: Job>(code: impl Into<Code>, job: J) -> J::Out {
-    let code = code.into();
-    assert!(code.is_available(), "this machine has no {}: choose one of Isa::available()", code.isa());
-    match code {
+pub(super) unsafe fn dispatch<J: Job>(target: impl Into<Target>, job: J) -> J::Out {
+    let target = target.into();
+    assert!(target.is_available(), "this machine has no {}: choose one of Isa::available()", target.isa());
+    match target {
         #[cfg(target_arch = "x86_64")]
-        Code::F32(Isa::Avx512) => {
+        Target::F32(Isa::Avx512) => {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             unsafe fn go<J: Job>(job: J) -> J::Out {
                 // SAFETY: this function enables the features, and is called only if the processor has them.
@@ -208,7 +208,7 @@ pub(super) unsafe fn dispatch<J: Job>(code: impl Into<Code>, job: J) -> J::Out {
             unsafe { go(job) }
         }
         #[cfg(target_arch = "x86_64")]
-        Code::F32(Isa::Avx2) => {
+        Target::F32(Isa::Avx2) => {
             #[target_feature(enable = "avx2,fma")]
             unsafe fn go<J: Job>(job: J) -> J::Out {
                 // SAFETY: this function enables the features, and is called only if the processor has them.
@@ -220,7 +220,7 @@ pub(super) unsafe fn dispatch<J: Job>(code: impl Into<Code>, job: J) -> J::Out {
             unsafe { go(job) }
         }
         #[cfg(target_arch = "x86_64")]
-        Code::Avx512Pairs => {
+        Target::Avx512Pairs => {
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
             unsafe fn go<J: Job>(job: J) -> J::Out {
                 // SAFETY: this function enables the features, and is called only if the processor has them.
@@ -233,10 +233,10 @@ pub(super) unsafe fn dispatch<J: Job>(code: impl Into<Code>, job: J) -> J::Out {
         }
         // SAFETY: `PortablePairs` needs no features. The caller of `dispatch` vouches for the job's own
         // preconditions.
-        Code::PortablePairs => unsafe { job.run::<PortablePairs>() },
+        Target::PortablePairs => unsafe { job.run::<PortablePairs>() },
         // SAFETY: `Portable` needs no features. The caller of `dispatch` vouches for the job's own
         // preconditions.
-        Code::F32(_) => unsafe { job.run::<Portable>() },
+        Target::F32(_) => unsafe { job.run::<Portable>() },
     }
 }
 
@@ -284,14 +284,14 @@ pub fn peak_gflops(by: impl Into<Arithmetic>, threads: usize) -> f64 {
     const ROUNDS: usize = 2_000_000;
     let Arithmetic { isa, precision } = by.into();
     // Multiplications for each of the floats or words of a vector.
-    let (code, products) = match precision {
-        Precision::F32 => (Code::F32(isa), 1),
-        Precision::Bf16 => (Code::pairs(isa), 2),
+    let (target, products) = match precision {
+        Precision::F32 => (Target::F32(isa), 1),
+        Precision::Bf16 => (Target::pairs(isa), 2),
     };
     let run = || {
         let start = Instant::now();
         // SAFETY: the job has no preconditions except the features, which `dispatch` checks.
-        black_box(unsafe { dispatch(code, Peak { rounds: ROUNDS }) });
+        black_box(unsafe { dispatch(target, Peak { rounds: ROUNDS }) });
         start.elapsed().as_secs_f64()
     };
     let best = (0..8)
@@ -303,5 +303,5 @@ pub fn peak_gflops(by: impl Into<Arithmetic>, threads: usize) -> f64 {
             })
         })
         .fold(f64::INFINITY, f64::min);
-    (products * code.width() * CHAINS * ROUNDS * threads.max(1)) as f64 / best / 1e9
+    (products * target.width() * CHAINS * ROUNDS * threads.max(1)) as f64 / best / 1e9
 }

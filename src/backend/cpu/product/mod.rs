@@ -42,8 +42,9 @@ pub(super) use window::{Part, WindowConv};
 use super::epilogue::EpilogueOp;
 use crate::tape::geometry::ConvGeom;
 use crate::tape::plan::Precision;
+use bf16::WeightWords;
 use gather::{Direction, Gather};
-use isa::Code;
+use isa::Target;
 use rows::Source;
 use scatter::Scatter;
 
@@ -154,21 +155,21 @@ pub fn gemm_scratch_len(s: Gemm, precision: Precision, threads: usize) -> usize 
 
 /// [`gemm`] on floats or on words, whose extents have been checked.
 #[track_caller]
-fn multiply(code: Code, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
+fn multiply(target: Target, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
     let Gemm { n, k, ta, tb, .. } = s;
     let gather = s.gather();
     match (ta, b) {
-        (false, b) => rows::run(code, &gather, Source::Pixels(a), b, c, epi, scratch),
+        (false, b) => rows::run(target, &gather, Source::Pixels(a), b, c, epi, scratch),
         (true, Weights::Plain(_)) if s.transposes() => {
             let gather = Gemm { ta: false, ..s }.gather();
-            rows::run(code, &gather, Source::Transposed(a), b, c, epi, scratch);
+            rows::run(target, &gather, Source::Transposed(a), b, c, epi, scratch);
         }
-        (true, Weights::Plain(b)) if !tb => outer::run(code, &gather, a, b, (c, false), epi, scratch),
+        (true, Weights::Plain(b)) if !tb => outer::run(target, &gather, a, b, (c, false), epi, scratch),
         (true, Weights::Plain(b)) => {
             // b is transposed to [k, n] first, because a sum over rows reads both sides row by row.
             let (bt, scratch) = scratch.split_at_mut((k * n).min(scratch.len()));
-            pack::transpose_all(code, b, [n, k], bt);
-            outer::run(code, &gather, a, bt, (c, false), epi, scratch);
+            pack::transpose_all(target, b, [n, k], bt);
+            outer::run(target, &gather, a, bt, (c, false), epi, scratch);
         }
         (true, Weights::Packed(_)) => panic!("gemm: the right side is packed only if the left side is not transposed"),
     }
@@ -203,7 +204,7 @@ pub fn conv(
     check_weights("conv", w, g.w_shape().len());
     check_epilogue("conv", epi, y.len(), g.cout);
     if by.rounds(bf16::takes_conv(g)) {
-        return bf16::conv(by.isa, g, x, w, y, epi, scratch);
+        return bf16::conv(by.isa, (WeightWords::Conv(*g), g.cin), x, w, y, epi, scratch);
     }
     convolve(by.isa.into(), Gather::new(g, Direction::Forward, true), x, w, y, epi, scratch);
 }
@@ -211,7 +212,7 @@ pub fn conv(
 /// Floats of scratch that [`conv`] needs in a pool of `threads` threads.
 pub fn conv_scratch_len(g: &ConvGeom, precision: Precision, threads: usize) -> usize {
     if rounds(precision, bf16::takes_conv(g)) {
-        return bf16::conv_scratch_len(g, threads);
+        return bf16::conv_scratch_len(WeightWords::Conv(*g), threads);
     }
     convolve_scratch_len(Gather::new(g, Direction::Forward, true), threads)
 }
@@ -236,7 +237,7 @@ pub fn conv_dx(
     check_weights("conv_dx", w, g.w_shape().len());
     check_epilogue("conv_dx", epi, dx.len(), g.cin);
     if by.rounds(bf16::takes_conv_dx(g)) {
-        return bf16::conv_dx(by.isa, g, dy, w, dx, epi, scratch);
+        return bf16::conv(by.isa, (WeightWords::ConvDx(*g), g.cout), dy, w, dx, epi, scratch);
     }
     convolve(by.isa.into(), Gather::new(g, Direction::Backward, true), dy, w, dx, epi, scratch);
 }
@@ -244,7 +245,7 @@ pub fn conv_dx(
 /// Floats of scratch that [`conv_dx`] needs in a pool of `threads` threads.
 pub fn conv_dx_scratch_len(g: &ConvGeom, precision: Precision, threads: usize) -> usize {
     if rounds(precision, bf16::takes_conv_dx(g)) {
-        return bf16::conv_dx_scratch_len(g, threads);
+        return bf16::conv_scratch_len(WeightWords::ConvDx(*g), threads);
     }
     convolve_scratch_len(Gather::new(g, Direction::Backward, true), threads)
 }
@@ -285,7 +286,7 @@ pub fn conv_dw_scratch_len(g: &ConvGeom, precision: Precision, threads: usize) -
 /// image.
 #[track_caller]
 fn convolve(
-    code: Code,
+    target: Target,
     gather: Gather,
     source: &[f32],
     w: Weights,
@@ -294,8 +295,8 @@ fn convolve(
     scratch: &mut [f32],
 ) {
     match Scatter::choose(&gather) {
-        Some(plan) => scatter::run(code, plan, source, w, out, epi, scratch),
-        None => rows::run(code, &gather, Source::Pixels(source), w, out, epi, scratch),
+        Some(plan) => scatter::run(target, plan, source, w, out, epi, scratch),
+        None => rows::run(target, &gather, Source::Pixels(source), w, out, epi, scratch),
     }
 }
 

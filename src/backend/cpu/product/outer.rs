@@ -10,7 +10,7 @@
 
 use super::frame;
 use super::gather::{Gather, Phase};
-use super::isa::{Code, Job, dispatch};
+use super::isa::{Job, Target, dispatch};
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel};
 use super::simd::{MAX_MR, MIN_WIDTH, Simd, clear, copy};
@@ -77,7 +77,7 @@ struct Context<'a> {
 /// Panics if the scratch is too small.
 #[track_caller]
 pub(super) fn run(
-    code: Code,
+    target: Target,
     gather: &Gather,
     x: &[f32],
     dy: &[f32],
@@ -108,7 +108,7 @@ pub(super) fn run(
     let sums = direct.map_or(sums, |row| Shared(unsafe { dw.add(row * n) }));
     let direct = direct.is_some();
     let patches = Patches::of(&phase, usize::MAX / gather.geom.cin.max(1), PIXELS, PATCHES);
-    let wanted = if threads > 1 { (TASKS * threads).div_ceil(chunks).min(k / (2 * code.mr())) } else { 1 };
+    let wanted = if threads > 1 { (TASKS * threads).div_ceil(chunks).min(k / (2 * target.mr())) } else { 1 };
     let ranges = wanted.max(if patches == Patches::Copied { k.div_ceil(RANGE - 2 * MAX_MR) } else { 1 });
     let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, add, epi };
     if k > 0 && phase.pixels() > 0 {
@@ -116,7 +116,7 @@ pub(super) fn run(
             // SAFETY: the slices have the sizes of the geometry (`conv_dw` and `gemm` check them), and the
             // buffers are as long as `scratch_len` says. Each task writes the sums of its own chunk and
             // range, and the buffer of its own thread.
-            unsafe { dispatch(code, Outer { context, chunk: i / ranges, range: i % ranges }) }
+            unsafe { dispatch(target, Outer { context, chunk: i / ranges, range: i % ranges }) }
         });
     }
     let parts = if k * n < 1 << 14 { 1 } else { TASKS * threads };
@@ -124,7 +124,7 @@ pub(super) fn run(
         let rows = rows * i / parts..rows * (i + 1) / parts;
         // SAFETY: each task writes its own rows of dw. The sums are complete, because all tasks above are
         // done.
-        unsafe { dispatch(code, Reduce { context, dw, rows }) }
+        unsafe { dispatch(target, Reduce { context, dw, rows }) }
     });
 }
 

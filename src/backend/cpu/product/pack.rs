@@ -3,7 +3,7 @@
 //! is bound by memory.
 
 use super::gather::{Direction, Phase};
-use super::isa::{Code, Job, dispatch};
+use super::isa::{Job, Target, dispatch};
 use super::pool::{Shared, parallel};
 use super::simd::{Simd, clear, copy, prefetch};
 use super::tile::Tiles;
@@ -112,7 +112,7 @@ pub(super) unsafe fn transpose<S: Simd>(
 /// # Panics
 /// Panics if a slice is too short.
 #[track_caller]
-pub(super) fn transpose_all(code: Code, src: &[f32], [rows, cols]: [usize; 2], dst: &mut [f32]) {
+pub(super) fn transpose_all(target: Target, src: &[f32], [rows, cols]: [usize; 2], dst: &mut [f32]) {
     assert!(src.len() >= rows * cols && dst.len() >= rows * cols, "a matrix to transpose is too short");
     let dst = Shared(dst.as_mut_ptr());
     let columns = cols.div_ceil(team::threads()).next_multiple_of(16).max(16);
@@ -120,7 +120,7 @@ pub(super) fn transpose_all(code: Code, src: &[f32], [rows, cols]: [usize; 2], d
         let columns = i * columns..cols.min((i + 1) * columns);
         // SAFETY: `src` and `dst` hold the whole matrix, as asserted above, and each task writes other rows
         // of dst.
-        unsafe { dispatch(code, Transpose { src, rows, cols, dst, columns }) }
+        unsafe { dispatch(target, Transpose { src, rows, cols, dst, columns }) }
     });
 }
 

@@ -1,7 +1,8 @@
 //! Weights that are packed once for many products.
 
+use super::bf16::WeightWords;
 use super::gather::{Direction, Gather};
-use super::isa::{Code, Isa};
+use super::isa::{Isa, Target};
 use super::scatter::Scatter;
 use super::{Gemm, bf16, check, rounds, rows};
 use crate::tape::geometry::ConvGeom;
@@ -24,42 +25,39 @@ pub struct Packing {
     /// Number of weights.
     weights: usize,
     /// How weights are rounded to bf16 before they are packed, if they are.
-    rounded: Option<bf16::Right>,
+    rounded: Option<WeightWords>,
 }
 
 impl Packing {
     /// The packing of a matrix product's right side; `None` if the left side is transposed, because then the
     /// right side is no weight.
     pub fn gemm(s: Gemm, precision: Precision) -> Option<Packing> {
-        let rounds = rounds(precision, bf16::takes_gemm(&s));
-        let (words, rounded) = if rounds { (bf16::halved_gemm(&s), Some(bf16::Right::Gemm(s))) } else { (s, None) };
-        (!s.ta).then(|| Packing { gather: words.gather(), scatter: None, weights: s.k * s.n, rounded })
+        let rounded = rounds(precision, bf16::takes_gemm(&s)).then_some(WeightWords::Gemm(s));
+        let gather = rounded.map_or_else(|| s.gather(), |words| words.gather());
+        (!s.ta).then_some(Packing { gather, scatter: None, weights: s.k * s.n, rounded })
     }
 
     /// The packing of the weights of [`conv`](super::conv).
     pub fn conv(g: &ConvGeom, precision: Precision) -> Packing {
-        if rounds(precision, bf16::takes_conv(g)) {
-            return Packing::of(bf16::conv_gather(g), g, Some(bf16::Right::Conv(*g)));
-        }
-        Packing::of(Gather::new(g, Direction::Forward, true), g, None)
+        let rounded = rounds(precision, bf16::takes_conv(g)).then_some(WeightWords::Conv(*g));
+        Packing::of(g, Direction::Forward, rounded)
     }
 
     /// The packing of the weights of [`conv_dx`](super::conv_dx).
     pub fn conv_dx(g: &ConvGeom, precision: Precision) -> Packing {
-        if rounds(precision, bf16::takes_conv_dx(g)) {
-            return Packing::of(bf16::conv_dx_gather(g), g, Some(bf16::Right::ConvDx(*g)));
-        }
-        Packing::of(Gather::new(g, Direction::Backward, true), g, None)
+        let rounded = rounds(precision, bf16::takes_conv_dx(g)).then_some(WeightWords::ConvDx(*g));
+        Packing::of(g, Direction::Backward, rounded)
     }
 
-    fn of(gather: Gather, g: &ConvGeom, rounded: Option<bf16::Right>) -> Packing {
+    fn of(g: &ConvGeom, direction: Direction, rounded: Option<WeightWords>) -> Packing {
+        let gather = rounded.map_or_else(|| Gather::new(g, direction, true), |words| words.gather());
         Packing { scatter: Scatter::choose(&gather), weights: g.w_shape().len(), gather, rounded }
     }
 
     /// Floats of the packed weights, whatever the instruction set. While weights are packed, their rounded
     /// words lie behind them.
     pub fn packed_len(&self) -> usize {
-        self.panels_len() + self.rounded.map_or(0, |right| right.len())
+        self.panels_len() + self.rounded.map_or(0, |words| words.len())
     }
 
     fn panels_len(&self) -> usize {
@@ -79,16 +77,16 @@ impl Packing {
         check("packing", [("w", w.len(), self.weights)]);
         assert!(packed.len() >= self.packed_len(), "there is too little room for the packed weights");
         let (panels, words) = packed.split_at_mut(self.panels_len());
-        let Some(right) = self.rounded else { return self.pack_panels(isa.into(), w, panels) };
-        let words = &mut words[..right.len()];
-        right.round(isa, w, words);
-        self.pack_panels(Code::pairs(isa), words, panels);
+        let Some(rounded) = self.rounded else { return self.pack_panels(isa.into(), w, panels) };
+        let words = &mut words[..rounded.len()];
+        rounded.round(isa, w, words);
+        self.pack_panels(Target::pairs(isa), words, panels);
     }
 
-    fn pack_panels(&self, code: Code, w: &[f32], panels: &mut [f32]) {
+    fn pack_panels(&self, target: Target, w: &[f32], panels: &mut [f32]) {
         match &self.scatter {
-            Some(plan) => plan.pack(code, w, panels),
-            None => rows::pack(code, &self.gather, w, panels),
+            Some(plan) => plan.pack(target, w, panels),
+            None => rows::pack(target, &self.gather, w, panels),
         }
     }
 }

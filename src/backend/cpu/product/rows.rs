@@ -12,7 +12,7 @@
 use super::Weights;
 use super::frame;
 use super::gather::{Gather, Phase};
-use super::isa::{Code, Job, dispatch, l2_floats};
+use super::isa::{Job, Target, dispatch, l2_floats};
 use super::pack;
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel};
@@ -97,10 +97,10 @@ pub(super) fn packed_len(gather: &Gather) -> usize {
 /// # Panics
 /// Panics if `packed` is shorter than [`packed_len`].
 #[track_caller]
-pub(super) fn pack(code: Code, gather: &Gather, w: &[f32], packed: &mut [f32]) {
+pub(super) fn pack(target: Target, gather: &Gather, w: &[f32], packed: &mut [f32]) {
     assert!(packed.len() >= packed_len(gather), "there is too little room for the packed weights");
     let stride = ScratchParts::new(gather, 0).packed;
-    PackedWeights { gather, plain: None, packed: Shared(packed.as_mut_ptr()), stride, code }.fill(w);
+    PackedWeights { gather, plain: None, packed: Shared(packed.as_mut_ptr()), stride, target }.fill(w);
 }
 
 /// How the work is divided into tasks: for each phase, blocks of pixels times ranges of panels.
@@ -116,7 +116,7 @@ struct Cut {
 
 impl Cut {
     /// The division that reads least. Every block reads all weights, and every range reads all rows.
-    fn new(code: Code, gather: &Gather, threads: usize) -> Cut {
+    fn new(target: Target, gather: &Gather, threads: usize) -> Cut {
         let phases = (0..gather.phases()).map(|i| gather.phase(i));
         // The number of pixels, and the floats of each in the cache. If patches are read by taps,
         // neighbouring pixels share all but one tap.
@@ -124,19 +124,20 @@ impl Cut {
             (phase.pixels().max(m), patches_of(&phase).own_floats(&phase).max(floats))
         });
         let n = gather.out_channels();
-        let panels = n.div_ceil(code.width());
-        let most_rows = (block() / padded(floats) / code.mr() * code.mr())
-            .clamp(code.mr(), max_rows(gather) / code.mr() * code.mr());
+        let panels = n.div_ceil(target.width());
+        let most_rows = (block() / padded(floats) / target.mr() * target.mr())
+            .clamp(target.mr(), max_rows(gather) / target.mr() * target.mr());
         let wanted = if threads > 1 { (TASKS * threads).div_ceil(gather.phases()) } else { 1 };
         let cut = |ranges: usize| {
-            let rows = m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(code.mr()).min(most_rows).max(code.mr());
+            let rows =
+                m.div_ceil(wanted.div_ceil(ranges)).next_multiple_of(target.mr()).min(most_rows).max(target.mr());
             // Blocks have equal sizes, because a last block of few rows would read all weights for little
             // work.
-            let rows = m.div_ceil(m.div_ceil(rows).max(1)).next_multiple_of(code.mr()).clamp(code.mr(), most_rows);
+            let rows = m.div_ceil(m.div_ceil(rows).max(1)).next_multiple_of(target.mr()).clamp(target.mr(), most_rows);
             Cut { rows, blocks: m.div_ceil(rows), ranges }
         };
         let cost = |cut: &Cut| (wanted.saturating_sub(cut.blocks * cut.ranges), cut.blocks * n + cut.ranges * m);
-        (1..=panels).map(cut).min_by_key(cost).unwrap_or(Cut { rows: code.mr(), blocks: 0, ranges: 1 })
+        (1..=panels).map(cut).min_by_key(cost).unwrap_or(Cut { rows: target.mr(), blocks: 0, ranges: 1 })
     }
 }
 
@@ -160,7 +161,7 @@ struct Context<'a> {
     buffers: Shared,
     parts: ScratchParts,
     cut: Cut,
-    code: Code,
+    target: Target,
 }
 
 /// Computes all output pixels of `gather`. Slices have the sizes of the geometry.
@@ -169,7 +170,7 @@ struct Context<'a> {
 /// Panics if the scratch is too small.
 #[track_caller]
 pub(super) fn run(
-    code: Code,
+    target: Target,
     gather: &Gather,
     source: Source,
     w: Weights,
@@ -190,28 +191,28 @@ pub(super) fn run(
         let packed = Shared(zeros.add(parts.zeros));
         (packed, Shared(packed.add(gather.phases() * parts.packed)))
     };
-    let cut = Cut::new(code, gather, threads);
+    let cut = Cut::new(target, gather, threads);
     let out = Shared(out.as_mut_ptr());
     let stride = parts.packed;
     let weights = match w {
         Weights::Plain(w) => {
-            let weights = PackedWeights { gather, plain: Some(w), packed, stride, code };
+            let weights = PackedWeights { gather, plain: Some(w), packed, stride, target };
             weights.fill(w);
             weights
         }
         Weights::Packed(packed) => {
             assert!(packed.len() >= gather.phases() * stride, "there are too few packed weights");
             // Packed weights are only read.
-            PackedWeights { gather, plain: None, packed: Shared(packed.as_ptr().cast_mut()), stride, code }
+            PackedWeights { gather, plain: None, packed: Shared(packed.as_ptr().cast_mut()), stride, target }
         }
     };
-    let context = &Context { gather, source, weights, out, epi, zeros, buffers, parts, cut, code };
+    let context = &Context { gather, source, weights, out, epi, zeros, buffers, parts, cut, target };
     parallel(gather.phases() * cut.blocks * cut.ranges, |i| {
         let (phase, i) = (i / (cut.blocks * cut.ranges), i % (cut.blocks * cut.ranges));
         // SAFETY: the slices have the sizes of the geometry (`conv`, `conv_dx` and `gemm` check them), and
         // all panels are packed. Each task writes its own pixels and channels of the output, and the buffer
         // of its own thread.
-        unsafe { dispatch(code, ComputeBlock { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
+        unsafe { dispatch(target, ComputeBlock { context, phase, block: i / cut.ranges, range: i % cut.ranges }) }
     });
 }
 
@@ -233,16 +234,16 @@ struct PackedWeights<'a> {
     packed: Shared,
     /// Floats of the packed weights of a phase.
     stride: usize,
-    code: Code,
+    target: Target,
 }
 
 impl PackedWeights<'_> {
     fn panel(&self, index: usize, phase: &Phase, panel: usize) -> Panel {
-        let (n, width) = (self.gather.out_channels(), self.code.width());
+        let (n, width) = (self.gather.out_channels(), self.target.width());
         let columns = panel * width..((panel + 1) * width).min(n);
         let (segments, closed) = phase.segments(columns.clone());
         // Packing for a single call pays only if the panel is read often.
-        let few = n == width || phase.pixels() <= 4 * self.code.mr();
+        let few = n == width || phase.pixels() <= 4 * self.target.mr();
         match phase.weight_row().zip(self.plain) {
             Some((row, w)) if few && !closed && columns.len() == width => {
                 let b = w[(row * n + columns.start).min(w.len())..].as_ptr();
@@ -260,11 +261,11 @@ impl PackedWeights<'_> {
 
     /// Packs the panels that need packing from `w`.
     fn fill(&self, w: &[f32]) {
-        let panels = self.gather.out_channels().div_ceil(self.code.width());
+        let panels = self.gather.out_channels().div_ceil(self.target.width());
         parallel(self.gather.phases() * panels, |i| {
             // SAFETY: the weights have the size of the geometry, and there is room for the packed weights.
             // Each task writes its own panel.
-            unsafe { dispatch(self.code, Pack { weights: self, w, phase: i / panels, panel: i % panels }) }
+            unsafe { dispatch(self.target, Pack { weights: self, w, phase: i / panels, panel: i % panels }) }
         });
     }
 }
@@ -314,7 +315,7 @@ impl Job for ComputeBlock<'_> {
             return;
         }
         let n = context.gather.out_channels();
-        let panels = n.div_ceil(context.code.width());
+        let panels = n.div_ceil(context.target.width());
         let panels = panels * self.range / cut.ranges..panels * (self.range + 1) / cut.ranges;
         let (patches, k) = (patches_of(&phase), phase.k());
         let (Source::Pixels(source) | Source::Transposed(source)) = context.source;
@@ -395,7 +396,7 @@ impl Job for ComputeBlock<'_> {
                     }
                 }
             }
-            let channels = panels.start * context.code.width()..n.min(panels.end * context.code.width());
+            let channels = panels.start * context.target.width()..n.min(panels.end * context.target.width());
             epilogue::apply(rest, context.out.0, offsets, channels, n);
         }
     }

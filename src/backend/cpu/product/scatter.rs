@@ -11,7 +11,7 @@
 
 use super::Weights;
 use super::gather::{Direction, Gather};
-use super::isa::{Code, Job, dispatch};
+use super::isa::{Job, Target, dispatch};
 use super::pack;
 use super::patches;
 use super::pool::{LINE, Shared, aligned, parallel};
@@ -106,11 +106,11 @@ impl Scatter {
     /// # Panics
     /// Panics if `packed` is shorter than [`Scatter::packed_len`].
     #[track_caller]
-    pub(super) fn pack(&self, code: Code, w: &[f32], packed: &mut [f32]) {
+    pub(super) fn pack(&self, target: Target, w: &[f32], packed: &mut [f32]) {
         assert!(packed.len() >= self.packed_len(), "there is too little room for the packed weights");
         // SAFETY: the weights have the size of the geometry, and there is room for the packed weights, as
         // asserted.
-        unsafe { dispatch(code, Pack { plan: *self, w, packed: Shared(packed.as_mut_ptr()) }) };
+        unsafe { dispatch(target, Pack { plan: *self, w, packed: Shared(packed.as_mut_ptr()) }) };
     }
 
     /// Floats of scratch that [`run`] needs on `threads` threads, whatever the instruction set.
@@ -147,7 +147,7 @@ struct Context<'a> {
 /// Panics if the scratch is too small.
 #[track_caller]
 pub(super) fn run(
-    code: Code,
+    target: Target,
     plan: Scatter,
     source: &[f32],
     w: Weights,
@@ -165,7 +165,7 @@ pub(super) fn run(
         Weights::Plain(w) => {
             // SAFETY: the weights have the size of the geometry, and the scratch has room for the packed
             // weights (`packed_len`). No other task runs yet.
-            unsafe { dispatch(code, Pack { plan, w, packed }) };
+            unsafe { dispatch(target, Pack { plan, w, packed }) };
             packed
         }
         Weights::Packed(packed) => {
@@ -179,7 +179,7 @@ pub(super) fn run(
     parallel(plan.geom.n * bands, |i| {
         // SAFETY: source and output have the sizes of the geometry (`conv` and `conv_dx` check them). Each
         // task writes its own output rows, and the buffer of its own thread.
-        unsafe { dispatch(code, Band { context, image: i / bands, band: i % bands }) }
+        unsafe { dispatch(target, Band { context, image: i / bands, band: i % bands }) }
     });
 }
 

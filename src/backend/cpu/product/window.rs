@@ -13,7 +13,7 @@
 //! Zeros that are added there and left out here change nothing.
 
 use super::gather::{Direction, Gather};
-use super::isa::{Code, Isa, Job, dispatch};
+use super::isa::{Isa, Job, Target, dispatch};
 use super::scatter::Scatter;
 use super::simd::{MAX_MR, MAX_WIDTH, clear, prefetch};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
@@ -106,7 +106,7 @@ impl WindowConv {
     pub(in crate::backend::cpu) fn pack(&self, w: &[f32], packed: &mut [f32]) {
         let ConvGeom { kh, kw, cin, cout, .. } = self.geom;
         assert!(w.len() == kh * kw * cin * cout, "the weights have {} elements", w.len());
-        let (packed, width) = (&mut packed[..self.packed_len], Code::from(self.isa).width());
+        let (packed, width) = (&mut packed[..self.packed_len], Target::from(self.isa).width());
         packed.fill(0.0);
         for Group { channels, k, at, .. } in &self.groups {
             for first in (0..channels.len()).step_by(width) {
@@ -299,7 +299,8 @@ impl Compute<'_> {
                 let cols = (width - in_panel).min(end - next);
                 // SAFETY: the panels have `k * width` floats each, and at least the floats of a row follow
                 // the last panel (`packed_len`), so whole vectors are readable. The rows of source and
-                // output are inside the images. The processor has the features of `S`.
+                // output are inside the images. The table has a pointer for each pixel and each of the rows
+                // of taps that the runs name; others are not read. The processor has the features of `S`.
                 unsafe {
                     let right = Right { b: packed.as_ptr().add(group.at + panel * group.k + in_panel), ldb: width };
                     let tile = |runs: &[Run], add: bool| {

@@ -12,12 +12,13 @@
 //! | `conv_dw` | neighbouring pixels of a row of dy | half as wide dy, twice the stride |
 //! | `gemm` | k | half of k |
 //!
-//! Closed weights between open ones are zeros in the words. Where a sum is over fewer than [`FEWEST`]
-//! channels, f32 is as fast, and the product is computed in f32: these are the layers that read or write
+//! Closed weights between open ones are zeros in the words. A product with fewer than [`FEWEST`] channels in
+//! its sums is computed in f32, because it has little to gain: these are the layers that read or write
 //! pixels.
 //!
 //! Order of a sum: as in f32, from word to word, with the upper number of a word first. Numbers below 2^-126
-//! count as zero where the processor multiplies words.
+//! count as zero where the processor multiplies words. If a row of dy has an odd number of pixels, its last
+//! one is paired with a zero, which makes a NaN of an infinite pixel of x there.
 //!
 //! Bound by the units that multiply words (twice the rate of f32 on AMD Zen 4), and by the rounding if there
 //! are few output channels.
@@ -30,7 +31,7 @@ pub(super) use simd::Avx512Pairs;
 pub(super) use simd::PortablePairs;
 
 use super::gather::{Direction, Gather};
-use super::isa::{Code, Isa};
+use super::isa::{Isa, Target};
 use super::{Gemm, Weights, convolve, convolve_scratch_len, multiply, multiply_scratch_len, outer};
 use crate::backend::cpu::epilogue::EpilogueOp;
 use crate::tape::geometry::{ConvGeom, Mask};
@@ -53,16 +54,16 @@ pub(super) fn takes_conv_dx(g: &ConvGeom) -> bool {
     g.cout >= FEWEST
 }
 
-/// Whether `conv_dw` of this geometry is computed in bf16. Its sums are over pixels, but with few channels
-/// on one side the rounding takes as long as the product.
+/// Whether `conv_dw` of this geometry is computed in bf16. Its sums are over pixels; with few channels on
+/// one side there is little to compute for each number that is rounded.
 pub(super) fn takes_conv_dw(g: &ConvGeom) -> bool {
     g.cin >= FEWEST && g.cout >= FEWEST
 }
 
-/// The right side of a product, which is rounded once if it is packed.
+/// The weights of a product as words. They are rounded once if they are packed.
 #[derive(Clone, Copy)]
-pub(super) enum Right {
-    /// Of a matrix product.
+pub(super) enum WeightWords {
+    /// The right side of a matrix product.
     Gemm(Gemm),
     /// The weights of `conv`.
     Conv(ConvGeom),
@@ -70,13 +71,22 @@ pub(super) enum Right {
     ConvDx(ConvGeom),
 }
 
-impl Right {
+impl WeightWords {
+    /// What the product of words gathers.
+    pub(super) fn gather(&self) -> Gather {
+        match self {
+            WeightWords::Gemm(s) => halved(s).gather(),
+            WeightWords::Conv(g) => Gather::new(&of_conv(g), Direction::Forward, true),
+            WeightWords::ConvDx(g) => Gather::new(&of_conv_dx(g), Direction::Backward, true),
+        }
+    }
+
     /// Number of words.
     pub(super) fn len(&self) -> usize {
         match self {
-            Right::Gemm(Gemm { k, n, .. }) => k.div_ceil(2) * n,
-            Right::Conv(g) => of_conv(g).w_shape().len(),
-            Right::ConvDx(g) => of_conv_dx(g).w_shape().len(),
+            // If the left side is transposed, the gather has the right side as its pixels.
+            WeightWords::Gemm(s) => halved(s).k * s.n,
+            WeightWords::Conv(_) | WeightWords::ConvDx(_) => self.gather().geom.w_shape().len(),
         }
     }
 
@@ -84,13 +94,13 @@ impl Right {
     pub(super) fn round(&self, isa: Isa, w: &[f32], words: &mut [f32]) {
         let words: &mut [u32] = bytemuck::cast_slice_mut(words);
         match self {
-            Right::Gemm(Gemm { k, tb: true, .. }) => words::along(isa, w, *k, words),
-            Right::Gemm(Gemm { k, n, .. }) => words::across(isa, w, [*k, *n], words),
-            Right::Conv(g) => {
+            WeightWords::Gemm(Gemm { k, tb: true, .. }) => words::along(isa, w, *k, words),
+            WeightWords::Gemm(Gemm { k, n, .. }) => words::across(isa, w, [*k, *n], words),
+            WeightWords::Conv(g) => {
                 words::across(isa, w, [g.cin, g.cout], words);
                 close(g, |ci, co| (ci / 2 * g.cout + co, ci % 2), g.cin.div_ceil(2) * g.cout, words);
             }
-            Right::ConvDx(g) => {
+            WeightWords::ConvDx(g) => {
                 words::along(isa, w, g.cout, words);
                 let per_row = g.cout.div_ceil(2);
                 close(g, |ci, co| (ci * per_row + co / 2, co % 2), g.cin * per_row, words);
@@ -155,94 +165,60 @@ fn take(scratch: &mut [f32], len: usize) -> (&mut [f32], &mut [f32]) {
 }
 
 /// Weights as words: those that are packed already, or rounded into `words`.
-fn rounded<'a>(isa: Isa, right: Right, w: Weights<'a>, words: &'a mut [f32]) -> Weights<'a> {
+fn rounded<'a>(isa: Isa, weights: WeightWords, w: Weights<'a>, words: &'a mut [f32]) -> Weights<'a> {
     let Weights::Plain(w) = w else { return w };
-    right.round(isa, w, words);
+    weights.round(isa, w, words);
     Weights::Plain(words)
 }
 
 /// As [`super::gemm`], for products that [`takes_gemm`] takes.
 #[track_caller]
 pub(super) fn gemm(isa: Isa, s: Gemm, a: &[f32], b: Weights, c: &mut [f32], epi: &[EpilogueOp], scratch: &mut [f32]) {
-    let (words, halved) = (halved_gemm(&s), Right::Gemm(s));
-    let (left, scratch) = take(scratch, words.m * words.k);
-    let (right, scratch) = take(scratch, halved.len());
+    let (of_words, weights) = (halved(&s), WeightWords::Gemm(s));
+    let (left, scratch) = take(scratch, of_words.m * of_words.k);
+    let (words, scratch) = take(scratch, weights.len());
     if s.ta {
         words::across(isa, a, [s.k, s.m], bytemuck::cast_slice_mut(left));
     } else {
         words::along(isa, a, s.k, bytemuck::cast_slice_mut(left));
     }
-    let b = rounded(isa, halved, b, right);
-    multiply(Code::pairs(isa), words, left, b, c, epi, scratch);
+    multiply(Target::pairs(isa), of_words, left, rounded(isa, weights, b, words), c, epi, scratch);
 }
 
 /// The product of words that a product is.
-pub(super) fn halved_gemm(s: &Gemm) -> Gemm {
+fn halved(s: &Gemm) -> Gemm {
     Gemm { k: s.k.div_ceil(2), ..*s }
 }
 
 /// Floats of scratch that [`gemm`] needs in a pool of `threads` threads.
 pub(super) fn gemm_scratch_len(s: Gemm, threads: usize) -> usize {
-    let words = halved_gemm(&s);
-    words.m * words.k + Right::Gemm(s).len() + multiply_scratch_len(words, threads)
+    let of_words = halved(&s);
+    of_words.m * of_words.k + WeightWords::Gemm(s).len() + multiply_scratch_len(of_words, threads)
 }
 
-/// As [`super::conv`], for convolutions that [`takes_conv`] takes.
+/// As [`super::conv`] or [`super::conv_dx`], for convolutions that [`takes_conv`] or [`takes_conv_dx`]
+/// takes. The source has `channels` channels.
 #[track_caller]
 pub(super) fn conv(
     isa: Isa,
-    g: &ConvGeom,
-    x: &[f32],
+    (weights, channels): (WeightWords, usize),
+    source: &[f32],
     w: Weights,
-    y: &mut [f32],
+    out: &mut [f32],
     epi: &[EpilogueOp],
     scratch: &mut [f32],
 ) {
-    let (gather, right) = (conv_gather(g), Right::Conv(*g));
-    let (left, scratch) = take(scratch, gather.geom.x_shape().len());
-    let (words, scratch) = take(scratch, right.len());
-    words::along(isa, x, g.cin, bytemuck::cast_slice_mut(left));
-    convolve(Code::pairs(isa), gather, left, rounded(isa, right, w, words), y, epi, scratch);
-}
-
-/// What `conv` of words gathers.
-pub(super) fn conv_gather(g: &ConvGeom) -> Gather {
-    Gather::new(&of_conv(g), Direction::Forward, true)
+    let gather = weights.gather();
+    let (left, scratch) = take(scratch, gather.geom.n * gather.source_len());
+    let (words, scratch) = take(scratch, gather.geom.w_shape().len());
+    words::along(isa, source, channels, bytemuck::cast_slice_mut(left));
+    convolve(Target::pairs(isa), gather, left, rounded(isa, weights, w, words), out, epi, scratch);
 }
 
 /// Floats of scratch that [`conv`] needs in a pool of `threads` threads.
-pub(super) fn conv_scratch_len(g: &ConvGeom, threads: usize) -> usize {
-    let gather = conv_gather(g);
-    gather.geom.x_shape().len() + Right::Conv(*g).len() + convolve_scratch_len(gather, threads)
-}
-
-/// As [`super::conv_dx`], for convolutions that [`takes_conv_dx`] takes.
-#[track_caller]
-pub(super) fn conv_dx(
-    isa: Isa,
-    g: &ConvGeom,
-    dy: &[f32],
-    w: Weights,
-    dx: &mut [f32],
-    epi: &[EpilogueOp],
-    scratch: &mut [f32],
-) {
-    let (gather, right) = (conv_dx_gather(g), Right::ConvDx(*g));
-    let (left, scratch) = take(scratch, gather.geom.y_shape().len());
-    let (words, scratch) = take(scratch, right.len());
-    words::along(isa, dy, g.cout, bytemuck::cast_slice_mut(left));
-    convolve(Code::pairs(isa), gather, left, rounded(isa, right, w, words), dx, epi, scratch);
-}
-
-/// What `conv_dx` of words gathers.
-pub(super) fn conv_dx_gather(g: &ConvGeom) -> Gather {
-    Gather::new(&of_conv_dx(g), Direction::Backward, true)
-}
-
-/// Floats of scratch that [`conv_dx`] needs in a pool of `threads` threads.
-pub(super) fn conv_dx_scratch_len(g: &ConvGeom, threads: usize) -> usize {
-    let gather = conv_dx_gather(g);
-    gather.geom.y_shape().len() + Right::ConvDx(*g).len() + convolve_scratch_len(gather, threads)
+pub(super) fn conv_scratch_len(weights: WeightWords, threads: usize) -> usize {
+    let gather = weights.gather();
+    gather.geom.n * gather.source_len() + gather.geom.w_shape().len() + convolve_scratch_len(gather, threads)
 }
 
 /// As [`super::conv_dw`], for convolutions that [`takes_conv_dw`] takes.
@@ -257,7 +233,7 @@ pub(super) fn conv_dw(isa: Isa, g: &ConvGeom, x: &[f32], dy: &[f32], dw: (&mut [
         None => words::across(isa, x, [g.w, g.cin], words_of_x),
     }
     words::across(isa, dy, [g.ow, g.cout], bytemuck::cast_slice_mut(right));
-    outer::run(Code::pairs(isa), &Gather::new(&words, Direction::Forward, false), left, right, dw, &[], scratch);
+    outer::run(Target::pairs(isa), &Gather::new(&words, Direction::Forward, false), left, right, dw, &[], scratch);
 }
 
 /// Floats of scratch that [`conv_dw`] needs in a pool of `threads` threads.
