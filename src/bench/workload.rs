@@ -349,7 +349,7 @@ mod tests {
         let workload = choose(&options(&["pixelcnn-mnist"], &[3], &[5])).unwrap()[0].workload().unwrap();
         assert_eq!((workload.shape().as_str(), workload.images), ("[3x5x5x1]", 3));
         for refused in [
-            options(&["vae-mnist"], &[], &[32]),
+            Options { model: Some(preset("lstm-rows-mnist").unwrap()), ..options(&[], &[], &[32]) },
             options(&["lstm-784"], &[8], &[]),
             options(&["vae-mnist"], &[0], &[]),
             options(&["vae"], &[8], &[]),

@@ -26,7 +26,7 @@ pub const PRESETS: &[Preset] = &[
         name: "autoencoder-mnist",
         description: "convolutional autoencoder, squared error",
         config: || Config {
-            model: ModelConfig { channels: Some(32), hidden: Some(256), latent: Some(32), ..ModelConfig::default() },
+            model: ModelConfig { channels: Some(32), hidden: Some(256), latent: Some(32), ..images(DIGIT) },
             ..base(NetworkKind::Autoencoder, "mnist", 128, 10)
         },
     },
@@ -34,7 +34,7 @@ pub const PRESETS: &[Preset] = &[
         name: "vae-mnist",
         description: "convolutional variational autoencoder",
         config: || Config {
-            model: ModelConfig { channels: Some(32), hidden: Some(256), latent: Some(32), ..ModelConfig::default() },
+            model: ModelConfig { channels: Some(32), hidden: Some(256), latent: Some(32), ..images(DIGIT) },
             ..variational(NetworkKind::Vae)
         },
     },
@@ -42,7 +42,7 @@ pub const PRESETS: &[Preset] = &[
         name: "vae-mlp-mnist",
         description: "variational autoencoder 784-400-20 (Kingma & Welling 2014)",
         config: || Config {
-            model: ModelConfig { hidden: Some(400), latent: Some(20), ..ModelConfig::default() },
+            model: ModelConfig { hidden: Some(400), latent: Some(20), ..images(DIGIT) },
             ..variational(NetworkKind::VaeMlp)
         },
     },
@@ -274,8 +274,8 @@ pub fn named(name: &str) -> Result<Config> {
 /// The configuration that a file starts from: that of its preset, or else that of its network. Before the
 /// key `network` existed, a configuration said what it is by its preset alone; files and checkpoints of that
 /// time hold neither that key nor others that the preset's name stood for (`model.reduced`, `model.actions`,
-/// `model.distribution`, the image of a `dcgan`). They keep their meaning, because these keys come from the
-/// preset here.
+/// `model.distribution`, the images of a `dcgan` or a `vae`). They keep their meaning, because these keys
+/// come from the preset here.
 ///
 /// # Errors
 /// The key that is wrong, and what is wrong with it.

@@ -143,7 +143,8 @@ pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
     }
 }
 
-/// What to do so that images of this size fit the model: the keys to set, if it has them.
+/// What to do so that images of this size fit the model: the keys to set, if it has them and can have such a
+/// size.
 fn size_remedy(model: &Model, images: ImageSize) -> String {
     let (keys, wanted) = (&model.config.model, model.image);
     let axes = [
@@ -152,11 +153,14 @@ fn size_remedy(model: &Model, images: ImageSize) -> String {
         (keys.colours, "colours", images.channels, wanted.channels),
     ];
     let differing: Vec<_> = axes.into_iter().filter(|(.., have, want)| have != want).collect();
-    if differing.iter().any(|(key, ..)| key.is_none()) {
+    let settings: Vec<_> = differing.iter().map(|(_, key, have, _)| format!("model.{key}={have}")).collect();
+    let mut resized = model.config.clone();
+    let is_possible = settings.iter().all(|setting| resized.set(setting).is_ok()) && Model::new(&resized).is_ok();
+    if !is_possible {
         let kind = if wanted.channels == 1 { "grey" } else { "RGB" };
         return format!("choose a data set of that size, or scale the images to {kind} images of {wanted}");
     }
-    let set = differing.iter().map(|(_, key, have, _)| format!("--set model.{key}={have}")).collect::<Vec<_>>();
+    let set = settings.iter().map(|setting| format!("--set {setting}")).collect::<Vec<_>>();
     format!("choose a data set of that size, or train with {}", set.join(" "))
 }
 

@@ -77,7 +77,7 @@ fn grey_images_stored_in_colour_train_a_grey_model_like_grey_ones() {
     let image = RgbImage::from_pixel(28, 28, Rgb([1, 2, 3]));
     image.save(place.path("a/own/000.png")).unwrap();
     let train = tiny("vae-mlp-mnist", 2, "c").replace("--data glyphs", "--data a/own");
-    place.refused(1, &train, &["28x28x3", "28x28x1", "scale the images to grey images of 28x28x1"]);
+    place.refused(1, &train, &["28x28x3", "28x28x1", "train with --set model.colours=3"]);
 }
 
 #[test]
@@ -97,7 +97,10 @@ fn messages_about_sizes_name_the_keys_that_fit() {
     place.ok(&format!("{} {set}", train("pixelcnn-mnist")));
     let colour = "--set model.height=6 --set model.width=8 --set model.colours=1";
     place.refused(1, &train("pixelcnn-cifar"), &["32x32x3", &format!("train with {colour}")]);
+    // Latent models have sides of at least 8 pixels.
     place.refused(1, &train("vae-mnist"), &["28x28x1", "scale the images to grey images of 28x28x1"]);
+    let sides = "vae-mnist models images of 8 to 128 pixels a side, not 6x8";
+    place.refused(2, &format!("{} {set}", train("vae-mnist")), &[sides]);
 }
 
 #[test]

@@ -4,19 +4,19 @@
 //! maximises the evidence lower bound E_q[log p(x | z)] - KL(q || p) (eq. 3), with one reparameterised
 //! sample per image (eq. 10).
 
+mod layers;
+
 use super::{TEMPERATURE, required};
 use crate::config::{Config, NetworkKind};
 use crate::error::Result;
-use crate::nn::{Channels, Conv, ConvTranspose, Env, Linear, Mode, ParamSet};
+use crate::nn::{Env, Linear, Mode, ParamSet};
 use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::{ImageSize, Meta};
 use crate::tape::op::{Dist, Scalar};
 use crate::tape::plan::Plan;
-use crate::tape::record::ConvAttrs;
 use crate::tape::{InputRole, Tape, Var};
-
-const SIDE: usize = 28;
+use layers::{Decoder, Encoder};
 
 /// Weight of the KL term in the loss.
 pub(crate) const KL_WEIGHT: Scalar = Scalar::f32("KlWeight", 1.0);
@@ -25,43 +25,15 @@ pub(crate) const KL_WEIGHT: Scalar = Scalar::f32("KlWeight", 1.0);
 #[derive(Clone, Debug)]
 pub struct Latent {
     set: ParamSet,
-    body: Body,
+    image: ImageSize,
+    encoder: Encoder,
     mu: Linear,
     /// Absent in a plain autoencoder.
     logvar: Option<Linear>,
+    decoder: Decoder,
     /// Dimensions of the latent vector.
     pub dims: usize,
     learner: Learner,
-}
-
-/// The layers between the image and the latent vector, in both directions.
-#[derive(Clone, Debug)]
-enum Body {
-    /// Two 4x4 convolutions with stride 2 and a hidden layer; the decoder mirrors them with transposed
-    /// convolutions.
-    Convolutional(Box<Convolutional>),
-    /// One hidden layer each way (appendix C.1 of the paper).
-    Dense(Box<Dense>),
-}
-
-#[derive(Clone, Debug)]
-struct Dense {
-    fc1: Linear,
-    fc3: Linear,
-    fc4: Linear,
-}
-
-#[derive(Clone, Debug)]
-struct Convolutional {
-    e1: Conv,
-    e2: Conv,
-    ef: Linear,
-    d1: Linear,
-    d2: Linear,
-    t1: ConvTranspose,
-    t2: ConvTranspose,
-    /// The size of the feature map between the convolutions and the hidden layer.
-    map: ImageSize,
 }
 
 /// What the encoder says of the latent vector, `[n, d]` each.
@@ -73,43 +45,24 @@ struct Encoded {
 }
 
 impl Latent {
-    /// Declares the parameters: `e1 e2 ef mu lv d1 d2 t1 t2`, or `fc1 mu lv fc3 fc4`; no `lv` in a plain
+    /// Declares the parameters: those of the encoder, `mu`, `lv`, those of the decoder; no `lv` in a plain
     /// autoencoder.
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let (hidden, dims) = (required(config.model.hidden, "hidden")?, required(config.model.latent, "latent")?);
-        let variational = config.network != NetworkKind::Autoencoder;
-        let halves = |set: &mut ParamSet| {
-            let mu = Linear::new(set, "mu", hidden, dims);
-            (mu, variational.then(|| Linear::new(set, "lv", hidden, dims)))
-        };
-        let (body, mu, logvar) = if config.network == NetworkKind::VaeMlp {
-            let fc1 = Linear::new(set, "fc1", SIDE * SIDE, hidden);
-            let (mu, logvar) = halves(set);
-            let fc3 = Linear::new(set, "fc3", dims, hidden);
-            let fc4 = Linear::new(set, "fc4", hidden, SIDE * SIDE);
-            (Body::Dense(Box::new(Dense { fc1, fc3, fc4 })), mu, logvar)
-        } else {
-            let c = required(config.model.channels, "channels")?;
-            let map = ImageSize { height: SIDE / 4, width: SIDE / 4, channels: 2 * c };
-            let halve = ConvAttrs::new(2, 1);
-            let e1 = Conv::new(set, "e1", Channels { inputs: 1, outputs: c }, 4, halve);
-            let e2 = Conv::new(set, "e2", Channels { inputs: c, outputs: 2 * c }, 4, halve);
-            let ef = Linear::from_map(set, "ef", map, hidden);
-            let (mu, logvar) = halves(set);
-            let d1 = Linear::new(set, "d1", dims, hidden);
-            let d2 = Linear::to_map(set, "d2", hidden, map);
-            let t1 = ConvTranspose::new(set, "t1", Channels { inputs: 2 * c, outputs: c }, 4, halve);
-            let t2 = ConvTranspose::new(set, "t2", Channels { inputs: c, outputs: 1 }, 4, halve);
-            (Body::Convolutional(Box::new(Convolutional { e1, e2, ef, d1, d2, t1, t2, map })), mu, logvar)
-        };
+        let image = layers::image(config)?;
+        let encoder = Encoder::new(set, config, image)?;
+        let mu = Linear::new(set, "mu", hidden, dims);
+        let is_variational = config.network != NetworkKind::Autoencoder;
+        let logvar = is_variational.then(|| Linear::new(set, "lv", hidden, dims));
+        let decoder = Decoder::new(set, config, image, image.channels)?;
         let weights = set.weights().cloned().collect();
         let learner = Learner::new(set, weights, config, STEP);
-        Ok(Latent { set: set.clone(), body, mu, logvar, dims, learner })
+        Ok(Latent { set: set.clone(), image, encoder, mu, logvar, decoder, dims, learner })
     }
 
     /// The size of its images.
     pub(super) fn image(&self) -> ImageSize {
-        ImageSize { height: SIDE, width: SIDE, channels: 1 }
+        self.image
     }
 
     /// Whether the model has a density. A plain autoencoder has none.
@@ -117,40 +70,18 @@ impl Latent {
         self.logvar.is_some()
     }
 
-    /// `x[n, 28, 28, 1] -> mu[n, d], logvar[n, d]`
-    fn encode(&self, env: &Env, x: Var) -> Encoded {
-        let t = env.t;
-        let n = t.shape(x).dims()[0];
-        let h = match &self.body {
-            Body::Convolutional(net) => {
-                let y = t.scope("e1", || t.relu(net.e1.forward(env, x)));
-                let y = t.scope("e2", || t.relu(net.e2.forward(env, y)));
-                let flat = t.reshape(y, [n, net.map.dims()]);
-                t.scope("ef", || t.relu(net.ef.forward(env, flat)))
-            }
-            Body::Dense(net) => t.scope("fc1", || t.relu(net.fc1.forward(env, t.reshape(x, [n, SIDE * SIDE])))),
-        };
-        let mu = t.scope("mu", || self.mu.forward(env, h));
-        Encoded { mu, logvar: self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))) }
+    /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
+    #[track_caller]
+    fn input(&self, t: &Tape, batch: usize) -> Var {
+        t.input_of(InputRole::Images, Meta::f32(self.image.batch(batch)))
     }
 
-    /// `z[n, d] -> logits[n, 28, 28, 1]`
-    fn decode(&self, env: &Env, z: Var) -> Var {
+    /// `x[n, h, w, c] -> mu[n, d], logvar[n, d]`
+    fn encode(&self, env: &Env, x: Var) -> Encoded {
         let t = env.t;
-        let n = t.shape(z).dims()[0];
-        match &self.body {
-            Body::Convolutional(net) => {
-                let y = t.scope("d1", || t.relu(net.d1.forward(env, z)));
-                let y = t.scope("d2", || t.relu(net.d2.forward(env, y)));
-                let y = t.scope("t1", || t.relu(net.t1.forward(env, t.reshape(y, net.map.batch(n)))));
-                t.scope("t2", || net.t2.forward(env, y))
-            }
-            Body::Dense(net) => {
-                let y = t.scope("fc3", || t.relu(net.fc3.forward(env, z)));
-                let y = t.scope("fc4", || net.fc4.forward(env, y));
-                t.reshape(y, [n, SIDE, SIDE, 1])
-            }
-        }
+        let h = self.encoder.forward(env, x);
+        let mu = t.scope("mu", || self.mu.forward(env, h));
+        Encoded { mu, logvar: self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))) }
     }
 
     /// The plan of a training step. Variational: `elbo`, `reconstruction` and `kl` in nats per image. Plain:
@@ -158,13 +89,13 @@ impl Latent {
     pub(super) fn training(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
-        let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
+        let x = self.input(&t, batch);
         let Encoded { mu, logvar } = self.encode(&env, x);
         let per_image = 1.0 / batch as f64;
         let loss = match logvar {
             Some(logvar) => {
                 let [z, kl] = t.gaussian_sample(mu, logvar, Stream::Latent);
-                let logits = self.decode(&env, z);
+                let logits = self.decoder.forward(&env, z);
                 let reconstruction = t.scale(t.sum(t.bce_with_logits(logits, x)), per_image);
                 let kl = t.scale(t.sum(kl), per_image);
                 t.output("elbo", t.scale(t.add(reconstruction, kl), -1.0));
@@ -173,7 +104,7 @@ impl Latent {
                 t.add(reconstruction, t.mul(kl, t.scalar(KL_WEIGHT)))
             }
             None => {
-                let image = t.sigmoid(self.decode(&env, mu));
+                let image = t.sigmoid(self.decoder.forward(&env, mu));
                 let error = t.scale(t.sum(t.mse(image, x)), per_image);
                 t.output("mse", error);
                 error
@@ -192,13 +123,13 @@ impl Latent {
     pub(crate) fn importance_weights(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
+        let x = self.input(&t, batch);
         let Encoded { mu, logvar } = self.encode(&env, x);
         let logvar = logvar.expect("only a variational model has a bound");
         // The importance weight needs eps itself, which `gaussian_sample` does not keep.
         let eps = t.random_by_image(Dist::Normal, Stream::Latent, t.shape(mu));
         let z = t.reparameterize(mu, logvar, eps);
-        let nll = t.sum_rows(t.bce_with_logits(self.decode(&env, z), x));
+        let nll = t.sum_rows(t.bce_with_logits(self.decoder.forward(&env, z), x));
         // log p(z) = -(z^2 + log 2 pi) / 2 and log q(z | x) = -(eps^2 + logvar + log 2 pi) / 2, summed over
         // dimensions.
         let log_ratio = t.sub(t.add(t.square(eps), logvar), t.square(z));
@@ -212,7 +143,7 @@ impl Latent {
     pub(crate) fn encoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let x = t.input_of(InputRole::Images, Meta::f32([batch, SIDE, SIDE, 1]));
+        let x = self.input(&t, batch);
         let Encoded { mu, logvar } = self.encode(&env, x);
         t.output("mu", mu);
         if let Some(logvar) = logvar {
@@ -221,23 +152,23 @@ impl Latent {
         Plan::new("latent.encode", &t)
     }
 
-    /// `z[n, d] -> image[n, 28, 28, 1]`, the decoder's mean in 0 to 1.
+    /// `z[n, d] -> image[n, h, w, c]`, the decoder's mean in 0 to 1.
     pub(crate) fn decoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let z = t.input("z", Meta::f32([batch, self.dims]));
-        t.output("image", t.sigmoid(self.decode(&env, z)));
+        t.output("image", t.sigmoid(self.decoder.forward(&env, z)));
         Plan::new("latent.decode", &t)
     }
 
-    /// `-> image[n, 28, 28, 1]`: the decoder's mean for draws from the prior. The temperature scales their
+    /// `-> image[n, h, w, c]`: the decoder's mean for draws from the prior. The temperature scales their
     /// deviation.
     pub fn sampling(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let draws = t.random_by_image(Dist::Normal, Stream::Prior, [batch, self.dims]);
         let z = t.mul_scalar(draws, t.scalar(TEMPERATURE));
-        t.output("image", t.sigmoid(self.decode(&env, z)));
+        t.output("image", t.sigmoid(self.decoder.forward(&env, z)));
         Plan::new("latent.sample", &t)
     }
 }
