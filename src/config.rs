@@ -31,6 +31,9 @@ const MAX_SIZE: usize = 1 << 14;
 /// The widest kernel. It reaches from one edge of an image of 32 columns to the other.
 const MAX_KERNEL: usize = 63;
 
+/// The farthest shift of a training image, in pixels.
+const MAX_SHIFT: u32 = 64;
+
 /// The levels of a byte; labels are bytes too.
 const MAX_LEVELS: usize = 256;
 
@@ -88,6 +91,12 @@ pub struct Config {
     /// Weight of the gradient penalty, for `wgan-gp` (adversarial networks).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub penalty: Option<f64>,
+    /// Whether training images are mirrored at random from left to right (classifiers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flip: Option<bool>,
+    /// The most pixels by which training images are shifted at random along each axis (classifiers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shift: Option<u32>,
     /// The optimiser.
     pub optimizer: Optimizer,
     /// The learning rate over time.
@@ -222,11 +231,12 @@ pub enum ScheduleKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Channels of the feature maps next to the image (convolutional autoencoders, adversarial networks).
+    /// Channels of the feature maps next to the image (convolutional autoencoders, adversarial networks,
+    /// classifiers).
     /// The deeper layers have multiples of this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
-    /// Hidden units of a fully connected layer, or the `h` of PixelCNN and PixelRNN.
+    /// Hidden units of a fully connected layer, features of a classifier, or the `h` of PixelCNN and PixelRNN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden: Option<usize>,
     /// Residual blocks.
@@ -257,7 +267,8 @@ pub struct ModelConfig {
     /// Channels of an image: 1 is grey, 3 is RGB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub colours: Option<usize>,
-    /// Number of classes that the model is conditional on; 0 means no such condition.
+    /// Number of classes that the model is conditional on (0 means no such condition), or that a classifier
+    /// tells apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
     /// The reduced image that the model is conditional on.
@@ -307,6 +318,7 @@ impl Config {
             return Err("precision must be auto, f32 or bf16, because no backend computes in tf32 yet".to_string());
         }
         within("batch", Some(self.batch), 1, MAX_BATCH)?;
+        within("shift", self.shift, 0, MAX_SHIFT)?;
         within("model.kernel", model.kernel, 1, MAX_KERNEL)?;
         if model.kernel.is_some_and(|kernel| kernel % 2 == 0) {
             return Err("model.kernel must be odd, so that a pixel is its middle".to_string());

@@ -33,6 +33,10 @@ pub enum Stream {
     Series = 9,
     /// The initial states of the episodes of a controlled system, and the actions that a planner tries.
     Control = 10,
+    /// How training images are mirrored and shifted.
+    Augment = 11,
+    /// Images of noise, with which samples are compared.
+    Noise = 12,
 }
 
 /// One block of Threefry-2x32-20: two random words from a key and a counter.

@@ -66,6 +66,7 @@ fn only_plans_of_training_round_their_operands() {
             Family::Latent(net) => vec![net.sampling(2)],
             Family::Adversarial(net) => vec![net.sampling(2)],
             Family::Sequence(net) => vec![net.likelihood(2), net.stepping(2)],
+            Family::Classifier(net) => vec![net.judging(2)],
         };
         assert!(others.iter().all(|plan| plan.precision() == Precision::F32), "{}", preset.name);
     }

@@ -56,18 +56,21 @@ pub(super) fn run(args: Args) -> Result<()> {
                 Error::Failed(format!("the run {} could not be compared: {error}", run.display())).because(error)
             })?);
         } else {
-            without.push((stored.model.config.name().to_string(), run));
+            without.push((stored.model, run));
         }
     }
     let rankings = beside_published(&rows);
     if args.json {
-        let without: Vec<_> =
-            without.iter().map(|(model, run)| json!({"model": model, "source": output::path(run)})).collect();
+        let without: Vec<_> = without
+            .iter()
+            .map(|(model, run)| json!({"model": model.config.name(), "source": output::path(run)}))
+            .collect();
         return output::json(&json!({"rankings": to_json(&rankings), "without_likelihood": without}));
     }
     let mut text = to_text(&rankings);
     for (model, run) in without {
-        text += &format!("{model} ({}) has no likelihood; look at its samples instead\n", run.display());
+        let (name, instead) = (model.config.name(), eval::instead_of_likelihood(&model));
+        text += &format!("{name} ({}) has no likelihood; {instead}\n", run.display());
     }
     output::print(&text)
 }

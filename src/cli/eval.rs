@@ -1,32 +1,36 @@
-//! `pixtape eval`: measures the likelihood of a model on a split of a data set.
+//! `pixtape eval`: measures the likelihood of a model, or the accuracy of a classifier, on a split of a data
+//! set.
 
 use super::args::{DataArgs, DeviceArgs, count, split};
 use super::progress::Busy;
 use super::trained::{CheckpointArgs, Stored, Trained};
-use super::{held_out, measured, output};
+use super::{accuracy, held_out, measured, output};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::{self, ElboTerms, Evaluation};
 use crate::likelihood::{Estimate, Likelihood};
+use crate::models::Family;
 use crate::report::compare::{beside_published, to_text};
 use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Measure the likelihood of a model: exactly, or by the bounds ELBO and IWAE-K
+/// Measure the likelihood of a model, exactly or by the bounds ELBO and IWAE-K, or the accuracy of a classifier
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape eval runs/vae-mnist --split test --iwae 50 --json\n\n\
     --json prints one object: dataset, sha256 (of the images), split, binarisation, protocol, images and dims; also model,\n\
     step, weights, trained_on, program and device. An exact model also has nll_nats and\n\
     bits_per_dim (a density has no bits_per_dim); a latent model has elbo_nats, iwae_nats and iwae_k. elbo_nats and\n\
     iwae_nats are bounds on log p(x) and therefore negative, like -98.3. nll_nats is -log p(x) and therefore positive,\n\
-    except for a density. All are means per image, in nats.")]
+    except for a density. All are means per image, in nats.\n\n\
+    A classifier has splits instead, one object per split: name, split, count and sha256 (of the images), binarisation,\n\
+    right (images whose largest logit is that of their label), accuracy, interval_95 (Wilson) and cross_entropy_nats.")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
-    /// Split to measure on: train, fit, valid or test
-    #[arg(long, value_name = "SPLIT", default_value = "test", value_parser = split)]
-    split: Split,
+    /// Split to measure on: train, fit, valid or test (default: test; for a classifier test and train)
+    #[arg(long, value_name = "SPLIT", value_parser = split)]
+    split: Option<Split>,
     /// Samples of the importance-weighted bound of latent models
     #[arg(long, value_name = "K", default_value_t = 50, value_parser = RangedU64ValueParser::<u32>::new().range(1..=100_000))]
     iwae: u32,
@@ -45,16 +49,21 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<()> {
     args.device.name()?;
     let stored = Stored::read(&args.checkpoint)?;
+    if let Family::Classifier(_) = stored.model.family {
+        let splits = args.split.map_or(vec![Split::Test, Split::Train], |split| vec![split]);
+        return accuracy::run(stored, &splits, args.images, &args.data, &args.device, args.json);
+    }
     check_likelihood(&stored)?;
-    let mut images = args.data.open(&stored, args.split)?;
-    held_out::warn_if_trained_on(&stored, &args.data, &images, args.split);
+    let split = args.split.unwrap_or(Split::Test);
+    let mut images = args.data.open(&stored, split)?;
+    held_out::warn_if_trained_on(&stored, &args.data, &images, split);
     let whole = args.images.is_none_or(|n| n >= images.len());
     if !whole {
         images = Arc::new(images.sample(args.images.unwrap_or(1), 0));
     }
     let mut trained = Trained::of(stored, &args.device)?;
     let busy = Busy::new(&format!("measuring {} images", images.len()));
-    let found = measured::measure(&mut trained, images, args.split, args.iwae)?;
+    let found = measured::measure(&mut trained, images, split, args.iwae)?;
     drop(busy);
     if whole {
         measured::keep(&trained.stored, &found.likelihoods);

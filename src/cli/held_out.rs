@@ -1,9 +1,11 @@
-//! The likelihood of a run that has just been trained, on images that it was not trained on.
+//! The likelihood of a run that has just been trained, or the accuracy of a classifier, on images that it was
+//! not trained on.
 //!
 //! The test split is measured. If the data set has none, the validation split is measured instead, unless
 //! its images are among the training images, as they are for idx and CIFAR-10 files. A test split that
 //! exists but cannot be used is an error.
 
+use super::accuracy::{self, SplitAccuracy};
 use super::args::{DataArgs, DeviceArgs};
 use super::measured;
 use super::output::note;
@@ -13,28 +15,49 @@ use crate::data::{Images, Split};
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::likelihood::{Estimate, Likelihood};
+use crate::models::{Family, Model};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Measures the newest checkpoint of the run in `run`, if it has a likelihood and if there are held-out
-/// images. It takes one pass: for a latent model only the ELBO is measured, not the tighter bound with many
-/// samples.
+/// What was measured on held-out images.
+#[derive(Clone, Default)]
+pub(super) struct Results {
+    /// Empty if the model has no likelihood.
+    pub likelihoods: Vec<Likelihood>,
+    /// Of a classifier.
+    pub accuracy: Option<SplitAccuracy>,
+}
+
+/// Measures the newest checkpoint of the run in `run`, if it is a classifier or has a likelihood, and if
+/// there are held-out images. It takes one pass: for a latent model only the ELBO is measured, not the
+/// tighter bound with many samples.
 ///
 /// # Errors
 /// If held-out images cannot be read or do not fit the model. The run is saved all the same.
-pub(super) fn likelihoods(run: &Path, data: &DataArgs, device: &DeviceArgs) -> Result<Vec<Likelihood>> {
+pub(super) fn measure(run: &Path, data: &DataArgs, device: &DeviceArgs) -> Result<Results> {
     let stored = Stored::read(&CheckpointArgs { checkpoint: run.to_path_buf(), weights: None })?;
-    if !eval::has_likelihood(&stored.model) {
-        return Ok(vec![]);
+    let is_classifier = matches!(stored.model.family, Family::Classifier(_));
+    if !is_classifier && !eval::has_likelihood(&stored.model) {
+        return Ok(Results::default());
     }
-    let Some(HeldOut { split, images }) = held_out(&stored, data)? else { return Ok(vec![]) };
+    let Some(HeldOut { split, images }) = held_out(&stored, data, what(&stored.model))? else {
+        return Ok(Results::default());
+    };
     let mut trained = Trained::of(stored, device)?;
     let busy = Busy::new(&format!("measuring {} held-out images", images.len()));
+    if is_classifier {
+        return Ok(Results { accuracy: Some(accuracy::measure(&mut trained, images, split)?), likelihoods: vec![] });
+    }
     let mut found = measured::measure(&mut trained, images, split, 1)?.likelihoods;
     drop(busy);
     found.retain(|row| !matches!(row.protocol.estimate, Estimate::Iwae(_)));
     measured::keep(&trained.stored, &found);
-    Ok(found)
+    Ok(Results { likelihoods: found, accuracy: None })
+}
+
+/// What is measured of a model, in words.
+pub(super) fn what(model: &Model) -> &'static str {
+    if let Family::Classifier(_) = model.family { "accuracy" } else { "likelihood" }
 }
 
 /// Warns if the images, which are the split `split`, are among those that the model was trained on.
@@ -57,7 +80,7 @@ struct HeldOut {
     images: Arc<Images>,
 }
 
-fn held_out(stored: &Stored, data: &DataArgs) -> Result<Option<HeldOut>> {
+fn held_out(stored: &Stored, data: &DataArgs, what: &str) -> Result<Option<HeldOut>> {
     let missing = match data.open(stored, Split::Test) {
         Ok(images) => return Ok(Some(HeldOut { split: Split::Test, images })),
         Err(Error::MissingSplit(error)) => error,
@@ -66,7 +89,7 @@ fn held_out(stored: &Stored, data: &DataArgs) -> Result<Option<HeldOut>> {
     let images = match data.open(stored, Split::Valid) {
         Ok(images) => images,
         Err(Error::MissingSplit(_)) => {
-            note(&format!("the likelihood is not measured, because there are no held-out images: {missing}"));
+            note(&format!("the {what} is not measured, because there are no held-out images: {missing}"));
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -74,11 +97,11 @@ fn held_out(stored: &Stored, data: &DataArgs) -> Result<Option<HeldOut>> {
     let training = data.open(stored, Split::Train)?;
     if images.all_among(&training) {
         note(&format!(
-            "the likelihood is not measured, because there are no held-out images: the validation images are among the \
+            "the {what} is not measured, because there are no held-out images: the validation images are among the \
              training images, and there is no test split ({missing})"
         ));
         return Ok(None);
     }
-    note(&format!("the likelihood is that of the split valid, because there is no test split ({missing})"));
+    note(&format!("the {what} is that of the split valid, because there is no test split ({missing})"));
     Ok(Some(HeldOut { split: Split::Valid, images }))
 }

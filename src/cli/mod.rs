@@ -3,6 +3,7 @@
 //!
 //! A subcommand returns [`Result`]. Errors are printed only here, as one sentence on stderr.
 
+mod accuracy;
 mod args;
 mod bench;
 mod causality;

@@ -1,13 +1,14 @@
 //! `pixtape train`: trains a model, evaluates it, and writes the report.
 
+use super::accuracy::{self, SplitAccuracy};
 use super::args::{DataArgs, DeviceArgs, FlagOfKey, Precision, check_given_once, configuration, text};
+use super::held_out::Results;
 use super::progress::Progress;
 use super::signals::stop_on_signals;
 use super::{held_out, output, restore, trace};
 use crate::config::{Config, NetworkKind, PRESETS};
 use crate::error::{Error, Result};
 use crate::files::quoted;
-use crate::likelihood::Likelihood;
 use crate::models::Model;
 use crate::report::compare::{beside_published, to_json, to_text};
 use crate::report::op_times::by_operation;
@@ -15,7 +16,7 @@ use crate::report::run::RunReport;
 use crate::store::RunDir;
 use crate::train::run::{self, Event, RunOptions, Summary};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 /// Train a model, or continue a run
@@ -129,35 +130,35 @@ pub(super) fn run(args: Args) -> Result<()> {
     // Damaged held-out images do not undo the training: the report is written and the result is printed
     // first.
     let measured = if args.no_eval || summary.interrupted {
-        Ok(vec![])
+        Ok(Results::default())
     } else {
         let device = DeviceArgs { device: Some(config.device.clone()), threads: options.threads };
-        held_out::likelihoods(&options.out, &args.data, &device)
+        held_out::measure(&options.out, &args.data, &device)
     };
-    let likelihoods = measured.as_ref().map_or(vec![], Clone::clone);
+    let found = measured.as_ref().map_or(Results::default(), Clone::clone);
     let trained_on = data.iter().map(|data| ("Trained on".to_string(), data.to_string()));
     let precision = config.precision.operands();
     let facts = [("Parameters".to_string(), parameters.to_string()), ("Precision".to_string(), precision.to_string())];
     let report = RunReport {
         run: dir,
         device,
-        facts: trained_on.chain(facts).collect(),
+        facts: trained_on.chain(facts).chain(found.accuracy.as_ref().map(SplitAccuracy::fact)).collect(),
         op_times: by_operation(&summary.profile),
-        likelihoods: likelihoods.clone(),
+        likelihoods: found.likelihoods.clone(),
     };
     // If no step was done, a report that is there has more than what is known here.
     if !summary.profile.is_empty() || !dir.report_path().exists() {
         dir.write_report(&report.page()?.to_html())?;
     }
-    let draw = Model::new(&config)?.reduction().map_or("sample", restore::command);
     let provenance = json!({
         "trained_on": data,
         "precision": precision.to_string(),
         "program": env!("CARGO_PKG_VERSION"),
     });
-    finish(&args, &summary, &likelihoods, draw, &provenance)?;
+    let model = Model::new(&config)?;
+    finish(&args, &summary, &found, &next(&model, dir.path()), &provenance)?;
     measured.map(|_| ()).map_err(|error| {
-        let sentence = format!("the run is saved, but its likelihood was not measured: {error}");
+        let sentence = format!("the run is saved, but its {} was not measured: {error}", held_out::what(&model));
         Error::Failed(sentence).because(error)
     })
 }
@@ -210,7 +211,7 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
 }
 
 /// The configuration of the run in `folder`. If `what` is given, it must name the same preset.
-fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
+fn resumed(folder: &Path, what: Option<&str>) -> Result<Config> {
     let dir = RunDir::open(folder)?;
     let config = Config::from_toml(&dir.read_config()?, &dir.config_path())?;
     if let Some(what) = what {
@@ -229,10 +230,19 @@ fn resumed(folder: &std::path::Path, what: Option<&str>) -> Result<Config> {
     Ok(config)
 }
 
-/// Prints how the run ended, where its files are, and which command `draw` samples from it.
-fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str, provenance: &Value) -> Result<()> {
+/// What to do with a finished run, as a line with a command.
+fn next(model: &Model, run: &Path) -> String {
+    let run = quoted(run);
+    match (model.draws(), model.reduction()) {
+        (false, _) => format!("judge samples with: pixtape judge SAMPLES --classifier {run}"),
+        (true, reduction) => format!("sample with: pixtape {} {run}", reduction.map_or("sample", restore::command)),
+    }
+}
+
+/// Prints how the run ended, where its files are, and what to do next.
+fn finish(args: &Args, summary: &Summary, found: &Results, next: &str, provenance: &Value) -> Result<()> {
     let dir = &summary.dir;
-    let rankings = beside_published(likelihoods);
+    let rankings = beside_published(&found.likelihoods);
     let checkpoint = dir.checkpoints()?.pop().map(|file| file.path);
     if args.json {
         let losses = dir.metrics()?.pop().map(|row| row.losses).unwrap_or_default();
@@ -243,13 +253,17 @@ fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str
             "images_per_s": summary.images_per_s,
             "losses": losses.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "likelihood": to_json(&rankings),
+            "accuracy": found.accuracy.as_ref().map(SplitAccuracy::to_json),
             "checkpoint": checkpoint.as_deref().map(output::path),
             "report": output::path(&dir.report_path()),
         });
         return output::json(&output::merged(value, provenance));
     }
-    if !likelihoods.is_empty() {
+    if !found.likelihoods.is_empty() {
         output::print(&to_text(&rankings))?;
+    }
+    if let Some(accuracy) = &found.accuracy {
+        output::print(&accuracy::table(std::slice::from_ref(accuracy)))?;
     }
     let (step, speed, pasted) = (summary.step, summary.images_per_s, quoted(dir.path()));
     let how = if summary.interrupted { "stopped" } else { "done" };
@@ -265,7 +279,7 @@ fn finish(args: &Args, summary: &Summary, likelihoods: &[Likelihood], draw: &str
     if summary.interrupted {
         text += &format!("continue with: pixtape train --resume {pasted}\n");
     } else {
-        text += &format!("sample with: pixtape {draw} {pasted}\n");
+        text += &format!("{next}\n");
     }
     output::print(&text)
 }

@@ -27,11 +27,13 @@ pub enum NetworkKind {
     Dcgan,
     /// An LSTM over the observations of a sequence (Graves 2013).
     Lstm,
+    /// Convolutions and a layer of features that tell classes apart.
+    Classifier,
 }
 
 impl NetworkKind {
     /// All networks, in the order in which they are listed.
-    pub const ALL: [NetworkKind; 9] = [
+    pub const ALL: [NetworkKind; 10] = [
         NetworkKind::PixelCnn,
         NetworkKind::GatedPixelCnn,
         NetworkKind::RowLstm,
@@ -41,6 +43,7 @@ impl NetworkKind {
         NetworkKind::Autoencoder,
         NetworkKind::Dcgan,
         NetworkKind::Lstm,
+        NetworkKind::Classifier,
     ];
 
     /// The name that the key `network` and `pixtape train` take.
@@ -55,6 +58,7 @@ impl NetworkKind {
             NetworkKind::Autoencoder => "autoencoder",
             NetworkKind::Dcgan => "dcgan",
             NetworkKind::Lstm => "lstm",
+            NetworkKind::Classifier => "classifier",
         }
     }
 

@@ -241,6 +241,26 @@ pub const PRESETS: &[Preset] = &[
             ..adversarial("cifar-10")
         },
     },
+    Preset {
+        name: "classifier-mnist",
+        description: "classifier of digits, whose features judge samples",
+        config: || Config { model: ten_classes(24, DIGIT), ..classifier("mnist", 12) },
+    },
+    Preset {
+        name: "classifier-fashion-mnist",
+        description: "classifier of articles of clothing, whose features judge samples",
+        config: || Config { model: ten_classes(16, DIGIT), flip: Some(true), ..classifier("fashion-mnist", 15) },
+    },
+    Preset {
+        name: "classifier-cifar",
+        description: "classifier of colour images, whose features judge samples",
+        config: || Config {
+            model: ten_classes(16, PHOTOGRAPH),
+            flip: Some(true),
+            shift: Some(3),
+            ..classifier("cifar-10", 12)
+        },
+    },
 ];
 
 /// The configuration of a preset.
@@ -345,6 +365,8 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
         critic_steps: None,
         weight_clip: None,
         penalty: None,
+        flip: None,
+        shift: None,
         optimizer: Optimizer {
             kind: OptimizerKind::Adam,
             lr: 1e-3,
@@ -395,6 +417,21 @@ fn adversarial(data: &str) -> Config {
     config.weight_clip = Some(0.01);
     config.penalty = Some(10.0);
     config
+}
+
+/// Classifiers. Their learning rate falls to nothing, so that the running statistics of batch norm belong to
+/// the last weights.
+fn classifier(data: &str, epochs: u32) -> Config {
+    let mut config = base(NetworkKind::Classifier, data, 128, epochs);
+    config.optimizer.lr = 3e-3;
+    config.schedule = Schedule { kind: ScheduleKind::Cosine, warmup_steps: 100, final_lr: 0.0 };
+    (config.flip, config.shift, config.sample_every) = (Some(false), Some(2), 0);
+    config
+}
+
+/// A classifier of this width that tells ten classes of such images apart.
+fn ten_classes(channels: usize, size: ImageSize) -> ModelConfig {
+    ModelConfig { channels: Some(channels), hidden: Some(64), classes: Some(10), ..images(size) }
 }
 
 /// The size of an image of MNIST.

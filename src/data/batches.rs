@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::augment::Augment;
 use super::binarize::Binarize;
 use super::images::{Images, Levels};
 use super::reduction::Reduction;
@@ -65,15 +66,19 @@ pub struct BatchOptions {
     /// Pads every image to this height and width. The image is centred and the padding is level 0 (MNIST
     /// is padded to 32 x 32 for a GAN).
     pub pad_to: Option<usize>,
+    /// How the images are changed at random in every epoch.
+    pub augment: Augment,
     /// Also computes a reduced version of each image, for a model that is conditioned on it.
     pub reduction: Option<Reduction>,
 }
 
 impl BatchOptions {
-    /// Shuffled batches of `batch` images with values in 0 to 1, neither binarised nor padded.
+    /// Shuffled batches of `batch` images with values in 0 to 1, neither binarised nor padded nor
+    /// augmented.
     pub fn new(batch: usize, seed: u32) -> BatchOptions {
         let (order, range) = (Order::Shuffled, Range::Unit);
-        BatchOptions { batch, seed, order, binarize: Binarize::None, range, pad_to: None, reduction: None }
+        let (binarize, augment) = (Binarize::None, Augment::default());
+        BatchOptions { batch, seed, order, binarize, range, pad_to: None, augment, reduction: None }
     }
 }
 
@@ -166,6 +171,8 @@ pub struct Batches {
     order: Vec<u32>,
     ordered: Option<u32>,
     scratch: Vec<u8>,
+    /// One image before it is augmented.
+    unchanged: Vec<u32>,
 }
 
 impl Batches {
@@ -207,9 +214,9 @@ impl Batches {
                 Range::Symmetric => unit * 2.0 - 1.0,
             }
         });
-        let scratch = vec![0; images.dims()];
+        let (scratch, unchanged) = (vec![0; images.dims()], vec![0; size.dims()]);
         let (cursor, order, ordered) = (Cursor::default(), Vec::new(), None);
-        Ok(Batches { images, options, levels, size, values, cursor, order, ordered, scratch })
+        Ok(Batches { images, options, levels, size, values, cursor, order, ordered, scratch, unchanged })
     }
 
     /// The images that the batches are made of.
@@ -284,6 +291,11 @@ impl Batches {
                 &mut self.scratch,
             );
             place(&self.scratch, &self.images, self.size, levels);
+            if self.options.augment.is_active() {
+                let change = self.options.augment.draw(self.options.seed, self.cursor.epoch, index);
+                self.unchanged.copy_from_slice(levels);
+                change.apply(&self.unchanged, self.size, levels);
+            }
         }
         batch.reduced.clear();
         if let Some(reduction) = self.options.reduction {
@@ -408,6 +420,30 @@ mod tests {
         }
         assert!(whole.seek(Cursor { epoch: 0, position: 3 }).is_err());
         assert!(whole.seek(Cursor { epoch: 0, position: 28 }).is_err());
+    }
+
+    #[test]
+    fn augmented_images_change_in_every_epoch_and_resume_with_the_same_bits() {
+        let augment = Augment { flip: true, shift: 1 };
+        let options = BatchOptions { augment, ..BatchOptions::new(8, 3) };
+        let (mut plain, mut batches) =
+            (Batches::new(images(40), BatchOptions::new(8, 3)).unwrap(), Batches::new(images(40), options).unwrap());
+        let mut changed = 0;
+        let mut epochs = [vec![], vec![]];
+        for step in 0..10 {
+            let mut resumed = Batches::new(images(40), options).unwrap();
+            resumed.seek(batches.cursor()).unwrap();
+            let (batch, unchanged) = (batches.next_batch(), plain.next_batch());
+            assert_eq!(batch, resumed.next_batch());
+            assert_eq!((&batch.indices, &batch.labels), (&unchanged.indices, &unchanged.labels));
+            changed += usize::from(batch.levels != unchanged.levels);
+            let of = |at: usize| (batch.indices[at], batch.levels[4 * at..][..4].to_vec());
+            epochs[step / 5].extend((0..8).map(of));
+        }
+        assert_eq!(changed, 10);
+        epochs.iter_mut().for_each(|epoch| epoch.sort());
+        let same = epochs[0].iter().zip(&epochs[1]).filter(|(a, b)| a == b).count();
+        assert!(same < 20, "{same} of 40 images are changed in the same way in both epochs");
     }
 
     #[test]

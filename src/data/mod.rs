@@ -11,6 +11,7 @@
 //! `decode`, `png` and `jpeg`.
 
 mod amat;
+mod augment;
 mod batches;
 mod binarize;
 mod cifar;
@@ -36,6 +37,7 @@ mod source;
 
 #[doc(hidden)]
 pub use amat::{AmatImages, read_amat};
+pub use augment::Augment;
 #[doc(hidden)]
 pub use batches::BatchFeeds;
 pub use batches::{Batch, BatchOptions, Batches, Cursor, Order, Range};

@@ -41,7 +41,15 @@ pub(crate) fn has_likelihood(model: &Model) -> bool {
     match &model.family {
         Family::Autoregressive(_) | Family::Sequence(_) => true,
         Family::Latent(net) => net.is_variational(),
-        Family::Adversarial(_) => false,
+        Family::Adversarial(_) | Family::Classifier(_) => false,
+    }
+}
+
+/// What to do with a model that has no likelihood, as a clause.
+pub(crate) fn instead_of_likelihood(model: &Model) -> &'static str {
+    match model.family {
+        Family::Classifier(_) => "measure its accuracy with `pixtape eval`",
+        _ => "look at its samples instead",
     }
 }
 
@@ -61,7 +69,7 @@ pub fn evaluate(
     let mut options = model.batch_options(Order::InOrder);
     options.batch = match &model.family {
         Family::Autoregressive(_) => (BATCH * DIMS / images.dims().max(DIMS)).max(1),
-        Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => BATCH,
+        Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) | Family::Classifier(_) => BATCH,
     };
     let measurement = Measurement {
         run: name.to_string(),
@@ -112,7 +120,10 @@ pub fn evaluate(
             let terms = ElboTerms { reconstruction: bound.reconstruction, kl: bound.kl };
             Ok(Evaluation { likelihoods, terms: Some(terms) })
         }
-        _ => Err(Error::Failed(format!("{} has no likelihood; look at its samples instead", model.config.name()))),
+        _ => {
+            let (name, instead) = (model.config.name(), instead_of_likelihood(model));
+            Err(Error::Failed(format!("{name} has no likelihood; {instead}")))
+        }
     }
 }
 

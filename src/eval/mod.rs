@@ -1,8 +1,11 @@
 //! Measurements of a trained model: likelihoods with their protocol ([`evaluate`]), predictions of
 //! sequences ([`futures`]), latent vectors and a linear probe of them ([`encode`], [`linear_probe`]), and
-//! the dependencies of an autoregressive model ([`causality`]).
+//! the dependencies of an autoregressive model ([`causality`]). With the command line: what a classifier says
+//! of images (`classification`).
 
 pub mod causality;
+#[cfg(feature = "cli")]
+mod classification;
 mod futures;
 mod latents;
 mod likelihood;
@@ -11,14 +14,16 @@ mod probe;
 mod receptive_field;
 
 #[cfg(feature = "cli")]
+pub(crate) use classification::{Accuracy, judge};
+#[cfg(feature = "cli")]
 pub(crate) use futures::sequence_of;
 pub use futures::{Futures, futures};
 #[cfg(feature = "cli")]
 pub(crate) use latents::check_encoder;
 pub use latents::{Latents, encode, interpolate, reconstruct};
-#[cfg(feature = "cli")]
-pub(crate) use likelihood::has_likelihood;
 pub use likelihood::{ElboTerms, Evaluation, evaluate};
+#[cfg(feature = "cli")]
+pub(crate) use likelihood::{has_likelihood, instead_of_likelihood};
 pub use probe::{Probe, linear_probe};
 #[cfg(feature = "cli")]
 pub(crate) use receptive_field::{LEGEND, receptive_field_png};

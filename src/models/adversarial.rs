@@ -5,7 +5,7 @@
 //! learns from real and generated images, and then the generator learns from the new critic, on the same
 //! generated batch. Further critic steps are a plan of their own, which runs first.
 
-use super::{TEMPERATURE, required};
+use super::{TEMPERATURE, images_of, required};
 use crate::config::{Config, Objective};
 use crate::error::{Error, Result};
 use crate::nn::{BatchNorm, Channels, Conv, ConvTranspose, Env, Init, Mode, ParamSet};
@@ -194,9 +194,7 @@ impl Gan {
 
 /// The images that `config` describes by `model.height`, `model.width` and `model.colours`.
 fn image_of(config: &Config) -> Result<ImageSize> {
-    let model = &config.model;
-    let [height, width] = [(model.height, "height"), (model.width, "width")].map(|(value, key)| required(value, key));
-    let (height, width, channels) = (height?, width?, required(model.colours, "colours")?);
+    let ImageSize { height, width, channels } = images_of(config)?;
     if height.max(width) > SIDE {
         let name = config.name();
         return Err(Error::Usage(format!(

@@ -5,19 +5,21 @@
 
 mod adversarial;
 mod autoregressive;
+mod classifier;
 mod latent;
 mod sequence;
 
 pub(crate) use adversarial::CRITIC_STEP;
 pub use adversarial::Gan;
 pub use autoregressive::{Autoregressive, Conditions, Network, Pixels};
+pub use classifier::Classifier;
 pub(crate) use latent::KL_WEIGHT;
 pub use latent::Latent;
 pub(crate) use sequence::LEAST_LOGVAR;
 pub use sequence::{Observations, Prediction, Sequence};
 
 use crate::config::{Config, NetworkKind};
-use crate::data::{Batch, BatchOptions, Batches, Images, Order, Range, Reduction};
+use crate::data::{Augment, Batch, BatchOptions, Batches, Images, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::nn::ParamSet;
 use crate::shape::ImageSize;
@@ -53,6 +55,8 @@ pub enum Family {
     Adversarial(Gan),
     /// Explicit and exact: a product of conditional densities over time.
     Sequence(Sequence),
+    /// No model of images: it tells their classes apart, and judges what the others draw.
+    Classifier(Classifier),
 }
 
 impl Model {
@@ -80,6 +84,10 @@ impl Model {
                 let net = Gan::new(&mut set, config)?;
                 (net.image(), Family::Adversarial(net))
             }
+            NetworkKind::Classifier => {
+                let net = Classifier::new(&mut set, config)?;
+                (net.image(), Family::Classifier(net))
+            }
         };
         Ok(Model { config: config.clone(), set, image, family })
     }
@@ -93,15 +101,17 @@ impl Model {
             Family::Latent(net) => vec![net.training(self.config.batch)],
             Family::Sequence(net) => vec![net.training(self.config.batch)],
             Family::Adversarial(net) => net.training(self.config.batch),
+            Family::Classifier(net) => vec![net.training(self.config.batch)],
         };
         let precision = self.config.precision.operands();
         plans.into_iter().map(|plan| plan.in_precision(precision)).collect()
     }
 
-    /// Number of classes that the model is conditional on; 0 if it is not conditional on a class.
+    /// Number of classes that the model is conditional on, or that it tells apart; 0 if it reads no labels.
     pub fn classes(&self) -> usize {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().classes,
+            Family::Classifier(net) => net.classes(),
             Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => 0,
         }
     }
@@ -116,19 +126,40 @@ impl Model {
     pub fn reduction(&self) -> Option<Reduction> {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().reduction,
-            Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => None,
+            Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) | Family::Classifier(_) => None,
         }
     }
 
-    /// How the images of a batch are prepared.
+    /// Whether it draws images.
+    pub(crate) fn draws(&self) -> bool {
+        !matches!(self.family, Family::Classifier(_))
+    }
+
+    /// How the images of a batch are prepared. Only the shuffled batches of training are augmented.
     pub fn batch_options(&self, order: Order) -> BatchOptions {
         let (range, pad_to) = match self.family {
             Family::Adversarial(_) => (Range::Symmetric, Some(adversarial::SIDE)),
-            Family::Autoregressive(_) | Family::Latent(_) | Family::Sequence(_) => (Range::Unit, None),
+            Family::Autoregressive(_) | Family::Latent(_) | Family::Sequence(_) | Family::Classifier(_) => {
+                (Range::Unit, None)
+            }
         };
         let config = &self.config;
         let (binarize, reduction) = (config.binarize, self.reduction());
-        BatchOptions { order, binarize, range, pad_to, reduction, ..BatchOptions::new(config.batch, config.seed) }
+        let augment = match order {
+            Order::Shuffled => {
+                Augment { flip: config.flip.unwrap_or(false), shift: config.shift.unwrap_or(0) as usize }
+            }
+            Order::InOrder => Augment::default(),
+        };
+        BatchOptions {
+            order,
+            binarize,
+            range,
+            pad_to,
+            reduction,
+            augment,
+            ..BatchOptions::new(config.batch, config.seed)
+        }
     }
 
     /// All images as one batch, prepared as the model reads them and in their own order.
@@ -139,6 +170,13 @@ impl Model {
         let options = BatchOptions { batch: images.len(), ..self.batch_options(Order::InOrder) };
         Ok(Batches::new(images, options)?.next_batch())
     }
+}
+
+/// The size of the images that `config` describes by `model.height`, `model.width` and `model.colours`.
+fn images_of(config: &Config) -> Result<ImageSize> {
+    let model = &config.model;
+    let (height, width) = (required(model.height, "height")?, required(model.width, "width")?);
+    Ok(ImageSize { height, width, channels: required(model.colours, "colours")? })
 }
 
 /// A key of the model that its network must have.

@@ -20,6 +20,9 @@ const MAX_SAMPLE: u64 = 256 << 20;
 /// Width of the running means of the curves, as a fraction of the training.
 const SMOOTHING: f64 = 0.015;
 
+/// The term of a classifier's metrics that is no loss.
+const ACCURACY: &str = "accuracy";
+
 /// A run, with the facts that its folder does not contain.
 #[derive(Clone, Debug)]
 pub struct RunReport<'a> {
@@ -144,7 +147,7 @@ fn subtitle(config: &Config) -> String {
     format!("{}{binarised}, batches of {}, {kind} at {}", config.data_name(), config.batch, optimizer.lr)
 }
 
-/// Charts of all loss terms, and of the speed.
+/// Charts of all loss terms, of the accuracy, and of the speed.
 fn charts(rows: &[Row]) -> Vec<Element> {
     if rows.is_empty() {
         return vec![];
@@ -160,6 +163,8 @@ fn charts(rows: &[Row]) -> Vec<Element> {
             losses[index].points.push((row.step as f64, *value));
         }
     }
+    // An accuracy rises where losses fall, and is a fraction.
+    let accuracies: Vec<Series> = losses.extract_if(.., |series| series.name == ACCURACY).collect();
     let values = || losses.iter().flat_map(|series| &series.points).map(|(_, y)| *y).filter(|y| y.is_finite());
     let (low, high) = values().fold((f64::INFINITY, 0.0), |(low, high), y| (y.min(low), y.max(high)));
     let log_y = low > 0.0 && high > 10.0 * low;
@@ -173,6 +178,17 @@ fn charts(rows: &[Row]) -> Vec<Element> {
             smoothing: SMOOTHING,
             from_zero: false,
             series: losses,
+        });
+    }
+    if !accuracies.is_empty() {
+        charts.push(Chart {
+            title: "Accuracy".to_string(),
+            x_label: "training step".to_string(),
+            y_label: "fraction of the batch that is right".to_string(),
+            log_y: false,
+            smoothing: SMOOTHING,
+            from_zero: false,
+            series: accuracies,
         });
     }
     let points = rows.iter().map(|row| (row.step as f64, row.images_per_s)).collect();
@@ -245,5 +261,17 @@ mod tests {
         assert_eq!(chart.series[1].points, [(2.0, 10.0)]);
         assert!(chart.log_y);
         assert!(charts(&[]).is_empty());
+    }
+
+    #[test]
+    fn an_accuracy_has_a_chart_of_its_own() {
+        let losses = vec![("cross_entropy".to_string(), 2.3), (ACCURACY.to_string(), 0.1)];
+        let row = Row { step: 1, seconds: 0.0, images_per_s: 1.0, learning_rate: None, losses };
+        let elements = charts(&[row]);
+        let [Element::Chart(loss), Element::Chart(accuracy), Element::Chart(_)] = &elements[..] else {
+            panic!("three charts, not {}", elements.len())
+        };
+        assert_eq!((loss.series.len(), &*loss.series[0].name), (1, "cross_entropy"));
+        assert_eq!((accuracy.series.len(), &accuracy.series[0].points[..]), (1, &[(1.0, 0.1)][..]));
     }
 }

@@ -90,6 +90,12 @@ impl Sampler {
             Family::Autoregressive(net) => (net.draw(batch), Way::Naive, Range::Unit),
             Family::Latent(net) => (net.sampling(batch), Way::AtOnce, Range::Unit),
             Family::Adversarial(net) => (net.sampling(batch), Way::AtOnce, Range::Symmetric),
+            Family::Classifier(_) => {
+                let name = model.config.name();
+                return Err(Error::Failed(format!(
+                    "{name} draws no images, it judges those of other models; use `pixtape judge --classifier`"
+                )));
+            }
             Family::Sequence(net) => {
                 let (simulator, range) = (Simulator::new(backend, net, batch)?, Range::Unit);
                 let (size, image, cost) = (model.image, model.image, simulator.cost());

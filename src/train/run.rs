@@ -121,7 +121,7 @@ pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
         Family::Autoregressive(net) => Some(net.pixels().levels),
         Family::Latent(net) => net.is_variational().then_some(2),
         Family::Sequence(net) => Some(net.observations().levels()),
-        Family::Adversarial(_) => None,
+        Family::Adversarial(_) | Family::Classifier(_) => None,
     };
     let (Some(wanted), have) = (wanted, model.config.binarize.levels(images)?) else { return Ok(()) };
     match (wanted, have) {
@@ -167,11 +167,14 @@ fn size_remedy(model: &Model, images: ImageSize) -> String {
 /// Checks that the images are labelled if the model has classes.
 fn check_labels(model: &Model, images: &Images) -> Result<()> {
     let (classes, have, name) = (model.classes(), images.classes(), images.name());
+    let (how, or) = match model.family {
+        Family::Classifier(_) => ("tells apart", ""),
+        _ => ("is conditional on", ", or set model.classes to 0"),
+    };
     match (classes, have) {
         (0, _) => Ok(()),
         (_, 0) => Err(Error::Failed(format!(
-            "{name} has no labels, but {} is conditional on {classes} classes; choose a set that has them, like mnist, or \
-             set model.classes to 0",
+            "{name} has no labels, but {} {how} {classes} classes; choose a set that has them, like mnist{or}",
             model.config.name()
         ))),
         _ if have > classes => Err(Error::Failed(format!(
@@ -316,7 +319,10 @@ impl Run {
             } else {
                 on(Event::Step { step, row: None });
             }
-            if self.config.sample_every > 0 && (due(self.config.sample_every) || step == total) {
+            if self.trainer.model.draws()
+                && self.config.sample_every > 0
+                && (due(self.config.sample_every) || step == total)
+            {
                 let path = self.sample(step)?;
                 on(Event::Sampled(&path));
             }

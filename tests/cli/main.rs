@@ -10,6 +10,7 @@ mod bad_files;
 mod bad_usage;
 mod bench;
 mod classes;
+mod classifier;
 mod diverged;
 mod folders;
 mod held_out;
@@ -41,7 +42,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The presets with sizes that train in a moment.
-const TINY: [(&str, &str); 18] = [
+const TINY: [(&str, &str); 21] = [
     ("autoencoder-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
@@ -62,6 +63,9 @@ const TINY: [(&str, &str); 18] = [
     ("lstm-rows-mnist", "--set model.hidden=4"),
     ("gan-mnist", "--set model.channels=2 --set model.latent=4 --set critic_steps=2 --set ema=0.5"),
     ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
+    ("classifier-mnist", "--set schedule.kind=constant --set model.channels=2 --set model.hidden=4"),
+    ("classifier-fashion-mnist", "--set schedule.kind=constant --set model.channels=2 --set model.hidden=4"),
+    ("classifier-cifar", "--set schedule.kind=constant --set model.channels=2 --set model.hidden=4"),
 ];
 
 /// A temporary folder in which the commands of a test run.
@@ -151,24 +155,35 @@ fn words(line: &str) -> Vec<&str> {
 /// The arguments that train a tiny model of this preset for some steps into `out`.
 fn tiny(preset: &str, steps: u32, out: &str) -> String {
     let (_, sizes) = TINY.into_iter().find(|(name, _)| *name == preset).unwrap();
-    let data = match preset {
-        "lstm-oscillator" => "oscillator",
-        "lstm-pendulum" => "pendulum",
-        _ if preset.ends_with("-cifar") => "colour",
-        _ => "glyphs",
-    };
+    let data = data_of(preset);
     format!(
         "train {preset} --data {data} --batch 8 --steps {steps} --seed 3 --out {out} --no-eval --set sample_every=0 {sizes}"
     )
 }
 
-/// A folder `colour` of 32x32 RGB pictures.
+/// The data set of a tiny model of this preset.
+fn data_of(preset: &str) -> &'static str {
+    match preset {
+        "lstm-oscillator" => "oscillator",
+        "lstm-pendulum" => "pendulum",
+        "classifier-cifar" => "labelled",
+        _ if preset.ends_with("-cifar") => "colour",
+        _ => "glyphs",
+    }
+}
+
+/// A folder `colour` of 32x32 RGB pictures, and a folder `labelled` of the same pictures in two classes.
 fn draw_colour_folder(place: &Place) {
-    std::fs::create_dir_all(place.path("colour")).unwrap();
+    for folder in ["colour", "labelled/even", "labelled/odd"] {
+        std::fs::create_dir_all(place.path(folder)).unwrap();
+    }
     for i in 0..60_u32 {
         let pixel = |x: u32, y: u32| image::Rgb([(x * 8 + i) as u8, (y * 8) as u8, ((x ^ y) * i) as u8]);
         let picture = image::RgbImage::from_fn(32, 32, pixel);
-        picture.save(place.path(&format!("colour/{i:03}.png"))).unwrap();
+        let class = if i % 2 == 0 { "even" } else { "odd" };
+        for folder in ["colour", &format!("labelled/{class}")] {
+            picture.save(place.path(&format!("{folder}/{i:03}.png"))).unwrap();
+        }
     }
 }
 

@@ -110,6 +110,9 @@ macro_rules! test_every_preset {
                 lstm_rows_mnist: "lstm-rows-mnist",
                 gan_mnist: "gan-mnist",
                 dcgan_cifar: "dcgan-cifar",
+                classifier_mnist: "classifier-mnist",
+                classifier_fashion_mnist: "classifier-fashion-mnist",
+                classifier_cifar: "classifier-cifar",
             }
         }
     };
