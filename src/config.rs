@@ -11,7 +11,7 @@ mod network;
 mod presets;
 mod source;
 
-pub use network::{Distribution, NetworkKind, ReducedImage};
+pub use network::{DecoderKind, Distribution, NetworkKind, ReducedImage};
 pub use presets::{PRESETS, Preset, default_of, named, preset};
 #[cfg(feature = "cli")]
 pub(crate) use source::{DataSource, last_part};
@@ -33,6 +33,9 @@ const MAX_KERNEL: usize = 63;
 
 /// The farthest shift of a training image, in pixels.
 const MAX_SHIFT: u32 = 64;
+
+/// The most samples of the latent vector per image in training; each costs a pass through the decoder.
+const MAX_SAMPLES: u32 = 1 << 10;
 
 /// The levels of a byte; labels are bytes too.
 const MAX_LEVELS: usize = 256;
@@ -79,6 +82,17 @@ pub struct Config {
     /// Steps over which the weight of the KL term rises from 0 to 1 (variational autoencoders).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_warmup: Option<u32>,
+    /// Factor of the KL term in the loss; 1 is the evidence lower bound (variational autoencoders).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
+    /// What the KL divergence of a latent dimension counts at least in the loss, in nats (variational
+    /// autoencoders).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_bits: Option<f64>,
+    /// Samples of the latent vector per image in training; above 1 the loss is the importance-weighted bound
+    /// (variational autoencoders).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance_samples: Option<u32>,
     /// The objective (adversarial networks).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
@@ -277,6 +291,12 @@ pub struct ModelConfig {
     /// Levels that a colour of a pixel can take: 2 is binary, 256 is a byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub levels: Option<usize>,
+    /// The distribution of the pixels given the latent vector (variational autoencoders).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<DecoderKind>,
+    /// The standard deviation of the decoder `gaussian-fixed`; values are in 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
     /// How many values of an observation are actions. They are the last ones; the model is given them and
     /// predicts the others.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -348,13 +368,22 @@ impl Config {
             ("optimizer.eps", Some(optimizer.eps)),
             ("weight_clip", self.weight_clip),
             ("penalty", self.penalty),
+            ("model.deviation", model.deviation),
         ];
         for (key, value) in above {
             in_f32(key, value, "above 0", |value| value >= f32::MIN_POSITIVE && value.is_finite())?;
         }
-        for (key, value) in [("clip_norm", self.clip_norm), ("schedule.final_lr", self.schedule.final_lr)] {
-            in_f32(key, Some(value), "at least 0", |value| value >= 0.0 && value.is_finite())?;
+        let from_zero = [
+            ("clip_norm", Some(self.clip_norm)),
+            ("schedule.final_lr", Some(self.schedule.final_lr)),
+            ("beta", self.beta),
+            ("free_bits", self.free_bits),
+        ];
+        for (key, value) in from_zero {
+            in_f32(key, value, "at least 0", |value| value >= 0.0 && value.is_finite())?;
         }
+        within("importance_samples", self.importance_samples, 1, MAX_SAMPLES)?;
+        self.check_importance_weights()?;
         let decays = [
             ("ema", self.ema),
             ("optimizer.beta1", optimizer.beta1),
@@ -372,6 +401,19 @@ impl Config {
             return Err("data must be the name of a data set or a path".to_string());
         }
         Ok(())
+    }
+
+    /// The importance-weighted bound has no KL term that another key could change.
+    fn check_importance_weights(&self) -> Result<(), String> {
+        let Some(k) = self.importance_samples.filter(|k| *k > 1) else { return Ok(()) };
+        let refused = [("beta", self.beta, 1.0), ("free_bits", self.free_bits, 0.0)];
+        match refused.iter().find(|(_, value, plain)| value.is_some_and(|value| value != *plain)) {
+            None => Ok(()),
+            Some((key, _, plain)) => Err(format!(
+                "{key} changes the KL term, which the importance-weighted bound of importance_samples = {k} does not have; \
+                 set {key} to {plain} or importance_samples to 1"
+            )),
+        }
     }
 }
 

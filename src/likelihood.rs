@@ -13,8 +13,12 @@ pub enum Estimate {
     ExactGiven(Condition),
     /// The negative evidence lower bound. It is at least the negative log-likelihood.
     Elbo,
+    /// The same bound, given some information about the image.
+    ElboGiven(Condition),
     /// The importance-weighted bound with this number of samples.
     Iwae(u32),
+    /// The same bound, given some information about the image.
+    IwaeGiven(u32, Condition),
     /// The exact negative log density of values in 0 to 1. It can be below 0, and it depends on the scale
     /// of the values.
     Density,
@@ -24,6 +28,28 @@ impl Estimate {
     /// Whether the number is exact and not a bound.
     pub fn is_exact(self) -> bool {
         matches!(self, Estimate::Exact | Estimate::ExactGiven(_) | Estimate::Density)
+    }
+
+    /// The number of samples, if it is an importance-weighted bound.
+    pub(crate) fn importance_samples(self) -> Option<u32> {
+        match self {
+            Estimate::Iwae(k) | Estimate::IwaeGiven(k, _) => Some(k),
+            _ => None,
+        }
+    }
+
+    /// The estimate whose name this is.
+    #[cfg(feature = "cli")]
+    pub(crate) fn named(name: &str) -> Option<Estimate> {
+        let known = |estimate: &Estimate| estimate.to_string() == name;
+        let plain = [Estimate::Exact, Estimate::Density, Estimate::Elbo];
+        let given = Condition::ALL.into_iter().flat_map(|c| [Estimate::ExactGiven(c), Estimate::ElboGiven(c)]);
+        let k = name.strip_prefix("IWAE-").and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let weighted = k.into_iter().flat_map(|k| {
+            let given = Condition::ALL.map(|condition| Estimate::IwaeGiven(k, condition));
+            given.into_iter().chain([Estimate::Iwae(k)])
+        });
+        plain.into_iter().chain(given).chain(weighted).find(known)
     }
 }
 
@@ -57,7 +83,9 @@ impl fmt::Display for Estimate {
             Estimate::Exact => f.write_str("exact"),
             Estimate::ExactGiven(condition) => write!(f, "exact given {}", condition.name()),
             Estimate::Elbo => f.write_str("ELBO"),
+            Estimate::ElboGiven(condition) => write!(f, "ELBO given {}", condition.name()),
             Estimate::Iwae(k) => write!(f, "IWAE-{k}"),
+            Estimate::IwaeGiven(k, condition) => write!(f, "IWAE-{k} given {}", condition.name()),
             Estimate::Density => f.write_str("exact Gaussian density of values in 0 to 1"),
         }
     }
@@ -178,6 +206,24 @@ impl Likelihood {
             Source::Run(Measurement { run, weights, program, device }) => {
                 format!("{run} ({weights} weights, pixtape {program}, {device})")
             }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_estimate_is_found_by_its_name() {
+        let given = Condition::ALL.into_iter();
+        let given = given.flat_map(|c| [Estimate::ExactGiven(c), Estimate::ElboGiven(c), Estimate::IwaeGiven(50, c)]);
+        let plain = [Estimate::Exact, Estimate::Elbo, Estimate::Iwae(1), Estimate::Iwae(5000), Estimate::Density];
+        for estimate in given.chain(plain) {
+            assert_eq!(Estimate::named(&estimate.to_string()), Some(estimate));
+        }
+        for name in ["", "IWAE", "IWAE-", "IWAE-5 given nothing", "exact given", "IWAE-05"] {
+            assert_eq!(Estimate::named(name), None, "{name}");
         }
     }
 }

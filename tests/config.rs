@@ -217,6 +217,28 @@ fn wrong_types_and_values_are_errors_of_usage() {
 }
 
 #[test]
+fn the_importance_weighted_bound_has_no_kl_term_to_change() {
+    for (first, second, key) in [
+        ("importance_samples=5", "beta=4", "beta"),
+        ("importance_samples=5", "free_bits=0.1", "free_bits"),
+        ("free_bits=0.1", "importance_samples=2", "free_bits"),
+    ] {
+        let mut config = preset("vae-mnist").unwrap();
+        config.set(first).unwrap();
+        let error = config.set(second).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let message = error.to_string();
+        let begins = format!("--set {second}: {key} changes the KL term");
+        assert!(message.starts_with(&begins) && message.ends_with("importance_samples to 1"), "{message}");
+    }
+    for assignment in ["importance_samples=0", "beta=-1", "free_bits=nan", "model.decoder=poisson", "model.deviation=0"]
+    {
+        refused("vae-mnist", assignment);
+    }
+    assert!(refused("autoencoder-mnist", "beta=2").contains("no key \"beta\""));
+}
+
+#[test]
 fn fields_set_directly_are_validated() {
     let mut config = preset("vae-mnist").unwrap();
     config.batch = 0;

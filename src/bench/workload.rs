@@ -211,6 +211,7 @@ impl Workload {
         let pixels = match &model.family {
             Family::Adversarial(_) => Pixels::Symmetric,
             Family::Autoregressive(net) if net.pixels().levels > 2 => Pixels::Unit,
+            Family::Latent(net) if net.levels() != Some(2) => Pixels::Unit,
             Family::Sequence(_) | Family::Classifier(_) => Pixels::Unit,
             Family::Autoregressive(_) | Family::Latent(_) => Pixels::Binary,
         };

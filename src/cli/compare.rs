@@ -7,7 +7,7 @@ use super::{held_out, measured, output};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval;
-use crate::likelihood::{Estimate, Likelihood};
+use crate::likelihood::Likelihood;
 use crate::models::Family;
 use crate::report::compare::{beside_published, to_json, to_text};
 use clap::builder::RangedU64ValueParser;
@@ -80,9 +80,9 @@ fn likelihoods(args: &Args, stored: Stored) -> Result<Vec<Likelihood>> {
     held_out::warn_if_trained_on(&stored, &args.data, &images, args.split);
     let mut known = measured::recall(&stored, &images, args.split);
     if let (Some(wanted), true) = (args.iwae, has_bounds(&stored)) {
-        let is_other = |row: &Likelihood| matches!(row.protocol.estimate, Estimate::Iwae(k) if k != wanted);
-        known.retain(|row| !is_other(row));
-        if !known.iter().any(|row| row.protocol.estimate == Estimate::Iwae(wanted)) {
+        let samples = |row: &Likelihood| row.protocol.estimate.importance_samples();
+        known.retain(|row| samples(row).is_none_or(|k| k == wanted));
+        if !known.iter().any(|row| samples(row) == Some(wanted)) {
             known.clear();
         }
     }

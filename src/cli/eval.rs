@@ -20,7 +20,8 @@ use std::sync::Arc;
 #[command(after_help = "Example: pixtape eval runs/vae-mnist --split test --iwae 50 --json\n\n\
     --json prints one object: dataset, sha256 (of the images), split, binarisation, protocol, images and dims; also model,\n\
     step, weights, trained_on, program and device. An exact model also has nll_nats and\n\
-    bits_per_dim (a density has no bits_per_dim); a latent model has elbo_nats, iwae_nats and iwae_k. elbo_nats and\n\
+    bits_per_dim (a density has no bits_per_dim); a latent model has elbo_nats, elbo_bits_per_dim,\n\
+    iwae_nats, iwae_bits_per_dim and iwae_k. elbo_nats and\n\
     iwae_nats are bounds on log p(x) and therefore negative, like -98.3. nll_nats is -log p(x) and therefore positive,\n\
     except for a density. All are means per image, in nats.\n\n\
     A classifier has splits instead, one object per split: name, split, count and sha256 (of the images), binarisation,\n\
@@ -100,9 +101,13 @@ fn to_json(trained: &Trained, found: &Evaluation) -> Value {
                 value["bits_per_dim"] = json!(bits_per_dim(row));
             }
             Estimate::Density => value["nll_nats"] = json!(row.nats),
-            Estimate::Elbo => value["elbo_nats"] = json!(-row.nats),
-            Estimate::Iwae(k) => {
+            Estimate::Elbo | Estimate::ElboGiven(_) => {
+                value["elbo_nats"] = json!(-row.nats);
+                value["elbo_bits_per_dim"] = json!(bits_per_dim(row));
+            }
+            Estimate::Iwae(k) | Estimate::IwaeGiven(k, _) => {
                 value["iwae_nats"] = json!(-row.nats);
+                value["iwae_bits_per_dim"] = json!(bits_per_dim(row));
                 value["iwae_k"] = json!(k);
             }
         }

@@ -14,7 +14,7 @@ use super::trained::{CheckpointArgs, Stored, Trained};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
 use crate::eval;
-use crate::likelihood::{Estimate, Likelihood};
+use crate::likelihood::Likelihood;
 use crate::models::{Family, Model};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(super) fn measure(run: &Path, data: &DataArgs, device: &DeviceArgs) -> Resul
     }
     let mut found = measured::measure(&mut trained, images, split, 1)?.likelihoods;
     drop(busy);
-    found.retain(|row| !matches!(row.protocol.estimate, Estimate::Iwae(_)));
+    found.retain(|row| row.protocol.estimate.importance_samples().is_none());
     measured::keep(&trained.stored, &found);
     Ok(Results { likelihoods: found, accuracy: None })
 }

@@ -7,7 +7,7 @@ use crate::data::{Images, Split};
 use crate::error::Result;
 use crate::eval::{self, Evaluation};
 use crate::files::{check_regular, read_text};
-use crate::likelihood::{Condition, Estimate, Likelihood, Measurement, Protocol, Source};
+use crate::likelihood::{Estimate, Likelihood, Measurement, Protocol, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -110,22 +110,12 @@ pub(super) fn recall(stored: &Stored, images: &Images, split: Split) -> Vec<Like
 impl Row {
     /// `None` if the file was not written by this program.
     fn protocol(&self) -> Option<Protocol> {
-        let estimate = match self.estimate.as_str() {
-            "exact" => Estimate::Exact,
-            density if density == Estimate::Density.to_string() => Estimate::Density,
-            "ELBO" => Estimate::Elbo,
-            given if given.starts_with("exact given ") => {
-                let all = Condition::ALL.into_iter().map(Estimate::ExactGiven);
-                all.into_iter().find(|estimate| estimate.to_string() == given)?
-            }
-            iwae => Estimate::Iwae(iwae.strip_prefix("IWAE-")?.parse().ok()?),
-        };
         Some(Protocol {
             dataset: self.dataset.clone(),
             sha256: self.sha256.clone(),
             split: self.split.parse().ok()?,
             binarisation: self.binarisation.parse().ok()?,
-            estimate,
+            estimate: Estimate::named(&self.estimate)?,
             dims: self.dims,
             images: self.images,
         })

@@ -123,6 +123,22 @@ impl ReducedImage {
     }
 }
 
+/// How a colour of a pixel is distributed, given the latent vector of its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DecoderKind {
+    /// Bernoulli: 0 or 1.
+    Bernoulli,
+    /// Normal, with a mean and a variance of each colour of each pixel; a bound for the 256 levels of a
+    /// byte.
+    Gaussian,
+    /// Normal, with a fixed variance.
+    GaussianFixed,
+    /// The 256 levels of a byte under a logistic distribution (Salimans et al. 2017).
+    Logistic,
+}
+
 /// How each value of an observation is distributed, given the observations before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

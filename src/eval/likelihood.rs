@@ -1,6 +1,6 @@
 //! Likelihoods on a data set: exact ones, the evidence lower bound, and the importance-weighted bound.
 
-use crate::backend::{self, Backend, Compiled, Feed, Scalars};
+use crate::backend::{self, Backend, Scalars};
 use crate::config::Distribution;
 use crate::data::{Batch, Batches, Binarize, Images, Levels, Order, Split};
 use crate::error::{Error, Result};
@@ -68,8 +68,8 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let mut options = model.batch_options(Order::InOrder);
     options.batch = match &model.family {
-        Family::Autoregressive(_) => (BATCH * DIMS / images.dims().max(DIMS)).max(1),
-        Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) | Family::Classifier(_) => BATCH,
+        Family::Autoregressive(_) | Family::Latent(_) => (BATCH * DIMS / images.dims().max(DIMS)).max(1),
+        Family::Adversarial(_) | Family::Sequence(_) | Family::Classifier(_) => BATCH,
     };
     let measurement = Measurement {
         run: name.to_string(),
@@ -114,9 +114,14 @@ pub fn evaluate(
             Ok(Evaluation { likelihoods: vec![row(estimate, nll)], terms: None })
         }
         Family::Latent(net) if net.is_variational() => {
-            let bound = bounds(backend, net.importance_weights(BATCH), batches, iwae_k.max(1), model.config.seed)?;
-            let elbo = bound.reconstruction + bound.kl;
-            let likelihoods = vec![row(Estimate::Elbo, elbo), row(Estimate::Iwae(iwae_k.max(1)), bound.iwae)];
+            let (plan, k) = (net.importance_weights(options.batch), iwae_k.max(1));
+            let bound = bounds(backend, plan, batches, k, model.config.seed)?;
+            let estimates = match net.classes() {
+                0 => [Estimate::Elbo, Estimate::Iwae(k)],
+                _ => [Estimate::ElboGiven(Condition::Class), Estimate::IwaeGiven(k, Condition::Class)],
+            };
+            let numbers = [bound.reconstruction + bound.kl, bound.iwae];
+            let likelihoods = estimates.into_iter().zip(numbers).map(|(estimate, nats)| row(estimate, nats)).collect();
             let terms = ElboTerms { reconstruction: bound.reconstruction, kl: bound.kl };
             Ok(Evaluation { likelihoods, terms: Some(terms) })
         }
@@ -166,7 +171,7 @@ struct Bounds {
 
 fn bounds(backend: &mut dyn Backend, plan: Plan, batches: Batches, k: u32, seed: u32) -> Result<Bounds> {
     let compiled = backend.compile(&plan)?;
-    let total = batches.images().len();
+    let (total, mut values) = (batches.images().len(), vec![0.0; batches.options().batch]);
     let (mut sum, mut images) = (Bounds::default(), 0);
     let mut scalars = Scalars::default();
     scalars.set_u32(Scalar::SEED, seed);
@@ -176,8 +181,11 @@ fn bounds(backend: &mut dyn Backend, plan: Plan, batches: Batches, k: u32, seed:
         for draw in 0..k as usize {
             // Every draw of every image has its own random numbers.
             scalars.set_u32(Scalar::FIRST_IMAGE, (draw * total + images) as u32);
-            backend.run(compiled, &[Feed::F32(&batch.pixels)], &scalars)?;
-            let read = |backend: &mut dyn Backend, name| read_batch(backend, compiled, plan.output(name), n);
+            backend.run(compiled, &batch.feeds(&plan), &scalars)?;
+            let mut read = |backend: &mut dyn Backend, name: &str| -> Result<Vec<f64>> {
+                backend::read(backend, compiled, plan.output(name), &mut values)?;
+                Ok(values[..n].iter().map(|v| f64::from(*v)).collect())
+            };
             for (all, w) in log_weights.iter_mut().zip(read(backend, "log_weight")?) {
                 all.push(w);
             }
@@ -192,12 +200,6 @@ fn bounds(backend: &mut dyn Backend, plan: Plan, batches: Batches, k: u32, seed:
     backend.free(compiled);
     let n = images.max(1) as f64;
     Ok(Bounds { reconstruction: sum.reconstruction / n, kl: sum.kl / n, iwae: sum.iwae / n })
-}
-
-fn read_batch(backend: &mut dyn Backend, plan: Compiled, output: usize, n: usize) -> Result<Vec<f64>> {
-    let mut values = [0.0; BATCH];
-    backend::read(backend, plan, output, &mut values)?;
-    Ok(values[..n].iter().map(|v| f64::from(*v)).collect())
 }
 
 /// log(mean(exp(w))), computed relative to the largest w to avoid overflow.

@@ -15,6 +15,8 @@ pub use autoregressive::{Autoregressive, Conditions, Network, Pixels};
 pub use classifier::Classifier;
 pub(crate) use latent::KL_WEIGHT;
 pub use latent::Latent;
+#[doc(hidden)]
+pub use latent::Observation;
 pub(crate) use sequence::LEAST_LOGVAR;
 pub use sequence::{Observations, Prediction, Sequence};
 
@@ -112,7 +114,8 @@ impl Model {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().classes,
             Family::Classifier(net) => net.classes(),
-            Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) => 0,
+            Family::Latent(net) => net.classes(),
+            Family::Adversarial(_) | Family::Sequence(_) => 0,
         }
     }
 

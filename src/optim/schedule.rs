@@ -31,13 +31,14 @@ pub(crate) fn learning_rate(config: &Config, steps: Steps) -> f32 {
     rate as f32
 }
 
-/// The weight of the KL term in the next step: it grows linearly to 1 over the first `kl_warmup` steps
-/// (Sonderby et al., "Ladder variational autoencoders", NIPS 2016). It is 1 from the first step on if the
-/// configuration has no such warm-up.
+/// The weight of the KL term in the next step: it grows linearly to `beta` over the first `kl_warmup`
+/// steps (Sonderby et al., "Ladder variational autoencoders", NIPS 2016). It is `beta` from the first
+/// step on if the configuration has no such warm-up.
 pub(crate) fn kl_weight(config: &Config, steps: Steps) -> f32 {
+    let beta = config.beta.map_or(1.0, |beta| beta as f32);
     match config.kl_warmup {
-        None | Some(0) => 1.0,
-        Some(warmup) => ((steps.done + 1) as f32 / warmup as f32).min(1.0),
+        None | Some(0) => beta,
+        Some(warmup) => beta * ((steps.done + 1) as f32 / warmup as f32).min(1.0),
     }
 }
 
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kl_weight_reaches_1_at_the_end_of_its_warm_up_and_stays_there() {
+    fn the_kl_weight_reaches_beta_at_the_end_of_its_warm_up_and_stays_there() {
         let mut config = preset("vae-mnist").unwrap();
         config.kl_warmup = Some(4);
         let weight = |config: &Config, done| kl_weight(config, Steps { done, total: 100 });
@@ -91,5 +92,7 @@ mod tests {
             config.kl_warmup = none;
             assert_eq!(weight(&config, 0), 1.0);
         }
+        (config.kl_warmup, config.beta) = (Some(2), Some(4.0));
+        assert_eq!([0, 1, 2].map(|done| weight(&config, done)), [2.0, 4.0, 4.0]);
     }
 }

@@ -202,12 +202,14 @@ mod tests {
 
     #[test]
     fn any_difference_of_protocol_forbids_ranking() {
-        let changes: [fn(&mut Protocol); 7] = [
+        let changes: [fn(&mut Protocol); 9] = [
             |p| p.sha256 = "0".repeat(64),
             |p| p.split = Split::Valid,
             |p| p.binarisation = Binarize::Dynamic,
             |p| p.estimate = Estimate::Elbo,
             |p| p.estimate = Estimate::ExactGiven(Condition::Class),
+            |p| p.estimate = Estimate::ElboGiven(Condition::Class),
+            |p| p.estimate = Estimate::IwaeGiven(50, Condition::Class),
             |p| p.dims = 1024,
             |p| p.images = 1000,
         ];

@@ -162,7 +162,8 @@ impl Sampler {
             let images = self.batch.min(n - first);
             match &self.way {
                 Way::AtOnce(plan) => {
-                    backend.run(*plan, &[], &how.scalars(first))?;
+                    let conditions = self.conditions(first, how)?;
+                    backend.run(*plan, &conditions.feeds(&self.inputs, &[]), &how.scalars(first))?;
                     backend::read(backend, *plan, 0, &mut values)?;
                     progress(images as f64);
                 }

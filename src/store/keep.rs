@@ -62,13 +62,13 @@ impl Keep {
     }
 }
 
-/// The value by which checkpoints are compared: the total loss, which is the first term of a row. The bound
-/// `elbo` is a loss with its sign changed. Adversarial networks have none: the losses of the two
-/// adversaries do not say how good the samples are.
+/// The value by which checkpoints are compared: the total loss, which is the first term of a row. The
+/// bounds `elbo` and `iwae` are losses with their sign changed. Adversarial networks have none: the
+/// losses of the two adversaries do not say how good the samples are.
 fn loss(row: &Row) -> Option<f64> {
     let (name, value) = row.losses.first()?;
     match name.as_str() {
-        "elbo" => Some(-value),
+        "elbo" | "iwae" => Some(-value),
         "nll" | "mse" => Some(*value),
         _ => None,
     }

@@ -119,7 +119,7 @@ pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
     let name = model.config.name();
     let wanted = match &model.family {
         Family::Autoregressive(net) => Some(net.pixels().levels),
-        Family::Latent(net) => net.is_variational().then_some(2),
+        Family::Latent(net) => net.levels(),
         Family::Sequence(net) => Some(net.observations().levels()),
         Family::Adversarial(_) | Family::Classifier(_) => None,
     };
@@ -127,10 +127,17 @@ pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
     match (wanted, have) {
         (2, Levels::Binary) | (256, Levels::Grey256) => Ok(()),
         (2, Levels::Grey256) => {
-            Err(Error::Usage(format!("{name} models binary pixels; set binarize to static, dynamic or threshold")))
+            let has_decoder = model.config.model.decoder.is_some();
+            let or = if has_decoder { ", or model.decoder to logistic or gaussian" } else { "" };
+            Err(Error::Usage(format!("{name} models binary pixels; set binarize to static, dynamic or threshold{or}")))
         }
         (256, Levels::Binary) => {
-            let or = if model.config.model.levels.is_some() { ", or model.levels to 2" } else { "" };
+            let keys = &model.config.model;
+            let or = match (keys.levels, keys.decoder) {
+                (Some(_), _) => ", or model.levels to 2",
+                (_, Some(_)) => ", or model.decoder to bernoulli",
+                _ => "",
+            };
             Err(Error::Usage(format!(
                 "{name} models 256 levels, but the pixels of {} are binary here; set binarize to none with a grey or \
                  colour data set{or}",

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::models::required;
 use crate::nn::{Channels, Conv, ConvTranspose, Env, Linear, ParamSet};
 use crate::shape::ImageSize;
-use crate::tape::Var;
 use crate::tape::record::ConvAttrs;
+use crate::tape::{Tape, Var};
 use std::ops::RangeInclusive;
 
 /// Height and width that an image may have.
@@ -95,8 +95,9 @@ impl Encoder {
         Ok(Encoder::Convolutional { convs, hidden })
     }
 
-    /// `x[n, h, w, c] -> [n, hidden]`
-    pub(super) fn forward(&self, env: &Env, x: Var) -> Var {
+    /// `x[n, h, w, c], added[n, hidden] -> [n, hidden]`. `added` is added before the activation of the
+    /// hidden layer.
+    pub(super) fn forward(&self, env: &Env, x: Var, added: Option<Var>) -> Var {
         let t = env.t;
         let n = t.shape(x).dims()[0];
         let flat = |y: Var| t.reshape(y, [n, t.shape(y).len() / n]);
@@ -106,9 +107,9 @@ impl Encoder {
                     t.scope(&format!("e{}", i + 1), || t.relu(conv.forward(env, y)))
                 };
                 let y = convs.iter().enumerate().fold(x, stage);
-                t.scope("ef", || t.relu(hidden.forward(env, flat(y))))
+                t.scope("ef", || t.relu(plus(t, hidden.forward(env, flat(y)), added)))
             }
-            Encoder::Dense(hidden) => t.scope("fc1", || t.relu(hidden.forward(env, flat(x)))),
+            Encoder::Dense(hidden) => t.scope("fc1", || t.relu(plus(t, hidden.forward(env, flat(x)), added))),
         }
     }
 }
@@ -160,13 +161,14 @@ impl Decoder {
         Ok(Decoder::Convolutional { first, second, convs, sizes })
     }
 
-    /// `z[n, d] -> [n, h, w, outputs]`
-    pub(super) fn forward(&self, env: &Env, z: Var) -> Var {
+    /// `z[n, d], added[n, hidden] -> [n, h, w, outputs]`. `added` is added before the activation of the
+    /// first hidden layer.
+    pub(super) fn forward(&self, env: &Env, z: Var, added: Option<Var>) -> Var {
         let t = env.t;
         let n = t.shape(z).dims()[0];
         match self {
             Decoder::Convolutional { first, second, convs, sizes } => {
-                let y = t.scope("d1", || t.relu(first.forward(env, z)));
+                let y = t.scope("d1", || t.relu(plus(t, first.forward(env, z), added)));
                 let y = t.scope("d2", || t.relu(second.forward(env, y)));
                 let stage = |y: Var, (i, conv): (usize, &ConvTranspose)| {
                     t.scope(&format!("t{}", i + 1), || {
@@ -178,12 +180,17 @@ impl Decoder {
                 convs.iter().enumerate().fold(t.reshape(y, sizes[0].batch(n)), stage)
             }
             Decoder::Dense { hidden, out, size } => {
-                let y = t.scope("fc3", || t.relu(hidden.forward(env, z)));
+                let y = t.scope("fc3", || t.relu(plus(t, hidden.forward(env, z), added)));
                 let y = t.scope("fc4", || out.forward(env, y));
                 t.reshape(y, size.batch(n))
             }
         }
     }
+}
+
+/// `y + added`, if there is something to add.
+fn plus(t: &Tape, y: Var, added: Option<Var>) -> Var {
+    added.map_or(y, |added| t.add(y, added))
 }
 
 #[cfg(test)]

@@ -1,25 +1,32 @@
 //! Autoencoders, plain and variational (Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014).
 //!
-//! Encoder q(z | x) = N(mu, exp logvar), prior N(0, I), decoder p(x | z) = Bernoulli(logits). Training
-//! maximises the evidence lower bound E_q[log p(x | z)] - KL(q || p) (eq. 3), with one reparameterised
-//! sample per image (eq. 10).
+//! Encoder q(z | x) = N(mu, exp logvar), prior N(0, I), decoder p(x | z). Training maximises a lower
+//! bound on log p(x), with reparameterised samples of z (eq. 10). A model with classes is given the class
+//! c of an image: q(z | x, c), p(x | z, c), and the same prior for all classes (Kingma et al.,
+//! "Semi-supervised learning with deep generative models", NIPS 2014, section 2.2).
+//!
+//! Read `layers.rs` for the networks, `observation.rs` for p(x | z), `bound.rs` for what is trained; this
+//! file has the plans.
 
+mod bound;
 mod layers;
+mod observation;
+
+pub(crate) use bound::KL_WEIGHT;
+pub use observation::Observation;
 
 use super::{TEMPERATURE, required};
 use crate::config::{Config, NetworkKind};
 use crate::error::Result;
-use crate::nn::{Env, Linear, Mode, ParamSet};
+use crate::nn::{Embedding, Env, Linear, Mode, ParamSet};
 use crate::optim::{Learner, STEP};
 use crate::rng::Stream;
 use crate::shape::{ImageSize, Meta};
-use crate::tape::op::{Dist, Scalar};
+use crate::tape::op::Dist;
 use crate::tape::plan::Plan;
 use crate::tape::{InputRole, Tape, Var};
+use bound::Bound;
 use layers::{Decoder, Encoder};
-
-/// Weight of the KL term in the loss.
-pub(crate) const KL_WEIGHT: Scalar = Scalar::f32("KlWeight", 1.0);
 
 /// An encoder and a decoder around a latent vector.
 #[derive(Clone, Debug)]
@@ -31,33 +38,52 @@ pub struct Latent {
     /// Absent in a plain autoencoder.
     logvar: Option<Linear>,
     decoder: Decoder,
+    classes: Option<ClassTables>,
+    observation: Observation,
+    bound: Bound,
     /// Dimensions of the latent vector.
     pub dims: usize,
     learner: Learner,
 }
 
-/// What the encoder says of the latent vector, `[n, d]` each.
+/// What each class adds before the activation of a hidden layer, `[classes, hidden]`.
+#[derive(Clone, Debug)]
+struct ClassTables {
+    known: usize,
+    /// For the last hidden layer of the encoder.
+    encoder: Embedding,
+    /// For the first hidden layer of the decoder.
+    decoder: Embedding,
+}
+
+/// What the encoder says of the latent vector, `[n, d]` each; a plain autoencoder has no `logvar`.
 #[derive(Clone, Copy)]
-struct Encoded {
+struct Encoded<L> {
     mu: Var,
-    /// Absent in a plain autoencoder.
-    logvar: Option<Var>,
+    logvar: L,
 }
 
 impl Latent {
     /// Declares the parameters: those of the encoder, `mu`, `lv`, those of the decoder; no `lv` in a plain
-    /// autoencoder.
+    /// autoencoder. With classes also `class_e` and `class_d`.
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let (hidden, dims) = (required(config.model.hidden, "hidden")?, required(config.model.latent, "latent")?);
         let image = layers::image(config)?;
+        let observation = Observation::new(config, image)?;
         let encoder = Encoder::new(set, config, image)?;
         let mu = Linear::new(set, "mu", hidden, dims);
         let is_variational = config.network != NetworkKind::Autoencoder;
         let logvar = is_variational.then(|| Linear::new(set, "lv", hidden, dims));
-        let decoder = Decoder::new(set, config, image, image.channels)?;
+        let decoder = Decoder::new(set, config, image, observation.outputs())?;
+        let known = config.model.classes.unwrap_or(0);
+        let classes = (known > 0).then(|| {
+            let mut table = |name: &str| Embedding::new(set, name, known, hidden);
+            ClassTables { known, encoder: table("class_e"), decoder: table("class_d") }
+        });
         let weights = set.weights().cloned().collect();
         let learner = Learner::new(set, weights, config, STEP);
-        Ok(Latent { set: set.clone(), image, encoder, mu, logvar, decoder, dims, learner })
+        let bound = Bound::from(config);
+        Ok(Latent { set: set.clone(), image, encoder, mu, logvar, decoder, classes, observation, bound, dims, learner })
     }
 
     /// The size of its images.
@@ -65,47 +91,65 @@ impl Latent {
         self.image
     }
 
+    /// Number of classes that the model is conditional on; 0 if it is not conditional on a class.
+    pub(crate) fn classes(&self) -> usize {
+        self.classes.as_ref().map_or(0, |classes| classes.known)
+    }
+
     /// Whether the model has a density. A plain autoencoder has none.
     pub fn is_variational(&self) -> bool {
         self.logvar.is_some()
     }
 
+    /// Levels that a colour of a pixel can take, if the model has a likelihood.
+    pub(crate) fn levels(&self) -> Option<usize> {
+        self.is_variational().then(|| self.observation.levels())
+    }
+
     /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
     #[track_caller]
-    fn input(&self, t: &Tape, batch: usize) -> Var {
+    fn images(&self, t: &Tape, batch: usize) -> Var {
         t.input_of(InputRole::Images, Meta::f32(self.image.batch(batch)))
     }
 
-    /// `x[n, h, w, c] -> mu[n, d], logvar[n, d]`
-    fn encode(&self, env: &Env, x: Var) -> Encoded {
+    /// Declares the class of each image as an input, `[n]` (u32), if the model has classes.
+    #[track_caller]
+    fn labels(&self, t: &Tape, batch: usize) -> Option<Var> {
+        self.classes.is_some().then(|| t.input_of(InputRole::Labels, Meta::u32([batch])))
+    }
+
+    /// `x[n, h, w, c], label[n] -> mu[n, d], logvar[n, d]`
+    fn encode(&self, env: &Env, x: Var, label: Option<Var>) -> Encoded<Option<Var>> {
         let t = env.t;
-        let h = self.encoder.forward(env, x);
+        let added = self.classes.as_ref().zip(label).map(|(tables, label)| tables.encoder.forward(env, label));
+        let h = self.encoder.forward(env, self.observation.centred(t, x), added);
         let mu = t.scope("mu", || self.mu.forward(env, h));
         Encoded { mu, logvar: self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))) }
     }
 
-    /// The plan of a training step. Variational: `elbo`, `reconstruction` and `kl` in nats per image. Plain:
-    /// `mse`, the squared error per image.
+    /// What the class of each image adds in the decoder: `label[n] -> [n, hidden]`.
+    fn class(&self, env: &Env, label: Option<Var>) -> Option<Var> {
+        self.classes.as_ref().zip(label).map(|(tables, label)| tables.decoder.forward(env, label))
+    }
+
+    /// `z[n, d], class[n, hidden] -> [n, h, w, outputs]`, see [`Observation::outputs`]
+    fn decode(&self, env: &Env, z: Var, class: Option<Var>) -> Var {
+        self.decoder.forward(env, z, class)
+    }
+
+    /// The plan of a training step. Variational: a bound, see `bound.rs`. Plain: `mse`, the squared error
+    /// per image.
     pub(super) fn training(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
-        let x = self.input(&t, batch);
-        let Encoded { mu, logvar } = self.encode(&env, x);
-        let per_image = 1.0 / batch as f64;
+        let (x, label) = (self.images(&t, batch), self.labels(&t, batch));
+        let Encoded { mu, logvar } = self.encode(&env, x, label);
+        let class = self.class(&env, label);
         let loss = match logvar {
-            Some(logvar) => {
-                let [z, kl] = t.gaussian_sample(mu, logvar, Stream::Latent);
-                let logits = self.decoder.forward(&env, z);
-                let reconstruction = t.scale(t.sum(t.bce_with_logits(logits, x)), per_image);
-                let kl = t.scale(t.sum(kl), per_image);
-                t.output("elbo", t.scale(t.add(reconstruction, kl), -1.0));
-                t.output("reconstruction", reconstruction);
-                t.output("kl", kl);
-                t.add(reconstruction, t.mul(kl, t.scalar(KL_WEIGHT)))
-            }
+            Some(logvar) => self.bound(&env, x, Encoded { mu, logvar }, class),
             None => {
-                let image = t.sigmoid(self.decoder.forward(&env, mu));
-                let error = t.scale(t.sum(t.mse(image, x)), per_image);
+                let image = self.observation.mean(&t, self.decode(&env, mu, class));
+                let error = t.scale(t.sum(t.mse(image, x)), 1.0 / batch as f64);
                 t.output("mse", error);
                 error
             }
@@ -117,34 +161,32 @@ impl Latent {
         Plan::new("latent.train", &t)
     }
 
-    /// `x -> log_weight[n], reconstruction[n], kl[n]` for one sample z of q(z | x), drawn by image index:
-    /// log w = log p(x | z) + log p(z) - log q(z | x). The mean of log w is the bound; the log of the mean
-    /// of k weights is IWAE-k (Burda et al. 2016, eq. 8). `kl` is the exact divergence.
+    /// `x, [label] -> log_weight[n], reconstruction[n], kl[n]` for one sample z of q(z | x), drawn by image
+    /// index: log w = log p(x | z) + log p(z) - log q(z | x). The mean of log w is the bound; the log of the
+    /// mean of k weights is IWAE-k (Burda et al. 2016, eq. 8). `kl` is the exact divergence.
     pub(crate) fn importance_weights(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let x = self.input(&t, batch);
-        let Encoded { mu, logvar } = self.encode(&env, x);
+        let (x, label) = (self.images(&t, batch), self.labels(&t, batch));
+        let Encoded { mu, logvar } = self.encode(&env, x, label);
         let logvar = logvar.expect("only a variational model has a bound");
         // The importance weight needs eps itself, which `gaussian_sample` does not keep.
         let eps = t.random_by_image(Dist::Normal, Stream::Latent, t.shape(mu));
         let z = t.reparameterize(mu, logvar, eps);
-        let nll = t.sum_rows(t.bce_with_logits(self.decoder.forward(&env, z), x));
-        // log p(z) = -(z^2 + log 2 pi) / 2 and log q(z | x) = -(eps^2 + logvar + log 2 pi) / 2, summed over
-        // dimensions.
-        let log_ratio = t.sub(t.add(t.square(eps), logvar), t.square(z));
-        t.output("log_weight", t.sub(t.scale(t.sum_rows(log_ratio), 0.5), nll));
+        let output = self.decode(&env, z, self.class(&env, label));
+        let nll = t.sum_rows(self.observation.nll(&t, output, x));
+        t.output("log_weight", t.sub(bound::log_ratio(&t, z, eps, logvar), nll));
         t.output("reconstruction", nll);
         t.output("kl", t.gaussian_kl(mu, logvar));
         Plan::new("latent.weights", &t)
     }
 
-    /// `x -> mu[n, d], logvar[n, d]`. A plain autoencoder has no logvar.
+    /// `x, [label] -> mu[n, d], logvar[n, d]`. A plain autoencoder has no logvar.
     pub(crate) fn encoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let x = self.input(&t, batch);
-        let Encoded { mu, logvar } = self.encode(&env, x);
+        let (x, label) = (self.images(&t, batch), self.labels(&t, batch));
+        let Encoded { mu, logvar } = self.encode(&env, x, label);
         t.output("mu", mu);
         if let Some(logvar) = logvar {
             t.output("logvar", logvar);
@@ -152,23 +194,25 @@ impl Latent {
         Plan::new("latent.encode", &t)
     }
 
-    /// `z[n, d] -> image[n, h, w, c]`, the decoder's mean in 0 to 1.
+    /// `z[n, d], [label] -> image[n, h, w, c]`, the decoder's mean in 0 to 1.
     pub(crate) fn decoding(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
         let z = t.input("z", Meta::f32([batch, self.dims]));
-        t.output("image", t.sigmoid(self.decoder.forward(&env, z)));
+        let class = self.class(&env, self.labels(&t, batch));
+        t.output("image", self.observation.mean(&t, self.decode(&env, z, class)));
         Plan::new("latent.decode", &t)
     }
 
-    /// `-> image[n, h, w, c]`: the decoder's mean for draws from the prior. The temperature scales their
-    /// deviation.
+    /// `[label] -> image[n, h, w, c]`: the decoder's mean for draws from the prior. The temperature scales
+    /// their deviation.
     pub fn sampling(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
+        let class = self.class(&env, self.labels(&t, batch));
         let draws = t.random_by_image(Dist::Normal, Stream::Prior, [batch, self.dims]);
         let z = t.mul_scalar(draws, t.scalar(TEMPERATURE));
-        t.output("image", t.sigmoid(self.decoder.forward(&env, z)));
+        t.output("image", self.observation.mean(&t, self.decode(&env, z, class)));
         Plan::new("latent.sample", &t)
     }
 }

@@ -1,34 +1,12 @@
-//! Latent variable models. The tests verify that
-//!
-//! - a model has the size of its images, whatever that is, and its likelihood counts their pixels only.
+//! Images of any size.
 
+use super::{noise, small};
 use pixtape::backend::{self, Backend};
-use pixtape::config::{Config, preset};
-use pixtape::data::{Batches, Images, Levels, Order, Split};
+use pixtape::data::{Batches, Order, Split};
 use pixtape::eval;
 use pixtape::models::Model;
-use pixtape::rng::{self, Stream};
 use pixtape::shape::ImageSize;
 use pixtape::train::trainer::Trainer;
-use std::sync::Arc;
-
-/// A small model of a preset.
-fn config(name: &str, settings: &[&str]) -> Config {
-    let mut config = preset(name).unwrap();
-    let small = ["batch=4", "model.hidden=8", "model.latent=2"];
-    small.iter().chain(settings).for_each(|setting| config.set(setting).unwrap());
-    if config.model.channels.is_some() {
-        config.set("model.channels=2").unwrap();
-    }
-    config
-}
-
-/// `n` images of random bytes.
-fn noise(size: ImageSize, n: usize) -> Arc<Images> {
-    let len = n * size.height * size.width * size.channels;
-    let bytes = (0..len).map(|i| (256.0 * rng::uniform(2, Stream::Test, [1, i as u32])) as u8).collect();
-    Arc::new(Images::new("noise", size, bytes, None, Levels::Grey256).unwrap())
-}
 
 #[test]
 fn a_model_has_the_size_of_its_images_and_counts_their_pixels_only() {
@@ -36,7 +14,7 @@ fn a_model_has_the_size_of_its_images_and_counts_their_pixels_only() {
         for [height, width, channels] in [[28, 28, 1], [9, 8, 3], [40, 27, 1], [17, 64, 3]] {
             let keys = [("height", height), ("width", width), ("colours", channels)];
             let keys = keys.map(|(key, value)| format!("model.{key}={value}"));
-            let config = config(name, &keys.each_ref().map(|key| key.as_str()));
+            let config = small(name, &keys.each_ref().map(|key| key.as_str()));
             let (model, size) = (Model::new(&config).unwrap(), ImageSize { height, width, channels });
             assert_eq!(model.image, size);
             let (images, dims) = (noise(size, 6), height * width * channels);
