@@ -98,11 +98,16 @@ fn cases(isa: Isa, threads: usize) -> Vec<Case> {
     };
     conv("pixelcnn-cifar 3x3B 64->64 rgb", rgb(64, 64, 3));
     conv("pixelcnn-cifar 1x1 128->1024 rgb", rgb(128, 1024, 1));
+    conv("pixelcnn-cifar 1x1 1024->768 rgb", rgb(1024, 768, 1));
+    // One image, as in a stretch of a divided plan.
+    conv("pixelcnn-cifar 1x1 1024->768 rgb b1", ConvGeom { n: 1, ..rgb(1024, 768, 1) });
     conv("3x3B 128->128 b16", ConvGeom { mask: Mask::B, ..geom(16, [32, 32], [128, 128], 3, 1, 1) });
     linear_cases(&mut cases, isa, threads, 128, 3136, 256);
     linear_cases(&mut cases, isa, threads, 128, 256, 3136);
     linear_cases(&mut cases, isa, threads, 128, 784, 400);
     linear_cases(&mut cases, isa, threads, 128, 400, 20);
+    // The recurrent weights of lstm-784: 784 steps of 64 rows.
+    linear_cases(&mut cases, isa, threads, 784 * 64, 128, 512);
     linear_cases(&mut cases, isa, threads, 512, 512, 512);
     linear_cases(&mut cases, isa, threads, 1024, 1024, 1024);
     linear_cases(&mut cases, isa, threads, 2048, 2048, 2048);

@@ -19,8 +19,8 @@ use crate::tape::op::{Dist, Op, Unary};
 use crate::tape::record::ConvAttrs;
 use crate::tape::{Tape, Var};
 
-/// A run uses one of several copies of the operands in turn. There are enough copies to fill this many
-/// bytes, so that no run finds its operands in a cache.
+/// A run uses one of several copies of the operands in turn, unless [`Options::is_warm`]. There are enough
+/// copies to fill this many bytes, so that no run finds its operands in a cache.
 const ROTATED_BYTES: u64 = 128 << 20;
 
 /// The largest number of copies. The operands of a small kernel stay in the caches, as they do in a real
@@ -48,7 +48,8 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     let mut device = backend::open(&options.device, options.threads)?;
     let first = prepare(&case, 0, options.precision(), &mut *device)?;
     let cost = first.cost;
-    let copies = ROTATED_BYTES.div_ceil(cost.bytes.max(1)).clamp(1, MAX_COPIES);
+    let most = if options.is_warm { 1 } else { MAX_COPIES };
+    let copies = ROTATED_BYTES.div_ceil(cost.bytes.max(1)).clamp(1, most);
     let mut prepared = vec![first];
     for copy in 1..copies as u32 {
         prepared.push(prepare(&case, copy * case.inputs.len() as u32, options.precision(), &mut *device)?);
@@ -61,7 +62,7 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     validate(name, &prepared[0], &mut *device)?;
     let shape = case.inputs.iter().map(|i| i.shape.to_string()).collect::<Vec<_>>().join(" ");
     let peak_bytes = device.memory_bytes() as u64 / copies;
-    Ok(Entry { peak_bytes, ..Entry::new(name, "kernel", shape, &times, cost, limits) })
+    Ok(Entry { peak_bytes, ..Entry::new(name, if options.is_warm { "warm kernel" } else { "kernel" }, shape, &times, cost, limits) })
 }
 
 /// Checks that the kernel has computed something: every result is finite, and not all of its elements are

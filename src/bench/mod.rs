@@ -55,6 +55,8 @@ pub struct Options {
     /// Height and width of the images of training steps, each size in turn; if it is empty, the size of the
     /// workload.
     pub sides: Vec<usize>,
+    /// Whether every run of a kernel has the same operands, so that those of small kernels are in a cache.
+    pub is_warm: bool,
 }
 
 impl Options {
@@ -70,7 +72,7 @@ impl Options {
     /// Everything of a kind on the CPU.
     pub fn on_cpu(threads: usize) -> Options {
         let (device, names, batches, sides) = ("cpu".into(), vec![], vec![], vec![]);
-        Options { device, threads, precision: None, names, model: None, batches, sides }
+        Options { device, threads, precision: None, names, model: None, batches, sides, is_warm: false }
     }
 }
 

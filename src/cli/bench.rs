@@ -36,6 +36,10 @@ pub(super) struct Args {
     /// Height and width of the images of training steps, for models of images of any size
     #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "profile")]
     size: Vec<usize>,
+    /// Repeat each kernel on the same operands, so that those of small kernels are in a cache, instead of on
+    /// operands that no cache holds
+    #[arg(long, conflicts_with_all = ["profile", "from_run"])]
+    warm: bool,
     /// Compare with a benchmark file: our results divided by those of the file
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
@@ -86,6 +90,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         model: args.from_run.as_deref().map(model_of).transpose()?,
         batches: args.batch,
         sides: args.size,
+        is_warm: args.warm,
     };
     fit(kind, &mut options)?;
     if args.profile {
@@ -122,6 +127,9 @@ fn model_of(run: &Path) -> Result<Config> {
 /// which becomes that of the model.
 fn fit(kind: Kind, options: &mut Options) -> Result<()> {
     let refuse = |what: &str| Err(Error::Usage(what.into()));
+    if options.is_warm && kind != Kind::Kernels {
+        return refuse("--warm is for kernels; training steps and sampling read what they have just written");
+    }
     match (kind, &mut options.model) {
         (Kind::Steps, _) => Ok(()),
         (Kind::Kernels, Some(model)) => {

@@ -185,7 +185,12 @@ impl ConvGeom {
         if [i, j] > self.centre() {
             return 0;
         }
-        let seen = self.group_out(co) + usize::from(self.mask == Mask::B);
+        let sees_own = usize::from(self.mask == Mask::B);
+        if self.groups == 1 {
+            // Without the divisions below, which masks of grey images do not need.
+            return sees_own * self.cin;
+        }
+        let seen = self.group_out(co) + sees_own;
         (seen * self.cin).div_ceil(self.groups).min(self.cin)
     }
 

@@ -11,7 +11,8 @@ else runs on the machine only ever makes a measurement longer. Of several modes 
 
 Modes of PyTorch: `eager`, `tuned` (channels-last, fused Adam, an allocator that keeps memory), `compile`, `ctuned` (all of
 these), and `bf16` and `cbf16`, which are `tuned` and `ctuned` under torch.autocast in bfloat16. Kernels have the modes
-`eager`, `tuned` (the allocator alone) and `bf16`; both memory layouts are timed in each, and the faster counts.
+`eager`, `tuned` (the allocator alone) and `bf16`; both memory layouts are timed in each, and the faster counts. Both
+sides repeat a kernel on the same operands, which may then be in a cache.
 
 The share of the limits is the work (counted by pixtape, without closed taps of masks) per second, divided by the limit
 that `pixtape bench` measures in the same run (the best of all rounds): the peak of arithmetic, and the bandwidth of memory and of the L3 cache.
@@ -196,7 +197,7 @@ def kernel_table(report):
 def kernels(args):
     ours, theirs, machines = {}, {}, []
     for _ in range(args.rounds):
-        report = run_ours(args, "kernels", args.names or KERNELS)
+        report = run_ours(args, "kernels", ["--warm", *(args.names or KERNELS)])
         machines.append(report["machine"])
         for key, run in kernel_table(report).items():
             ours.setdefault(key, []).append(run)
@@ -217,7 +218,7 @@ def kernels(args):
         marks.append(mark)
         row(f"`{name}`", direction, f"{a['ms']:.3f}", f"{b['ms']:.3f}" + (f" ({b['said']})" if b["said"] else ""),
             f"{a['ms'] / b['ms']:.2f}", *(shares(run, a["flops"], a["bytes"], most(machines)) for run in (a, b)), mark.split(":")[0])
-        results.append(dict(name=f"{name}/{direction}", kind="kernel", median_ms=b["ms"]))
+        results.append(dict(name=f"{name}/{direction}", kind="warm kernel", median_ms=b["ms"]))
     print()
     for mark in dict.fromkeys(filter(None, marks)):
         print(f"- {mark}")

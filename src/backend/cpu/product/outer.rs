@@ -13,7 +13,7 @@ use super::gather::{Gather, Phase};
 use super::isa::{Job, Target, dispatch};
 use super::patches::{self, Patches, padded};
 use super::pool::{LINE, Shared, aligned, parallel};
-use super::simd::{MAX_MR, MIN_WIDTH, Simd, clear, copy};
+use super::simd::{MAX_MR, MIN_WIDTH, Simd, clear, copy, prefetch};
 use super::tile::{Across, Out, Piece, Right, Tiles};
 use crate::backend::cpu::epilogue::{self, EpilogueOp};
 use crate::backend::cpu::team;
@@ -23,6 +23,8 @@ use std::ops::Range;
 const PIXELS: usize = 128;
 /// Most columns of dy that are packed at a time.
 const COLUMNS: usize = 256;
+/// Number of pixels that dy is prefetched ahead while it is packed.
+const PIXELS_AHEAD: usize = 2;
 /// Longest range of K that is copied.
 const RANGE: usize = 512;
 /// Fewest pixels of each of several chunks, and most floats of their sums together.
@@ -245,9 +247,11 @@ impl Outer<'_> {
             if n % S::LANES == 0 && n <= 2 * width {
                 return ColumnPanels { first: Right { b: dy.add(group.start), ldb: n }, step: width };
             }
-            for (panel, column) in group.clone().step_by(width).enumerate() {
-                let columns = width.min(group.end - column);
-                for i in 0..pixels.len() {
+            // Pixel by pixel, because the processor prefetches the neighbouring lines of a row.
+            for i in 0..pixels.len() {
+                prefetch(dy.wrapping_add((i + PIXELS_AHEAD) * n + group.start), group.len());
+                for (panel, column) in group.clone().step_by(width).enumerate() {
+                    let columns = width.min(group.end - column);
                     // Tiles read whole vectors, so the last one is filled up with zeros.
                     let (row, from) = (buffer.add((panel * PIXELS + i) * width), dy.add(i * n + column));
                     let whole = columns / S::LANES * S::LANES;
@@ -301,11 +305,7 @@ impl Job for Reduce<'_> {
                     add_up::<S>(dw, sums, (end - start) * n, chunks, stride);
                 }
                 if centre == Some(k) {
-                    for (row, co) in (start..end).flat_map(|row| (0..n).map(move |co| (row, co))) {
-                        if row - tap >= g.open_channels(i, j, co) {
-                            *self.dw.add(row * n + co) = 0.0;
-                        }
-                    }
+                    self.close::<S>(tap, start..end);
                 }
                 next = end.max(next);
             }
@@ -317,6 +317,29 @@ impl Job for Reduce<'_> {
                     epilogue::apply(epi, self.dw.0, &[row * n], 0..n, n);
                 }
             }
+        }
+    }
+}
+
+impl Reduce<'_> {
+    /// Writes zeros to the closed weights of the centre tap in `rows` of dw. The tap begins at row `tap`.
+    ///
+    /// # Safety
+    /// The processor has the features of `S`. The rows are inside dw, and only this task accesses them.
+    #[inline(always)]
+    unsafe fn close<S: Simd>(&self, tap: usize, rows: Range<usize>) {
+        let g = &self.context.phase.gather.geom;
+        let mut first = 0;
+        while first < g.cout {
+            // Neighbouring output channels mostly see the same input channels.
+            let open = g.centre_channels(first);
+            let len = (first..g.cout).take_while(|&co| g.centre_channels(co) == open).count();
+            for row in rows.start.max(tap + open)..rows.end {
+                // SAFETY: the row is inside dw, and the channels are inside the row. The caller vouches for
+                // the features and for exclusive access.
+                unsafe { clear::<S>(self.dw.add(row * g.cout + first), len) };
+            }
+            first += len;
         }
     }
 }
