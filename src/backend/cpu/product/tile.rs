@@ -19,7 +19,7 @@ use super::bf16::PortablePairs;
 pub(super) use super::runs::{Piece, Run, Segments};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::simd::{Portable, Simd};
+use super::simd::{Portable, Simd, prefetch};
 use crate::backend::cpu::epilogue::EpilogueOp;
 use crate::tape::op::Unary;
 
@@ -82,6 +82,9 @@ impl SumEpilogue {
         SumEpilogue { gate: from(self.gate), bias: from(self.bias), addend: from(self.addend), relu: self.relu }
     }
 }
+
+/// Fewest steps of a tile that hide the prefetches of its output.
+const MIN_PREFETCHED: usize = 64;
 
 /// B as `[k, columns]`.
 #[derive(Clone, Copy)]
@@ -165,7 +168,17 @@ unsafe fn along<S: Simd, const MR: usize, const NV: usize>(t: &Along<'_>) {
     // epilogue have the rows and columns of the tile.
     unsafe {
         assert!(t.out.rows.len().is_multiple_of(MR), "tiles have whole rows of {MR}");
+        let steps: usize = t.runs.iter().map(|run| run.to - run.from).sum();
         for (tile, rows) in t.out.rows.chunks_exact(MR).enumerate() {
+            if steps >= MIN_PREFETCHED {
+                prefetch_rows::<MR>(t.out.c, rows, t.out.cols);
+                if !t.epilogue.gate.is_null() {
+                    prefetch_rows::<MR>(t.epilogue.gate, rows, t.out.cols);
+                }
+                if !t.epilogue.addend.is_null() {
+                    prefetch_rows::<MR>(t.epilogue.addend, rows, t.out.cols);
+                }
+            }
             let mut acc = [[S::zero(); NV]; MR];
             for run in t.runs {
                 let table = t.a.add(run.tap * t.stride + tile * MR);
@@ -204,6 +217,14 @@ unsafe fn across<S: Simd, const MR: usize, const NV: usize>(t: &Across<'_>) {
         }
         finish::<S, MR, NV>(acc, &t.out, &SumEpilogue::NONE);
     }
+}
+
+/// Prefetches what a tile reads or writes after its steps: the columns of each of its rows.
+#[inline(always)]
+fn prefetch_rows<const MR: usize>(base: *const f32, rows: &[usize], cols: usize) {
+    each_row!(MR, i, {
+        prefetch(base.wrapping_add(rows[i]), cols);
+    });
 }
 
 /// Applies the epilogue to the sums, and writes them to C or adds them to C.
