@@ -62,7 +62,10 @@ pub(super) fn time(name: &str, options: &Options, limits: &Limits) -> Result<Ent
     validate(name, &prepared[0], &mut *device)?;
     let shape = case.inputs.iter().map(|i| i.shape.to_string()).collect::<Vec<_>>().join(" ");
     let peak_bytes = device.memory_bytes() as u64 / copies;
-    Ok(Entry { peak_bytes, ..Entry::new(name, if options.is_warm { "warm kernel" } else { "kernel" }, shape, &times, cost, limits) })
+    Ok(Entry {
+        peak_bytes,
+        ..Entry::new(name, if options.is_warm { "warm kernel" } else { "kernel" }, shape, &times, cost, limits)
+    })
 }
 
 /// Checks that the kernel has computed something: every result is finite, and not all of its elements are

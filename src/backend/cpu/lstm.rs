@@ -3,11 +3,12 @@
 //!
 //! The rows of the batch are independent. So a task computes a block of rows through all steps, and threads
 //! synchronise once per sequence instead of once per step. The recurrent weights are packed once for all
-//! steps.
+//! steps. While a task activates the gates of one step, it prefetches what the next step reads, because a
+//! sequence is larger than the caches, and the rows of a block are short pieces of it.
 
-use super::product::{Isa, Panels};
+use super::product::{Addend, Isa, Panels};
 use super::team;
-use super::vector::{chunk_rows, map, spread, vectorized};
+use super::vector::{chunk_rows, map, prefetch, spread, vectorized};
 use crate::math;
 use rayon::prelude::*;
 use std::array;
@@ -53,7 +54,12 @@ fn step_units(gates: &mut [f32], units: Range<usize>, c: &mut [f32], h_next: &mu
     f.iter_mut().for_each(|v| *v = math::sigmoid(*v));
     g.iter_mut().for_each(|v| *v = math::tanh(*v));
     o.iter_mut().for_each(|v| *v = math::sigmoid(*v));
-    let ([i, f, g, o], c, h_next) = ([&*i, &*f, &*g, &*o], &mut c[units.clone()], &mut h_next[units]);
+    step_cells([&*i, &*f, &*g, &*o], &mut c[units.clone()], &mut h_next[units]);
+}
+
+/// `c = f c + i g`, `h_next = o tanh(c)`.
+#[inline(always)]
+fn step_cells([i, f, g, o]: [&[f32]; 4], c: &mut [f32], h_next: &mut [f32]) {
     map!(c <- i, f, g: f * *c + i * g);
     let c = &*c;
     map!(h_next <- o, c: o * math::tanh(c));
@@ -143,14 +149,14 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// Scratch of [`lstm`]: the packed weights.
+    /// Scratch of [`lstm`]: the packed weights and the gates of one step before activation.
     pub(super) fn scratch_len(&self) -> usize {
-        Panels::packed_len(self.h, 4 * self.h)
+        Panels::packed_len(self.h, 4 * self.h) + self.rows * 4 * self.h
     }
 
-    /// Scratch of [`lstm_bwd`]: the packed weights and the gradient of one step's states.
+    /// Scratch of [`lstm_bwd`]: the packed weights.
     pub(super) fn scratch_bwd_len(&self) -> usize {
-        Panels::packed_len(4 * self.h, self.h) + self.rows * self.h
+        Panels::packed_len(4 * self.h, self.h)
     }
 }
 
@@ -207,9 +213,11 @@ pub(super) fn lstm(
 ) {
     let Sequence { steps, rows, h } = sequence;
     let block_rows = block_rows(rows);
-    let weights = Panels::pack(isa, w_hh, [h, 4 * h], scratch);
+    let (packed, sums) = scratch.split_at_mut(Panels::packed_len(h, 4 * h));
+    let weights = Panels::pack(isa, w_hh, [h, 4 * h], packed);
     let (y, kept) = (Rows::new(y, h), Rows::new(kept, 5 * h));
-    spread(c_n.par_chunks_mut(block_rows * h).enumerate(), z.len() * h).for_each(|(block, c_n)| {
+    let blocks = c_n.par_chunks_mut(block_rows * h).zip(sums[..rows * 4 * h].par_chunks_mut(block_rows * 4 * h));
+    spread(blocks.enumerate(), z.len() * h).for_each(|(block, (c_n, sums))| {
         let (first, count) = (block * block_rows, c_n.len() / h);
         c_n.copy_from_slice(&c0[first * h..][..count * h]);
         let mut h_before = &h0[first * h..][..count * h];
@@ -219,25 +227,34 @@ pub(super) fn lstm(
             // its block, at any step. The rows of this step are not those of the step before, which
             // `h_before` still borrows.
             let (h_now, kept) = unsafe { (y.range(at, count), kept.range(at, count)) };
-            for (kept, z) in kept.chunks_exact_mut(5 * h).zip(z[at * 4 * h..].chunks_exact(4 * h)) {
-                kept[..4 * h].copy_from_slice(z);
-            }
-            weights.multiply(count, (h_before, h), (kept, 5 * h), true);
-            sequence_rows(isa, h, kept, c_n, h_now);
+            let z_now = Addend::Matrix(&z[at * 4 * h..][..count * 4 * h]);
+            weights.multiply(count, (h_before, h), (sums, 4 * h), z_now);
+            let z_next = z.get((at + rows) * 4 * h..).unwrap_or_default();
+            sequence_rows(isa, h, sums, z_next, kept, c_n, h_now);
             h_before = h_now;
         }
     });
 }
 
 vectorized! {
-    /// Computes one step of each row of `kept`, which has the gates and then room for the cell. `c` holds
-    /// the old cells and gets the new ones.
-    fn sequence_rows(h: usize, kept: &mut [f32], c: &mut [f32], h_next: &mut [f32]) {
-        let states = c.chunks_exact_mut(h).zip(h_next.chunks_exact_mut(h));
-        for (kept, (c, h_next)) in kept.chunks_exact_mut(5 * h).zip(states) {
-            let (gates, c_next) = kept.split_at_mut(4 * h);
-            cell(gates, c, c_next, h_next);
-            c.copy_from_slice(c_next);
+    /// Computes one step of each row. `sums` has the gates before activation; `kept` gets the activated gates
+    /// and the cell. `c` holds the old cells and gets the new ones.
+    fn sequence_rows(h: usize, sums: &[f32], z_next: &[f32], kept: &mut [f32], c: &mut [f32], h_next: &mut [f32]) {
+        let states = sums.chunks_exact(4 * h).zip(c.chunks_exact_mut(h)).zip(h_next.chunks_exact_mut(h));
+        for (row, ((sums, c), h_next)) in states.enumerate() {
+            prefetch(z_next.get(row * 4 * h..(row + 1) * 4 * h).unwrap_or_default());
+            prefetch(kept.get((row + 1) * 5 * h..(row + 2) * 5 * h).unwrap_or_default());
+            let (gates, c_next) = kept[row * 5 * h..][..5 * h].split_at_mut(4 * h);
+            let (if_gates, go_gates) = gates.split_at_mut(2 * h);
+            let ((i, f), (g, o)) = (if_gates.split_at_mut(h), go_gates.split_at_mut(h));
+            let of = |gate: usize| &sums[gate * h..][..h];
+            let (i_sums, f_sums, g_sums, o_sums) = (of(0), of(1), of(2), of(3));
+            map!(i <- i_sums: math::sigmoid(i_sums));
+            map!(f <- f_sums: math::sigmoid(f_sums));
+            map!(g <- g_sums: math::tanh(g_sums));
+            map!(o <- o_sums: math::sigmoid(o_sums));
+            step_cells([&*i, &*f, &*g, &*o], c, h_next);
+            c_next.copy_from_slice(c);
         }
     }
 }
@@ -253,21 +270,24 @@ pub(super) fn lstm_bwd(
 ) {
     let Sequence { steps, rows, h } = sequence;
     let block_rows = block_rows(rows);
-    let (packed, scratch) = scratch.split_at_mut(Panels::packed_len(4 * h, h));
-    let weights = Panels::pack_transposed(isa, w_hh, 1, [4 * h, h], packed);
+    let weights = Panels::pack_transposed(isa, w_hh, 1, [4 * h, h], scratch);
     let elements = dz.len() * h;
     let dz = Rows::new(dz, 4 * h);
     let states = dh0.par_chunks_mut(block_rows * h).zip(dc0.par_chunks_mut(block_rows * h));
-    let blocks = states.zip(scratch[..rows * h].par_chunks_mut(block_rows * h));
-    spread(blocks.enumerate(), elements).for_each(|(block, ((later, dc), dh))| {
-        // `later` is the gradient of the states that comes from the later steps; `dc` is that of the cells.
+    spread(states.enumerate(), elements).for_each(|(block, (dh, dc))| {
+        // `dh` is the gradient of the states of a step, from its output and from the later steps; `dc` is that
+        // of the cells.
         let (first, count) = (block * block_rows, dc.len() / h);
-        later.fill(0.0);
+        let of_step = |t: usize| &dy[(t * rows + first) * h..][..count * h];
+        dh.fill(0.0);
+        if steps > 0 {
+            let dy = of_step(steps - 1);
+            map!(dh <- dy: dy + 0.0);
+        }
         dc.copy_from_slice(&dc_n[first * h..][..count * h]);
         for t in (0..steps).rev() {
             let at = t * rows + first;
-            let (dy, now, later_now) = (&dy[at * h..][..count * h], &kept[at * 5 * h..][..count * 5 * h], &*later);
-            map!(dh <- dy, later_now: dy + later_now);
+            let now = &kept[at * 5 * h..][..count * 5 * h];
             let (before, stride) = match t {
                 0 => (&c0[first * h..], h),
                 _ => (&kept[(at - rows) * 5 * h + 4 * h..], 5 * h),
@@ -275,21 +295,25 @@ pub(super) fn lstm_bwd(
             // SAFETY: `dz` is borrowed for the whole call. Only this task accesses the rows of its block,
             // and it holds one slice at a time.
             let dz = unsafe { dz.range(at, count) };
-            sequence_bwd_rows(isa, h, [dh, now, before], stride, dz, dc);
-            weights.multiply(count, (dz, 4 * h), (later, h), false);
+            let next = if t > 0 { &kept[(at - rows) * 5 * h..][..count * 5 * h] } else { &[] };
+            sequence_bwd_rows(isa, h, [dh, now, before, next], stride, dz, dc);
+            let earlier = if t > 0 { Addend::Matrix(of_step(t - 1)) } else { Addend::Nothing };
+            weights.multiply(count, (dz, 4 * h), (dh, h), earlier);
         }
     });
 }
 
 vectorized! {
     /// The backward pass through one step of each row. Old cells of neighbouring rows are `stride` floats
-    /// apart.
-    fn sequence_bwd_rows(h: usize, inputs: [&[f32]; 3], stride: usize, dz: &mut [f32], dc: &mut [f32]) {
-        let [dh, kept, before] = inputs;
+    /// apart. `next` is what the next call reads as `kept`.
+    fn sequence_bwd_rows(h: usize, inputs: [&[f32]; 4], stride: usize, dz: &mut [f32], dc: &mut [f32]) {
+        let [dh, kept, before, next] = inputs;
         let states = dh.chunks_exact(h).zip(dc.chunks_exact_mut(h)).zip(before.chunks(stride));
-        for ((kept, dz), ((dh, dc), before)) in kept.chunks_exact(5 * h).zip(dz.chunks_exact_mut(4 * h)).zip(states) {
+        for (row, (kept, ((dh, dc), before))) in kept.chunks_exact(5 * h).zip(states).enumerate() {
+            prefetch(next.get(row * 5 * h..(row + 1) * 5 * h).unwrap_or_default());
+            prefetch(dz.get((row + 1) * 4 * h..(row + 2) * 4 * h).unwrap_or_default());
             let (gates, c_next) = kept.split_at(4 * h);
-            cell_bwd(dh, &before[..h], c_next, gates, dz, dc);
+            cell_bwd(dh, &before[..h], c_next, gates, &mut dz[row * 4 * h..][..4 * h], dc);
         }
     }
 }

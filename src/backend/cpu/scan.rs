@@ -14,7 +14,7 @@
 //! the products if d is large, by the activations of the gates if d is 16.
 
 use super::lstm::{cell, cell_bwd};
-use super::product::{Isa, Panels};
+use super::product::{Addend, Isa, Panels};
 use super::vector::{map, prefetch, spread, vectorized};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -154,7 +154,12 @@ pub(super) fn scan(isa: Isa, sweep: Sweep, [z, w_ss]: [&[f32]; 2], [y, kept]: [&
             // Before the first step all states are zero.
             if step > 0 {
                 let gates = &mut kept[sweep.pixel(step, span.start) * 5 * d..];
-                weights.multiply(span.len(), (&states[span.start * d..], d), (gates, sweep.stride() * 5 * d), true);
+                weights.multiply(
+                    span.len(),
+                    (&states[span.start * d..], d),
+                    (gates, sweep.stride() * 5 * d),
+                    Addend::Old,
+                );
             }
             step_line(isa, sweep, step, z, [kept, y], [states, cells]);
         }
@@ -206,7 +211,7 @@ pub(super) fn scan_bwd(isa: Isa, sweep: Sweep, [dy, w_ss, kept]: [&[f32]; 3], dz
             // The last step gets no gradient from a later step.
             if step + 1 < sweep.steps() {
                 let from = &dz_line[span.start * 4 * d..];
-                weights.multiply(span.len(), (from, 4 * d), (&mut later[span.start * d..], d), false);
+                weights.multiply(span.len(), (from, 4 * d), (&mut later[span.start * d..], d), Addend::Nothing);
             }
             step_line_bwd(isa, sweep, step, [dy, kept, later], dz, dz_line, line);
         }

@@ -36,7 +36,7 @@ mod window;
 
 pub use isa::{Isa, peak_gflops};
 pub use packing::{Packing, Weights};
-pub(super) use panels::Panels;
+pub(super) use panels::{Addend, Panels};
 pub(super) use window::{Part, WindowConv};
 
 use super::epilogue::EpilogueOp;

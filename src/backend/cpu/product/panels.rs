@@ -7,6 +7,17 @@ use super::simd::{MAX_MR, MAX_WIDTH, clear, copy};
 use super::tile::{Along, Out, Right, Run, SumEpilogue, Tiles};
 use std::ops::Range;
 
+/// What is added to a product.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::backend::cpu) enum Addend<'a> {
+    /// Nothing: the product replaces c.
+    Nothing,
+    /// The old c.
+    Old,
+    /// A matrix with the layout of c.
+    Matrix(&'a [f32]),
+}
+
 /// A matrix `[k, n]` as panels of columns, with zeros after the last column.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::backend::cpu) struct Panels<'a> {
@@ -59,9 +70,9 @@ impl<'a> Panels<'a> {
         Panels { isa, packed, k, n }
     }
 
-    /// Computes `c = a w`, or `c += a w` with `add`, on the calling thread. a is `[rows, k]`, c is
-    /// `[rows, n]`. Rows of a begin `lda` floats apart and may overlap; rows of c begin `ldc` floats apart.
-    /// Each sum is one chain in the order of k.
+    /// Computes `c = a w + addend` on the calling thread. a is `[rows, k]`, c is `[rows, n]`. Rows of a begin
+    /// `lda` floats apart and may overlap; rows of c begin `ldc` floats apart. Each sum is one chain in the
+    /// order of k, to which the addend is added at last.
     ///
     /// # Panics
     /// Panics if a slice is too short, or rows of c overlap.
@@ -70,16 +81,19 @@ impl<'a> Panels<'a> {
         rows: usize,
         (a, lda): (&[f32], usize),
         (c, ldc): (&mut [f32], usize),
-        add: bool,
+        addend: Addend,
     ) {
         if rows == 0 {
             return;
         }
         assert!(a.len() >= (rows - 1) * lda + self.k, "a holds {rows} rows");
         assert!(c.len() >= (rows - 1) * ldc + self.n && (rows == 1 || ldc >= self.n), "c holds {rows} rows");
-        // SAFETY: a and c hold all rows, and rows of c do not overlap, as asserted above. `packed` holds the
-        // panels, as `pack` has made them for this instruction set.
-        unsafe { dispatch(self.isa, Multiply { panels: *self, a, lda, c, ldc, rows, add }) };
+        if let Addend::Matrix(addend) = addend {
+            assert!(addend.len() >= (rows - 1) * ldc + self.n, "the addend holds {rows} rows");
+        }
+        // SAFETY: a, c and the addend hold all rows, and rows of c do not overlap, as asserted above.
+        // `packed` holds the panels, as `pack` has made them for this instruction set.
+        unsafe { dispatch(self.isa, Multiply { panels: *self, a, lda, c, ldc, rows, addend }) };
     }
 }
 
@@ -143,7 +157,7 @@ struct Multiply<'a> {
     c: &'a mut [f32],
     ldc: usize,
     rows: usize,
-    add: bool,
+    addend: Addend<'a>,
 }
 
 impl Job for Multiply<'_> {
@@ -151,7 +165,7 @@ impl Job for Multiply<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Tiles>(self) {
-        let Multiply { panels: Panels { packed, k, n, .. }, a, lda, c, ldc, rows, add } = self;
+        let Multiply { panels: Panels { packed, k, n, .. }, a, lda, c, ldc, rows, addend } = self;
         let width = 2 * S::LANES;
         // Tiles of equal height are faster than full tiles followed by one of few rows.
         let height = rows.div_ceil(rows.div_ceil(S::MR));
@@ -163,14 +177,19 @@ impl Job for Multiply<'_> {
                 let count = height.min(rows - row);
                 let a: [*const f32; MAX_MR] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * lda));
                 // SAFETY: the tile reads the rows `row..row + count` of a and the panel of `column`, with
-                // the zeros after its last column. It writes `cols` columns of these rows of c. `multiply`
-                // has asserted that a and c hold them. The processor has the features of `S` (contract of
-                // `Job::run`).
+                // the zeros after its last column. It writes `cols` columns of these rows of c and reads those
+                // of the addend. `multiply` has asserted that a, c and the addend hold them. The processor
+                // has the features of `S` (contract of `Job::run`).
                 unsafe {
                     let b = Right { b: packed.as_ptr().add(column * k), ldb: width };
-                    let c = c.as_mut_ptr().add(row * ldc + column);
-                    let out = Out { c, rows: &offsets[..count], cols, add };
-                    let tile = Along { a: a.as_ptr(), stride: 0, runs: &runs, b, out, epilogue: SumEpilogue::NONE };
+                    let at = row * ldc + column;
+                    let (add, epilogue) = match addend {
+                        Addend::Nothing => (false, SumEpilogue::NONE),
+                        Addend::Old => (true, SumEpilogue::NONE),
+                        Addend::Matrix(addend) => (false, SumEpilogue::adding(addend.as_ptr().add(at))),
+                    };
+                    let out = Out { c: c.as_mut_ptr().add(at), rows: &offsets[..count], cols, add };
+                    let tile = Along { a: a.as_ptr(), stride: 0, runs: &runs, b, out, epilogue };
                     S::along(count, cols.div_ceil(S::LANES))(&tile);
                 }
             }

@@ -56,6 +56,11 @@ impl SumEpilogue {
     pub(super) const NONE: SumEpilogue =
         SumEpilogue { gate: std::ptr::null(), bias: std::ptr::null(), addend: std::ptr::null(), relu: false };
 
+    /// Adds a tensor with the layout of C.
+    pub(super) fn adding(addend: *const f32) -> SumEpilogue {
+        SumEpilogue { addend, ..SumEpilogue::NONE }
+    }
+
     /// Splits `ops` into the leading operations that tiles can apply, and the rest, which need a pass over
     /// C. The slices of `ops` must have the length of the output (a bias: one float per column), because
     /// tiles read them through pointers.
