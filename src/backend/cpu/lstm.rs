@@ -237,8 +237,8 @@ pub(super) fn lstm(
 }
 
 vectorized! {
-    /// Computes one step of each row. `sums` has the gates before activation; `kept` gets the activated gates
-    /// and the cell. `c` holds the old cells and gets the new ones.
+    /// Computes one step of each row. `sums` has the gates before activation; `kept` gets the activated
+    /// gates and the cell. `c` holds the old cells and gets the new ones.
     fn sequence_rows(h: usize, sums: &[f32], z_next: &[f32], kept: &mut [f32], c: &mut [f32], h_next: &mut [f32]) {
         let states = sums.chunks_exact(4 * h).zip(c.chunks_exact_mut(h)).zip(h_next.chunks_exact_mut(h));
         for (row, ((sums, c), h_next)) in states.enumerate() {
@@ -275,8 +275,8 @@ pub(super) fn lstm_bwd(
     let dz = Rows::new(dz, 4 * h);
     let states = dh0.par_chunks_mut(block_rows * h).zip(dc0.par_chunks_mut(block_rows * h));
     spread(states.enumerate(), elements).for_each(|(block, (dh, dc))| {
-        // `dh` is the gradient of the states of a step, from its output and from the later steps; `dc` is that
-        // of the cells.
+        // `dh` is the gradient of the states of a step, from its output and from the later steps; `dc` is
+        // that of the cells.
         let (first, count) = (block * block_rows, dc.len() / h);
         let of_step = |t: usize| &dy[(t * rows + first) * h..][..count * h];
         dh.fill(0.0);

@@ -70,9 +70,9 @@ impl<'a> Panels<'a> {
         Panels { isa, packed, k, n }
     }
 
-    /// Computes `c = a w + addend` on the calling thread. a is `[rows, k]`, c is `[rows, n]`. Rows of a begin
-    /// `lda` floats apart and may overlap; rows of c begin `ldc` floats apart. Each sum is one chain in the
-    /// order of k, to which the addend is added at last.
+    /// Computes `c = a w + addend` on the calling thread. a is `[rows, k]`, c is `[rows, n]`. Rows of a
+    /// begin `lda` floats apart and may overlap; rows of c begin `ldc` floats apart. Each sum is one chain
+    /// in the order of k, to which the addend is added at last.
     ///
     /// # Panics
     /// Panics if a slice is too short, or rows of c overlap.
@@ -177,9 +177,9 @@ impl Job for Multiply<'_> {
                 let count = height.min(rows - row);
                 let a: [*const f32; MAX_MR] = std::array::from_fn(|i| a.as_ptr().wrapping_add((row + i) * lda));
                 // SAFETY: the tile reads the rows `row..row + count` of a and the panel of `column`, with
-                // the zeros after its last column. It writes `cols` columns of these rows of c and reads those
-                // of the addend. `multiply` has asserted that a, c and the addend hold them. The processor
-                // has the features of `S` (contract of `Job::run`).
+                // the zeros after its last column. It writes `cols` columns of these rows of c and reads
+                // those of the addend. `multiply` has asserted that a, c and the addend hold them. The
+                // processor has the features of `S` (contract of `Job::run`).
                 unsafe {
                     let b = Right { b: packed.as_ptr().add(column * k), ldb: width };
                     let at = row * ldc + column;
