@@ -48,6 +48,13 @@ impl From<&Config> for UpdateRule {
     }
 }
 
+/// A running statistic with its moving average.
+#[derive(Clone, Debug)]
+struct AveragedStatistic {
+    value: Param,
+    average: Param,
+}
+
 /// A set of weights with their optimiser, its state, and their moving averages.
 #[derive(Clone, Debug)]
 pub struct Learner {
@@ -55,6 +62,8 @@ pub struct Learner {
     /// The state of the optimiser, per weight: two tensors for Adam, one for the others.
     memory: Vec<Vec<Param>>,
     averages: Vec<Param>,
+    /// Running statistics that are averaged as well.
+    statistics: Vec<AveragedStatistic>,
     rule: UpdateRule,
     /// The scalar that counts its steps.
     step: Scalar,
@@ -73,7 +82,17 @@ impl Learner {
         let mut companion = |group: &str, w: &Param| set.companion(group, w, Init::Fill(0.0));
         let memory = weights.iter().map(|w| slots.iter().map(|slot| companion(slot, w)).collect()).collect();
         let averages = if rule.ema > 0.0 { weights.iter().map(|w| set.average(w)).collect() } else { vec![] };
-        Learner { weights, memory, averages, rule, step }
+        Learner { weights, memory, averages, statistics: vec![], rule, step }
+    }
+
+    /// Declares averages of these running statistics as well, if those of the weights are averaged. A step
+    /// averages the values that they have after its forward passes.
+    pub(crate) fn averaging<'a>(mut self, set: &mut ParamSet, statistics: impl Iterator<Item = &'a Param>) -> Self {
+        if self.rule.ema > 0.0 {
+            let averaged = |value: &Param| AveragedStatistic { value: value.clone(), average: set.average(value) };
+            self.statistics = statistics.map(averaged).collect();
+        }
+        self
     }
 
     /// The weights that it updates.
@@ -90,6 +109,9 @@ impl Learner {
         let norm = (self.rule.clip_norm > 0.0).then(|| self.clip(env, &mut grads));
         for (i, (value, grad)) in values.into_iter().zip(grads).enumerate() {
             env.t.scope(&format!("{}.update", self.weights[i].path), || self.update(env, i, value, grad));
+        }
+        for AveragedStatistic { value, average } in &self.statistics {
+            env.t.scope(&format!("{}.update", value.path), || self.average(env, average, env.get(value)));
         }
         norm
     }
@@ -129,13 +151,18 @@ impl Learner {
             env.set(memory, t.output_of(new, k + 1));
         }
         if let Some(average) = self.averages.get(i) {
-            let old = env.get(average);
-            let averaged = match self.rule.averaging {
-                Averaging::Constant => t.ema(old, new, self.rule.ema),
-                // The last step does not read the old average, so it writes the new one in its place.
-                Averaging::WarmedUp => t.sub(new, t.mul_scalar(t.sub(new, old), t.scalar(AVERAGE_DECAY))),
-            };
-            env.set(average, averaged);
+            self.average(env, average, new);
         }
+    }
+
+    /// Moves an average towards a new value.
+    fn average(&self, env: &Env, average: &Param, new: Var) {
+        let (t, old) = (env.t, env.get(average));
+        let averaged = match self.rule.averaging {
+            Averaging::Constant => t.ema(old, new, self.rule.ema),
+            // The last step does not read the old average, so it writes the new one in its place.
+            Averaging::WarmedUp => t.sub(new, t.mul_scalar(t.sub(new, old), t.scalar(AVERAGE_DECAY))),
+        };
+        env.set(average, averaged);
     }
 }

@@ -229,7 +229,7 @@ pub const PRESETS: &[Preset] = &[
         name: "gan-mnist",
         description: "DCGAN on digits padded to 32x32 (Radford et al. 2016)",
         config: || Config {
-            model: ModelConfig { channels: Some(64), latent: Some(100), ..images(DIGIT) },
+            model: ModelConfig { channels: Some(64), latent: Some(100), classes: Some(0), ..images(DIGIT) },
             ..adversarial("mnist")
         },
     },
@@ -237,7 +237,7 @@ pub const PRESETS: &[Preset] = &[
         name: "dcgan-cifar",
         description: "DCGAN on colour images (Radford et al. 2016)",
         config: || Config {
-            model: ModelConfig { channels: Some(64), latent: Some(100), ..images(PHOTOGRAPH) },
+            model: ModelConfig { channels: Some(64), latent: Some(100), classes: Some(0), ..images(PHOTOGRAPH) },
             ..adversarial("cifar-10")
         },
     },

@@ -63,9 +63,9 @@ pub struct BatchOptions {
     pub binarize: Binarize,
     /// Range of [`Batch::pixels`].
     pub range: Range,
-    /// Pads every image to this height and width. The image is centred and the padding is level 0 (MNIST
-    /// is padded to 32 x 32 for a GAN).
-    pub pad_to: Option<usize>,
+    /// Pads every image to this size. The image is centred and the padding is level 0 (MNIST is padded to
+    /// 32 x 32 for a GAN).
+    pub pad_to: Option<ImageSize>,
     /// How the images are changed at random in every epoch.
     pub augment: Augment,
     /// Also computes a reduced version of each image, for a model that is conditioned on it.
@@ -180,7 +180,7 @@ impl Batches {
     ///
     /// # Errors
     /// If a batch has 0 images, if a shuffled batch is larger than the data set, if the padded size is
-    /// smaller than the images, or if a binary data set is to be binarised dynamically.
+    /// smaller than the images or has other colours, or if a binary data set is to be binarised dynamically.
     pub fn new(images: Arc<Images>, options: BatchOptions) -> Result<Batches> {
         if options.batch == 0 {
             return Err(Error::Usage("a batch of 0 images trains nothing; choose a batch of at least 1".into()));
@@ -196,14 +196,11 @@ impl Batches {
         let levels = options.binarize.levels(&images)?;
         let size = match options.pad_to {
             None => images.size(),
-            Some(side) if side >= images.height().max(images.width()) => {
-                ImageSize { height: side, width: side, channels: images.channels() }
-            }
-            Some(side) => {
-                let (name, height, width) = (images.name(), images.height(), images.width());
+            Some(size) if can_be_padded(images.size(), size) => size,
+            Some(size) => {
+                let (name, have) = (images.name(), images.size());
                 return Err(Error::Failed(format!(
-                    "the images of {name} are {height} x {width} and cannot be padded to {side} x {side}; \
-                     choose a larger size"
+                    "the images of {name} are {have} and cannot be padded to {size}; choose a larger size"
                 )));
             }
         };
@@ -347,6 +344,11 @@ impl Batches {
     }
 }
 
+/// Whether images of this size fit into padded ones of size `to`.
+fn can_be_padded(size: ImageSize, to: ImageSize) -> bool {
+    size.height <= to.height && size.width <= to.width && size.channels == to.channels
+}
+
 /// Copies one image into the middle of a padded one.
 fn place(image: &[u8], images: &Images, padded: ImageSize, out: &mut [u32]) {
     let ImageSize { height, width, channels } = images.size();
@@ -448,8 +450,9 @@ mod tests {
 
     #[test]
     fn padding_is_level_0_around_the_image_and_the_low_end_of_the_range() {
-        let options =
-            BatchOptions { pad_to: Some(4), range: Range::Symmetric, order: Order::InOrder, ..BatchOptions::new(2, 0) };
+        let options = BatchOptions { range: Range::Symmetric, order: Order::InOrder, ..BatchOptions::new(2, 0) };
+        let padded_to = |size: [usize; 3]| BatchOptions { pad_to: Some(size.into()), ..options };
+        let options = padded_to([4, 4, 1]);
         let mut batches = Batches::new(images(64), options).unwrap();
         assert_eq!(batches.size(), [4, 4, 1].into());
         let mut batch = Batch { levels: vec![77; 500], pixels: vec![7.0; 500], ..Batch::default() };
@@ -457,8 +460,12 @@ mod tests {
         batches.next_into(&mut batch);
         assert_eq!(batch.levels[16..], [0, 0, 0, 0, 0, 252, 253, 0, 0, 254, 255, 0, 0, 0, 0, 0]);
         assert_eq!((batch.pixels[16], batch.pixels[26]), (-1.0, 1.0));
-        let small = BatchOptions { pad_to: Some(1), ..options };
-        assert!(Batches::new(images(3), small).is_err());
+        for size in [[1, 1, 1], [1, 4, 1], [4, 1, 1], [4, 4, 3]] {
+            assert!(Batches::new(images(3), padded_to(size)).is_err(), "{size:?}");
+        }
+        // Three rows and five columns: one row below, one column left and two right.
+        let mut batches = Batches::new(images(3), padded_to([3, 5, 1])).unwrap();
+        assert_eq!(batches.next_batch().levels[..15], [0, 0, 1, 0, 0, 0, 2, 3, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

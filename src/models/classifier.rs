@@ -64,7 +64,7 @@ impl Classifier {
             // He et al. 2015, eq. 10: the variance of a relu's output stays that of its input.
             let std = (2.0 / (KERNEL * KERNEL * inputs) as f32).sqrt();
             let attrs = ConvAttrs::new(stride, KERNEL / 2);
-            let conv = Conv::plain(set, &format!("c{}", i + 1), Channels { inputs, outputs }, KERNEL, attrs, std);
+            let conv = Conv::plain(set, &format!("c{}", i + 1), Channels { inputs, outputs }, [KERNEL; 2], attrs, std);
             Layer { conv, norm: BatchNorm::new(set, &format!("n{}", i + 1), outputs, Init::Fill(1.0)) }
         });
         let layers = layers.collect();

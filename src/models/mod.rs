@@ -113,9 +113,10 @@ impl Model {
     pub fn classes(&self) -> usize {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().classes,
+            Family::Adversarial(net) => net.classes(),
             Family::Classifier(net) => net.classes(),
             Family::Latent(net) => net.classes(),
-            Family::Adversarial(_) | Family::Sequence(_) => 0,
+            Family::Sequence(_) => 0,
         }
     }
 
@@ -140,8 +141,8 @@ impl Model {
 
     /// How the images of a batch are prepared. Only the shuffled batches of training are augmented.
     pub fn batch_options(&self, order: Order) -> BatchOptions {
-        let (range, pad_to) = match self.family {
-            Family::Adversarial(_) => (Range::Symmetric, Some(adversarial::SIDE)),
+        let (range, pad_to) = match &self.family {
+            Family::Adversarial(net) => (Range::Symmetric, Some(net.padded())),
             Family::Autoregressive(_) | Family::Latent(_) | Family::Sequence(_) | Family::Classifier(_) => {
                 (Range::Unit, None)
             }

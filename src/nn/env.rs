@@ -34,10 +34,15 @@ impl<'t> Env<'t> {
         Env { t, mode, replaced: RefCell::default(), averages: BTreeMap::new() }
     }
 
-    /// Inference, with the moving average `ema/..` instead of the weight for each weight that has one.
+    /// Inference, with the moving average `ema/..` instead of the value for each weight and running
+    /// statistic that has one.
     pub fn infer(t: &'t Tape, set: &ParamSet) -> Self {
-        let average = |p: &Param| Some((p.id, set.find(&p.path.replacen("params/", "ema/", 1))?.param.clone()));
-        Env { averages: set.weights().filter_map(average).collect(), ..Env::new(t, Mode::Infer) }
+        let average = |p: &Param| {
+            let name = p.path.strip_prefix("params/").or_else(|| p.path.strip_prefix("state/"))?;
+            Some((p.id, set.find(&format!("ema/{name}"))?.param.clone()))
+        };
+        let averages = set.specs().iter().filter_map(|spec| average(&spec.param)).collect();
+        Env { averages, ..Env::new(t, Mode::Infer) }
     }
 
     /// The parameter's current value.

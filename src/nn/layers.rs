@@ -3,7 +3,7 @@
 
 use super::env::{Env, Mode};
 use super::params::{Init, Layout, ParamSet};
-use crate::shape::ImageSize;
+use crate::shape::{ImageSize, Shape};
 use crate::tape::Var;
 use crate::tape::op::Param;
 use crate::tape::record::ConvAttrs;
@@ -139,16 +139,16 @@ impl Conv {
         Conv { weight, bias: Some(bias), attrs }
     }
 
-    /// A square kernel without bias, weights drawn from N(0, std^2).
+    /// A kernel of height `kh` and width `kw` without bias, weights drawn from N(0, std^2).
     pub fn plain(
         set: &mut ParamSet,
         path: &str,
         channels: Channels,
-        kernel: usize,
+        [kh, kw]: [usize; 2],
         attrs: ConvAttrs,
         std: f32,
     ) -> Self {
-        let weight = normal_weight(set, path, [kernel, kernel, channels.inputs, channels.outputs], std);
+        let weight = normal_weight(set, path, [kh, kw, channels.inputs, channels.outputs], std);
         Conv { weight, bias: None, attrs }
     }
 
@@ -161,7 +161,12 @@ impl Conv {
 
     /// `[n, h, w, cin] -> [n, oh, ow, cout]`
     pub fn forward(&self, env: &Env, x: Var) -> Var {
-        biased(env, env.t.conv(x, env.get(&self.weight), self.attrs), &self.bias)
+        self.forward_with(env, x, env.get(&self.weight))
+    }
+
+    /// The same with another value in the place of its weight.
+    pub(crate) fn forward_with(&self, env: &Env, x: Var, weight: Var) -> Var {
+        biased(env, env.t.conv(x, weight, self.attrs), &self.bias)
     }
 }
 
@@ -184,24 +189,24 @@ impl ConvTranspose {
         ConvTranspose { weight, bias: Some(bias), attrs }
     }
 
-    /// A square kernel without bias, weights drawn from N(0, std^2).
+    /// A kernel of height `kh` and width `kw` without bias, weights drawn from N(0, std^2).
     pub fn plain(
         set: &mut ParamSet,
         path: &str,
         channels: Channels,
-        kernel: usize,
+        [kh, kw]: [usize; 2],
         attrs: ConvAttrs,
         std: f32,
     ) -> Self {
-        let weight = normal_weight(set, path, [kernel, kernel, channels.outputs, channels.inputs], std);
+        let weight = normal_weight(set, path, [kh, kw, channels.outputs, channels.inputs], std);
         ConvTranspose { weight, bias: None, attrs }
     }
 
     /// `[n, h, w, cin] -> [n, h', w', cout]`
     pub fn forward(&self, env: &Env, x: Var) -> Var {
-        let (x_shape, kernel) = (env.t.shape(x), self.weight.shape.dims()[0]);
+        let (x_shape, w_shape) = (env.t.shape(x), self.weight.shape);
         let size = |axis: usize| {
-            let extent = (x_shape.dims()[1 + axis] - 1) * self.attrs.stride[axis] + kernel;
+            let extent = (x_shape.dims()[1 + axis] - 1) * self.attrs.stride[axis] + w_shape.dims()[axis];
             (extent - self.attrs.pad[axis]).saturating_add_signed(-self.attrs.pad_end[axis])
         };
         self.forward_to(env, x, [size(0), size(1)])
@@ -214,12 +219,12 @@ impl ConvTranspose {
 }
 
 /// Batch normalisation over all but the last axis (Ioffe & Szegedy 2015), with running statistics of
-/// momentum 0.1.
+/// momentum 0.1. The scale and shift may differ from class to class.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
-    /// `[c]`
+    /// `[c]`, or `[classes, c]`
     pub weight: Param,
-    /// `[c]`
+    /// `[c]`, or `[classes, c]`
     pub bias: Param,
     running_mean: Param,
     running_var: Param,
@@ -232,19 +237,51 @@ impl BatchNorm {
 
     /// A layer over `channels`. The scale is drawn from `scale`, the shift starts at zero.
     pub fn new(set: &mut ParamSet, path: &str, channels: usize, scale: Init) -> Self {
+        BatchNorm::with_affine(set, path, [channels].into(), scale)
+    }
+
+    /// A layer over `channels` with a scale and a shift per class (Dumoulin et al. 2017, eq. 5). The
+    /// statistics are those of all images.
+    pub(crate) fn by_class(set: &mut ParamSet, path: &str, classes: usize, channels: usize, scale: Init) -> Self {
+        BatchNorm::with_affine(set, path, [classes, channels].into(), scale)
+    }
+
+    fn with_affine(set: &mut ParamSet, path: &str, affine: Shape, scale: Init) -> Self {
+        let channels = affine.last();
         BatchNorm {
-            weight: set.weight(&format!("{path}.weight"), [channels], scale, Layout::Same),
-            bias: set.weight(&format!("{path}.bias"), [channels], Init::Fill(0.0), Layout::Same),
+            weight: set.weight(&format!("{path}.weight"), affine, scale, Layout::Same),
+            bias: set.weight(&format!("{path}.bias"), affine, Init::Fill(0.0), Layout::Same),
             running_mean: set.state(&format!("{path}.running_mean"), [channels], Init::Fill(0.0)),
             running_var: set.state(&format!("{path}.running_var"), [channels], Init::Fill(1.0)),
         }
     }
 
+    /// Its running mean and variance.
+    pub(crate) fn statistics(&self) -> [&Param; 2] {
+        [&self.running_mean, &self.running_var]
+    }
+
     /// `[.., c] -> [.., c]`. Training also updates the running statistics, with the unbiased estimate of the
     /// variance.
     pub fn forward(&self, env: &Env, x: Var) -> Var {
+        self.normalized(env, x, env.get(&self.weight), env.get(&self.bias))
+    }
+
+    /// `x[n, h, w, c], class[n] (u32) -> [n, h, w, c]`: the same with the scale and shift of each image's
+    /// class.
+    pub(crate) fn forward_by_class(&self, env: &Env, x: Var, class: Var) -> Var {
         let t = env.t;
-        let (gamma, beta) = (env.get(&self.weight), env.get(&self.bias));
+        let (shape, c) = (t.shape(x), t.shape(x).last());
+        let of_class = |table: &Param| {
+            let rows = t.gather(env.get(table), class);
+            t.expand(t.reshape(rows, [shape.dims()[0], 1, 1, c]), shape)
+        };
+        let y = self.normalized(env, x, t.fill(1.0, [c]), t.fill(0.0, [c]));
+        t.add(t.mul(y, of_class(&self.weight)), of_class(&self.bias))
+    }
+
+    fn normalized(&self, env: &Env, x: Var, gamma: Var, beta: Var) -> Var {
+        let t = env.t;
         let (mean, var) = (env.get(&self.running_mean), env.get(&self.running_var));
         match env.mode {
             Mode::Infer => t.batch_norm_infer(x, gamma, beta, mean, var, Self::EPS),

@@ -75,16 +75,16 @@ impl ParamSet {
         self.add(format!("state/{path}"), shape.into(), init, Layout::Same)
     }
 
-    /// Adds a companion of `param` under `<group>/<its path>`, e.g. `optim/m`, with the same shape and
-    /// layout.
+    /// Adds a companion of `param` under `<group>/<its name>`, e.g. `optim/m`, with the same shape and
+    /// layout. The name of `params/a` and of `state/a` is `a`.
     #[track_caller]
     pub fn companion(&mut self, group: &str, param: &Param, init: Init) -> Param {
         let layout = self.specs[param.id.0 as usize].layout;
-        let path = param.path.trim_start_matches("params/");
-        self.add(format!("{group}/{path}"), param.shape, init, layout)
+        let name = param.path.split_once('/').map_or(&*param.path, |(_, name)| name);
+        self.add(format!("{group}/{name}"), param.shape, init, layout)
     }
 
-    /// Adds the moving average of `param` under `ema/<its path>`. It has the same initial value.
+    /// Adds the moving average of `param` under `ema/<its name>`. It has the same initial value.
     #[track_caller]
     pub fn average(&mut self, param: &Param) -> Param {
         let average = self.companion("ema", param, self.specs[param.id.0 as usize].init);

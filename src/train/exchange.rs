@@ -24,8 +24,9 @@ const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 const COUNTER: &str = "num_batches_tracked";
 
 /// Writes the weights and running statistics of a checkpoint in PyTorch's layout: `first.weight`, not
-/// `params/first.weight`. If `set` has moving averages, their values replace the weights. `provenance` says
-/// where the weights come from and becomes the metadata `pixtape`. Returns the number of tensors.
+/// `params/first.weight`. If `set` has moving averages, their values replace those that they average.
+/// `provenance` says where the weights come from and becomes the metadata `pixtape`. Returns the number of
+/// tensors.
 ///
 /// # Errors
 /// [`Error::File`] if `out` cannot be written. The checkpoint must have every tensor of the set.
@@ -33,7 +34,9 @@ pub fn export(set: &ParamSet, checkpoint: &Checkpoint, provenance: &str, out: &P
     let mut tensors: BTreeMap<&str, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
     for (name, spec) in exchanged(set) {
         let average = format!("ema/{name}");
-        let source = if set.find(&average).is_some() { &average } else { &*spec.param.path };
+        // Earlier versions did not average running statistics.
+        let is_averaged = set.find(&average).is_some() && checkpoint.tensors.contains_key(&average);
+        let source = if is_averaged { &average } else { &*spec.param.path };
         tensors.insert(name, spec.to_torch(&checkpoint.tensors[source].data));
     }
     // Other programs expect the entry `format`.

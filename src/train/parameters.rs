@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::memory;
-use crate::nn::ParamSet;
+use crate::nn::{ParamSet, ParamSpec};
 use crate::shape::Shape;
 use crate::store::{Checkpoint, Tensor};
 use std::collections::BTreeMap;
@@ -25,10 +25,9 @@ pub fn initialize(backend: &mut dyn Backend, set: &ParamSet, seed: u32) -> Resul
 /// # Errors
 /// If the checkpoint's tensors are not those of the set.
 pub fn load(backend: &mut dyn Backend, set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
-    let shapes: BTreeMap<String, Shape> =
-        set.specs().iter().map(|s| (s.param.path.to_string(), s.param.shape)).collect();
+    let shapes = stored_shapes(set.specs().iter(), set, checkpoint);
     checkpoint.expect(path, &["params", "optim", "ema", "state"], &shapes)?;
-    set.specs().iter().try_for_each(|s| backend.write_param(s.param.id, &checkpoint.tensors[&*s.param.path].data))
+    set.specs().iter().try_for_each(|s| write(backend, set, s, checkpoint))
 }
 
 /// Sets the weights, moving averages and running statistics to their values in the checkpoint, whose file is
@@ -44,7 +43,7 @@ pub fn load_for_inference(
 ) -> Result<()> {
     expect_for_inference(set, checkpoint, path)?;
     let mut used = set.specs().iter().filter(|s| !s.param.path.starts_with("optim/"));
-    used.try_for_each(|s| backend.write_param(s.param.id, &checkpoint.tensors[&*s.param.path].data))
+    used.try_for_each(|s| write(backend, set, s, checkpoint))
 }
 
 /// Checks that the checkpoint, whose file is `path`, has what [`load_for_inference`] reads.
@@ -53,15 +52,49 @@ pub fn load_for_inference(
 /// If the checkpoint's tensors are not those of the set.
 pub(crate) fn expect_for_inference(set: &ParamSet, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let used = set.specs().iter().filter(|s| !s.param.path.starts_with("optim/"));
-    let shapes: BTreeMap<String, Shape> = used.map(|s| (s.param.path.to_string(), s.param.shape)).collect();
+    let shapes = stored_shapes(used, set, checkpoint);
     let averaged = shapes.keys().any(|name| name.starts_with("ema/"));
     let groups: &[&str] = if averaged { &["params", "state", "ema"] } else { &["params", "state"] };
     checkpoint.expect(path, groups, &shapes)
 }
 
+/// The names and shapes of the tensors that a checkpoint of `set` has. Earlier versions averaged the weights
+/// of both players of a GAN, but no running statistics: of a checkpoint with averages, those of the critic
+/// are left out, and a statistic without an average is its own.
+fn stored_shapes<'a>(
+    specs: impl Iterator<Item = &'a ParamSpec>,
+    set: &ParamSet,
+    checkpoint: &Checkpoint,
+) -> BTreeMap<String, Shape> {
+    let mut shapes: BTreeMap<String, Shape> = specs.map(|s| (s.param.path.to_string(), s.param.shape)).collect();
+    if !shapes.keys().any(|name| name.starts_with("ema/")) {
+        return shapes;
+    }
+    shapes.retain(|name, _| checkpoint.tensors.contains_key(name) || statistic_of(set, name).is_none());
+    for (name, _) in checkpoint.group("ema") {
+        if let Some(weight) = set.find(&format!("params/{name}")) {
+            shapes.insert(format!("ema/{name}"), weight.param.shape);
+        }
+    }
+    shapes
+}
+
+/// The running statistic of `set` whose average is called `name`, if it is one.
+fn statistic_of<'a>(set: &'a ParamSet, name: &str) -> Option<&'a ParamSpec> {
+    set.find(&format!("state/{}", name.strip_prefix("ema/")?))
+}
+
+/// Sets a parameter to its value in the checkpoint.
+fn write(backend: &mut dyn Backend, set: &ParamSet, spec: &ParamSpec, checkpoint: &Checkpoint) -> Result<()> {
+    let name = &spec.param.path;
+    let tensor =
+        checkpoint.tensors.get(&**name).or_else(|| checkpoint.tensors.get(&*statistic_of(set, name)?.param.path));
+    backend.write_param(spec.param.id, &tensor.expect("the names were compared").data)
+}
+
 /// The current values of all parameters.
 pub fn snapshot(backend: &mut dyn Backend, set: &ParamSet) -> Result<BTreeMap<String, Tensor>> {
-    let mut read = |spec: &crate::nn::ParamSpec| {
+    let mut read = |spec: &ParamSpec| {
         let mut data = vec![0.0; spec.param.shape.len()];
         backend.read_param(spec.param.id, &mut data)?;
         Ok((spec.param.path.to_string(), Tensor::new(spec.param.shape, data)))

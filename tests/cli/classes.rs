@@ -64,3 +64,32 @@ fn numbered_classes_are_named_by_their_numbers() {
     assert_ne!(nats(&place, "sevens"), nats(&place, "threes"));
     place.refused(1, "eval run --data words", &["class \"seven\"", "0, 1, 2"]);
 }
+
+#[test]
+fn a_generator_draws_the_class_that_is_asked_for() {
+    let place = Place::new();
+    let settings = "--set model.classes=10 --set objective=hinge --set optimizer.lr=0.02";
+    place.ok(&format!("{} {settings}", tiny("gan-mnist", 10, "run")));
+    let pixels = |arguments: &str| {
+        place.ok(&format!("sample run -n 20 --out drawn.png {arguments}"));
+        image::open(place.path("drawn.png")).unwrap().into_luma8()
+    };
+    let [three, four] = ["--class 3", "--class 4"].map(pixels);
+    assert!(three == pixels("--class 3"), "the class 3 is drawn in two ways");
+    assert!(three != four, "the classes 3 and 4 look alike");
+    // Without a class, each one in turn.
+    let drawn = place.json("sample run -n 20 --out drawn.safetensors");
+    assert_eq!(drawn["class"], serde_json::Value::Null);
+    let bytes = place.bytes("drawn.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("images").unwrap().shape(), [20, 1, 28, 28]);
+    let labels = bytemuck::pod_collect_to_vec::<u8, i64>(file.tensor("label").unwrap().data());
+    assert_eq!(labels, (0..20).map(|i| i % 10).collect::<Vec<_>>());
+    place.refused(1, "sample run --class 10", &["there is no class 10", "knows 10"]);
+
+    place.ok(&tiny("gan-mnist", 1, "plain"));
+    place.refused(1, "sample plain --class 1", &["trained without classes", "gan-mnist"]);
+    write_pngs(&place, "unlabelled", 20, 50);
+    let train = format!("{} --set model.classes=2", tiny("gan-mnist", 1, "none"));
+    place.refused(1, &train.replace("--data glyphs", "--data unlabelled"), &["has no labels", "model.classes to 0"]);
+}
