@@ -35,6 +35,7 @@ mod tensors;
 mod trace;
 mod train;
 mod trained;
+mod traverse;
 
 use crate::backend;
 use crate::error::Result;
@@ -67,6 +68,7 @@ enum Command {
     Control(control::Args),
     Reconstruct(reconstruct::Args),
     Interpolate(interpolate::Args),
+    Traverse(traverse::Args),
     Encode(encode::Args),
     Compare(compare::Args),
     Causality(causality::Args),
@@ -123,6 +125,7 @@ fn run(command: Command) -> Result<()> {
         Command::Control(args) => control::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Interpolate(args) => interpolate::run(args),
+        Command::Traverse(args) => traverse::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Causality(args) => causality::run(args),

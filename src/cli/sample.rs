@@ -108,12 +108,12 @@ fn columns(stored: &Stored, args: &Args) -> Option<usize> {
 }
 
 /// The class, if the model knows it.
-fn known_class(stored: &Stored, class: u32) -> Result<u32> {
+pub(super) fn known_class(stored: &Stored, class: u32) -> Result<u32> {
     let (name, classes) = (stored.model.config.name(), stored.model.classes());
     match classes {
         0 => Err(Error::Failed(format!(
-            "this {name} was trained without classes; leave --class out, or train gated-pixelcnn-mnist or gan-mnist with \
-             --data mnist --set model.classes=10"
+            "this {name} was trained without classes; leave --class out, or train gated-pixelcnn-mnist, vae-mnist or gan-mnist \
+             with --data mnist --set model.classes=10"
         ))),
         _ if class as usize >= classes => {
             Err(Error::Failed(format!("there is no class {class}; this {name} knows {classes}, counted from 0")))

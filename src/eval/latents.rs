@@ -23,7 +23,7 @@ pub struct Latents {
     pub labels: Vec<u32>,
 }
 
-fn latent_of(model: &Model) -> Result<&Latent> {
+pub(super) fn latent_of(model: &Model) -> Result<&Latent> {
     match &model.family {
         Family::Latent(net) => Ok(net),
         _ => Err(Error::Failed(format!(
@@ -105,7 +105,7 @@ pub fn interpolate(backend: &mut dyn Backend, model: &Model, images: Arc<Images>
 
 /// Decodes latent vectors `[n, dims]` to images, as bytes. If the model has classes, `labels` are those
 /// of the images, `[n]`.
-fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32], labels: &[u32]) -> Result<Vec<u8>> {
+pub(super) fn decode(backend: &mut dyn Backend, model: &Model, z: &[f32], labels: &[u32]) -> Result<Vec<u8>> {
     let net = latent_of(model)?;
     let compiled: Compiled = backend.compile(&net.decoding(BATCH))?;
     let len = model.image.dims();

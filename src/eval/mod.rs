@@ -1,7 +1,7 @@
 //! Measurements of a trained model: likelihoods with their protocol ([`evaluate`]), predictions of
 //! sequences ([`futures`]), latent vectors and a linear probe of them ([`encode`], [`linear_probe`]), and
-//! the dependencies of an autoregressive model ([`causality`]). With the command line: what a classifier says
-//! of images (`classification`).
+//! the dependencies of an autoregressive model ([`causality`]). With the command line: what a classifier
+//! says of images (`classification`).
 
 pub mod causality;
 #[cfg(feature = "cli")]
@@ -12,6 +12,8 @@ mod likelihood;
 mod probe;
 #[cfg(feature = "cli")]
 mod receptive_field;
+#[cfg(feature = "cli")]
+mod traversal;
 
 #[cfg(feature = "cli")]
 pub(crate) use classification::{Accuracy, judge};
@@ -27,3 +29,5 @@ pub(crate) use likelihood::{has_likelihood, instead_of_likelihood};
 pub use probe::{Probe, linear_probe};
 #[cfg(feature = "cli")]
 pub(crate) use receptive_field::{LEGEND, receptive_field_png};
+#[cfg(feature = "cli")]
+pub(crate) use traversal::{TraversalOptions, latent_plane, traverse};

@@ -16,7 +16,7 @@ pub use classifier::Classifier;
 pub(crate) use latent::KL_WEIGHT;
 pub use latent::Latent;
 #[doc(hidden)]
-pub use latent::Observation;
+pub use latent::PixelDistribution;
 pub(crate) use sequence::LEAST_LOGVAR;
 pub use sequence::{Observations, Prediction, Sequence};
 

@@ -84,7 +84,8 @@ fn a_folder_that_is_no_run_and_sizes_that_do_not_fit_are_refused() {
     place.refused(2, "bench kernels --from-run run nothing", &["no launch", "nothing"]);
     place.refused(2, "bench sampling --from-run run", &["--from-run is for kernels and steps"]);
     place.refused(2, "bench kernels --batch 8", &["--batch"]);
-    place.refused(2, "bench steps --from-run run --size 8", &["one size"]);
+    place.ok(&tiny("lstm-rows-mnist", 1, "rows"));
+    place.refused(2, "bench steps --from-run rows --size 8", &["one size"]);
     place.refused(2, "bench steps vae-mnist --from-run run", &["either"]);
     place.refused(2, "bench steps lstm-784 --batch 8", &["lstm-784 has one size"]);
     refused_by_the_parser(&place, "bench steps --profile --from-run run", "cannot be used with '--from-run");

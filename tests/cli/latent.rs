@@ -61,3 +61,39 @@ fn a_decoder_needs_pixels_of_its_kind() {
     let wanted = ["beta changes the KL term", "importance_samples = 5"];
     place.refused(2, &train("--set importance_samples=5 --set beta=2"), &wanted);
 }
+
+#[test]
+fn a_traversal_shows_the_dimensions_that_tell_most_and_a_plane_shows_all_of_two() {
+    let place = Place::new();
+    let dynamic = "--set kl_warmup=0 --set optimizer.lr=0.01";
+    place.ok(&format!("{} {dynamic} --set model.classes=10", tiny("vae-mlp-mnist", 60, "run")));
+    let told = place.json("traverse run --rows 2 --steps 5 --reach 2");
+    let rows = told["rows"].as_array().unwrap();
+    let kl: Vec<f64> = rows.iter().map(|row| row["kl_nats"].as_f64().unwrap()).collect();
+    assert!(kl.len() == 2 && kl[0] > kl[1] && kl[1] >= 0.0, "{told}");
+    let size = |name: &str| {
+        let picture = image::open(place.path(name)).unwrap();
+        (picture.width(), picture.height())
+    };
+    let (width, height) = size("traverse.png");
+    let columns_per_row = f64::from(width) / f64::from(height);
+    assert!((columns_per_row - 2.5).abs() < 0.05, "{width}x{height} for 2 rows of 5 pictures");
+    let of_image = place.bytes("traverse.png");
+    place.ok("traverse run --rows 2 --steps 5 --reach 2 --class 4");
+    assert_ne!(place.bytes("traverse.png"), of_image, "the class makes no difference");
+    place.refused(1, "traverse run --class 10", &["there is no class 10"]);
+    place.refused(1, "traverse run --plane", &["has 3 latent dimensions", "model.latent=2", "--plane"]);
+    assert_eq!(place.run("traverse run --plane --rows 3").status.code(), Some(2));
+
+    let sizes = tiny("vae-mnist", 20, "flat").replace("model.latent=3", "model.latent=2");
+    place.ok(&format!("{sizes} {dynamic}"));
+    let told = place.json("traverse flat --plane --steps 4 --out plane.png");
+    assert_eq!((&told["plane"], &told["model"]), (&4.into(), &"vae-mnist".into()));
+    let (width, height) = size("plane.png");
+    assert!(width == height && width >= 4 * 28, "{width}x{height}");
+    place.refused(1, "traverse flat --class 1", &["was trained without classes"]);
+    place.ok(&tiny("autoencoder-mnist", 1, "plain"));
+    place.refused(1, "traverse plain", &["autoencoder-mnist has no prior", "vae-mnist"]);
+    place.ok(&tiny("gan-mnist", 1, "gan"));
+    place.refused(1, "traverse gan", &["gan-mnist does not encode images"]);
+}

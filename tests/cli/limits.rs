@@ -22,7 +22,7 @@ fn link_to_zeros(place: &Place, name: &str) {
 fn readers(file: &str) -> Vec<String> {
     let train = tiny("vae-mlp-mnist", 1, "new");
     let of_checkpoints =
-        "sample eval complete colorize superres simulate control reconstruct interpolate encode compare";
+        "sample eval complete colorize superres simulate control reconstruct interpolate traverse encode compare";
     let of_checkpoints = of_checkpoints.split(' ').map(|command| format!("{command} {file}.safetensors"));
     let others = [
         format!("export {file}.safetensors weights.safetensors"),

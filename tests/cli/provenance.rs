@@ -55,7 +55,7 @@ fn every_result_says_where_it_comes_from() {
         let check = |what: &str, value: &Value| assert_provenance(what, value, preset, &trained_on);
         check("samples", &text_of(&place.bytes(&format!("{preset}/samples/step-000002.png"))));
         let commands: &[&str] = match preset {
-            "vae-mlp-mnist" => &["sample", "reconstruct", "interpolate"],
+            "vae-mlp-mnist" => &["sample", "reconstruct", "interpolate", "traverse"],
             "pixelcnn-mnist" => &["complete"],
             "superres-mnist" => &["superres"],
             _ => &["simulate"],

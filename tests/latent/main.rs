@@ -3,12 +3,12 @@
 //! - a model has the size of its images, whatever that is, and its likelihood counts their pixels only
 //!   (`sizes`),
 //! - the probabilities of all levels of a pixel sum to one, or to less where a bound is meant
-//!   (`observation`),
+//!   (`pixels`),
 //! - the bounds are those of models whose likelihood is known, and losses have the gradients that are
 //!   followed (`bound`).
 
 mod bound;
-mod observation;
+mod pixels;
 mod sizes;
 #[path = "../common/truth/mod.rs"]
 mod truth;

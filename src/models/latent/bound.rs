@@ -52,7 +52,7 @@ impl Latent {
         let per_image = 1.0 / t.shape(x).dims()[0] as f64;
         let [z, kl] = t.gaussian_sample(mu, logvar, Stream::Latent);
         let output = self.decode(env, z, class);
-        let reconstruction = t.scale(t.sum(self.observation.nll(t, output, x)), per_image);
+        let reconstruction = t.scale(t.sum(self.pixels.nll(t, output, x)), per_image);
         let kl = t.scale(t.sum(kl), per_image);
         let elbo = t.scale(t.add(reconstruction, kl), -1.0);
         t.output("elbo", elbo);
@@ -71,7 +71,7 @@ impl Latent {
         let eps = t.random(Dist::Normal, Stream::Latent, t.shape(mu));
         let z = t.reparameterize(mu, logvar, eps);
         let output = self.decode(env, z, class.map(|added| repeated(t, added, k)));
-        let nll = t.sum_rows(self.observation.nll(t, output, repeated(t, x, k)));
+        let nll = t.sum_rows(self.pixels.nll(t, output, repeated(t, x, k)));
         let log_ratio = log_ratio(t, z, eps, logvar);
         let mean = |v: Var| t.scale(t.sum(v), 1.0 / t.shape(v).len() as f64);
         let log_weight = |log_ratio: Var| t.reshape(t.sub(log_ratio, nll), [n, k]);
@@ -88,7 +88,7 @@ impl Latent {
 
     /// Outputs a bound in nats per image in bits per dimension, if it is one on the probability of levels.
     fn output_bits(&self, t: &Tape, bound: Var) {
-        if self.observation.levels() > 2 {
+        if self.pixels.levels() > 2 {
             t.output("bits_per_dim", t.scale(bound, -std::f64::consts::LOG2_E / self.image.dims() as f64));
         }
     }

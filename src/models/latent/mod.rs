@@ -5,15 +5,15 @@
 //! c of an image: q(z | x, c), p(x | z, c), and the same prior for all classes (Kingma et al.,
 //! "Semi-supervised learning with deep generative models", NIPS 2014, section 2.2).
 //!
-//! Read `layers.rs` for the networks, `observation.rs` for p(x | z), `bound.rs` for what is trained; this
+//! Read `layers.rs` for the networks, `pixels.rs` for p(x | z), `bound.rs` for what is trained; this
 //! file has the plans.
 
 mod bound;
 mod layers;
-mod observation;
+mod pixels;
 
 pub(crate) use bound::KL_WEIGHT;
-pub use observation::Observation;
+pub use pixels::PixelDistribution;
 
 use super::{TEMPERATURE, required};
 use crate::config::{Config, NetworkKind};
@@ -33,13 +33,13 @@ use layers::{Decoder, Encoder};
 pub struct Latent {
     set: ParamSet,
     image: ImageSize,
-    encoder: Encoder,
+    encoder: Box<Encoder>,
     mu: Linear,
     /// Absent in a plain autoencoder.
     logvar: Option<Linear>,
-    decoder: Decoder,
-    classes: Option<ClassTables>,
-    observation: Observation,
+    decoder: Box<Decoder>,
+    classes: Option<Box<ClassTables>>,
+    pixels: PixelDistribution,
     bound: Bound,
     /// Dimensions of the latent vector.
     pub dims: usize,
@@ -69,21 +69,21 @@ impl Latent {
     pub(super) fn new(set: &mut ParamSet, config: &Config) -> Result<Self> {
         let (hidden, dims) = (required(config.model.hidden, "hidden")?, required(config.model.latent, "latent")?);
         let image = layers::image(config)?;
-        let observation = Observation::new(config, image)?;
-        let encoder = Encoder::new(set, config, image)?;
+        let pixels = PixelDistribution::new(config, image)?;
+        let encoder = Box::new(Encoder::new(set, config, image)?);
         let mu = Linear::new(set, "mu", hidden, dims);
         let is_variational = config.network != NetworkKind::Autoencoder;
         let logvar = is_variational.then(|| Linear::new(set, "lv", hidden, dims));
-        let decoder = Decoder::new(set, config, image, observation.outputs())?;
+        let decoder = Box::new(Decoder::new(set, config, image, pixels.outputs())?);
         let known = config.model.classes.unwrap_or(0);
         let classes = (known > 0).then(|| {
             let mut table = |name: &str| Embedding::new(set, name, known, hidden);
-            ClassTables { known, encoder: table("class_e"), decoder: table("class_d") }
+            Box::new(ClassTables { known, encoder: table("class_e"), decoder: table("class_d") })
         });
         let weights = set.weights().cloned().collect();
         let learner = Learner::new(set, weights, config, STEP);
         let bound = Bound::from(config);
-        Ok(Latent { set: set.clone(), image, encoder, mu, logvar, decoder, classes, observation, bound, dims, learner })
+        Ok(Latent { set: set.clone(), image, encoder, mu, logvar, decoder, classes, pixels, bound, dims, learner })
     }
 
     /// The size of its images.
@@ -103,7 +103,7 @@ impl Latent {
 
     /// Levels that a colour of a pixel can take, if the model has a likelihood.
     pub(crate) fn levels(&self) -> Option<usize> {
-        self.is_variational().then(|| self.observation.levels())
+        self.is_variational().then(|| self.pixels.levels())
     }
 
     /// Declares images as an input: `[n, h, w, c]`, values in 0 to 1.
@@ -122,7 +122,7 @@ impl Latent {
     fn encode(&self, env: &Env, x: Var, label: Option<Var>) -> Encoded<Option<Var>> {
         let t = env.t;
         let added = self.classes.as_ref().zip(label).map(|(tables, label)| tables.encoder.forward(env, label));
-        let h = self.encoder.forward(env, self.observation.centred(t, x), added);
+        let h = self.encoder.forward(env, self.pixels.centred(t, x), added);
         let mu = t.scope("mu", || self.mu.forward(env, h));
         Encoded { mu, logvar: self.logvar.as_ref().map(|lv| t.scope("lv", || lv.forward(env, h))) }
     }
@@ -132,7 +132,7 @@ impl Latent {
         self.classes.as_ref().zip(label).map(|(tables, label)| tables.decoder.forward(env, label))
     }
 
-    /// `z[n, d], class[n, hidden] -> [n, h, w, outputs]`, see [`Observation::outputs`]
+    /// `z[n, d], class[n, hidden] -> [n, h, w, outputs]`, see [`PixelDistribution::outputs`]
     fn decode(&self, env: &Env, z: Var, class: Option<Var>) -> Var {
         self.decoder.forward(env, z, class)
     }
@@ -148,7 +148,7 @@ impl Latent {
         let loss = match logvar {
             Some(logvar) => self.bound(&env, x, Encoded { mu, logvar }, class),
             None => {
-                let image = self.observation.mean(&t, self.decode(&env, mu, class));
+                let image = self.pixels.mean(&t, self.decode(&env, mu, class));
                 let error = t.scale(t.sum(t.mse(image, x)), 1.0 / batch as f64);
                 t.output("mse", error);
                 error
@@ -174,7 +174,7 @@ impl Latent {
         let eps = t.random_by_image(Dist::Normal, Stream::Latent, t.shape(mu));
         let z = t.reparameterize(mu, logvar, eps);
         let output = self.decode(&env, z, self.class(&env, label));
-        let nll = t.sum_rows(self.observation.nll(&t, output, x));
+        let nll = t.sum_rows(self.pixels.nll(&t, output, x));
         t.output("log_weight", t.sub(bound::log_ratio(&t, z, eps, logvar), nll));
         t.output("reconstruction", nll);
         t.output("kl", t.gaussian_kl(mu, logvar));
@@ -200,7 +200,7 @@ impl Latent {
         let env = Env::infer(&t, &self.set);
         let z = t.input("z", Meta::f32([batch, self.dims]));
         let class = self.class(&env, self.labels(&t, batch));
-        t.output("image", self.observation.mean(&t, self.decode(&env, z, class)));
+        t.output("image", self.pixels.mean(&t, self.decode(&env, z, class)));
         Plan::new("latent.decode", &t)
     }
 
@@ -212,7 +212,7 @@ impl Latent {
         let class = self.class(&env, self.labels(&t, batch));
         let draws = t.random_by_image(Dist::Normal, Stream::Prior, [batch, self.dims]);
         let z = t.mul_scalar(draws, t.scalar(TEMPERATURE));
-        t.output("image", self.observation.mean(&t, self.decode(&env, z, class)));
+        t.output("image", self.pixels.mean(&t, self.decode(&env, z, class)));
         Plan::new("latent.sample", &t)
     }
 }

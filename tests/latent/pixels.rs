@@ -3,7 +3,7 @@
 use crate::small;
 use crate::truth::{self, ReplayInputs};
 use pixtape::backend::{self, Feed, Scalars};
-use pixtape::models::Observation;
+use pixtape::models::PixelDistribution;
 use pixtape::shape::{ImageSize, Meta};
 use pixtape::tape::plan::Plan;
 use pixtape::tape::{Tape, Var};
@@ -19,9 +19,9 @@ const MEANS: [f64; 6] = [-1.5, -1.0, -0.3, 0.001, 0.9, 40.0];
 /// Log scales or log variances, from far below the least to a distribution that is flat.
 const WIDTHS: [f64; 7] = [-100.0, -12.0, -7.0, -4.0, -1.5, 0.5, 12.0];
 
-fn observation(decoder: &str) -> Observation {
+fn pixels(decoder: &str) -> PixelDistribution {
     let config = small("vae-mlp-mnist", &[&format!("model.decoder={decoder}"), "model.deviation=0.05"]);
-    Observation::new(&config, PIXEL).unwrap()
+    PixelDistribution::new(&config, PIXEL).unwrap()
 }
 
 /// A tape with -log p of `n` pixels, and its gradient with respect to the outputs.
@@ -31,11 +31,11 @@ struct Recorded {
     gradient: Var,
 }
 
-fn record(observation: Observation, n: usize) -> Recorded {
+fn record(pixels: PixelDistribution, n: usize) -> Recorded {
     let t = Tape::new();
-    let output = t.input("output", Meta::f32([n, 1, 1, observation.outputs()]));
+    let output = t.input("output", Meta::f32([n, 1, 1, pixels.outputs()]));
     let x = t.input("x", Meta::f32([n, 1, 1, 1]));
-    let nll = observation.nll(&t, output, x);
+    let nll = pixels.nll(&t, output, x);
     let gradient = t.grad(t.sum(nll), &[output])[0];
     t.output("nll", nll);
     t.output("gradient", gradient);
@@ -48,10 +48,10 @@ struct Both {
     gradient: [Vec<f64>; 2],
 }
 
-fn compute(observation: Observation, outputs: &[f64], x: &[f64]) -> Both {
-    let Recorded { t, nll, gradient } = record(observation, x.len());
+fn compute(pixels: PixelDistribution, outputs: &[f64], x: &[f64]) -> Both {
+    let Recorded { t, nll, gradient } = record(pixels, x.len());
     let exact = truth::run(&t, &ReplayInputs { feeds: vec![outputs.to_vec(), x.to_vec()], ..Default::default() });
-    let plan = Plan::new("observation", &t);
+    let plan = Plan::new("pixels", &t);
     let mut device = backend::open("cpu", 1).unwrap();
     let compiled = device.compile(&plan).unwrap();
     let [outputs, x] = [outputs, x].map(|values| values.iter().map(|v| *v as f32).collect::<Vec<_>>());
@@ -73,8 +73,8 @@ fn levels() -> Vec<f64> {
 }
 
 /// -log p of every level for one output.
-fn of_all_levels(observation: Observation, output: &[f64]) -> [Vec<f64>; 2] {
-    compute(observation, &output.repeat(256), &levels()).nll
+fn of_all_levels(pixels: PixelDistribution, output: &[f64]) -> [Vec<f64>; 2] {
+    compute(pixels, &output.repeat(256), &levels()).nll
 }
 
 fn total(nll: &[f64]) -> f64 {
@@ -85,7 +85,7 @@ fn total(nll: &[f64]) -> f64 {
 fn the_probabilities_of_the_levels_of_a_logistic_pixel_sum_to_one() {
     for mean in MEANS {
         for width in WIDTHS {
-            let [exact, rounded] = of_all_levels(observation("logistic"), &[mean, width]);
+            let [exact, rounded] = of_all_levels(pixels("logistic"), &[mean, width]);
             let at = format!("mean {mean}, log scale {width}");
             assert!((total(&exact) - 1.0).abs() < 1e-9, "{at}: {} in f64", total(&exact));
             assert!((total(&rounded) - 1.0).abs() < 1e-4, "{at}: {} in f32", total(&rounded));
@@ -100,7 +100,7 @@ fn a_logistic_level_has_the_mass_around_it_and_an_edge_has_the_tail() {
     // The scale is not exp(log_scale) but a little more.
     let scale = (-7.0 + ((log_scale + 7.0).exp() + 1.0).ln()).exp();
     let below = |y: f64| 1.0 / (1.0 + (-(y - mean) / scale).exp());
-    let [exact, _] = of_all_levels(observation("logistic"), &[mean, log_scale]);
+    let [exact, _] = of_all_levels(pixels("logistic"), &[mean, log_scale]);
     for (level, nll) in exact.iter().enumerate() {
         let y = -1.0 + level as f64 * LEVEL;
         let [low, high] = [y - LEVEL / 2.0, y + LEVEL / 2.0].map(below);
@@ -132,7 +132,7 @@ fn gaussian_pixels_bound_the_mass_of_a_level_and_closely_where_they_are_wide() {
     let learnt = [-14.0, -9.0, -6.0, -3.0].map(|output| ("gaussian", vec![0.2, output], variance(output).sqrt()));
     let fixed = [("gaussian-fixed", vec![0.2], 0.1)];
     for (decoder, output, deviation) in learnt.into_iter().chain(fixed) {
-        let [exact, rounded] = of_all_levels(observation(decoder), &output);
+        let [exact, rounded] = of_all_levels(pixels(decoder), &output);
         for (level, (nll, rounded)) in exact.iter().zip(&rounded).enumerate() {
             let y = -1.0 + level as f64 * LEVEL;
             if (y - 0.2).abs() > 4.0 * deviation + LEVEL {
@@ -156,34 +156,34 @@ fn gaussian_pixels_bound_the_mass_of_a_level_and_closely_where_they_are_wide() {
 #[test]
 fn gradients_are_those_of_finite_differences() {
     for decoder in ["bernoulli", "gaussian", "gaussian-fixed", "logistic"] {
-        let observation = observation(decoder);
+        let pixels = pixels(decoder);
         let (mut outputs, mut x) = (vec![], vec![]);
         let values =
             if decoder == "bernoulli" { &[0.0, 1.0][..] } else { &[0.0, 1.0 / 255.0, 0.6, 254.0 / 255.0, 1.0] };
         for mean in [-1.5, -0.3, 0.21, 1.1] {
             for width in WIDTHS {
                 for value in values {
-                    outputs.extend([mean, width].iter().take(observation.outputs()));
+                    outputs.extend([mean, width].iter().take(pixels.outputs()));
                     x.push((value * 255.0_f64).round() / 255.0);
                 }
             }
         }
-        let Both { gradient: [exact, rounded], .. } = compute(observation, &outputs, &x);
-        let nll = |outputs: &[f64]| compute(observation, outputs, &x).nll[0].clone();
+        let Both { gradient: [exact, rounded], .. } = compute(pixels, &outputs, &x);
+        let nll = |outputs: &[f64]| compute(pixels, outputs, &x).nll[0].clone();
         let step = 1e-6;
-        for parameter in 0..observation.outputs() {
+        for parameter in 0..pixels.outputs() {
             let moved = |by: f64| {
-                let every = outputs.chunks(observation.outputs());
+                let every = outputs.chunks(pixels.outputs());
                 every
                     .flat_map(|o| o.iter().enumerate().map(|(i, v)| if i == parameter { v + by } else { *v }))
                     .collect()
             };
             let (up, down): (Vec<f64>, Vec<f64>) = (moved(step), moved(-step));
             for (i, (up, down)) in nll(&up).iter().zip(nll(&down)).enumerate() {
-                let at = i * observation.outputs() + parameter;
+                let at = i * pixels.outputs() + parameter;
                 let (want, got) = ((up - down) / (2.0 * step), exact[at]);
                 let about =
-                    format!("{decoder}, output {:?}, x {}", &outputs[at - parameter..][..observation.outputs()], x[i]);
+                    format!("{decoder}, output {:?}, x {}", &outputs[at - parameter..][..pixels.outputs()], x[i]);
                 // The difference of two large numbers is rounded.
                 let rounding = 1e-9 * up.abs();
                 assert!((got - want).abs() < 1e-5 * want.abs().max(1.0) + rounding, "{about}: {got}, not {want}");

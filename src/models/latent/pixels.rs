@@ -35,7 +35,7 @@ const LEAST_LOG_SCALE: f64 = -7.0;
 /// The distribution of the colours of a pixel.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Observation {
+pub struct PixelDistribution {
     kind: DecoderKind,
     /// Colours of a pixel.
     colours: usize,
@@ -43,7 +43,7 @@ pub struct Observation {
     deviation: f64,
 }
 
-impl Observation {
+impl PixelDistribution {
     /// The distribution that `config` describes by `model.decoder` and `model.deviation`. A plain
     /// autoencoder has neither key: it is no distribution, and its output is a logit, like that of binary
     /// pixels.
@@ -59,7 +59,7 @@ impl Observation {
             }
             (_, deviation) => 2.0 * deviation.unwrap_or_default(),
         };
-        Ok(Observation { kind, colours: image.channels, deviation })
+        Ok(PixelDistribution { kind, colours: image.channels, deviation })
     }
 
     /// Channels that the decoder writes: a logit or a mean of each colour, then for `gaussian` a log
