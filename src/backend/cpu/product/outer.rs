@@ -32,6 +32,8 @@ const CHUNK: usize = 1024;
 const SUMS: usize = 1 << 20;
 /// Most chunks.
 const MAX_CHUNKS: usize = 16;
+/// Floats of x and dy in a part of the pixels that several ranges read one after another.
+const PART: usize = 2 << 20;
 /// Tasks per thread, so that no thread waits long for the last one.
 const TASKS: usize = 4;
 
@@ -114,12 +116,22 @@ pub(super) fn run(
     let ranges = wanted.max(if patches == Patches::Copied { k.div_ceil(RANGE - 2 * MAX_MR) } else { 1 });
     let context = &Context { phase, x, dy, zeros, sums, buffers, direct, chunks, ranges, patches, add, epi };
     if k > 0 && phase.pixels() > 0 {
-        parallel(chunks * ranges, |i| {
-            // SAFETY: the slices have the sizes of the geometry (`conv_dw` and `gemm` check them), and the
-            // buffers are as long as `scratch_len` says. Each task writes the sums of its own chunk and
-            // range, and the buffer of its own thread.
-            unsafe { dispatch(target, Outer { context, chunk: i / ranges, range: i % ranges }) }
-        });
+        // Every range reads dy, and every group of columns reads x. So all of them take a part of the pixels
+        // that the L3 cache holds before any of them takes the next part, unless the sums, which every part
+        // reads and writes, are larger than that.
+        let longest = phase.pixels().div_ceil(chunks);
+        let floats = PART.max(2 * k * n);
+        let part = if ranges > 1 { (floats / (gather.geom.cin + n)).next_multiple_of(PIXELS) } else { longest };
+        for start in (0..longest).step_by(part) {
+            let part = start..start + part;
+            parallel(chunks * ranges, |i| {
+                let (chunk, range, part) = (i / ranges, i % ranges, part.clone());
+                // SAFETY: the slices have the sizes of the geometry (`conv_dw` and `gemm` check them), and
+                // the buffers are as long as `scratch_len` says. Each task writes the sums of its own
+                // chunk and range, and the buffer of its own thread.
+                unsafe { dispatch(target, Outer { context, chunk, range, part }) }
+            });
+        }
     }
     let parts = if k * n < 1 << 14 { 1 } else { TASKS * threads };
     parallel(parts, |i| {
@@ -130,11 +142,13 @@ pub(super) fn run(
     });
 }
 
-/// A task: sums the products of one chunk of pixels for a range of K.
+/// A task: sums the products of a part of one chunk of pixels for a range of K.
 struct Outer<'a> {
     context: &'a Context<'a>,
     chunk: usize,
     range: usize,
+    /// The pixels of the part, counted from the first one of the chunk. It may end after the chunk.
+    part: Range<usize>,
 }
 
 impl Job for Outer<'_> {
@@ -145,6 +159,7 @@ impl Job for Outer<'_> {
         let Context { phase, x, chunks, ranges, patches, .. } = *self.context;
         let first = phase.pixels() * self.chunk / chunks;
         let end = phase.pixels() * (self.chunk + 1) / chunks;
+        let part = (first + self.part.start).min(end)..(first + self.part.end).min(end);
         let (k, n, width) = (phase.k(), phase.gather.geom.cout, 2 * S::LANES);
         // K is divided into tiles, none of which spans two pieces.
         let tiles_of = |piece: &Piece| piece.k.len().div_ceil(S::MR);
@@ -167,8 +182,8 @@ impl Job for Outer<'_> {
                 for (end, column) in ends.iter_mut().zip(group.clone().step_by(width)) {
                     *end = phase.segments(column..n.min(column + width)).0.end();
                 }
-                for start in (first..end).step_by(PIXELS) {
-                    let pixels = start..end.min(start + PIXELS);
+                for start in part.clone().step_by(PIXELS) {
+                    let pixels = start..part.end.min(start + PIXELS);
                     match patches {
                         Patches::InPlace { offset, step } => {
                             patches::point_at_rows(table, x.as_ptr().add(offset + start * step), step, pixels.len());
@@ -232,8 +247,9 @@ struct ColumnPanels {
 }
 
 impl Outer<'_> {
-    /// The columns `group` of dy. They are read in place if they are whole vectors and dy has few columns,
-    /// else they are packed into `buffer`.
+    /// The columns `group` of dy. They are read in place if they are whole vectors, unless dy has many
+    /// columns and its rows are a multiple of half a page apart: then they would evict each other from the
+    /// L1 cache, and are packed into `buffer`.
     ///
     /// # Safety
     /// The processor has the features of `S` and `buffer` holds the columns of the pixels.
@@ -244,7 +260,7 @@ impl Outer<'_> {
         // pixels (contract of this function). The processor has the features of `S`.
         unsafe {
             let dy = self.context.dy.as_ptr().add(pixels.start * n);
-            if n % S::LANES == 0 && n <= 2 * width {
+            if n % S::LANES == 0 && (n <= 2 * width || n % 512 != 0) {
                 return ColumnPanels { first: Right { b: dy.add(group.start), ldb: n }, step: width };
             }
             // Pixel by pixel, because the processor prefetches the neighbouring lines of a row.
