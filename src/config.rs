@@ -250,7 +250,8 @@ pub struct ModelConfig {
     /// The deeper layers have multiples of this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
-    /// Hidden units of a fully connected layer, features of a classifier, or the `h` of PixelCNN and PixelRNN.
+    /// Hidden units of a fully connected layer, features of a classifier, or the `h` of PixelCNN and
+    /// PixelRNN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden: Option<usize>,
     /// Residual blocks.

@@ -15,7 +15,7 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Measure the likelihood of a model, exactly or by the bounds ELBO and IWAE-K, or the accuracy of a classifier
+/// Measure the likelihood of a model (exactly, or by the bounds ELBO and IWAE-K), or a classifier's accuracy
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape eval runs/vae-mnist --split test --iwae 50 --json\n\n\
     --json prints one object: dataset, sha256 (of the images), split, binarisation, protocol, images and dims; also model,\n\

@@ -1,5 +1,5 @@
-//! The likelihood of a run that has just been trained, or the accuracy of a classifier, on images that it was
-//! not trained on.
+//! The likelihood of a run that has just been trained, or a classifier's accuracy, on images that it was not
+//! trained on.
 //!
 //! The test split is measured. If the data set has none, the validation split is measured instead, unless
 //! its images are among the training images, as they are for idx and CIFAR-10 files. A test split that

@@ -20,6 +20,7 @@ mod eval;
 mod export;
 mod held_out;
 mod interpolate;
+mod judge;
 mod measured;
 mod out_file;
 mod output;
@@ -61,6 +62,7 @@ enum Command {
     Train(train::Args),
     Sample(sample::Args),
     Eval(eval::Args),
+    Judge(judge::Args),
     Complete(complete::Args),
     Colorize(colorize::Args),
     Superres(superres::Args),
@@ -118,6 +120,7 @@ fn run(command: Command) -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Judge(args) => judge::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Colorize(args) => colorize::run(args),
         Command::Superres(args) => superres::run(args),

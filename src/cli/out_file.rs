@@ -172,7 +172,7 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Whether a regular file is a checkpoint. What cannot be read is none.
-fn is_checkpoint(path: &Path) -> bool {
+pub(super) fn is_checkpoint(path: &Path) -> bool {
     let mut start = vec![];
     let read = File::open(path).and_then(|file| file.take(MAX_START).read_to_end(&mut start));
     read.is_ok() && start.windows(CHECKPOINT.len()).any(|window| window == CHECKPOINT)

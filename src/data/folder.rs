@@ -26,7 +26,23 @@ const MAX_NAMES: usize = 8;
 pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Images> {
     let layout = Layout::find(folder)?;
     let chosen = choose(folder, &layout, split)?;
-    let size = common_size(folder, &layout)?;
+    read(folder, name, &layout, &chosen)
+}
+
+/// Reads all images of a folder, whatever split they belong to.
+///
+/// # Errors
+/// As [`open_folder`], but there is no split that could be empty.
+#[cfg(feature = "cli")]
+pub(super) fn open_whole(folder: &Path, name: &str) -> Result<Images> {
+    let layout = Layout::find(folder)?;
+    let entries = layout.parts.iter().flat_map(|part| part.entries.iter().cloned()).collect();
+    read(folder, name, &layout, &Chosen { entries, number: Split::Train as u32 })
+}
+
+/// Reads the chosen images.
+fn read(folder: &Path, name: &str, layout: &Layout, chosen: &Chosen) -> Result<Images> {
+    let size = common_size(folder, layout)?;
     let per_pixel = 8; // Bytes while an image is decoded: four channels of 16 bits.
     let decoding = rayon::current_num_threads() * size.height * size.width * per_pixel;
     let bytes = (chosen.entries.len() * size.dims() + decoding) as u64;
@@ -39,7 +55,7 @@ pub(super) fn open_folder(folder: &Path, name: &str, split: Split) -> Result<Ima
         .map(|(entry, into)| read_into(entry, size, into))
         .collect::<Result<_>>()?;
     let labels: Option<Vec<u8>> = chosen.entries.iter().map(|entry| entry.class).collect();
-    let found = [describe(name, &layout, size)];
+    let found = [describe(name, layout, size)];
     let left_out = (!layout.left_out.is_empty()).then(|| format!("{name}: left out: {}", counted(&layout.left_out)));
     let notices = found.into_iter().chain(left_out).chain(remarked(name, &chosen.entries, &remarks));
     let is_labelled = labels.is_some();

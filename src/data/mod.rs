@@ -56,6 +56,8 @@ pub use identity::{Identity, publishers_sha256};
 pub use idx::{IdxImages, read_idx_images, read_idx_labels};
 pub use images::{Images, Levels, Split};
 pub use loader::{BatchSource, Loader};
+#[cfg(feature = "cli")]
+pub(crate) use open::open_all_of_folder;
 pub use open::{data_dir, open};
 pub use reduction::Reduction;
 #[doc(hidden)]

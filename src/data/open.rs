@@ -6,6 +6,8 @@ use rayon::prelude::*;
 
 use super::amat::{AmatImages, read_amat};
 use super::cifar::{self, CifarImages, read_cifar};
+#[cfg(feature = "cli")]
+use super::folder::open_whole;
 use super::folder::{open_folder, part_of_hundred};
 use super::glyphs::draw_split;
 use super::idx::{IdxImages, read_idx_images, read_idx_labels};
@@ -59,6 +61,16 @@ pub fn open(name_or_path: &str, split: Split, data_dir: Option<&Path>) -> Result
             names()
         )))
     }
+}
+
+/// Opens all images of a folder, whatever split they belong to: samples that somebody has drawn.
+///
+/// # Errors
+/// If it is no folder of images of one size.
+#[cfg(feature = "cli")]
+pub(crate) fn open_all_of_folder(folder: &Path) -> Result<Images> {
+    let name = folder.file_name().map_or_else(|| folder.to_string_lossy(), |name| name.to_string_lossy());
+    open_whole(folder, &name)
 }
 
 fn names() -> String {

@@ -136,8 +136,9 @@ impl Classifier {
 
 /// `logits[n, k], label[n] -> [n]`: 1 where the logit of the label is the largest alone, else 0.
 ///
-/// The cross entropy of logits times s is s (largest - that of the label) + log(number of the largest), up to
-/// what vanishes as s grows. So it is 0 if the label is right, log 2 or more at a tie, and far more otherwise.
+/// The cross entropy of logits times s is s (largest - that of the label) + log(number of the largest), up
+/// to what vanishes as s grows. So it is 0 if the label is right, log 2 or more at a tie, and far more
+/// otherwise.
 fn is_largest(t: &Tape, logits: Var, label: Var) -> Var {
     let sharp = t.softmax_cross_entropy(t.scale(t.detach(logits), SHARPNESS), label);
     t.clamp(t.affine(sharp, -2.0, 1.0), 0.0, 1.0)

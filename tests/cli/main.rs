@@ -16,6 +16,7 @@ mod folders;
 mod held_out;
 mod identity;
 mod init;
+mod judge;
 mod latent;
 mod limits;
 #[cfg(target_os = "linux")]
