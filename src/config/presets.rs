@@ -244,12 +244,12 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "classifier-mnist",
         description: "classifier of digits, whose features judge samples",
-        config: || Config { model: ten_classes(24, DIGIT), ..classifier("mnist", 12) },
+        config: || Config { model: ten_classes(24, DIGIT), ..classifier("mnist", 10) },
     },
     Preset {
         name: "classifier-fashion-mnist",
         description: "classifier of articles of clothing, whose features judge samples",
-        config: || Config { model: ten_classes(16, DIGIT), flip: Some(true), ..classifier("fashion-mnist", 15) },
+        config: || Config { model: ten_classes(16, DIGIT), flip: Some(true), ..classifier("fashion-mnist", 12) },
     },
     Preset {
         name: "classifier-cifar",
