@@ -9,9 +9,11 @@
 mod edit;
 mod network;
 mod presets;
+mod size;
 mod source;
 
 pub use network::{DecoderKind, Distribution, NetworkKind, ReducedImage};
+pub use size::GivenKeys;
 pub use presets::{PRESETS, Preset, default_of, named, preset};
 #[cfg(feature = "cli")]
 pub(crate) use source::{DataSource, last_part};
@@ -105,7 +107,7 @@ pub struct Config {
     /// Weight of the gradient penalty, for `wgan-gp` (adversarial networks).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub penalty: Option<f64>,
-    /// Whether training images are mirrored at random from left to right (classifiers).
+    /// Whether training images are mirrored at random from left to right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flip: Option<bool>,
     /// The most pixels by which training images are shifted at random along each axis (classifiers).

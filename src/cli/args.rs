@@ -193,13 +193,17 @@ pub(super) fn check_given_once(set: &[String], flags: &[FlagOfKey]) -> Result<()
     Ok(())
 }
 
+/// Whether the argument of `train` is a file, and not the name of a preset or a network.
+pub(super) fn is_file(what: &str) -> bool {
+    what.ends_with(".toml") || what.contains(['/', '\\']) || Path::new(what).exists()
+}
+
 /// The configuration of a preset or of a file.
 pub(super) fn configuration(what: &str) -> Result<Config> {
-    let path = Path::new(what);
-    let is_path = what.ends_with(".toml") || what.contains(['/', '\\']) || path.exists();
-    if !is_path {
+    if !is_file(what) {
         return config::named(what);
     }
+    let path = Path::new(what);
     if path.is_dir() {
         let remedy = match path.join("config.toml").is_file() {
             true => "give its config.toml, or continue a run by --resume",

@@ -1,12 +1,12 @@
 //! `pixtape train`: trains a model, evaluates it, and writes the report.
 
 use super::accuracy::{self, SplitAccuracy};
-use super::args::{DataArgs, DeviceArgs, FlagOfKey, Precision, check_given_once, configuration, text};
+use super::args::{DataArgs, DeviceArgs, FlagOfKey, Precision, check_given_once, configuration, is_file, text};
 use super::held_out::Results;
 use super::progress::Progress;
 use super::signals::stop_on_signals;
 use super::{held_out, output, restore, trace};
-use crate::config::{Config, NetworkKind, PRESETS};
+use crate::config::{Config, GivenKeys, NetworkKind, PRESETS};
 use crate::error::{Error, Result};
 use crate::files::quoted;
 use crate::models::Model;
@@ -206,6 +206,8 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
         threads: args.device.threads,
         check_finite: args.check_finite,
         init: args.init.clone(),
+        // The sizes in a file hold; a preset's or network's sizes are those of its own data set.
+        fit: args.what.as_deref().is_some_and(|what| !is_file(what)).then(|| GivenKeys::of(&args.set)),
     };
     Ok((config, options))
 }

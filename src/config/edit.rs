@@ -1,5 +1,6 @@
 //! Changing a configuration key by key: `--set key=value` and TOML files.
 
+use super::size::SIDES;
 use super::{Config, presets};
 use crate::error::{Cause, Error, Result};
 use std::collections::BTreeMap;
@@ -107,7 +108,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Applies `key=value` of `--set`; nested keys are dotted (`optimizer.lr=0.001`).
+    /// Applies `key=value` of `--set`; nested keys are dotted (`optimizer.lr=0.001`). `size=N` stands for
+    /// `model.height=N` and `model.width=N`.
     ///
     /// # Errors
     /// [`Error::Usage`] for an unknown key, naming the nearest one and those next to it, a wrong type or
@@ -118,6 +120,9 @@ impl Config {
             return Err(usage("it must be key=value".to_string()));
         };
         let (key, text) = (key.trim(), text.trim());
+        if key == "size" && self.known_keys().contains_key(SIDES[0]) {
+            return SIDES.iter().try_for_each(|side| self.set(&format!("{side}={text}")));
+        }
         let value = match self.known_keys().get(key) {
             Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
             Some(Value::Float(_)) => text.parse().ok().map(Value::Float),

@@ -322,16 +322,26 @@ impl Images {
     }
 
     /// Adds sentences to [`Images::notices`].
-    pub(super) fn with_notices(mut self, notices: impl IntoIterator<Item = String>) -> Images {
+    pub(crate) fn with_notices(mut self, notices: impl IntoIterator<Item = String>) -> Images {
         self.notices.extend(notices);
         self
     }
 
+    /// The size of an image, with one channel if every pixel of every image is grey.
+    pub(crate) fn natural_size(&self) -> ImageSize {
+        let channels = if self.is_grey() { 1 } else { self.size.channels };
+        ImageSize { channels, ..self.size }
+    }
+
+    fn is_grey(&self) -> bool {
+        let (pixels, rest) = self.pixels.as_chunks::<3>();
+        self.size.channels == 1 || (rest.is_empty() && pixels.iter().all(|[r, g, b]| r == g && g == b))
+    }
+
     /// The same images with one channel, if they have three and in every pixel all three are equal.
     pub(crate) fn as_grey(&self) -> Option<Images> {
-        let (pixels, rest) = self.pixels.as_chunks::<3>();
-        let is_grey = self.size.channels == 3 && rest.is_empty() && pixels.iter().all(|[r, g, b]| r == g && g == b);
-        is_grey.then(|| {
+        (self.size.channels == 3 && self.is_grey()).then(|| {
+            let (pixels, _) = self.pixels.as_chunks::<3>();
             let notice = format!("{}: every pixel is grey although it is stored in colour; read as grey", self.name);
             let size = ImageSize { channels: 1, ..self.size };
             let pixels = pixels.iter().map(|[grey, ..]| *grey).collect();

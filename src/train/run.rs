@@ -4,7 +4,7 @@ use super::start::Start;
 use super::trainer::{LOWER_RATE, Trainer};
 use crate::backend::cpu::{self, Cpu};
 use crate::backend::{self, Backend, StepTime};
-use crate::config::Config;
+use crate::config::{Config, GivenKeys};
 use crate::data::{self, Batch, BatchSource, Identity, Images, Levels, Loader, Split};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub check_finite: bool,
     /// A file of weights in PyTorch's layout to start from.
     pub init: Option<PathBuf>,
+    /// If it is there, a new run takes the size of its images from the data set, except for these keys.
+    pub fit: Option<GivenKeys>,
 }
 
 /// What happens during a run.
@@ -96,7 +98,12 @@ pub struct Summary {
 
 /// Opens images and checks that they fit the model.
 pub(crate) fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
-    let images = in_channels_of(model, data::open(name, split, data_dir)?);
+    fitting(model, data::open(name, split, data_dir)?)
+}
+
+/// The images in the model's channels, if they fit the model.
+pub(super) fn fitting(model: &Model, images: Images) -> Result<Images> {
+    let images = in_channels_of(model, images);
     check_images(model, &images)?;
     Ok(images)
 }

@@ -1,11 +1,11 @@
 //! The start of a training run, which `pixtape train` and `pixtape train --trace` share: the model, its
 //! data, and the parameters that the next step begins with.
 
-use super::run::{Event, RunOptions, open_images};
+use super::run::{Event, RunOptions, fitting, open_images};
 use super::{exchange, parameters};
 use crate::backend::Backend;
-use crate::config::Config;
-use crate::data::{Batches, Cursor, Identity, Order, Split};
+use crate::config::{Config, GivenKeys};
+use crate::data::{self, Batches, Cursor, Identity, Images, Order, Set, Split};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::optim::schedule;
@@ -53,8 +53,15 @@ impl Start {
                 config.keep_checkpoints = 0;
             }
         }
-        let model = Model::new(&config)?;
-        let images = open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?;
+        let (model, images) = match &options.fit {
+            Some(given) if !options.resume => fitted(&config, given, options)?,
+            _ => {
+                let model = Model::new(&config)?;
+                let images = open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?;
+                (model, images)
+            }
+        };
+        let config = model.config.clone();
         let data = Identity::of(&images, Split::Train);
         let batches = Batches::new(Arc::new(images), model.batch_options(Order::Shuffled))?;
         let plans = model.training();
@@ -95,6 +102,23 @@ impl Start {
             None => Ok(()),
         }
     }
+}
+
+/// The model fitted to the training images, and these images.
+fn fitted(config: &Config, given: &GivenKeys, options: &RunOptions) -> Result<(Model, Images)> {
+    let (mut config, data_dir) = (config.clone(), options.data_dir.as_deref());
+    // The size of a known set is known before it is opened, so that a mistake in the keys is found at once.
+    if let Some(set) = Set::named(&options.data) {
+        let said = config.fit_to(set.size, given);
+        let model = Model::new(&config)?;
+        let images = open_images(&model, &options.data, Split::Train, data_dir)?;
+        return Ok((model, images.with_notices(said)));
+    }
+    let images = data::open(&options.data, Split::Train, data_dir)?;
+    let said = config.fit_to(images.natural_size(), given);
+    let model = Model::new(&config)?;
+    let images = fitting(&model, images)?;
+    Ok((model, images.with_notices(said)))
 }
 
 /// The steps that a configuration asks for in total, with this number of steps per epoch.
