@@ -13,8 +13,8 @@ mod size;
 mod source;
 
 pub use network::{DecoderKind, Distribution, NetworkKind, ReducedImage};
-pub use size::GivenKeys;
 pub use presets::{PRESETS, Preset, default_of, named, preset};
+pub use size::GivenKeys;
 #[cfg(feature = "cli")]
 pub(crate) use source::{DataSource, last_part};
 

@@ -4,8 +4,9 @@ use super::args::{count, split, text};
 use super::out_file::{OutFile, picture};
 use super::output::{self, note};
 use super::progress::visible;
-use crate::data::{self, FileFormat, Images, Levels, Progress, SETS, Set, Split, short};
+use crate::data::{self, Colours, FileFormat, Images, Levels, Prepared, Progress, SETS, Set, Split, short};
 use crate::error::{Error, Result};
+use crate::files::quoted;
 use crate::pictures::grid::grid_png;
 use crate::pictures::sequences::{self, OwnedPictures};
 use crate::report::text::text_table;
@@ -14,7 +15,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// List, show or download data sets
+/// The largest side of a prepared image, far above what a model reads.
+const MAX_PREPARED: usize = 1024;
+
+/// List, show, download or prepare data sets
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pixtape data fetch mnist")]
 pub(super) struct Args {
@@ -33,6 +37,12 @@ enum What {
     /// Download a data set from its publisher; an interrupted download is resumed
     #[command(after_help = "Example: pixtape data fetch binarized-mnist --data-dir data")]
     Fetch(Fetch),
+    /// Crop, scale and convert a folder of pictures to images of one size, in a new folder
+    #[command(after_help = "Examples:\n  pixtape data prepare photos photos-64 --size 64\n  \
+                            pixtape data prepare scans digits --size 40x28 --grey\n\n\
+                            Sub-folders stay as they are, so splits (train, valid, test) and classes are kept. The middle of a\n\
+                            picture is cut out in the shape of the size and scaled by a Lanczos filter.")]
+    Prepare(Prepare),
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,8 +88,41 @@ struct Fetch {
     common: Common,
 }
 
+#[derive(Debug, clap::Args)]
+struct Prepare {
+    /// Folder of pictures (PNG or JPEG)
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// The folder to make
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// Height and width of the images: one number, or HEIGHTxWIDTH
+    #[arg(long, value_name = "N|HxW", value_parser = size)]
+    size: [usize; 2],
+    /// Make all images grey (default: colour if any picture has colours)
+    #[arg(long, conflicts_with = "colour")]
+    grey: bool,
+    /// Make all images RGB
+    #[arg(long)]
+    colour: bool,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses a size, `64` or `40x28` (height x width), for clap.
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=MAX_PREPARED).contains(side));
+    let both = side(height).zip(side(width));
+    both.map(|(height, width)| [height, width]).ok_or_else(|| {
+        format!("it must be one number or HEIGHTxWIDTH, such as 64 or 40x28, of at most {MAX_PREPARED} pixels")
+    })
+}
+
 pub(super) fn run(args: Args) -> Result<()> {
     match args.what {
+        What::Prepare(args) => prepare(&args),
         What::List(args) => list(&args),
         What::Show(args) => show(&args),
         What::Fetch(args) => fetch(&args),
@@ -182,6 +225,45 @@ fn per_class(images: &Images) -> Vec<usize> {
     let mut counts = vec![0; images.classes()];
     images.labels().into_iter().flatten().for_each(|label| counts[usize::from(*label)] += 1);
     counts
+}
+
+fn prepare(args: &Prepare) -> Result<()> {
+    let colours = match (args.grey, args.colour) {
+        (true, _) => Colours::Grey,
+        (_, true) => Colours::Rgb,
+        _ => Colours::AsFound,
+    };
+    let spinner = visible(ProgressBar::no_length());
+    let done = || {
+        if let Some(spinner) = &spinner {
+            spinner.inc(1);
+        }
+    };
+    let prepared = data::prepare(&args.folder, &args.out, args.size, colours, &done);
+    if let Some(spinner) = &spinner {
+        spinner.finish_and_clear();
+    }
+    let Prepared { size, images, cropped, enlarged } = prepared?;
+    if args.json {
+        let axes = size.axes();
+        return output::json(&json!({
+            "out": output::path(&args.out), "size": axes, "images": images, "cropped": cropped, "enlarged": enlarged,
+        }));
+    }
+    let mut text = format!("{images} images of {size} in {}", args.out.display());
+    if cropped > 0 {
+        text += &format!(", {cropped} of them cropped");
+    }
+    if enlarged > 0 {
+        text += &format!(", {enlarged} enlarged");
+    }
+    output::print(&format!("{text}\ntrain with: pixtape train vae --data {}\n", quoted_folder(&args.out)))
+}
+
+/// A folder as `--data` takes it: with a slash, so that it is not taken for the name of a data set.
+fn quoted_folder(folder: &Path) -> String {
+    let is_bare = folder.components().count() == 1;
+    quoted(&if is_bare { Path::new(".").join(folder) } else { folder.to_path_buf() })
 }
 
 fn fetch(args: &Fetch) -> Result<()> {

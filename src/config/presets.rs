@@ -368,7 +368,7 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
         critic_steps: None,
         weight_clip: None,
         penalty: None,
-        flip: None,
+        flip: (network != NetworkKind::Lstm).then_some(false),
         shift: None,
         optimizer: Optimizer {
             kind: OptimizerKind::Adam,

@@ -92,7 +92,11 @@ fn common_size(folder: &Path, layout: &Layout) -> Result<ImageSize> {
             other.height,
             other.width
         );
-        return Err(Error::file(folder, reason, "scale or crop them to one size"));
+        return Err(Error::file(
+            folder,
+            reason,
+            "run `pixtape data prepare FOLDER NEW_FOLDER --size N`, which crops and scales them",
+        ));
     }
     let channels = if headers.iter().any(|header| header.has_color) { 3 } else { 1 };
     Ok(ImageSize { height: first.height, width: first.width, channels })

@@ -30,6 +30,8 @@ mod loader;
 mod names;
 mod open;
 mod png;
+#[cfg(feature = "cli")]
+mod prepare;
 mod reduction;
 mod series;
 mod sets;
@@ -59,6 +61,8 @@ pub use loader::{BatchSource, Loader};
 #[cfg(feature = "cli")]
 pub(crate) use open::open_all_of_folder;
 pub use open::{data_dir, open};
+#[cfg(feature = "cli")]
+pub(crate) use prepare::{Colours, Prepared, prepare};
 pub use reduction::Reduction;
 #[doc(hidden)]
 pub use series::Pendulum;

@@ -145,7 +145,7 @@ fn sets_that_are_absent_or_do_not_fit_the_model() {
     );
     place.refused(1, "train vae-mnist --data ./nowhere", &["./nowhere", "no such file or folder"]);
     draw_colour_folder(&place);
-    place.refused(1, "train vae-mnist --data colour", &["32x32x3", "28x28x1"]);
+    place.refused(1, "train vae-mnist --data colour --set size=28", &["32x32x3", "28x28x3"]);
     place.refused(2, "train vae-mnist --data glyphs --set binarize=none", &["vae-mnist models binary pixels"]);
     place.refused(1, "data fetch mnist --from http://127.0.0.1:9 --data-dir here", &["mnist"]);
 }

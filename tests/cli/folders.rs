@@ -77,7 +77,8 @@ fn grey_images_stored_in_colour_train_a_grey_model_like_grey_ones() {
     let image = RgbImage::from_pixel(28, 28, Rgb([1, 2, 3]));
     image.save(place.path("a/own/000.png")).unwrap();
     let train = tiny("vae-mlp-mnist", 2, "c").replace("--data glyphs", "--data a/own");
-    place.refused(1, &train, &["28x28x3", "28x28x1", "train with --set model.colours=3"]);
+    let fitted = "fitted to images of 28x28x3: model.colours=3, binarize=none, model.decoder=logistic";
+    assert!(said(&place, &train).contains(fitted));
 }
 
 #[test]
@@ -90,17 +91,65 @@ fn messages_about_sizes_name_the_keys_that_fit() {
     let set = "--set model.height=6 --set model.width=8";
     let text = place.refused(
         1,
-        &train("pixelcnn-mnist"),
+        &format!("{} --set size=28", train("pixelcnn-mnist")),
         &["own has images of 6x8x1", "28x28x1", &format!("train with {set}")],
     );
     assert!(text.ends_with("model.width=8"), "only the sizes that differ: {text}");
-    place.ok(&format!("{} {set}", train("pixelcnn-mnist")));
+    // The sizes in a file hold.
+    let config = "preset = \"pixelcnn-cifar\"\n";
+    place.write("own.toml", config.as_bytes());
     let colour = "--set model.height=6 --set model.width=8 --set model.colours=1";
-    place.refused(1, &train("pixelcnn-cifar"), &["32x32x3", &format!("train with {colour}")]);
+    let of_file = train("pixelcnn-cifar").replace("train pixelcnn-cifar", "train own.toml");
+    place.refused(1, &of_file, &["32x32x3", &format!("train with {colour}")]);
     // Latent models have sides of at least 8 pixels.
-    place.refused(1, &train("vae-mnist"), &["28x28x1", "scale the images to grey images of 28x28x1"]);
     let sides = "vae-mnist models images of 8 to 128 pixels a side, not 6x8";
-    place.refused(2, &format!("{} {set}", train("vae-mnist")), &[sides]);
+    place.refused(2, &train("vae-mnist"), &[sides]);
+}
+
+/// The height, width and colours in the configuration of a run.
+fn size_of(place: &Place, run: &str) -> [i64; 3] {
+    let config: toml::Table = String::from_utf8(place.bytes(&format!("{run}/config.toml"))).unwrap().parse().unwrap();
+    ["height", "width", "colours"].map(|key| config["model"][key].as_integer().unwrap())
+}
+
+#[test]
+fn pictures_of_any_size_are_prepared_trained_on_and_drawn() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("photos")).unwrap();
+    for i in 0..60_u32 {
+        let (width, height) = (20 + i % 7, 24 + i % 5);
+        let color = |x: u32, y: u32| Rgb([(x * 9 + i) as u8, (y * 7) as u8, (x * y + 3 * i) as u8]);
+        RgbImage::from_fn(width, height, color).save(place.path(&format!("photos/{i:02}.png"))).unwrap();
+    }
+    place.refused(
+        1,
+        "train vae --data ./photos",
+        &["different sizes", "pixtape data prepare FOLDER NEW_FOLDER --size N"],
+    );
+    let told = place.json("data prepare photos grey --size 20x12 --grey");
+    assert_eq!((&told["images"], &told["size"]), (&60.into(), &serde_json::json!([20, 12, 1])));
+    let text = place.ok("data prepare photos colour16 --size 16");
+    assert!(text.contains("60 images of 16x16x3 in colour16") && text.contains("--data ./colour16"), "{text}");
+    place.refused(1, "data prepare photos grey --size 8", &["grey: it exists"]);
+    let refused = place.run("data prepare photos other --size 0");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("such as 64 or 40x28"));
+    for (folder, size) in [("grey", [20, 12, 1]), ("colour16", [16, 16, 3])] {
+        for (preset, set) in [
+            ("vae", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
+            ("vae-mlp", "--set model.hidden=8 --set model.latent=3"),
+            ("pixelcnn", "--set model.hidden=3 --set model.blocks=1 --set model.head=6 --set flip=true"),
+        ] {
+            let run = format!("{preset}-{folder}");
+            let how = "--steps 2 --batch 4 --device cpu --threads 1 --no-eval";
+            place.ok(&format!("train {preset} --data ./{folder} {how} --out {run} {set}"));
+            assert_eq!(size_of(&place, &run), size, "{run}");
+            place.ok(&format!("sample {run} -n 2 --out {run}.png"));
+            if preset.starts_with("vae") {
+                place.ok(&format!("reconstruct {run} --data ./{folder} --split train -n 2 --out {run}-r.png"));
+            }
+        }
+    }
 }
 
 #[test]
