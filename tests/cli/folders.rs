@@ -138,6 +138,7 @@ fn pictures_of_any_size_are_prepared_trained_on_and_drawn() {
         for (preset, set) in [
             ("vae", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
             ("vae-mlp", "--set model.hidden=8 --set model.latent=3"),
+            ("dcgan", "--set model.channels=2 --set model.latent=4"),
             ("pixelcnn", "--set model.hidden=3 --set model.blocks=1 --set model.head=6 --set flip=true"),
         ] {
             let run = format!("{preset}-{folder}");
