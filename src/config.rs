@@ -107,6 +107,9 @@ pub struct Config {
     /// Weight of the gradient penalty, for `wgan-gp` (adversarial networks).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub penalty: Option<f64>,
+    /// Weight of the mean absolute difference from the original, for `model.reduced` (adversarial networks).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l1: Option<f64>,
     /// Whether training images are mirrored at random from left to right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flip: Option<bool>,
@@ -381,6 +384,7 @@ impl Config {
             ("schedule.final_lr", Some(self.schedule.final_lr)),
             ("beta", self.beta),
             ("free_bits", self.free_bits),
+            ("l1", self.l1),
         ];
         for (key, value) in from_zero {
             in_f32(key, value, "at least 0", |value| value >= 0.0 && value.is_finite())?;

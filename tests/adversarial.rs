@@ -6,7 +6,7 @@ use pixtape::config::{Config, preset};
 use pixtape::data::{self, Batch, Batches, Images, Levels, Order, Split};
 use pixtape::models::{Family, Model};
 use pixtape::optim::LEARNING_RATE;
-use pixtape::sampling::{DrawOptions, Sampler};
+use pixtape::sampling::{DrawOptions, Redraw, Sampler, restore};
 use pixtape::shape::ImageSize;
 use pixtape::store::{Checkpoint, Tensor};
 use pixtape::tape::InputRole;
@@ -315,7 +315,7 @@ fn further_steps_of_the_critic_leave_the_generator_alone() {
 /// Images of one level per class, with a little noise: class 0 is dark, class 1 is bright.
 fn dark_and_bright(model: &Model) -> Arc<Images> {
     let (count, dims) = (64, model.image.dims());
-    let level = |i: usize| if i / dims % 2 == 0 { 40 + i % 7 * 5 } else { 180 + i % 7 * 5 };
+    let level = |i: usize| if (i / dims).is_multiple_of(2) { 40 + i % 7 * 5 } else { 180 + i % 7 * 5 };
     let bytes = (0..count * dims).map(|i| level(i) as u8).collect();
     let labels = (0..count).map(|i| (i % 2) as u8).collect();
     Arc::new(Images::new("levels", model.image, bytes, Some(labels), Levels::Grey256).unwrap())
@@ -349,6 +349,71 @@ fn a_generator_learns_what_the_classes_look_like() {
         for (i, image) in both.chunks(64).enumerate() {
             let of_class = if i % 2 == 0 { &dark } else { &bright };
             assert!(image == &of_class[64 * i..][..64], "{settings:?}: image {i}");
+        }
+    }
+}
+
+// ---- reduced images ----
+
+/// Images of blocks of 4x4 pixels. The place and the image decide the level of a block.
+fn blocks(model: &Model) -> Arc<Images> {
+    let ImageSize { height, width, channels } = model.image;
+    let level =
+        |i: usize, r: usize, c: usize| if (i + r / 4 + c / 4).is_multiple_of(3) { 40 } else { 140 + 30 * (c / 4 % 4) };
+    let pixel =
+        |i: usize, r: usize, c: usize| (0..channels).map(move |k| (level(i, r, c) as u8).saturating_add(30 * k as u8));
+    let image = |i: usize| (0..height).flat_map(move |r| (0..width).flat_map(move |c| pixel(i, r, c)));
+    let bytes = (0..32).flat_map(image).collect();
+    Arc::new(Images::new("blocks", model.image, bytes, None, Levels::Grey256).unwrap())
+}
+
+#[test]
+fn a_generator_restores_what_a_reduced_image_lacks() {
+    for (reduced, size) in [("grey", [12, 8, 3]), ("small", [11, 10, 1])] {
+        let mut config = small(&[&format!("model.reduced={reduced}"), "optimizer.lr=2e-3", "objective=hinge"]);
+        let keys = ["height", "width", "colours"];
+        keys.iter().zip(size).for_each(|(key, value)| config.set(&format!("model.{key}={value}")).unwrap());
+        let model = Model::new(&config).unwrap();
+        let mut batches = Batches::new(blocks(&model), model.batch_options(Order::Shuffled)).unwrap();
+        let mut trainer = Trainer::new(model, cpu(), 200).unwrap();
+        let mut l1 = vec![];
+        for _ in 0..200 {
+            trainer.step(&mut batches.next_batch()).unwrap();
+            let losses: BTreeMap<String, f64> = trainer.losses().unwrap().into_iter().collect();
+            l1.push(losses["l1"]);
+        }
+        let (first, last) = (l1[0], l1[199]);
+        assert!(last < 0.3 * first, "{reduced}: the difference falls only from {first} to {last}");
+        let Trainer { model, backend, .. } = &mut trainer;
+        let originals = blocks(model);
+        let how = Redraw { draws: 2, seed: 1, temperature: 1.0 };
+        let reduction = model.reduction().unwrap();
+        let restored = restore(&mut **backend, model, originals.clone(), reduction, &how, &|_| {}).unwrap();
+        assert_eq!(restored.originals, originals.pixels(), "{reduced}");
+        assert_eq!(restored.given.len(), restored.given_channels * 32 * size[0] * size[1]);
+        let mean =
+            |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
+        let (own, other) = (
+            mean(&restored.draws[0], &restored.originals),
+            mean(&restored.draws[0][..31 * model.image.dims()], &restored.originals[model.image.dims()..]),
+        );
+        assert!(own < 0.6 * other, "{reduced}: {own} levels from the original, {other} from another image");
+        assert!(restored.draws[0] != restored.draws[1], "{reduced}: two draws have the same z");
+    }
+}
+
+#[test]
+fn every_objective_records_valid_plans_for_pairs_with_classes() {
+    for objective in OBJECTIVES {
+        let objective = format!("objective={objective}");
+        for reduced in ["model.reduced=grey", "model.reduced=small"] {
+            let model =
+                Model::new(&small(&[&objective, reduced, "model.classes=3", "critic_steps=2", "ema=0.9"])).unwrap();
+            for plan in model.training() {
+                plan.check().unwrap_or_else(|why| panic!("{objective}: {why}"));
+                let roles: Vec<_> = plan.inputs().iter().filter_map(|input| input.role).collect();
+                assert_eq!(roles, [InputRole::Images, InputRole::Labels, InputRole::Reduced]);
+            }
         }
     }
 }

@@ -228,18 +228,22 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "gan-mnist",
         description: "DCGAN on digits padded to 32x32 (Radford et al. 2016)",
-        config: || Config {
-            model: ModelConfig { channels: Some(64), latent: Some(100), classes: Some(0), ..images(DIGIT) },
-            ..adversarial("mnist")
-        },
+        config: || Config { model: generated(DIGIT, ReducedImage::None), ..adversarial("mnist") },
     },
     Preset {
         name: "dcgan-cifar",
         description: "DCGAN on colour images (Radford et al. 2016)",
-        config: || Config {
-            model: ModelConfig { channels: Some(64), latent: Some(100), classes: Some(0), ..images(PHOTOGRAPH) },
-            ..adversarial("cifar-10")
-        },
+        config: || Config { model: generated(PHOTOGRAPH, ReducedImage::None), ..adversarial("cifar-10") },
+    },
+    Preset {
+        name: "colorize-gan-cifar",
+        description: "DCGAN with an encoder that colours grey images (Isola et al. 2017)",
+        config: || Config { model: generated(PHOTOGRAPH, ReducedImage::Grey), ..adversarial("cifar-10") },
+    },
+    Preset {
+        name: "superres-gan-mnist",
+        description: "DCGAN with an encoder that enlarges digits (Isola et al. 2017)",
+        config: || Config { model: generated(DIGIT, ReducedImage::Small), ..adversarial("mnist") },
     },
     Preset {
         name: "classifier-mnist",
@@ -368,6 +372,7 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
         critic_steps: None,
         weight_clip: None,
         penalty: None,
+        l1: None,
         flip: (network != NetworkKind::Lstm).then_some(false),
         shift: None,
         optimizer: Optimizer {
@@ -426,6 +431,7 @@ fn adversarial(data: &str) -> Config {
     config.critic_steps = Some(1);
     config.weight_clip = Some(0.01);
     config.penalty = Some(10.0);
+    config.l1 = Some(100.0);
     config
 }
 
@@ -442,6 +448,11 @@ fn classifier(data: &str, epochs: u32) -> Config {
 /// A classifier of this width that tells ten classes of such images apart.
 fn ten_classes(channels: usize, size: ImageSize) -> ModelConfig {
     ModelConfig { channels: Some(channels), hidden: Some(64), classes: Some(10), ..images(size) }
+}
+
+/// The networks of an adversarial preset (Radford et al. 2016, section 4), for images of this size.
+fn generated(size: ImageSize, reduced: ReducedImage) -> ModelConfig {
+    ModelConfig { channels: Some(64), latent: Some(100), classes: Some(0), reduced: Some(reduced), ..images(size) }
 }
 
 /// The size of an image of MNIST.

@@ -29,6 +29,14 @@ impl Reduction {
         }
     }
 
+    /// How many pixels of a side of the original become one.
+    pub(crate) fn factor(self) -> usize {
+        match self {
+            Reduction::Grey => 1,
+            Reduction::Small => FACTOR,
+        }
+    }
+
     /// The reduced version of an image `[height, width, channels]` of levels from 0 to `top`, as bytes
     /// from 0 to 255.
     pub(crate) fn apply(self, image: &[u32], size: ImageSize, top: u32) -> Vec<u8> {

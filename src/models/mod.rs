@@ -54,7 +54,7 @@ pub enum Family {
     /// Explicit and approximate: a latent vector and a bound on the density; or a plain autoencoder.
     Latent(Latent),
     /// Implicit: a generator that a critic teaches.
-    Adversarial(Gan),
+    Adversarial(Box<Gan>),
     /// Explicit and exact: a product of conditional densities over time.
     Sequence(Sequence),
     /// No model of images: it tells their classes apart, and judges what the others draw.
@@ -84,7 +84,7 @@ impl Model {
             }
             NetworkKind::Dcgan => {
                 let net = Gan::new(&mut set, config)?;
-                (net.image(), Family::Adversarial(net))
+                (net.image(), Family::Adversarial(Box::new(net)))
             }
             NetworkKind::Classifier => {
                 let net = Classifier::new(&mut set, config)?;
@@ -130,7 +130,8 @@ impl Model {
     pub fn reduction(&self) -> Option<Reduction> {
         match &self.family {
             Family::Autoregressive(net) => net.pixels().reduction,
-            Family::Latent(_) | Family::Adversarial(_) | Family::Sequence(_) | Family::Classifier(_) => None,
+            Family::Adversarial(net) => net.reduction(),
+            Family::Latent(_) | Family::Sequence(_) | Family::Classifier(_) => None,
         }
     }
 

@@ -286,7 +286,12 @@ impl ConditionValues {
 
 /// The middle of an image of this size with values in `range`, as bytes of the size `to`.
 pub(crate) fn crop_to_bytes(image: &[f32], size: ImageSize, to: ImageSize, range: Range) -> Vec<u8> {
+    middle(image, size, to).map(|value| range.to_byte(value)).collect()
+}
+
+/// The elements of the middle of an image of this size, of the size `to`.
+fn middle<T: Copy>(image: &[T], size: ImageSize, to: ImageSize) -> impl Iterator<Item = T> {
     let (top, left) = ((size.height - to.height) / 2, (size.width - to.width) / 2);
-    let rows = (0..to.height).map(|r| ((top + r) * size.width + left) * size.channels);
-    rows.flat_map(|start| image[start..start + to.width * to.channels].iter().map(|v| range.to_byte(*v))).collect()
+    let rows = (0..to.height).map(move |r| ((top + r) * size.width + left) * size.channels);
+    rows.flat_map(move |start| image[start..start + to.width * to.channels].iter().copied())
 }

@@ -1,8 +1,8 @@
 //! Images that a model draws again from a part of them: from their upper rows, or from reduced images.
 
-use super::{DrawOptions, Drawn, Sampler, crop_to_bytes};
+use super::{DrawOptions, Drawn, Sampler, crop_to_bytes, middle};
 use crate::backend::Backend;
-use crate::data::{Images, Range, Reduction};
+use crate::data::{Images, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
 use crate::pictures::grid::{Pictures, before_after_png};
@@ -144,8 +144,8 @@ pub(crate) fn check_restoration(model: &Model, reduction: Reduction) -> Result<(
         return Ok(());
     }
     let fitting = match reduction {
-        Reduction::Grey => "colorize-cifar",
-        Reduction::Small => "superres-mnist or superres-cifar",
+        Reduction::Grey => "colorize-cifar or colorize-gan-cifar",
+        Reduction::Small => "superres-mnist, superres-cifar or superres-gan-mnist",
     };
     let name = model.config.name();
     Err(Error::Failed(format!("{name} has not learned to do this; give a checkpoint of {fitting}")))
@@ -167,18 +167,26 @@ pub fn restore(
 ) -> Result<Redrawn> {
     check_restoration(model, reduction)?;
     let (n, size) = (images.len(), model.image);
+    // Some models read padded images, and are given the reduced form of these.
+    let options = model.batch_options(Order::InOrder);
+    let padded = options.pad_to.unwrap_or(size);
     let seen = model.batch_of(images)?;
     let reduced = repeat_each(&seen.reduced, n, how.draws);
+    let classes: Vec<u32> = seen.labels.iter().flat_map(|label| vec![*label; how.draws]).collect();
     let sampler = Sampler::new(backend, model, (n * how.draws).min(BATCH))?;
-    let draw =
-        DrawOptions { seed: how.seed, temperature: how.temperature, reduced: &reduced, ..DrawOptions::default() };
+    let draw = DrawOptions { seed: how.seed, temperature: how.temperature, classes: &classes, reduced: &reduced };
     let drawn = sampler.draw_with(backend, n * how.draws, draw, progress)?;
-    let small = reduction.size(size);
-    let given = seen.reduced.chunks(small.dims());
+    let small = reduction.size(padded);
+    let given_size = |whole: ImageSize| ImageSize { channels: small.channels, ..whole };
+    let enlarged = |image: &[f32]| {
+        let bytes = reduction.enlarged(&to_bytes(image, small), padded);
+        middle(&bytes, given_size(padded), given_size(size)).collect::<Vec<u8>>()
+    };
+    let originals = seen.pixels.chunks(padded.dims());
     Ok(Redrawn {
         size,
-        originals: to_bytes(&seen.pixels, size),
-        given: given.flat_map(|image| reduction.enlarged(&to_bytes(image, small), size)).collect(),
+        originals: originals.flat_map(|image| crop_to_bytes(image, padded, size, options.range)).collect(),
+        given: seen.reduced.chunks(small.dims()).flat_map(enlarged).collect(),
         given_channels: small.channels,
         draws: by_draw(&drawn, size.dims(), how.draws),
     })

@@ -361,7 +361,8 @@ impl Run {
             Some(sampler) => sampler,
             None => self.sampler.insert(Sampler::new(&mut **backend, model, SAMPLES)?),
         };
-        let how = DrawOptions { seed: self.config.seed, reduced: &self.examples.reduced, ..DrawOptions::default() };
+        let Batch { labels, reduced, .. } = &self.examples;
+        let how = DrawOptions { seed: self.config.seed, classes: labels, reduced, ..DrawOptions::default() };
         let images = sampler.draw(&mut **backend, SAMPLES, how)?;
         let png = grid_png(sequences::as_pictures(model, images).view(), None)?;
         let provenance = serde_json::json!({

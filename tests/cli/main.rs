@@ -44,7 +44,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The presets with sizes that train in a moment.
-const TINY: [(&str, &str); 21] = [
+const TINY: [(&str, &str); 23] = [
     ("autoencoder-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mnist", "--set model.channels=2 --set model.hidden=8 --set model.latent=3"),
     ("vae-mlp-mnist", "--set model.hidden=8 --set model.latent=3"),
@@ -65,6 +65,8 @@ const TINY: [(&str, &str); 21] = [
     ("lstm-rows-mnist", "--set model.hidden=4"),
     ("gan-mnist", "--set model.channels=2 --set model.latent=4 --set critic_steps=2 --set ema=0.5"),
     ("dcgan-cifar", "--set model.channels=2 --set model.latent=4"),
+    ("colorize-gan-cifar", "--set model.channels=2 --set model.latent=4"),
+    ("superres-gan-mnist", "--set model.channels=2 --set model.latent=4"),
     ("classifier-mnist", "--set schedule.kind=constant --set model.channels=2 --set model.hidden=4"),
     ("classifier-fashion-mnist", "--set schedule.kind=constant --set model.channels=2 --set model.hidden=4"),
     ("classifier-cifar", "--set schedule.kind=constant --set model.channels=2 --set model.hidden=4"),

@@ -110,6 +110,8 @@ macro_rules! test_every_preset {
                 lstm_rows_mnist: "lstm-rows-mnist",
                 gan_mnist: "gan-mnist",
                 dcgan_cifar: "dcgan-cifar",
+                colorize_gan_cifar: "colorize-gan-cifar",
+                superres_gan_mnist: "superres-gan-mnist",
                 classifier_mnist: "classifier-mnist",
                 classifier_fashion_mnist: "classifier-fashion-mnist",
                 classifier_cifar: "classifier-cifar",

@@ -2,10 +2,12 @@
 //!
 //! With classes it is a projection critic (Miyato & Koyama, "cGANs with projection discriminator", ICLR
 //! 2018, eq. 3): the number is that of the last layer plus the inner product of a vector of the class with
-//! the features of the image, the sum of the last map over its pixels.
+//! the features of the image, the sum of the last map over its pixels. Given a reduced image, it judges the
+//! pair: the channels of the reduced image follow those of the image (Isola et al. 2017).
 
 use super::STD;
 use super::game::Game;
+use super::given::{Given, beside};
 use super::spectral::SpectralNorm;
 use super::stages::Stages;
 use crate::nn::{BatchNorm, Channels, Conv, Env, Init, Layout, ParamSet};
@@ -13,7 +15,8 @@ use crate::tape::Var;
 use crate::tape::op::Param;
 use crate::tape::record::ConvAttrs;
 
-const SLOPE: f64 = 0.2;
+/// Slope of leaky relus below zero (Radford et al. 2016, section 4).
+pub(super) const SLOPE: f64 = 0.2;
 
 /// image -> .. -> base map -> one number.
 #[derive(Clone, Debug)]
@@ -45,10 +48,11 @@ pub(super) struct CriticWeights {
 }
 
 impl Critic {
-    /// Declares `d.c1 d.c2 d.n2 d.c3 d.n3 ..`, and `d.class` if there are classes.
-    pub fn new(set: &mut ParamSet, stages: &Stages, classes: usize, game: &Game) -> Self {
+    /// Declares `d.c1 d.c2 d.n2 d.c3 d.n3 ..`, and `d.class` if there are classes. `given` is the number of
+    /// channels of a reduced image, 0 without one.
+    pub fn new(set: &mut ParamSet, stages: &Stages, classes: usize, given: usize, game: &Game) -> Self {
         let inner: Vec<usize> = stages.widths.iter().rev().copied().collect();
-        let widths = [&[stages.padded.channels], &inner[..], &[1]].concat();
+        let widths = [&[stages.padded.channels + given], &inner[..], &[1]].concat();
         let last = widths.len() - 2;
         let weight = |set: &mut ParamSet, path: &str, param: &Param| {
             let spectral = game.has_spectral_norm().then(|| SpectralNorm::new(set, path, param));
@@ -95,9 +99,10 @@ impl Critic {
         }
     }
 
-    /// `x[n, h, w, c], class[n] (u32) -> [n]`
-    pub fn forward(&self, env: &Env, weights: &CriticWeights, x: Var, class: Option<Var>) -> Var {
+    /// `x[n, h, w, c] -> [n]`
+    pub fn forward(&self, env: &Env, weights: &CriticWeights, x: Var, given: Given) -> Var {
         let t = env.t;
+        let x = given.image.map_or(x, |image| beside(t, x, image));
         let n = t.shape(x).dims()[0];
         let (mut map, mut y) = (x, x);
         for (i, (layer, weight)) in self.layers.iter().zip(&weights.convs).enumerate() {
@@ -109,7 +114,7 @@ impl Critic {
             });
         }
         let y = t.reshape(y, [n]);
-        let (Some(table), Some(class)) = (weights.classes, class) else { return y };
+        let (Some(table), Some(class)) = (weights.classes, given.class) else { return y };
         // psi(phi(x)) + <V y, phi(x)>
         t.scope("class", || {
             let channels = t.shape(map).last();

@@ -1,9 +1,9 @@
 //! Adversarial networks: DCGAN (Radford, Metz & Chintala, ICLR 2016) under several objectives, with or
-//! without classes.
+//! without classes, or given a reduced image that it restores (Isola et al. 2017).
 //!
 //! The generator maps z ~ N(0, I) to an image in [-1, 1], and the critic maps an image to one number. Read
-//! `stages` (the layers that an image needs), `generator`, `critic` with `spectral`, and `game` (what each
-//! of them minimises). Here they are trained.
+//! `stages` (the layers that an image needs), `given` (class and reduced image), `generator`, `critic` with
+//! `spectral`, and `game` (what each of them minimises). Here they are trained.
 //!
 //! One plan holds a training step of both. The critic learns from real and generated images, and then the
 //! generator learns from the new critic, on the same generated batch. Further critic steps are a plan of
@@ -12,15 +12,18 @@
 mod critic;
 mod game;
 mod generator;
+mod given;
 mod spectral;
 mod stages;
 
 use self::critic::{Critic, CriticWeights};
 use self::game::Game;
 use self::generator::Generator;
+use self::given::{Given, enlarged};
 use self::stages::{Stages, image_of};
 use super::{TEMPERATURE, required};
 use crate::config::{Config, Objective};
+use crate::data::Reduction;
 use crate::error::Result;
 use crate::nn::{Env, Mode, ParamSet};
 use crate::optim::{Learner, STEP, UpdateRule};
@@ -53,6 +56,10 @@ pub struct Gan {
     padded: ImageSize,
     /// Number of classes; 0 without classes.
     classes: usize,
+    /// How the reduced image is made that both networks are given, if they are given one.
+    reduction: Option<Reduction>,
+    /// Weight of the absolute difference from the original, if a reduced image is given.
+    l1: f64,
     /// Dimensions of z.
     pub latent: usize,
 }
@@ -65,10 +72,12 @@ impl Gan {
             (required(config.model.channels, "channels")?, required(config.model.latent, "latent")?);
         let classes = required(config.model.classes, "classes")?;
         let image = image_of(config)?;
+        let reduction = required(config.model.reduced, "reduced")?.reduction();
         let (stages, game) = (Stages::new(image, channels), Game::new(config));
-        let generator = Generator::new(set, latent, &stages, classes);
+        let given = reduction.map_or(0, |reduction| reduction.size(stages.padded).channels);
+        let generator = Generator::new(set, latent, &stages, classes, given);
         let generator_weights: Vec<Param> = set.weights().cloned().collect();
-        let critic = Critic::new(set, &stages, classes, &game);
+        let critic = Critic::new(set, &stages, classes, given, &game);
         let critic_weights = set.weights().skip(generator_weights.len()).cloned().collect();
         // Averaged weights need statistics of their own time: those of the raw weights lead them.
         let generator_learner =
@@ -77,7 +86,7 @@ impl Gan {
         let rule = UpdateRule { ema: 0.0, ..UpdateRule::from(config) };
         let critic_learner = Learner::new(set, critic_weights, rule, CRITIC_STEP);
         let critic_steps = config.critic_steps.unwrap_or(1) as usize;
-        let (set, padded) = (set.clone(), stages.padded);
+        let (set, padded, l1) = (set.clone(), stages.padded, config.l1.unwrap_or(100.0));
         Ok(Gan {
             set,
             generator,
@@ -89,6 +98,8 @@ impl Gan {
             image,
             padded,
             classes,
+            reduction,
+            l1,
             latent,
         })
     }
@@ -108,49 +119,60 @@ impl Gan {
         self.classes
     }
 
+    /// How the reduced image is made that it is given, if it is given one.
+    pub(super) fn reduction(&self) -> Option<Reduction> {
+        self.reduction
+    }
+
     /// The plans of one step: `critic_steps - 1` of the critic alone, then one of both.
     pub(super) fn training(&self, batch: usize) -> Vec<Plan> {
         let alone = (1..self.critic_steps).map(|_| self.step(batch, false));
         alone.chain([self.step(batch, true)]).collect()
     }
 
-    /// The generated images of a step have the classes of the batch.
+    /// The generated images of a step have the classes and the reduced images of the batch.
     fn step(&self, batch: usize, with_generator: bool) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
         // x, y ~ the data, z ~ N(0, I), G(z, y)
         let real = t.input_of(InputRole::Images, Meta::f32(self.padded.batch(batch)));
-        let class = self.class(&t, batch);
+        let given = self.given(&t, batch);
         let z = t.random(Dist::Normal, Stream::Prior, [batch, 1, 1, self.latent]);
-        let fake = t.scope("g", || self.generator.forward(&env, z, class));
-        self.critic_step(&env, real, fake, class);
+        let fake = t.scope("g", || self.generator.forward(&env, z, given));
+        self.critic_step(&env, real, fake, given);
         if with_generator {
-            self.generator_step(&env, fake, class);
+            self.generator_step(&env, real, fake, given);
         }
         env.commit();
         Plan::new(if with_generator { "gan.train" } else { "gan.train_critic" }, &t)
     }
 
-    /// `x[n, h, w, c], fake[n, h, w, c], [label]`, the images in [-1, 1]: a training step of the critic on
-    /// given images.
+    /// `x[n, h, w, c], fake[n, h, w, c], [label], [reduced]`, the images in [-1, 1]: a training step of the
+    /// critic on given images.
     #[cfg(feature = "cli")]
     pub(crate) fn critic_on_given(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);
         let real = t.input_of(InputRole::Images, Meta::f32(self.padded.batch(batch)));
         let fake = t.input("fake", Meta::f32(self.padded.batch(batch)));
-        self.critic_step(&env, real, fake, self.class(&t, batch));
+        self.critic_step(&env, real, fake, self.given(&t, batch));
         env.commit();
         Plan::new("gan.train_critic", &t)
     }
 
-    /// Declares the class of each image, `[n]` (u32), if the model has classes.
-    fn class(&self, t: &Tape, batch: usize) -> Option<Var> {
-        (self.classes > 0).then(|| t.input_of(InputRole::Labels, Meta::u32([batch])))
+    /// Declares what both networks are given: the class of each image, `label[n]` (u32), if the model has
+    /// classes, and `reduced[n, h', w', c']` in 0 to 1, if it is given reduced images.
+    fn given(&self, t: &Tape, batch: usize) -> Given {
+        let class = (self.classes > 0).then(|| t.input_of(InputRole::Labels, Meta::u32([batch])));
+        let image = self.reduction.map(|reduction| {
+            let reduced = Meta::f32(reduction.size(self.padded).batch(batch));
+            enlarged(t, reduction, t.input_of(InputRole::Reduced, reduced), self.padded)
+        });
+        Given { class, image }
     }
 
     /// Records an update of the critic on `real` and `fake`. From here on `env` has its new weights.
-    fn critic_step(&self, env: &Env, real: Var, fake: Var, class: Option<Var>) {
+    fn critic_step(&self, env: &Env, real: Var, fake: Var, given: Given) {
         let (t, game) = (env.t, &self.game);
         // Nothing of the critic's loss reaches the generator.
         let shown = t.detach(fake);
@@ -158,11 +180,11 @@ impl Gan {
         t.scope("d", || self.critic.advance(env));
         let critic = t.scope("d", || self.critic.weights(env));
         // D(x, y), D(G(z, y), y)
-        let on_real = t.scope("d", || self.critic.forward(env, &critic, real, class));
-        let on_fake = t.scope("d", || self.critic.forward(env, &critic, shown, class));
+        let on_real = t.scope("d", || self.critic.forward(env, &critic, real, given));
+        let on_fake = t.scope("d", || self.critic.forward(env, &critic, shown, given));
         let mut critic_loss = game.critic_loss(t, on_real, on_fake);
         if game.objective == Objective::WganGp {
-            let penalty = t.scope("penalty", || self.penalty(env, &critic, real, shown, class));
+            let penalty = t.scope("penalty", || self.penalty(env, &critic, real, shown, given));
             t.output("penalty", penalty);
             critic_loss = t.add(critic_loss, t.scale(penalty, game.penalty));
         }
@@ -182,40 +204,47 @@ impl Gan {
 
     /// mean((|dD/dx| - 1)^2) at points between real and generated images of the same classes (Gulrajani et
     /// al. 2017, eq. 3 and algorithm 1, lines 4 to 7).
-    fn penalty(&self, env: &Env, critic: &CriticWeights, real: Var, fake: Var, class: Option<Var>) -> Var {
+    fn penalty(&self, env: &Env, critic: &CriticWeights, real: Var, fake: Var, given: Given) -> Var {
         let t = env.t;
         let shape = t.shape(real);
         // epsilon ~ U[0, 1), a point at that part of the way from the generated to the real image
         let mix = t.expand(t.random(Dist::Uniform, Stream::Penalty, [shape.dims()[0], 1, 1, 1]), shape);
         let between = t.add(fake, t.mul(mix, t.sub(real, fake)));
         // The score of an image depends on this image alone, so one gradient has all of them.
-        let score = t.sum(self.critic.forward(env, critic, between, class));
+        let score = t.sum(self.critic.forward(env, critic, between, given));
         let slope = t.grad(score, &[between])[0];
         let norm = t.sqrt(t.sum_rows(t.square(slope)));
         t.mean(t.square(t.affine(norm, 1.0, -1.0)))
     }
 
     /// Records an update of the generator by the current critic, whose power iterations stand still.
-    fn generator_step(&self, env: &Env, fake: Var, class: Option<Var>) {
+    fn generator_step(&self, env: &Env, real: Var, fake: Var, given: Given) {
         let t = env.t;
         let critic = t.scope("d", || self.critic.weights(env));
-        let judged = t.scope("d", || self.critic.forward(env, &critic, fake, class));
-        let loss = self.game.generator_loss(t, judged);
+        let judged = t.scope("d", || self.critic.forward(env, &critic, fake, given));
+        let mut loss = self.game.generator_loss(t, judged);
         t.output("generator_loss", loss);
+        if given.image.is_some() {
+            // + lambda E|y - G(x, z)| (Isola et al. 2017, eq. 3 and 4), with |d| = max(d, 0) + max(-d, 0)
+            let difference = t.sub(real, fake);
+            let l1 = t.mean(t.add(t.relu(difference), t.relu(t.scale(difference, -1.0))));
+            t.output("l1", l1);
+            loss = t.add(loss, t.scale(l1, self.l1));
+        }
         if let Some(norm) = self.generator_learner.minimize(env, loss) {
             t.output("generator_grad_norm", norm);
         }
     }
 
-    /// `[label] -> image[n, h, w, c]` in [-1, 1], generated from draws from the prior. The temperature
-    /// scales their deviation.
+    /// `[label], [reduced] -> image[n, h, w, c]` in [-1, 1], generated from draws from the prior. The
+    /// temperature scales their deviation.
     pub fn sampling(&self, batch: usize) -> Plan {
         let t = Tape::new();
         let env = Env::infer(&t, &self.set);
-        let class = self.class(&t, batch);
+        let given = self.given(&t, batch);
         let draws = t.random_by_image(Dist::Normal, Stream::Prior, [batch, 1, 1, self.latent]);
         let z = t.mul_scalar(draws, t.scalar(TEMPERATURE));
-        t.output("image", self.generator.forward(&env, z, class));
+        t.output("image", self.generator.forward(&env, z, given));
         Plan::new("gan.sample", &t)
     }
 }
