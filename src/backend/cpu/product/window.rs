@@ -265,6 +265,13 @@ impl Compute<'_> {
                     to.write(first.wrapping_add(p * (h * w * cin)));
                 }
             }
+            // The next window reads one more column of the rows above, which were written long ago.
+            for i in tap_rows.start..tap_rows.end.min(pad[0]) {
+                let next = window(pixels.start, columns.start, i).wrapping_add(kw * cin);
+                for p in 0..count {
+                    prefetch(next.wrapping_add(p * (h * w * cin)), stride[1] * cin);
+                }
+            }
         } else {
             for (p, (pixel, offset)) in pixels.zip(&mut offsets).enumerate() {
                 let (image, column) = (pixel / columns.len(), columns.start + pixel % columns.len());
