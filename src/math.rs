@@ -36,9 +36,14 @@ fn reduced_exp(x: f32) -> (i32, f32, f32) {
 /// exp(x). Overflows to infinity above 88.72, underflows through the subnormals to 0 at -104.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // These comparisons are false for NaN, so the result is NaN.
+    exp_at_most_89(if x > 89.0 { 89.0 } else { x })
+}
+
+/// exp(x) for x <= 89.
+#[inline(always)]
+fn exp_at_most_89(x: f32) -> f32 {
+    // This comparison is false for NaN, like that of `exp`, so the result is NaN.
     let x = if x < -104.0 { -104.0 } else { x };
-    let x = if x > 89.0 { 89.0 } else { x };
     let (k, r, rest) = reduced_exp(x);
     // Two factors, because 2^k alone leaves the range of normal numbers at both ends.
     let half = k >> 1;
@@ -112,14 +117,14 @@ pub fn tanh(x: f32) -> f32 {
 /// 1 / (1 + exp(-x)), accurate until it underflows.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
-    let e = exp(-x.abs());
+    let e = exp_at_most_89(-x.abs());
     (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
 }
 
 /// log(1 + exp(-|x|)), the term that softplus and the binary cross entropy add to a maximum.
 #[inline(always)]
 pub fn softplus_of_minus_abs(x: f32) -> f32 {
-    log1p_unit(exp(-x.abs()))
+    log1p_unit(exp_at_most_89(-x.abs()))
 }
 
 /// log(1 + exp(x)) without overflow.
