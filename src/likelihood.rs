@@ -31,6 +31,7 @@ impl Estimate {
     }
 
     /// The number of samples, if it is an importance-weighted bound.
+    #[cfg(feature = "cli")]
     pub(crate) fn importance_samples(self) -> Option<u32> {
         match self {
             Estimate::Iwae(k) | Estimate::IwaeGiven(k, _) => Some(k),
