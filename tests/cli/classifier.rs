@@ -88,7 +88,7 @@ fn a_classifier_needs_labels_and_knows_the_classes_by_their_names() {
         &["has 10 classes", "model.classes to 10"],
     );
     place.refused(2, &format!("{} --set shift=65", on("glyphs", "a")), &["shift must be at most 64"]);
-    place.refused(2, "train vae-mnist --set flip=true", &["no key \"flip\""]);
+    place.refused(2, "train lstm-pendulum --set flip=true", &["no key \"flip\""]);
     assert!(!place.path("a").exists());
 
     write_pngs(&place, "pets/train/cat", 20, 0);
