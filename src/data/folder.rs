@@ -95,7 +95,7 @@ fn common_size(folder: &Path, layout: &Layout) -> Result<ImageSize> {
         return Err(Error::file(
             folder,
             reason,
-            "run `pixtape data prepare FOLDER NEW_FOLDER --size N`, which crops and scales them",
+            "run `pixtape data prepare FOLDER NEW_FOLDER --size N`, which crops and scales them to one size",
         ));
     }
     let channels = if headers.iter().any(|header| header.has_color) { 3 } else { 1 };
