@@ -71,10 +71,12 @@ pub(crate) fn prepare(
     let size = ImageSize { height, width, channels: if has_colours { 3 } else { 1 } };
     let names = names(folder, &entries);
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new()
-        .prefix(".pixtape-prepare-")
-        .tempdir_in(parent)
-        .map_err(|error| Error::io(parent, "write to", error))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".pixtape-prepare-");
+    // A temporary folder is closed to other users, but this one stays. The process's mask applies to it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let temporary = builder.tempdir_in(parent).map_err(|error| Error::io(parent, "write to", error))?;
     let folders: BTreeSet<&Path> = names.iter().filter_map(|name| name.parent()).collect();
     for folder in folders {
         let folder = temporary.path().join(folder);
@@ -160,6 +162,8 @@ mod tests {
         assert!(open("b/small.jpg.png").get_pixel(3, 3).0[0] < 20);
         assert!(out.join("a/small.png").exists());
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2, "nothing else is left");
+        let mode = |folder: &Path| std::fs::metadata(folder).unwrap().permissions();
+        assert_eq!(mode(&out), mode(&from), "the folder is open to those to whom a new folder is");
     }
 
     #[test]
