@@ -8,9 +8,9 @@
 
 use pixtape::backend::{self, Feed, Scalars};
 use pixtape::nn::{Env, Linear, Mode, ParamSet};
+use pixtape::parameters;
 use pixtape::shape::Meta;
 use pixtape::tape::{Tape, Var, plan::Plan};
-use pixtape::train::parameters;
 
 /// `y = x * sigmoid(excite(relu(squeeze(mean of x over the image))))`, with one factor per image and
 /// channel.

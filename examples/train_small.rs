@@ -10,9 +10,9 @@ use pixtape::config::Optimizer;
 use pixtape::data::{self, BatchOptions, Batches, Split};
 use pixtape::nn::{Env, Linear, Mode, ParamSet};
 use pixtape::optim::{LEARNING_RATE, Learner, STEP};
+use pixtape::parameters;
 use pixtape::shape::Meta;
 use pixtape::tape::{InputRole, Tape, plan::Plan};
-use pixtape::train::parameters;
 use std::sync::Arc;
 
 const BATCH: usize = 100;

@@ -11,11 +11,11 @@
 
 use pixtape::backend::{self, Backend, Feed, Scalars};
 use pixtape::nn::{Channels, Conv, Env, Mode, ParamSet};
+use pixtape::parameters;
 use pixtape::shape::Meta;
 use pixtape::tape::Tape;
 use pixtape::tape::plan::Plan;
 use pixtape::tape::record::ConvAttrs;
-use pixtape::train::parameters;
 
 const SHAPE: [usize; 4] = [4, 16, 16, 8];
 

@@ -1,19 +1,23 @@
 //! The configuration of a training run: complete, re-runnable, written as `config.toml` and into every
 //! checkpoint.
 //!
-//! A configuration starts as a preset ([`preset`]) or as the default of a network ([`default_of`]). A TOML
-//! file or `--set key=value` changes single keys. A key that the network does not have is an error that
-//! names the nearest one. What a model computes follows from the key `network` and the other keys, never
-//! from the preset's name. The key `data` is the name of a known data set or a path (`config/source.rs`).
+//! A configuration starts as a preset ([`preset`]) or as the default of a network ([`default_of`]), or
+//! comes from a recipe (`config/recipes.rs`). A TOML file or `--set key=value` changes single keys. A key
+//! that the network does not have is an error that names the nearest one. What a model computes follows
+//! from the key `network` and the other keys, never from the preset's name. The key `data` is the name of
+//! a known data set or a path (`config/source.rs`).
 
 mod edit;
 mod network;
 mod presets;
+mod recipes;
 mod size;
 mod source;
 
 pub use network::{DecoderKind, Distribution, NetworkKind, ReducedImage};
 pub use presets::{PRESETS, Preset, default_of, named, preset};
+#[cfg(feature = "cli")]
+pub(crate) use recipes::{RECIPES, recipe};
 pub use size::GivenKeys;
 #[cfg(feature = "cli")]
 pub(crate) use source::{DataSource, last_part};
@@ -77,6 +81,11 @@ pub struct Config {
     pub checkpoint_every: u32,
     /// How many of the newest checkpoints are kept, next to the one with the best loss; 0 keeps all.
     pub keep_checkpoints: u32,
+    /// Steps from one measurement of the likelihood of the validation images to the next; 0 measures none. A
+    /// run that measures them is not trained on them, and saves a checkpoint each time (networks with a
+    /// likelihood or a bound on it).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validate_every: Option<u32>,
     /// Steps from one picture of samples to the next; 0 draws none.
     pub sample_every: u32,
     /// Steps from one line of metrics to the next.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::eval;
 use crate::likelihood::Likelihood;
 use crate::models::Model;
+use crate::parameters;
 use crate::pictures::grid::{Pictures, grid_png};
 use crate::pictures::png::with_text;
 use crate::report::html::{Element, Picture, Report, Section};
@@ -17,7 +18,7 @@ use crate::report::op_times;
 use crate::report::run::RunReport;
 use crate::sampling::{DrawOptions, Sampler};
 use crate::store::{RunDir, write_atomically};
-use crate::train::parameters;
+use crate::train::images::open_images;
 use crate::train::run::{self, Event, RunOptions, Summary};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,7 +152,7 @@ fn finish(act: &Act, config: &Config, dir: &RunDir, summary: &Summary, threads: 
     let latest = dir.latest()?.ok_or_else(|| Error::file(dir.path(), "it has no checkpoint", "run the demo again"))?;
     parameters::load(&mut *backend, &model.set, &latest.checkpoint, &latest.path)?;
     let likelihoods = if eval::has_likelihood(&model) {
-        let images = Arc::new(run::open_images(&model, DATA, Split::Test, None)?);
+        let images = Arc::new(open_images(&model, DATA, Split::Test, None)?);
         eval::evaluate(&mut *backend, &model, images, Split::Test, 10, act.preset)?.likelihoods
     } else {
         vec![]

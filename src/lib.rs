@@ -13,8 +13,9 @@
 //!    `backend/cpu/product/`.
 //! 6. [`nn`] and [`optim`]: layers and parameters; optimisers, which map old values to new ones.
 //! 7. [`models`]: the families of models. Read each one next to its paper.
-//! 8. [`store`], [`train`], [`sampling`], [`control`], [`eval`]: the parts that the command line uses. The
-//!    command line itself, `cli`, needs the feature `cli`, and so do `report`, `bench` and `demo`.
+//! 8. [`store`], [`parameters`], [`sampling`], [`control`], [`eval`], [`train`]: the parts that the command
+//!    line uses. The command line itself, `cli`, needs the feature `cli`, and so do `report`, `bench` and
+//!    `demo`.
 //!
 //! A module uses only modules below it; `tests/layers.rs` lists them from the lowest to the highest.
 //!
@@ -69,6 +70,7 @@ pub mod nn;
 pub mod optim;
 #[doc(hidden)]
 pub mod panics;
+pub mod parameters;
 pub mod pictures;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -7,9 +7,9 @@ use pixtape::config::{PRESETS, preset};
 use pixtape::data::{Images, Levels, Split};
 use pixtape::eval;
 use pixtape::models::{Family, Model};
+use pixtape::parameters;
 use pixtape::sampling::{DrawOptions, Sampler};
 use pixtape::shape::ImageSize;
-use pixtape::train::parameters;
 use std::sync::Arc;
 
 #[test]

@@ -9,9 +9,9 @@ use crate::backend;
 use crate::config::{Config, preset};
 use crate::error::{Error, Result};
 use crate::models::Model;
+use crate::parameters;
 use crate::sampling::{DrawOptions, Sampler};
 use crate::tape::cost::Cost;
-use crate::train::parameters;
 
 /// A model that is sampled.
 struct Workload {

@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::models::{CRITIC_STEP, Family, Model};
 use crate::nn::ParamSet;
 use crate::optim::{LEARNING_RATE, STEP};
+use crate::parameters;
 use crate::rng::{self, Stream};
 use crate::shape::DType;
 use crate::tape::op::Scalar;
 use crate::tape::plan::{Plan, Precision};
-use crate::train::parameters;
 
 /// A layer that is a reference workload by itself.
 struct Layer {

@@ -9,7 +9,7 @@ use crate::data::{self, Identity, Images, Set, Split, publishers_sha256};
 use crate::error::{Error, Result};
 use crate::files::read_text;
 use crate::store::MAX_CONFIG;
-use crate::train::run;
+use crate::train::images;
 use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -106,8 +106,8 @@ impl DataArgs {
                 output::note(&format!("warning: {}", identity.impostor_warning()));
             }
         }
-        let images = run::in_channels_of(&stored.model, stored.with_its_classes(images)?);
-        run::check_images(&stored.model, &images)?;
+        let images = images::in_channels_of(&stored.model, stored.with_its_classes(images)?);
+        images::check_images(&stored.model, &images)?;
         images.notices().iter().for_each(|notice| note_once(notice));
         Ok(Arc::new(images))
     }

@@ -28,9 +28,9 @@ pub(super) struct Results {
     pub accuracy: Option<SplitAccuracy>,
 }
 
-/// Measures the newest checkpoint of the run in `run`, if it is a classifier or has a likelihood, and if
-/// there are held-out images. It takes one pass: for a latent model only the ELBO is measured, not the
-/// tighter bound with many samples.
+/// Measures the checkpoint that stands for the run in `run`, if it is a classifier or has a likelihood,
+/// and if there are held-out images. It takes one pass: for a latent model only the ELBO is measured, not
+/// the tighter bound with many samples.
 ///
 /// # Errors
 /// If held-out images cannot be read or do not fit the model. The run is saved all the same.

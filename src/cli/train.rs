@@ -6,14 +6,14 @@ use super::held_out::Results;
 use super::progress::Progress;
 use super::signals::stop_on_signals;
 use super::{held_out, output, restore, trace};
-use crate::config::{Config, GivenKeys, NetworkKind, PRESETS};
+use crate::config::{Config, GivenKeys, NetworkKind, PRESETS, RECIPES, recipe};
 use crate::error::{Error, Result};
 use crate::files::quoted;
 use crate::models::Model;
 use crate::report::compare::{beside_published, to_json, to_text};
 use crate::report::op_times::by_operation;
 use crate::report::run::RunReport;
-use crate::store::RunDir;
+use crate::store::{Best, RunDir};
 use crate::train::run::{self, Event, RunOptions, Summary};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ use std::sync::atomic::Ordering;
 #[derive(Debug, clap::Args)]
 #[command(after_help = more_help())]
 pub(super) struct Args {
-    /// Preset, network or configuration file; with --resume that of the run
-    #[arg(value_name = "PRESET|NETWORK|CONFIG.toml", required_unless_present = "resume", value_parser = text())]
+    /// Preset, network, recipe or configuration file; with --resume that of the run
+    #[arg(value_name = "PRESET|NETWORK|RECIPE|CONFIG.toml", required_unless_present = "resume", value_parser = text())]
     what: Option<String>,
     /// Training steps in total
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// Change a key of the configuration; an unknown key prints those of its section
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
-    /// Folder of the run (default: runs/ and the name of the preset or network)
+    /// Folder of the run (default: runs/ and the name of the preset, network or recipe)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder
@@ -75,6 +75,7 @@ pub(super) struct Args {
 fn more_help() -> String {
     let presets = PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>();
     let networks = NetworkKind::ALL.map(NetworkKind::name);
+    let recipes = RECIPES.iter().map(|recipe| recipe.name).collect::<Vec<_>>();
     format!(
         "Examples:\n  \
          pixtape train pixelcnn-mnist --epochs 2 --seed 1\n  \
@@ -83,12 +84,14 @@ fn more_help() -> String {
          pixtape train --resume runs/pixelcnn-mnist --epochs 4\n\n\
          Presets:\n{}\n\n\
          Networks, each of which stands for the first preset with this network:\n{}\n\n\
+         Recipes, which train for hours to come close to a paper and keep what is best on validation images:\n{}\n\n\
          Ctrl-C, SIGTERM and SIGHUP save a checkpoint and stop; a second one stops at once. `pixtape plan PRESET`\n\
          prints the launches of a step.\n\n\
          Exit codes: 0 trained, 1 failed, 2 wrong usage, and after a signal 129 (SIGHUP), 130 (SIGINT, Ctrl-C) or\n\
          143 (SIGTERM).",
         in_lines(&presets),
-        in_lines(&networks)
+        in_lines(&networks),
+        in_lines(&recipes)
     )
 }
 
@@ -139,10 +142,13 @@ pub(super) fn run(args: Args) -> Result<()> {
     let trained_on = data.iter().map(|data| ("Trained on".to_string(), data.to_string()));
     let precision = config.precision.operands();
     let facts = [("Parameters".to_string(), parameters.to_string()), ("Precision".to_string(), precision.to_string())];
+    let best = dir.best()?.map(|Best { step, name, value }| {
+        ("Best checkpoint".to_string(), format!("step {step}, {name} {value:.3} nats per image"))
+    });
     let report = RunReport {
         run: dir,
         device,
-        facts: trained_on.chain(facts).chain(found.accuracy.as_ref().map(SplitAccuracy::fact)).collect(),
+        facts: trained_on.chain(facts).chain(found.accuracy.as_ref().map(SplitAccuracy::fact)).chain(best).collect(),
         op_times: by_operation(&summary.profile),
         likelihoods: found.likelihoods.clone(),
     };
@@ -199,7 +205,7 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
     config.validate()?;
     args.set.iter().try_for_each(|assignment| config.set(assignment))?;
     let options = RunOptions {
-        out: args.resume.clone().or(args.out.clone()).unwrap_or_else(|| PathBuf::from("runs").join(config.name())),
+        out: args.resume.clone().or(args.out.clone()).unwrap_or_else(|| default_folder(args.what.as_deref(), &config)),
         resume: args.resume.is_some(),
         data: args.data.name(&config)?,
         data_dir: args.data.data_dir.clone(),
@@ -210,6 +216,12 @@ fn prepare(args: &Args) -> Result<(Config, RunOptions)> {
         fit: args.what.as_deref().is_some_and(|what| !is_file(what)).then(|| GivenKeys::of(&args.set)),
     };
     Ok((config, options))
+}
+
+/// The folder of a run without `--out`: it has the name of the recipe, or else that of the configuration.
+fn default_folder(what: Option<&str>, config: &Config) -> PathBuf {
+    let named = what.filter(|what| !is_file(what) && recipe(what).is_some());
+    PathBuf::from("runs").join(named.unwrap_or(config.name()))
 }
 
 /// The configuration of the run in `folder`. If `what` is given, it must name the same preset.
@@ -246,6 +258,7 @@ fn finish(args: &Args, summary: &Summary, found: &Results, next: &str, provenanc
     let dir = &summary.dir;
     let rankings = beside_published(&found.likelihoods);
     let checkpoint = dir.checkpoints()?.pop().map(|file| file.path);
+    let best = dir.best()?;
     if args.json {
         let losses = dir.metrics()?.pop().map(|row| row.losses).unwrap_or_default();
         let value = json!({
@@ -257,6 +270,11 @@ fn finish(args: &Args, summary: &Summary, found: &Results, next: &str, provenanc
             "likelihood": to_json(&rankings),
             "accuracy": found.accuracy.as_ref().map(SplitAccuracy::to_json),
             "checkpoint": checkpoint.as_deref().map(output::path),
+            "best": best.map(|best| json!({
+                "step": best.step,
+                "checkpoint": output::path(&dir.checkpoint_path(best.step)),
+                best.name: best.value,
+            })),
             "report": output::path(&dir.report_path()),
         });
         return output::json(&output::merged(value, provenance));
@@ -276,6 +294,9 @@ fn finish(args: &Args, summary: &Summary, found: &Results, next: &str, provenanc
     };
     if let Some(checkpoint) = checkpoint {
         text += &format!("checkpoint: {}\n", checkpoint.display());
+    }
+    if let Some(Best { step, name, value }) = best {
+        text += &format!("best: {} ({name} {value:.3})\n", dir.checkpoint_path(step).display());
     }
     text += &format!("report: {}\n", dir.report_path().display());
     if summary.interrupted {

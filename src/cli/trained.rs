@@ -1,5 +1,5 @@
-//! The argument `CKPT`: a checkpoint file, or a run folder, which stands for its newest checkpoint. Opens
-//! it for everything but training.
+//! The argument `CKPT`: a checkpoint file, or a run folder, which stands for its best checkpoint if the run
+//! measures validation images, and else for its newest. Opens it for everything but training.
 
 use super::args::DeviceArgs;
 use super::output::note;
@@ -9,10 +9,10 @@ use crate::data::{Identity, Images, Split};
 use crate::error::{Error, Result};
 use crate::files::read_text;
 use crate::models::Model;
+use crate::parameters;
 use crate::store::Checkpoint;
 use crate::store::MAX_CONFIG;
 use crate::store::RunDir;
-use crate::train::parameters;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ impl Weights {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct CheckpointArgs {
-    /// Checkpoint file, or run folder (its newest checkpoint)
+    /// Checkpoint file, or run folder (its checkpoint with the best validation, or else its newest)
     #[arg(value_name = "CKPT")]
     pub checkpoint: PathBuf,
     /// Weights to use (default: the moving averages if there are any)
@@ -188,7 +188,7 @@ fn load(path: &Path) -> Result<(Checkpoint, PathBuf)> {
     if !path.is_dir() {
         return Ok((Checkpoint::load(path)?, path.to_path_buf()));
     }
-    let latest = RunDir::open(path)?.latest_of(is_used)?.ok_or_else(|| {
+    let latest = RunDir::open(path)?.chosen_of(is_used)?.ok_or_else(|| {
         Error::file(
             path,
             "the run has saved no checkpoint yet",

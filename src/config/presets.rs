@@ -1,6 +1,7 @@
 //! The presets: the reference workloads by name, one entry each. To add one, add an entry to [`PRESETS`].
 
 use super::network::{nearest, unknown_network};
+use super::recipes::{RECIPES, recipe};
 use super::{
     Averaging, Config, DecoderKind, Distribution, ModelConfig, NetworkKind, Objective, Optimizer, OptimizerKind,
     Precision, ReducedImage, Schedule, ScheduleKind,
@@ -281,16 +282,17 @@ pub fn default_of(network: NetworkKind) -> Config {
     configs.find(|config| config.network == network).expect("every network has a preset")
 }
 
-/// The configuration of a preset or of a network, by its name.
+/// The configuration of a preset, a network or a recipe, by its name.
 ///
 /// # Errors
 /// [`Error::Usage`] for an unknown name, naming the nearest one and listing all.
 pub fn named(name: &str) -> Result<Config> {
-    find(name).or_else(|| NetworkKind::named(name).map(default_of)).ok_or_else(|| {
+    find(name).or_else(|| NetworkKind::named(name).map(default_of)).or_else(|| recipe(name)).ok_or_else(|| {
         let (networks, presets) = (NetworkKind::ALL.map(NetworkKind::name), names());
-        let nearest = nearest(name, &[&presets[..], &networks].concat());
+        let recipes: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).collect();
+        let nearest = nearest(name, &[&presets[..], &networks, &recipes].concat());
         let networks = networks.join(", ");
-        let known = format!("networks: {networks}; `pixtape train --help` lists the presets");
+        let known = format!("networks: {networks}; `pixtape train --help` lists the presets and recipes");
         Error::Usage(format!("there is no preset or network \"{name}\", did you mean {nearest}? ({known})"))
     })
 }
@@ -362,6 +364,7 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
         ema: 0.0,
         checkpoint_every: 500,
         keep_checkpoints: 3,
+        validate_every: has_likelihood(network).then_some(0),
         sample_every: 500,
         log_every: 20,
         kl_warmup: None,
@@ -388,6 +391,12 @@ fn base(network: NetworkKind, data: &str, batch: usize, epochs: u32) -> Config {
         model: ModelConfig::default(),
         averaging: Averaging::default(),
     }
+}
+
+/// Whether a network has a likelihood of images or sequences, or a bound on it.
+fn has_likelihood(network: NetworkKind) -> bool {
+    use NetworkKind::{Autoencoder, Classifier, Dcgan};
+    !matches!(network, Autoencoder | Dcgan | Classifier)
 }
 
 /// Variational autoencoders read binarised digits: then their bound is a likelihood of the data.

@@ -49,7 +49,7 @@ pub fn linear_probe(device: &str, threads: usize, train: &Latents, test: &Latent
     let layer = Linear::new(&mut set, "probe", d, classes);
     let weights = set.weights().cloned().collect();
     let learner = Learner::new(&mut set, weights, Optimizer::default(), STEP);
-    crate::train::parameters::initialize(&mut *device, &set, seed)?;
+    crate::parameters::initialize(&mut *device, &set, seed)?;
     let learn = {
         let t = Tape::new();
         let env = Env::new(&t, Mode::Train);

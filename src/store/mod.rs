@@ -15,11 +15,11 @@ pub(crate) use atomic::write_atomically;
 #[doc(hidden)]
 pub use checkpoint::fuzz_parse;
 pub use checkpoint::{Averaging, Checkpoint, Tensor};
-pub(crate) use keep::Keep;
+pub(crate) use keep::{Keep, VALIDATION};
 pub use metrics::Row;
 #[doc(hidden)]
 pub use metrics::{MetricsWriter, fuzz_metrics};
 #[cfg(feature = "cli")]
-pub(crate) use run_dir::MAX_CONFIG;
+pub(crate) use run_dir::{Best, MAX_CONFIG};
 pub use run_dir::{Latest, RunDir, StepFile};
 pub(crate) use tensor_file::{Kind, Parsed, write_tensors};

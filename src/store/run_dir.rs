@@ -10,6 +10,8 @@
 
 use super::atomic::{sync_folder, write_atomically};
 use super::checkpoint::Checkpoint;
+#[cfg(feature = "cli")]
+use super::keep::{Keep, validated};
 use super::lock::{self, Lock};
 use super::metrics::{MetricsWriter, Row, read_metrics};
 use crate::error::{Error, Result};
@@ -44,6 +46,18 @@ pub struct Latest {
     pub path: PathBuf,
     /// One sentence per newer checkpoint that was skipped because it is damaged or not finite.
     pub warnings: Vec<String>,
+}
+
+/// The best checkpoint of a run, by what was measured on validation images.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct Best {
+    /// Its training step.
+    pub(crate) step: u64,
+    /// The name of what was measured: `valid_nll`, `valid_elbo` or `valid_iwae`.
+    pub(crate) name: String,
+    /// Its value in nats per image.
+    pub(crate) value: f64,
 }
 
 /// A file of a run that belongs to a training step.
@@ -318,28 +332,60 @@ impl RunDir {
     /// [`Error::File`] if the folder cannot be read, or if there are checkpoints but none is sound (the
     /// error of the newest).
     pub fn latest(&self) -> Result<Option<Latest>> {
-        self.latest_of(|_| true)
+        first_sound(self.checkpoints()?.into_iter().rev(), |_| true)
     }
 
-    /// Like [`latest`](RunDir::latest), but only the tensors whose names are `used` have to be finite.
-    pub(crate) fn latest_of(&self, used: fn(&str) -> bool) -> Result<Option<Latest>> {
-        let mut warnings = Vec::new();
-        let mut newest = None;
-        for StepFile { step, path } in self.checkpoints()?.into_iter().rev() {
-            let loaded = load_step(&path, step).and_then(|checkpoint| {
-                checkpoint.expect_finite(&path, used)?;
-                Ok(checkpoint)
-            });
-            match loaded {
-                Ok(checkpoint) => return Ok(Some(Latest { checkpoint, path, warnings })),
-                Err(error) => {
-                    warnings.push(format!("the checkpoint of step {step} is passed over: {error}"));
-                    newest.get_or_insert(error);
-                }
+    /// The checkpoint that stands for the run: of those that were validated the best, or else the newest.
+    /// Damaged ones are passed over as in [`latest`](RunDir::latest), and only the tensors whose names are
+    /// `used` have to be finite.
+    #[cfg(feature = "cli")]
+    pub(crate) fn chosen_of(&self, used: fn(&str) -> bool) -> Result<Option<Latest>> {
+        let (best, warning) = match self.best() {
+            Ok(best) => (best, None),
+            Err(error) => {
+                (None, Some(format!("which checkpoint is the best is not known, so the newest is used: {error}")))
+            }
+        };
+        let best = best.map(|best| StepFile { step: best.step, path: self.checkpoint_path(best.step) });
+        let mut found = first_sound(best.into_iter().chain(self.checkpoints()?.into_iter().rev()), used)?;
+        if let Some(latest) = &mut found {
+            latest.warnings.extend(warning);
+        }
+        Ok(found)
+    }
+
+    /// The best of the checkpoints that were validated, by the rows of `metrics.jsonl`. `None` if none was.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the metrics or the folder of the checkpoints cannot be read.
+    #[cfg(feature = "cli")]
+    pub(crate) fn best(&self) -> Result<Option<Best>> {
+        let rows = self.metrics()?;
+        let steps: Vec<u64> = self.checkpoints()?.into_iter().map(|file| file.step).collect();
+        let Some(step) = Keep::new(0, &rows).best_validated(&steps) else { return Ok(None) };
+        let of_step = rows.iter().rev().filter(|row| row.step == step).find_map(validated);
+        Ok(of_step.map(|(name, value)| Best { step, name: name.to_string(), value }))
+    }
+}
+
+/// The first of the checkpoints that can be loaded and whose `used` tensors are finite. `None` if there are
+/// no checkpoints; the first error if none is sound.
+fn first_sound(files: impl Iterator<Item = StepFile>, used: fn(&str) -> bool) -> Result<Option<Latest>> {
+    let (mut warnings, mut first) = (Vec::new(), None);
+    for StepFile { step, path } in files {
+        let loaded = load_step(&path, step).and_then(|checkpoint| {
+            checkpoint.expect_finite(&path, used)?;
+            Ok(checkpoint)
+        });
+        match loaded {
+            Ok(checkpoint) => return Ok(Some(Latest { checkpoint, path, warnings })),
+            Err(error) => {
+                warnings.push(format!("the checkpoint of step {step} is passed over: {error}"));
+                first.get_or_insert(error);
             }
         }
-        newest.map_or(Ok(None), Err)
     }
+    first.map_or(Ok(None), Err)
 }
 
 /// Loads the checkpoint that is named after `step`.

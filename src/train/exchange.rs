@@ -141,7 +141,7 @@ mod tests {
     use crate::backend;
     use crate::config::preset;
     use crate::models::Model;
-    use crate::train::parameters;
+    use crate::parameters;
 
     #[test]
     fn what_is_exported_comes_back_and_starts_the_average_too() {

@@ -1,8 +1,9 @@
-//! Training: the loop, and the parameters on their way between a device, a seed, a checkpoint and the files
-//! of others.
+//! Training: the loop, the images that it takes, the loss on validation images, and weights on their way
+//! from and to the files of others.
 
 pub mod exchange;
-pub mod parameters;
+pub(crate) mod images;
 pub mod run;
 pub(crate) mod start;
 pub mod trainer;
+mod validation;

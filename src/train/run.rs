@@ -2,18 +2,17 @@
 
 use super::start::Start;
 use super::trainer::{LOWER_RATE, Trainer};
+use super::validation::Validation;
 use crate::backend::cpu::{self, Cpu};
 use crate::backend::{self, Backend, StepTime};
 use crate::config::{Config, GivenKeys};
-use crate::data::{self, Batch, BatchSource, Identity, Images, Levels, Loader, Split};
+use crate::data::{Batch, BatchSource, Identity, Loader};
 use crate::error::{Error, Result};
-use crate::models::{Family, Model};
 use crate::optim::schedule::{self, Steps};
 use crate::pictures::grid::grid_png;
 use crate::pictures::png::with_text;
 use crate::pictures::sequences;
 use crate::sampling::{DrawOptions, Sampler};
-use crate::shape::ImageSize;
 use crate::store::{Checkpoint, Keep, MetricsWriter, Row, RunDir};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,108 +95,6 @@ pub struct Summary {
     pub dir: RunDir,
 }
 
-/// Opens images and checks that they fit the model.
-pub(crate) fn open_images(model: &Model, name: &str, split: Split, data_dir: Option<&Path>) -> Result<Images> {
-    fitting(model, data::open(name, split, data_dir)?)
-}
-
-/// The images in the model's channels, if they fit the model.
-pub(super) fn fitting(model: &Model, images: Images) -> Result<Images> {
-    let images = in_channels_of(model, images);
-    check_images(model, &images)?;
-    Ok(images)
-}
-
-/// The images with one channel, if the model needs that and they are grey but stored in colour.
-pub(crate) fn in_channels_of(model: &Model, images: Images) -> Images {
-    let is_stored_in_colour = model.image.channels == 1 && images.channels() == 3;
-    is_stored_in_colour.then(|| images.as_grey()).flatten().unwrap_or(images)
-}
-
-/// Checks that the images have the model's size and the levels that its likelihood needs.
-pub(crate) fn check_images(model: &Model, images: &Images) -> Result<()> {
-    if images.size() != model.image {
-        let (have, want, name) = (images.size(), model.image, model.config.name());
-        let remedy = size_remedy(model, have);
-        let is = images.name();
-        return Err(Error::Failed(format!("{is} has images of {have}, but {name} models images of {want}; {remedy}")));
-    }
-    check_labels(model, images)?;
-    let name = model.config.name();
-    let wanted = match &model.family {
-        Family::Autoregressive(net) => Some(net.pixels().levels),
-        Family::Latent(net) => net.levels(),
-        Family::Sequence(net) => Some(net.observations().levels()),
-        Family::Adversarial(_) | Family::Classifier(_) => None,
-    };
-    let (Some(wanted), have) = (wanted, model.config.binarize.levels(images)?) else { return Ok(()) };
-    match (wanted, have) {
-        (2, Levels::Binary) | (256, Levels::Grey256) => Ok(()),
-        (2, Levels::Grey256) => {
-            let has_decoder = model.config.model.decoder.is_some();
-            let or = if has_decoder { ", or model.decoder to logistic or gaussian" } else { "" };
-            Err(Error::Usage(format!("{name} models binary pixels; set binarize to static, dynamic or threshold{or}")))
-        }
-        (256, Levels::Binary) => {
-            let keys = &model.config.model;
-            let or = match (keys.levels, keys.decoder) {
-                (Some(_), _) => ", or model.levels to 2",
-                (_, Some(_)) => ", or model.decoder to bernoulli",
-                _ => "",
-            };
-            Err(Error::Usage(format!(
-                "{name} models 256 levels, but the pixels of {} are binary here; set binarize to none with a grey or \
-                 colour data set{or}",
-                images.name()
-            )))
-        }
-        (levels, _) => {
-            Err(Error::Usage(format!("no data set has pixels of {levels} levels; set model.levels to 2 or 256")))
-        }
-    }
-}
-
-/// What to do so that images of this size fit the model: the keys to set, if it has them and can have such a
-/// size.
-fn size_remedy(model: &Model, images: ImageSize) -> String {
-    let (keys, wanted) = (&model.config.model, model.image);
-    let axes = [
-        (keys.height, "height", images.height, wanted.height),
-        (keys.width, "width", images.width, wanted.width),
-        (keys.colours, "colours", images.channels, wanted.channels),
-    ];
-    let differing: Vec<_> = axes.into_iter().filter(|(.., have, want)| have != want).collect();
-    let settings: Vec<_> = differing.iter().map(|(_, key, have, _)| format!("model.{key}={have}")).collect();
-    let mut resized = model.config.clone();
-    let is_possible = settings.iter().all(|setting| resized.set(setting).is_ok()) && Model::new(&resized).is_ok();
-    if !is_possible {
-        let kind = if wanted.channels == 1 { "grey" } else { "RGB" };
-        return format!("choose a data set of that size, or scale the images to {kind} images of {wanted}");
-    }
-    let set = settings.iter().map(|setting| format!("--set {setting}")).collect::<Vec<_>>();
-    format!("choose a data set of that size, or train with {}", set.join(" "))
-}
-
-/// Checks that the images are labelled if the model has classes.
-fn check_labels(model: &Model, images: &Images) -> Result<()> {
-    let (classes, have, name) = (model.classes(), images.classes(), images.name());
-    let (how, or) = match model.family {
-        Family::Classifier(_) => ("tells apart", ""),
-        _ => ("is conditional on", ", or set model.classes to 0"),
-    };
-    match (classes, have) {
-        (0, _) => Ok(()),
-        (_, 0) => Err(Error::Failed(format!(
-            "{name} has no labels, but {} {how} {classes} classes; choose a set that has them, like mnist{or}",
-            model.config.name()
-        ))),
-        _ if have > classes => Err(Error::Failed(format!(
-            "{name} has {have} classes, but the model knows {classes}; set model.classes to {have}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// Trains up to the configured step and reports each event to `on`. If `stop` is set, the run is saved and
 /// ends early.
 ///
@@ -220,7 +117,7 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
     };
     let mut backend = open_device(&config.device, options)?;
     start.write_params(&mut *backend, options, on)?;
-    let Start { model, plans, batches, data, steps_per_epoch, steps, .. } = start;
+    let Start { model, plans, batches, data, validation, steps_per_epoch, steps, .. } = start;
     if data.is_impostor() {
         on(Event::Warning(data.impostor_warning()));
     }
@@ -240,7 +137,8 @@ pub fn run(config: &Config, options: &RunOptions, stop: &AtomicBool, on: &mut dy
         on(Event::Warning(warning));
     }
     let classes = batches.images().class_names().map(|names| names.to_vec());
-    let run = Run { trainer, dir, loader: Loader::new(batches)?, data, classes, examples, sampler: None, config };
+    let loader = Loader::new(batches)?;
+    let run = Run { trainer, dir, loader, data, classes, validation, examples, sampler: None, config };
     run.train(steps_per_epoch, stop, on)
 }
 
@@ -262,6 +160,7 @@ struct Run {
     data: Identity,
     /// The names of their classes, if they have names.
     classes: Option<Vec<String>>,
+    validation: Option<Validation>,
     /// The images whose reduced forms the samples are drawn for, if the model is given reduced images; one
     /// per sample.
     examples: Batch,
@@ -318,13 +217,16 @@ impl Run {
             since_row.add_step(seconds);
             let step = self.trainer.steps().done;
             let due = |every: u32| every > 0 && step.is_multiple_of(u64::from(every));
-            if due(self.config.log_every) || step == total || step == first + 1 {
+            let validated = self.validate(total)?;
+            let is_validated = validated.is_some();
+            if due(self.config.log_every) || step == total || step == first + 1 || is_validated {
+                let losses = self.losses()?.into_iter().chain(validated).collect();
                 let row = Row {
                     step,
                     seconds: earlier_seconds + since_start.seconds,
                     images_per_s: since_row.images_per_s(images_per_step),
                     learning_rate: Some(learning_rate),
-                    losses: self.losses()?,
+                    losses,
                 };
                 since_row = Pace::default();
                 metrics.write(&row)?;
@@ -340,7 +242,7 @@ impl Run {
                 let path = self.sample(step)?;
                 on(Event::Sampled(&path));
             }
-            if due(self.config.checkpoint_every) {
+            if due(self.config.checkpoint_every) || is_validated {
                 self.save(&metrics, &keep, on)?;
                 saved_at = step;
             }
@@ -353,6 +255,16 @@ impl Run {
         let images_per_s = since_start.images_per_s(images_per_step);
         let profile = if step > first { self.trainer.profile(self.loader.next_batch()?)? } else { vec![] };
         Ok(Summary { step, interrupted: step < total, images_per_s, profile, dir: self.dir })
+    }
+
+    /// The likelihood of the validation images after the step that was done last, if it is due.
+    fn validate(&mut self, total: u64) -> Result<Option<(String, f64)>> {
+        let step = self.trainer.steps().done;
+        let Some(validation) = self.validation.as_ref().filter(|validation| validation.is_due(step, total)) else {
+            return Ok(None);
+        };
+        let Trainer { model, backend, .. } = &mut self.trainer;
+        validation.measure(&mut **backend, model).map(Some)
     }
 
     fn sample(&mut self, step: u64) -> Result<PathBuf> {

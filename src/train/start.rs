@@ -1,15 +1,18 @@
 //! The start of a training run, which `pixtape train` and `pixtape train --trace` share: the model, its
 //! data, and the parameters that the next step begins with.
 
-use super::run::{Event, RunOptions, fitting, open_images};
-use super::{exchange, parameters};
+use super::exchange;
+use super::images::{fitting, open_images};
+use super::run::{Event, RunOptions};
+use super::validation::{Validation, training_split};
 use crate::backend::Backend;
 use crate::config::{Config, GivenKeys};
-use crate::data::{self, Batches, Cursor, Identity, Images, Order, Set, Split};
+use crate::data::{self, Batches, Cursor, Identity, Images, Order, Set};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::optim::schedule;
 use crate::optim::schedule::Steps;
+use crate::parameters;
 use crate::store::{Checkpoint, Latest, RunDir};
 use crate::tape::plan::Plan;
 use std::path::Path;
@@ -25,6 +28,8 @@ pub struct Start {
     pub batches: Batches,
     /// The identity of the training images.
     pub data: Identity,
+    /// The validation images, if the run measures them.
+    pub(super) validation: Option<Validation>,
     /// Training steps in one epoch.
     pub steps_per_epoch: u64,
     /// Steps done, and steps of the whole run.
@@ -57,12 +62,14 @@ impl Start {
             Some(given) if !options.resume => fitted(&config, given, options)?,
             _ => {
                 let model = Model::new(&config)?;
-                let images = open_images(&model, &options.data, Split::Train, options.data_dir.as_deref())?;
+                let split = training_split(&model.config);
+                let images = open_images(&model, &options.data, split, options.data_dir.as_deref())?;
                 (model, images)
             }
         };
         let config = model.config.clone();
-        let data = Identity::of(&images, Split::Train);
+        let data = Identity::of(&images, training_split(&config));
+        let validation = Validation::open(&model, &options.data, options.data_dir.as_deref())?;
         let batches = Batches::new(Arc::new(images), model.batch_options(Order::Shuffled))?;
         let plans = model.training();
         let steps_per_epoch = (batches.per_epoch() as u64 / plans.len() as u64).max(1);
@@ -73,7 +80,7 @@ impl Start {
             let before = Steps { done, total: total_steps(&earlier, steps_per_epoch) };
             notes.extend(changed_rate(&config, before, steps));
         }
-        Ok(Start { model, plans, batches, data, steps_per_epoch, steps, latest, notes })
+        Ok(Start { model, plans, batches, data, validation, steps_per_epoch, steps, latest, notes })
     }
 
     /// Writes the parameters that the run begins with: those of the newest checkpoint of a run that is
@@ -107,14 +114,15 @@ impl Start {
 /// The model fitted to the training images, and these images.
 fn fitted(config: &Config, given: &GivenKeys, options: &RunOptions) -> Result<(Model, Images)> {
     let (mut config, data_dir) = (config.clone(), options.data_dir.as_deref());
+    let split = training_split(&config);
     // The size of a known set is known before it is opened, so that a mistake in the keys is found at once.
     if let Some(set) = Set::named(&options.data) {
         let said = config.fit_to(set.size, given);
         let model = Model::new(&config)?;
-        let images = open_images(&model, &options.data, Split::Train, data_dir)?;
+        let images = open_images(&model, &options.data, split, data_dir)?;
         return Ok((model, images.with_notices(said)));
     }
-    let images = data::open(&options.data, Split::Train, data_dir)?;
+    let images = data::open(&options.data, split, data_dir)?;
     let said = config.fit_to(images.natural_size(), given);
     let model = Model::new(&config)?;
     let images = fitting(&model, images)?;

@@ -1,6 +1,5 @@
 //! One training run on one device: the compiled plans of a step, and the steps done.
 
-use super::parameters;
 use crate::backend::{self, Backend, Compiled, Scalars, StepTime};
 use crate::config::Config;
 use crate::data::{Batch, BatchSource};
@@ -8,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::models::{CRITIC_STEP, KL_WEIGHT, Model};
 use crate::optim::schedule::{self, Steps};
 use crate::optim::{AVERAGE_DECAY, LEARNING_RATE, STEP};
+use crate::parameters;
 use crate::store::Checkpoint;
 use crate::tape::op::Scalar;
 use crate::tape::plan::Plan;

@@ -35,6 +35,7 @@ mod sequences;
 #[cfg(target_os = "linux")]
 mod signals;
 mod use_it;
+mod validation;
 
 use assert_cmd::Command;
 use serde_json::Value;

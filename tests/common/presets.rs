@@ -8,10 +8,10 @@ use pixtape::check::compare::{relative_error, within};
 use pixtape::config::{Config, OptimizerKind, preset};
 use pixtape::data::Batch;
 use pixtape::models::Model;
+use pixtape::parameters;
 use pixtape::rng::{self, Stream};
 use pixtape::store::Tensor;
 use pixtape::tape::InputRole;
-use pixtape::train::parameters;
 use pixtape::train::trainer::Trainer;
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use crate::files::read_regular;
 use crate::models::Model;
 use crate::sampling::{DrawOptions, Sampler};
 use crate::shape::ImageSize;
-use crate::train::run::in_channels_of;
+use crate::train::images::in_channels_of;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use std::path::Path;
