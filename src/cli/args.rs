@@ -84,7 +84,7 @@ impl DataArgs {
 
     /// The name or path to open for a trained model. A checkpoint stores no path, but the configuration of
     /// its run folder does.
-    fn name_for(&self, stored: &Stored) -> Result<String> {
+    pub fn name_for(&self, stored: &Stored) -> Result<String> {
         let mut config = stored.model.config.clone();
         if let (DataSource::Unstored(name), Some(of_run)) = (config.data_source(), stored.run_config())
             && let DataSource::Path(path) = of_run.data_source()

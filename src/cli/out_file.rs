@@ -48,6 +48,16 @@ pub(super) fn plot() -> impl TypedValueParser<Value = OutFile> {
     parser(&["svg"], "a plot is written as SVG; give a name that ends in .svg")
 }
 
+/// Parses the name of a page for clap.
+pub(super) fn page() -> impl TypedValueParser<Value = OutFile> {
+    parser(&["html"], "a page is written as HTML; give a name that ends in .html")
+}
+
+/// Parses the name of a file with a Markdown table for clap.
+pub(super) fn markdown() -> impl TypedValueParser<Value = OutFile> {
+    parser(&["md"], "a table is written as Markdown; give a name that ends in .md")
+}
+
 /// Parses the name of a file of tensors for clap.
 pub(super) fn tensors() -> impl TypedValueParser<Value = OutFile> {
     parser(&["safetensors"], "tensors are written as safetensors; give a name that ends in .safetensors")

@@ -180,7 +180,7 @@ impl Trained {
 }
 
 /// Whether inference reads this tensor of a checkpoint.
-fn is_used(tensor: &str) -> bool {
+pub(super) fn is_used(tensor: &str) -> bool {
     !tensor.starts_with("optim/")
 }
 

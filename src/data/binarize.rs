@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(feature = "cli")]
+use std::sync::Arc;
 
 use super::images::{Images, Levels};
 use crate::rng::{Stream, words};
@@ -56,6 +58,24 @@ impl Binarize {
             (Binarize::None, levels) => Ok(levels),
             _ => Ok(Levels::Binary),
         }
+    }
+
+    /// The images as their levels after binarisation, one byte 0 or 1 per value. Without binarisation, or if
+    /// they are binary already, they are returned as they are. A dynamic sample is that of the first epoch.
+    ///
+    /// # Errors
+    /// If a binary data set is to be binarised dynamically.
+    #[cfg(feature = "cli")]
+    pub(crate) fn apply_to(self, images: &Arc<Images>, seed: u32) -> Result<Arc<Images>> {
+        if self.levels(images)? == images.levels() {
+            return Ok(images.clone());
+        }
+        let mut levels = vec![0; images.pixels().len()];
+        for (index, out) in levels.chunks_exact_mut(images.dims()).enumerate() {
+            self.apply(images, index, seed, 0, out);
+        }
+        let labels = images.labels().map(<[u8]>::to_vec);
+        Images::new(images.name(), images.size(), levels, labels, Levels::Binary).map(Arc::new)
     }
 
     /// Writes the levels of image `index` to `out`, `[height, width, channels]`. A dynamic sample depends
@@ -165,6 +185,24 @@ mod tests {
             assert_eq!(out, bits(Binarize::Static, place, 0, 0));
         }
         assert_ne!(chosen.origin(0), chosen.origin(1));
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn whole_sets_are_binarised_image_by_image_and_keep_their_labels() {
+        let grey =
+            Arc::new(Images::new("g", [1, 2, 1], vec![127, 128, 255, 0], Some(vec![4, 5]), Levels::Grey256).unwrap());
+        let binary = Binarize::Threshold.apply_to(&grey, 0).unwrap();
+        assert_eq!(
+            (binary.pixels(), binary.labels(), binary.levels()),
+            (&[0, 1, 1, 0][..], Some(&[4, 5][..]), Levels::Binary)
+        );
+        assert!(Arc::ptr_eq(&grey, &Binarize::None.apply_to(&grey, 0).unwrap()));
+        assert!(Arc::ptr_eq(&binary, &Binarize::Static.apply_to(&binary, 0).unwrap()));
+        assert!(Binarize::Dynamic.apply_to(&binary, 0).is_err());
+        let ramp = Arc::new(ramp());
+        let sample = Binarize::Static.apply_to(&ramp, 3).unwrap();
+        assert_eq!(sample.image(1), bits(Binarize::Static, 1, 0, 0));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Measurements of a trained model: likelihoods with their protocol ([`evaluate`]), predictions of
 //! sequences ([`futures`]), latent vectors and a linear probe of them ([`encode`], [`linear_probe`]), and
 //! the dependencies of an autoregressive model ([`causality`]). With the command line: what a classifier
-//! says of images, and the quality of samples by its features (`classification`, `quality`).
+//! says of images, the quality of samples by its features (`classification`, `quality`), how sharp images
+//! are (`sharpness`), and how far reconstructions are from them (`reconstruction`).
 
 pub mod causality;
 #[cfg(feature = "cli")]
@@ -19,7 +20,11 @@ mod quality;
 #[cfg(feature = "cli")]
 mod receptive_field;
 #[cfg(feature = "cli")]
+mod reconstruction;
+#[cfg(feature = "cli")]
 mod shares;
+#[cfg(feature = "cli")]
+mod sharpness;
 #[cfg(feature = "cli")]
 mod traversal;
 
@@ -44,6 +49,10 @@ pub(crate) use quality::{LEAST, NEIGHBOUR, Quality, Reference, points};
 #[cfg(feature = "cli")]
 pub(crate) use receptive_field::{LEGEND, receptive_field_png};
 #[cfg(feature = "cli")]
+pub(crate) use reconstruction::{error_of_mean, reconstruction_error};
+#[cfg(feature = "cli")]
 pub(crate) use shares::ClassCounts;
+#[cfg(feature = "cli")]
+pub(crate) use sharpness::{blurred, sharpness};
 #[cfg(feature = "cli")]
 pub(crate) use traversal::{TraversalOptions, latent_plane, traverse};

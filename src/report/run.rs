@@ -91,11 +91,8 @@ impl RunReport<'_> {
         if let Some(last) = rows.last() {
             facts.push(("Steps".to_string(), last.step.to_string()));
             facts.push(("Training time".to_string(), duration(last.seconds)));
-            // The median, because the first rows include the start of the device and the loading of data.
-            let mut speeds: Vec<f64> = rows.iter().map(|row| row.images_per_s).filter(|s| s.is_finite()).collect();
-            speeds.sort_by(f64::total_cmp);
-            if let Some(median) = speeds.get(speeds.len() / 2) {
-                facts.push(("Images per second".to_string(), short(*median)));
+            if let Some(median) = median_speed(rows) {
+                facts.push(("Images per second".to_string(), short(median)));
             }
             facts.extend(last.losses.iter().map(|(name, value)| (format!("Last {name}"), short(*value))));
         }
@@ -127,6 +124,14 @@ impl RunReport<'_> {
     fn op_elements(&self) -> Vec<Element> {
         if self.op_times.is_empty() { vec![] } else { vec![Element::OpTimes(self.op_times.clone())] }
     }
+}
+
+/// The training images per second of a run: the median of its rows, because the first rows include the start
+/// of the device and the loading of data.
+pub(crate) fn median_speed(rows: &[Row]) -> Option<f64> {
+    let mut speeds: Vec<f64> = rows.iter().map(|row| row.images_per_s).filter(|speed| speed.is_finite()).collect();
+    speeds.sort_by(f64::total_cmp);
+    speeds.get(speeds.len() / 2).copied()
 }
 
 fn config_element(text: String) -> Element {

@@ -11,6 +11,7 @@ mod bad_usage;
 mod bench;
 mod classes;
 mod classifier;
+mod compare;
 mod diverged;
 mod folders;
 mod held_out;

@@ -1,30 +1,26 @@
 //! `pixtape judge`: judges the samples of a model by the features of a classifier, next to the test images
 //! and to noise.
 //!
-//! `samples` reads or draws the images, `print` has the table and the JSON object. What is measured is in
-//! `src/eval/quality.rs`.
+//! `samples` reads or draws the images, `classifier` is the judge, which `compare` asks too, `print` has the
+//! table and the JSON object. What is measured is in `src/eval/quality.rs`.
 
-mod print;
+pub(super) mod classifier;
+pub(super) mod print;
 mod samples;
 
 use super::args::{DataArgs, DeviceArgs, count};
 use super::out_file::{OutFile, picture};
 use super::output::{self, note};
 use super::progress::Busy;
-use super::trained::{CheckpointArgs, Stored, Trained};
-use crate::data::{Binarize, Identity, Images, Levels, Split};
-use crate::error::{Error, Result};
-use crate::eval::{self, Accuracy, Judged, LEAST, Neighbour, Quality, Reference};
-use crate::models::{Family, Model};
+use crate::data::{Binarize, Identity, Images};
+use crate::error::Result;
+use crate::eval::{self, Accuracy, Judged, Neighbour, Quality, Reference};
 use crate::pictures::grid::{Pictures, before_after_png};
-use crate::rng::{Stream, words};
-use crate::store::Checkpoint;
 use clap::builder::RangedU64ValueParser;
+use classifier::{Judge, JudgeData, expect_enough, read_classifier};
 use samples::Samples;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Samples in the picture of nearest training images.
 const SHOWN: usize = 16;
@@ -110,95 +106,52 @@ pub(super) fn run(args: Args) -> Result<()> {
         out.check(&[&args.samples, &args.classifier])?;
         out.check_outside(&args.samples)?;
     }
-    let stored = Stored::read(&CheckpointArgs { checkpoint: args.classifier.clone(), weights: None })?;
-    if !matches!(stored.model.family, Family::Classifier(_)) {
-        let name = stored.model.config.name();
-        return Err(Error::Failed(format!(
-            "{name} is no classifier; train one, for example by `pixtape train classifier-mnist`"
-        )));
-    }
+    let stored = read_classifier(&args.classifier)?;
     if let Some(out) = &args.nearest {
         args.data.keep_out(&stored, out)?;
     }
-    let [train, test] = [Split::Train, Split::Test].map(|split| args.data.open(&stored, split));
-    let (train, test) = (train?, test?);
+    let data = JudgeData::open(&stored, &args.data)?;
     // Drawing may take long, so all else comes first.
     let samples = Samples::open(&args, &stored)?;
-    for (images, what) in [(&samples.images, "samples"), (&train, "training images"), (&test, "test images")] {
-        if images.len() < LEAST {
-            return Err(Error::Failed(format!(
-                "there are {} {what}, too few to be judged; give at least {LEAST}",
-                images.len()
-            )));
-        }
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.device.threads).build().map_err(|error| {
-        Error::Failed(format!("could not start the worker threads ({error}); choose fewer by --threads")).because(error)
-    })?;
-    let mut trained = Trained::of(stored, &args.device)?;
-    let judgement = judge(&args, &mut trained, samples, [train, test], &pool)?;
+    expect_enough(&samples.images, "samples")?;
+    let binarisation = args.binarize.unwrap_or(stored.model.config.binarize);
+    let judge = Judge::new(stored, data, binarisation, &args.device)?;
+    let judgement = judge_all(&args, judge, samples)?;
     if args.json { output::json(&print::to_json(&judgement)) } else { output::print(&print::text(&judgement)) }
 }
 
 /// Measures the samples, as many test images, and as many images of noise.
-fn judge(
-    args: &Args,
-    trained: &mut Trained,
-    samples: Samples,
-    [train, test]: [Arc<Images>; 2],
-    pool: &rayon::ThreadPool,
-) -> Result<Judgement> {
-    let (train_identity, test_identity) = (Identity::of(&train, Split::Train), Identity::of(&test, Split::Test));
-    let binarisation = args.binarize.unwrap_or(trained.stored.model.config.binarize);
-    let mut model = trained.stored.model.clone();
-    model.config.binarize = binarisation;
+fn judge_all(args: &Args, mut judge: Judge, samples: Samples) -> Result<Judgement> {
     let n = samples.images.len();
-    let noise = Arc::new(noise(n.min(test.len()), &train)?);
-    let [train, test, drawn, noise] = [train, test, samples.images, noise].map(|images| prepared(&model, images));
-    let (train, test, drawn, noise) = (train?, test?, drawn?, noise?);
-    // The images have their levels by now.
-    model.config.binarize = Binarize::None;
-    let mut see = |images: &Arc<Images>, what: &str| -> Result<Judged> {
-        let _busy = Busy::new(&format!("judging {} {what}", images.len()));
-        eval::judge(&mut *trained.backend, &model, images.clone())
-    };
-    let of_train = see(&train, "training images")?;
-    let accuracy = see(&test, "test images")?.accuracy();
-    // As many as there are samples, so that all distances have the same bias.
-    let few = if n < test.len() { Arc::new(test.sample(n, 0)) } else { test };
+    let (drawn, few, noise) = (judge.prepare(&samples.images)?, judge.test_images(n), judge.noise(n)?);
     let sets = [("samples", &drawn), ("test images", &few), ("noise", &noise)];
-    let seen: Vec<Judged> = sets.iter().map(|(what, images)| see(images, what)).collect::<Result<_>>()?;
+    let seen: Vec<Judged> = sets.iter().map(|(what, images)| judge.see(images, what)).collect::<Result<_>>()?;
     let busy = Busy::new("comparing features");
-    let (judged, counts, nearest) = pool.install(|| {
-        let reference = Reference::new(train.clone(), &of_train);
-        let measure =
-            |((name, images), seen): (&(&'static str, &Arc<Images>), &Judged)| (*name, reference.measure(images, seen));
-        let judged: Vec<_> = sets.iter().zip(&seen).map(measure).collect();
-        let nearest = args.nearest.as_ref().map(|_| nearest(&reference, &drawn, &seen[0]));
-        (judged, reference.counts().clone(), nearest)
-    });
+    let judged = sets.iter().zip(&seen).map(|((name, images), seen)| (*name, judge.measure(images, seen))).collect();
+    let reference = &judge.reference;
+    let nearest = args.nearest.as_ref().map(|_| judge.install(|| nearest(reference, &drawn, &seen[0])));
     drop(busy);
-    let stored = &trained.stored;
+    let stored = judge.stored();
     let mut classifier = stored.provenance_of_weights();
-    classifier["sha256"] = sha256_of_weights(stored).into();
+    classifier["sha256"] = judge.sha256_of_weights().into();
     if let (Some(out), Some(nearest)) = (&args.nearest, &nearest) {
         let provenance = output::merged(classifier.clone(), &samples.source.to_json());
-        output::write_png(out, &nearest_png(nearest, &drawn, &train)?, &provenance)?;
+        output::write_png(out, &nearest_png(nearest, &drawn, reference.images())?, &provenance)?;
         note(&format!("{} samples with their nearest training images are in {}", nearest.len(), out.display()));
     }
     Ok(Judgement {
-        title: format!("{} ({}, {} weights)", stored.model.config.name(), stored.origin(), stored.weights.name()),
+        title: judge.title(),
         classifier,
-        accuracy,
-        train: train_identity,
-        test: test_identity,
-        binarisation,
+        accuracy: judge.accuracy,
+        train: judge.train.clone(),
+        test: judge.test.clone(),
+        binarisation: judge.binarisation,
         least: f64::from(args.least) / 100.0,
         source: samples.source,
-        counts,
+        counts: reference.counts().clone(),
         judged,
         nearest,
-        device: trained.backend.describe().kind,
+        device: judge.device(),
     })
 }
 
@@ -208,25 +161,6 @@ fn binarisation(text: &str) -> Result<Binarize, String> {
         Ok(Binarize::Dynamic) | Err(_) => Err("it must be none, static or threshold".to_string()),
         Ok(how) => Ok(how),
     }
-}
-
-/// The images as the classifier reads them: binarised, if the configuration says so.
-fn prepared(model: &Model, images: Arc<Images>) -> Result<Arc<Images>> {
-    if model.config.binarize == Binarize::None || images.levels() == Levels::Binary {
-        return Ok(images);
-    }
-    let levels = model.batch_of(images.clone())?.levels.into_iter().map(|level| level as u8).collect();
-    let size = [images.height(), images.width(), images.channels()];
-    let labels = images.labels().map(<[u8]>::to_vec);
-    Images::new(images.name(), size, levels, labels, Levels::Binary).map(Arc::new)
-}
-
-/// `n` images of independent uniform bytes, of the size of `like`.
-fn noise(n: usize, like: &Images) -> Result<Images> {
-    let dims = like.dims();
-    let image = |i: usize| (0..dims).map(move |at| words(0, Stream::Noise, [i as u32, at as u32])[0] as u8);
-    let pixels = (0..n).flat_map(image).collect();
-    Images::new("noise", [like.height(), like.width(), like.channels()], pixels, None, Levels::Grey256)
 }
 
 /// The training images that are nearest to some of the samples, by features and by pixels.
@@ -256,24 +190,6 @@ fn nearest_png(rows: &[Nearest], samples: &Images, training: &Images) -> Result<
     let size = [training.height(), training.width(), training.channels()];
     let series: Vec<Pictures> = columns.iter().map(|pixels| Pictures::new(pixels, size)).collect();
     before_after_png(&series)
-}
-
-/// A hash of the weights that the classifier judges by, 64 hexadecimal digits: of the name, shape and values
-/// of each tensor in the order of their names. Where the weights have moving averages, these are hashed.
-fn sha256_of_weights(stored: &Stored) -> String {
-    let Checkpoint { tensors, .. } = &stored.checkpoint;
-    let mut hash = Sha256::new();
-    for spec in stored.model.set.specs() {
-        let path = &*spec.param.path;
-        let average = path.replacen("params/", "ema/", 1);
-        let is_read = path.starts_with("params/") || path.starts_with("state/");
-        let name = if stored.model.set.find(&average).is_some() { &average } else { path };
-        if let (true, Some(tensor)) = (is_read, tensors.get(name)) {
-            hash.update(format!("{path} {}\n", tensor.shape));
-            tensor.data.iter().for_each(|value| hash.update(value.to_le_bytes()));
-        }
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a folder is that of a run.

@@ -58,7 +58,7 @@ fn rows(judgement: &Judgement) -> Vec<Vec<String>> {
 }
 
 /// An accuracy with its interval.
-fn with_interval(accuracy: &Accuracy) -> String {
+pub(in crate::cli) fn with_interval(accuracy: &Accuracy) -> String {
     let [low, high] = accuracy.interval().map(|bound| 100.0 * bound);
     format!("{} of the test images (95 %: {low:.2} to {high:.2})", percent(accuracy.share()))
 }
@@ -87,7 +87,7 @@ pub(super) fn to_json(judgement: &Judgement) -> Value {
     value
 }
 
-fn of_accuracy(accuracy: &Accuracy) -> Value {
+pub(in crate::cli) fn of_accuracy(accuracy: &Accuracy) -> Value {
     let Accuracy { right, images, cross_entropy } = accuracy;
     json!({
         "right": right,
@@ -98,7 +98,7 @@ fn of_accuracy(accuracy: &Accuracy) -> Value {
     })
 }
 
-fn of_quality(quality: &Quality, data: &ClassCounts, least: f64) -> Value {
+pub(in crate::cli) fn of_quality(quality: &Quality, data: &ClassCounts, least: f64) -> Value {
     let Quality { images, frechet: Trend { points, limit }, coverage, compared, counts, agreement, nearest, copies } =
         quality;
     let uniform = ClassCounts::uniform(counts.0.len());
