@@ -37,6 +37,8 @@ pub enum Stream {
     Augment = 11,
     /// Images of noise, with which samples are compared.
     Noise = 12,
+    /// Which training images are labelled, where features are compared.
+    Labels = 13,
 }
 
 /// One block of Threefry-2x32-20: two random words from a key and a counter.

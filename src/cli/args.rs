@@ -36,6 +36,14 @@ impl DeviceArgs {
     pub fn open(&self) -> Result<Box<dyn Backend>> {
         backend::open(self.name()?, self.threads)
     }
+
+    /// Worker threads for what is computed on the CPU with every device.
+    pub fn pool(&self) -> Result<rayon::ThreadPool> {
+        rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().map_err(|error| {
+            let sentence = format!("could not start the worker threads ({error}); choose fewer by --threads");
+            Error::Failed(sentence).because(error)
+        })
+    }
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -135,6 +143,16 @@ impl PictureArgs {
     /// Checks that the file `out` does not become one of the images that are opened for this model.
     pub fn keep_out(&self, stored: &Stored, out: &OutFile) -> Result<()> {
         self.data.keep_out(stored, out)
+    }
+
+    /// The name or path of the images of this model.
+    pub fn data_of(&self, stored: &Stored) -> Result<String> {
+        self.data.name_for(stored)
+    }
+
+    /// The same arguments for the images with this name or path.
+    pub fn of_data(&self, name: String) -> PictureArgs {
+        PictureArgs { data: DataArgs { data: Some(name), ..self.data.clone() }, ..self.clone() }
     }
 
     /// A random selection of at most `n` images of the split.

@@ -7,9 +7,12 @@ use crate::error::Result;
 
 /// Draw colours for grey images
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: pixtape colorize runs/colorize-cifar -n 8 --draws 3\n\n\
-    A row of the picture shows the given image, the draws, and the original. `pixtape eval` measures the likelihood of the\n\
-    originals, given the same.")]
+#[command(after_help = "Examples:\n  \
+    pixtape colorize runs/colorize-cifar -n 8 --draws 3\n  \
+    pixtape colorize runs/colorize-cifar --against runs/colorize-gan-cifar\n\n\
+    A row of the picture shows the given image, the draws of each model, and the original. If a model of --against reads\n\
+    the images in another way (binary, or of grey levels), what it is given and its original are shown too. `pixtape eval`\n\
+    measures the likelihood of the originals, given the same.")]
 pub(super) struct Args {
     #[command(flatten)]
     restore: RestoreArgs,

@@ -7,9 +7,12 @@ use crate::error::Result;
 
 /// Draw images from a quarter of their height and width
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: pixtape superres runs/superres-mnist -n 8 --draws 3\n\n\
-    A row of the picture shows the given image, the draws, and the original. `pixtape eval` measures the likelihood of the\n\
-    originals, given the same.")]
+#[command(after_help = "Examples:\n  \
+    pixtape superres runs/superres-mnist -n 8 --draws 3\n  \
+    pixtape superres runs/superres-mnist --against runs/superres-gan-mnist\n\n\
+    A row of the picture shows the given image, the draws of each model, and the original. If a model of --against reads\n\
+    the images in another way (binary, or of grey levels), what it is given and its original are shown too. `pixtape eval`\n\
+    measures the likelihood of the originals, given the same.")]
 pub(super) struct Args {
     #[command(flatten)]
     restore: RestoreArgs,

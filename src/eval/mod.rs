@@ -1,17 +1,24 @@
 //! Measurements of a trained model: likelihoods with their protocol ([`evaluate`]), predictions of
 //! sequences ([`futures`]), latent vectors and a linear probe of them ([`encode`], [`linear_probe`]), and
-//! the dependencies of an autoregressive model ([`causality`]). With the command line: what a classifier
-//! says of images, the quality of samples by its features (`classification`, `quality`), how sharp images
-//! are (`sharpness`), and how far reconstructions are from them (`reconstruction`).
+//! the dependencies of an autoregressive model ([`causality`]). With the command line: how much features
+//! help with few labels (`few_labels`), what a classifier says of images, the quality of samples by its
+//! features (`classification`, `quality`), how sharp images are (`sharpness`), and how far reconstructions
+//! are from them (`reconstruction`).
 
 pub mod causality;
 #[cfg(feature = "cli")]
 mod classification;
 #[cfg(feature = "cli")]
+mod few_labels;
+#[cfg(feature = "cli")]
 mod frechet;
 mod futures;
 mod latents;
+#[cfg(feature = "cli")]
+mod lbfgs;
 mod likelihood;
+#[cfg(feature = "cli")]
+mod nearest;
 #[cfg(feature = "cli")]
 mod neighbours;
 mod probe;
@@ -26,10 +33,14 @@ mod shares;
 #[cfg(feature = "cli")]
 mod sharpness;
 #[cfg(feature = "cli")]
+mod softmax_regression;
+#[cfg(feature = "cli")]
 mod traversal;
 
 #[cfg(feature = "cli")]
 pub(crate) use classification::{Accuracy, Judged, judge, wilson};
+#[cfg(feature = "cli")]
+pub(crate) use few_labels::{FewLabels, LabelDraws, Score, pixels};
 #[cfg(feature = "cli")]
 pub(crate) use frechet::{Trend, shuffled};
 #[cfg(feature = "cli")]

@@ -8,6 +8,9 @@ use image::{ExtendedColorType, ImageEncoder};
 /// Pixels between two pictures.
 const SEPARATOR: usize = 2;
 
+/// Pixels between two sections of a row.
+const SPACE: usize = 6;
+
 /// Pixels between two groups of columns.
 const GAP: usize = 12;
 
@@ -85,10 +88,23 @@ pub fn grid_png(pictures: Pictures, columns: Option<usize>) -> Result<Vec<u8>> {
 /// If the series differ in the number or size of their pictures.
 #[track_caller]
 pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
+    sections_png(&[series.to_vec()])
+}
+
+/// The same for series in sections, which a wider space separates.
+///
+/// # Errors
+/// [`Error::Failed`] if there is no picture, or if the grid is too large for a PNG file.
+///
+/// # Panics
+/// If the series differ in the number or size of their pictures.
+#[track_caller]
+pub(crate) fn sections_png(sections: &[Vec<Pictures>]) -> Result<Vec<u8>> {
+    let series = sections.concat();
     let Some(first) = series.first() else {
         return Err(Error::Failed("there is no picture to show; ask for at least one".to_string()));
     };
-    for other in series {
+    for other in &series {
         let same = (other.height, other.width, other.len()) == (first.height, first.width, first.len());
         assert!(same, "the pictures before and after differ in number or size");
     }
@@ -96,8 +112,11 @@ pub fn before_after_png(series: &[Pictures]) -> Result<Vec<u8>> {
     let groups = count.div_ceil(GROUP_ROWS);
     // Groups of equal height look better than a last group that is nearly empty.
     let rows = if groups == 0 { 0 } else { count.div_ceil(groups) };
-    let group_width = series.len() * step - SEPARATOR + GAP;
-    let xs = (0..groups * series.len()).map(|i| i / series.len() * group_width + i % series.len() * step).collect();
+    let section_of = sections.iter().enumerate().flat_map(|(nth, section)| vec![nth; section.len()]);
+    let offsets: Vec<usize> =
+        section_of.enumerate().map(|(column, section)| column * step + section * (SPACE - SEPARATOR)).collect();
+    let group_width = offsets[offsets.len() - 1] + first.width + GAP;
+    let xs = (0..groups).flat_map(|group| offsets.iter().map(move |offset| group * group_width + offset)).collect();
     let mut cells = Vec::new();
     for index in 0..count {
         for (nth, pictures) in series.iter().enumerate() {
@@ -226,6 +245,19 @@ mod tests {
         assert_eq!((at(0, 40), at(10, 40)), ([4, 4, 4], [104, 0, 0]));
         assert_eq!((at(30, 0), at(40, 0)), ([5, 5, 5], [105, 0, 0]));
         assert_eq!((at(18, 0), at(29, 0), at(30, 40)), ([96; 3], [96; 3], [96; 3]));
+    }
+
+    #[test]
+    fn sections_are_farther_apart_than_pictures() {
+        let pixels: Vec<u8> = (0..9).collect();
+        let one = Pictures::new(&pixels, [1, 1, 1]);
+        let grid = decode(&sections_png(&[vec![one, one], vec![one]]).unwrap()).into_luma8();
+        // A group is two pictures of 8 pixels, a separator, a space, and a third picture.
+        assert_eq!(grid.dimensions(), (2 * (3 * 8 + 2 + 6) + 12, 5 * 10 - 2));
+        let row = |from: u32| [0, 10, 24].map(|x| grid.get_pixel(from + x, 10).0[0]);
+        assert_eq!((row(0), row(44)), ([1; 3], [6; 3]));
+        assert!((18..24).all(|x| grid.get_pixel(x, 0).0[0] == 96));
+        assert_eq!(sections_png(&[vec![one, one]]).unwrap(), before_after_png(&[one, one]).unwrap());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use crate::backend::Backend;
 use crate::data::{Images, Order, Range, Reduction};
 use crate::error::{Error, Result};
 use crate::models::{Family, Model};
+#[cfg(feature = "cli")]
+use crate::pictures::grid::sections_png;
 use crate::pictures::grid::{Pictures, before_after_png};
 use crate::shape::ImageSize;
 use std::sync::Arc;
@@ -75,6 +77,31 @@ impl Redrawn {
         let columns =
             [self.given_pictures()].into_iter().chain(self.drawn_pictures()).chain([self.original_pictures()]);
         before_after_png(&columns.collect::<Vec<_>>())
+    }
+
+    /// A PNG file with one row per image for several models that drew the same images: what they were given,
+    /// the draws of each model, and the original. Models may read the images in different ways, binary or
+    /// not. So what a model was given is shown before its draws if it differs from what the model before it
+    /// was given, and each different form of the original is shown.
+    ///
+    /// # Errors
+    /// If there is no image, or the picture is too large.
+    ///
+    /// # Panics
+    /// If the models differ in the number or the size of the images.
+    #[cfg(feature = "cli")]
+    pub(crate) fn side_by_side_png(models: &[Redrawn]) -> Result<Vec<u8>> {
+        let mut originals: Vec<&Redrawn> = vec![];
+        let mut sections = vec![];
+        for (nth, model) in models.iter().enumerate() {
+            let is_new = nth == 0 || models[nth - 1].given != model.given;
+            sections.push(is_new.then(|| model.given_pictures()).into_iter().chain(model.drawn_pictures()).collect());
+            if originals.iter().all(|shown| shown.originals != model.originals) {
+                originals.push(model);
+            }
+        }
+        sections.push(originals.into_iter().map(Redrawn::original_pictures).collect());
+        sections_png(&sections)
     }
 
     fn original_pictures(&self) -> Pictures<'_> {
@@ -235,5 +262,25 @@ mod tests {
         };
         assert_eq!(row(redrawn.original_first_png().unwrap()), [255, 128, 0]);
         assert_eq!(row(redrawn.original_last_png().unwrap()), [128, 0, 255]);
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn models_are_shown_next_to_each_other_and_what_they_share_once() {
+        let redrawn =
+            |image: f32, drawn: f32| Redrawn::after_beginning([1, 2, 1].into(), &[image, image], &[drawn, drawn], 1);
+        // The last pixel of each column; a section ends with a space.
+        let row = |models: &[Redrawn], columns: &[u32]| -> Vec<u8> {
+            let picture = image::load_from_memory(&Redrawn::side_by_side_png(models).unwrap()).unwrap().into_luma8();
+            let last = columns.last().unwrap();
+            let scale = (picture.width() - last) / 2 / columns.len() as u32;
+            let at = |(i, space): (usize, &u32)| space + (2 * i as u32 + 2) * scale - 1;
+            columns.iter().enumerate().map(|column| picture.get_pixel(at(column), 0).0[0]).collect()
+        };
+        let same = [redrawn(1.0, 0.0), redrawn(1.0, 0.2)];
+        assert_eq!(row(&same, &[0, 2, 8, 14]), [128, 0, 51, 255]);
+        // The second model reads the image in another way.
+        let different = [redrawn(1.0, 0.0), redrawn(0.6, 0.2)];
+        assert_eq!(row(&different, &[0, 2, 8, 10, 16, 18]), [128, 0, 128, 51, 255, 153]);
     }
 }

@@ -92,3 +92,34 @@ fn colour_and_detail_are_drawn_back_and_measured_given_what_is_left() {
     place.refused(1, "sample details", &["pixtape colorize or superres"]);
     place.refused(2, &format!("{} --set model.levels=5", tiny("superres-mnist", 1, "x")), &["5 levels"]);
 }
+
+#[test]
+fn several_models_draw_the_same_images_side_by_side() {
+    let place = Place::new();
+    place.ok(&tiny("superres-mnist", 1, "pixels"));
+    place.ok(&tiny("superres-gan-mnist", 1, "gan"));
+    let picture = || image::open(place.path("superres.png")).unwrap().into_luma8();
+    let told = place.json("superres pixels --against gan -n 2 --draws 2");
+    assert_eq!((&told["model"], &told["images"]), (&"superres-mnist".into(), &2.into()));
+    assert_eq!(told["against"][0]["model"], "superres-gan-mnist");
+    assert_eq!(told["against"][0]["shown"], told["shown"]);
+    // One reads binary images, the other one grey ones that it pads: given, 2 draws, given, 2 draws, and
+    // both forms of the original. At twice the size, with spaces between three sections.
+    assert_eq!(picture().dimensions(), (8 * 56 + 5 * 2 + 2 * 6, 2 * 56 + 2));
+
+    let said = place.ok("superres pixels --against pixels -n 2 --draws 2");
+    assert!(said.contains("by pixels, step 1, then by pixels, step 1, and the originals"), "{said}");
+    // Given, 2 draws, 2 draws, original. Equal seeds draw equally.
+    let twice = picture();
+    assert_eq!(twice.dimensions(), (6 * 84 + 3 * 2 + 2 * 6, 2 * 84 + 2));
+    let column = |from: u32| -> Vec<u8> { (from..from + 84).map(|x| twice.get_pixel(x, 40).0[0]).collect() };
+    let (first, second) = (column(84 + 2), column(3 * 84 + 2 * 2 + 6));
+    assert!(first == second && first != column(2 * 84 + 2 * 2), "the draws differ");
+
+    draw_colour_folder(&place);
+    place.ok(&tiny("superres-cifar", 1, "large"));
+    place.ok(&tiny("colorize-cifar", 1, "colours"));
+    place.refused(1, "superres pixels --against large", &["glyphs", "28x28"]);
+    place.refused(1, "superres pixels --against colours", &["colorize-cifar has not learned to do this"]);
+    place.refused(1, "superres pixels --against nosuch", &["nosuch"]);
+}

@@ -13,6 +13,7 @@ mod classes;
 mod classifier;
 mod compare;
 mod diverged;
+mod few_labels;
 mod folders;
 mod held_out;
 mod identity;

@@ -69,7 +69,7 @@ fn every_result_says_where_it_comes_from() {
         check("export", &metadata(&place, "out.safetensors", "pixtape"));
         assert_eq!(metadata_text(&place, "out.safetensors", "format"), "pt");
         if preset == "vae-mlp-mnist" {
-            for command in ["sample -n 4", "encode"] {
+            for command in ["sample -n 4", "encode --labels 10 --draws 1"] {
                 check(command, &place.json(&format!("{command} {preset} --out out.safetensors --device cpu")));
                 check(command, &metadata(&place, "out.safetensors", "protocol"));
             }

@@ -64,7 +64,7 @@ fn a_latent_model_is_used_in_every_way() {
         place.ok(command);
         assert!(is_png(&place.bytes(out)), "{command}");
     }
-    let encoded = place.json("encode run --out z.safetensors");
+    let encoded = place.json("encode run --out z.safetensors --labels 10 --draws 1");
     let accuracy = number(&encoded["probe"], "test_accuracy");
     assert!((0.05..=1.0).contains(&accuracy), "{encoded}");
     let bytes = place.bytes("z.safetensors");

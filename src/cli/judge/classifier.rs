@@ -82,10 +82,7 @@ impl Judge {
     /// # Errors
     /// Whatever the device reports.
     pub fn new(classifier: Stored, data: JudgeData, binarisation: Binarize, device: &DeviceArgs) -> Result<Judge> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(device.threads).build().map_err(|error| {
-            Error::Failed(format!("could not start the worker threads ({error}); choose fewer by --threads"))
-                .because(error)
-        })?;
+        let pool = device.pool()?;
         let mut trained = Trained::of(classifier, device)?;
         let JudgeData { train, test } = data;
         let identities =
