@@ -90,7 +90,7 @@ fn of_run(run: &RunEvidence, set: &SetSummary) -> Value {
     json!({
         "run": run.run,
         "seed": run.seed,
-        "step": setting.step,
+        "step": run.step,
         "weights": setting.weights,
         "trained_on_sha256": setting.trained_on,
         "trained_on_device": training.as_ref().and_then(|training| training.device.clone()),

@@ -15,7 +15,9 @@ use crate::models::Family;
 use crate::pictures::grid::{Pictures, grid_png};
 use crate::report::compare::Ranking;
 use crate::report::run::median_speed;
-use crate::report::summary::{Anchor, Kind, LatentFacts, RunEvidence, SetSummary, Setting, Summary, Training, by_seed};
+use crate::report::summary::{
+    Anchor, Choice, Kind, LatentFacts, RunEvidence, SetSummary, Setting, Summary, Training, by_seed,
+};
 use crate::sampling::{DrawOptions, Sampler};
 use crate::store::RunDir;
 use std::sync::Arc;
@@ -259,14 +261,20 @@ fn evidence(args: &Args, run: Compared, judge: Option<&mut Judge>, n: usize) -> 
     let quality = judge.map(|judge| quality(judge, &drawn, "samples")).transpose()?;
     let stored = &trained.stored;
     let config = stored.model.config.clone();
+    // A folder stands for its best checkpoint, if the run has measured validation images.
+    let choice = match path.is_dir() && config.validate_every.is_some_and(|every| every > 0) {
+        true => Choice::BestValidated,
+        false => Choice::Step(stored.checkpoint.step),
+    };
     Ok(RunEvidence {
         model: config.name().to_string(),
         kind,
         run: path.display().to_string(),
         seed: config.seed,
+        step: stored.checkpoint.step,
         setting: Setting {
             config,
-            step: stored.checkpoint.step,
+            choice,
             weights: stored.weights.name().to_string(),
             trained_on: stored.trained_on().map(|identity| identity.sha256),
         },

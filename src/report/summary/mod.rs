@@ -18,7 +18,7 @@ use crate::report::compare::Ranking;
 pub(crate) use markdown::to_markdown;
 pub(crate) use page::to_page;
 pub(crate) use ranks::{Measured, Rank, Standing, standings};
-pub(crate) use seeds::{Setting, Spread, by_seed};
+pub(crate) use seeds::{Choice, Setting, Spread, by_seed};
 pub(crate) use tables::{Measure, to_text};
 
 /// A class counts as covered if it has this fraction of its share in the data.
@@ -74,6 +74,8 @@ pub(crate) struct RunEvidence {
     pub setting: Setting,
     /// The seed of the training.
     pub seed: u32,
+    /// Training steps of the checkpoint.
+    pub step: u64,
     /// Empty if the model has none.
     pub likelihoods: Vec<Likelihood>,
     /// Of the samples, if there is a classifier.
@@ -242,7 +244,8 @@ pub(crate) mod made_up {
             model: name.to_string(),
             kind,
             run: run.clone(),
-            setting: Setting { config, step: 10, weights: weights.clone(), trained_on: None },
+            step: 10,
+            setting: Setting { config, choice: Choice::Step(10), weights: weights.clone(), trained_on: None },
             seed,
             likelihoods: likelihoods.iter().map(likelihood).collect(),
             quality: None,

@@ -89,7 +89,7 @@ fn pictures(set: &SetSummary) -> Vec<Picture> {
 fn provenance(summary: &Summary) -> Element {
     let row = |run: &RunEvidence| {
         let trained_on = run.setting.trained_on.as_deref().map_or("unknown", crate::data::short);
-        let facts = [&run.model, &run.run, &run.seed.to_string(), &run.setting.step.to_string(), &run.setting.weights];
+        let facts = [&run.model, &run.run, &run.seed.to_string(), &run.step.to_string(), &run.setting.weights];
         facts.into_iter().cloned().chain([trained_on.to_string()]).collect()
     };
     let head = ["model", "run", "seed", "step", "weights", "content of the training images"].map(String::from);

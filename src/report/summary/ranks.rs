@@ -108,6 +108,8 @@ mod tests {
     use crate::data::Binarize;
     use crate::likelihood::{Condition, Estimate};
 
+    type Change = fn(&mut Protocol);
+
     fn reason(standing: &Standing) -> &str {
         match &standing.rank {
             Rank::None(why) => why,
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn every_difference_of_protocol_forbids_a_rank_and_is_named() {
         let base = || run("pixelcnn-mnist", Kind::Autoregressive, 0, &[(Estimate::Exact, 90.0)]);
-        let changes: [(fn(&mut Protocol), &str); 6] = [
+        let changes: [(Change, &str); 6] = [
             (|p| p.estimate = Estimate::Elbo, "exact, not comparable in rank with a bound"),
             (
                 |p| p.estimate = Estimate::ExactGiven(Condition::Class),

@@ -9,19 +9,29 @@ use crate::config::Config;
 pub(crate) struct Setting {
     /// The configuration in the checkpoint.
     pub config: Config,
-    /// Training steps done.
-    pub step: u64,
+    /// Which checkpoint stands for the run.
+    pub choice: Choice,
     /// The weights that are used: `raw` or `averaged`.
     pub weights: String,
     /// The hash of the training images, if the checkpoint says it.
     pub trained_on: Option<String>,
 }
 
+/// How the checkpoint of a run was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// It is that of this training step.
+    Step(u64),
+    /// It is the best one on validation images, which is at another step in every run.
+    BestValidated,
+}
+
 impl Setting {
     /// Whether the two differ in nothing but the seed.
     fn is_same(&self, other: &Setting) -> bool {
         let same_config = self.config == Config { seed: self.config.seed, ..other.config.clone() };
-        same_config && (self.step, &self.weights, &self.trained_on) == (other.step, &other.weights, &other.trained_on)
+        same_config
+            && (self.choice, &self.weights, &self.trained_on) == (other.choice, &other.weights, &other.trained_on)
     }
 }
 
@@ -104,7 +114,8 @@ mod tests {
             // The same run again, or a copy of it.
             vae(1),
             vae(2),
-            changed(|setting| setting.step = 11),
+            changed(|setting| setting.choice = Choice::Step(11)),
+            changed(|setting| setting.choice = Choice::BestValidated),
             changed(|setting| setting.weights = "averaged".into()),
             changed(|setting| setting.trained_on = Some("cd".into())),
             changed(|setting| setting.config.batch += 1),
@@ -112,7 +123,7 @@ mod tests {
         ];
         let groups = by_seed(runs);
         let seeds: Vec<Vec<u32>> = groups.iter().map(|group| group.runs.iter().map(|run| run.seed).collect()).collect();
-        assert_eq!(seeds, [vec![0, 1, 2], vec![0], vec![1], vec![7], vec![7], vec![7], vec![7], vec![7]]);
+        assert_eq!(seeds, [vec![0, 1, 2], vec![0], vec![1], vec![7], vec![7], vec![7], vec![7], vec![7], vec![7]]);
         assert_eq!((groups[0].title(), groups[1].title()), ("vae-mnist (3 seeds)".into(), "gan-mnist".into()));
     }
 
