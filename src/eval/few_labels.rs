@@ -26,8 +26,10 @@ pub(crate) struct LabelDraws {
 }
 
 /// A fraction of the test images, from several draws.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Score {
+    /// The fraction of each draw. All features have the same draws, so they can be compared draw by draw.
+    pub draws: Vec<f64>,
     /// Mean of the draws.
     pub mean: f64,
     /// Standard deviation of the draws; `None` for a single one.
@@ -154,7 +156,7 @@ impl FewLabels {
         let by_probe: Vec<Vec<f64>> = pool.install(|| draws.rows.par_iter().map(probe).collect());
         let all = nearest_of_first(backend, pool, &points, &queries[0], dims, &[train.labels.len()])?;
         let scores = |of: &[Vec<f64>]| {
-            (0..draws.counts.len()).map(|i| Score::of(&of.iter().map(|draw| draw[i]).collect::<Vec<_>>())).collect()
+            (0..draws.counts.len()).map(|i| Score::of(of.iter().map(|draw| draw[i]).collect())).collect()
         };
         Ok(FewLabels {
             probe: scores(&by_probe),
@@ -166,11 +168,11 @@ impl FewLabels {
 
 impl Score {
     /// The mean and the standard deviation (of a sample: over n - 1) of the draws.
-    fn of(draws: &[f64]) -> Score {
+    fn of(draws: Vec<f64>) -> Score {
         let n = draws.len() as f64;
         let mean = draws.iter().sum::<f64>() / n;
         let square = draws.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-        Score { mean, deviation: (draws.len() > 1).then(|| (square / (n - 1.0)).sqrt()) }
+        Score { mean, deviation: (draws.len() > 1).then(|| (square / (n - 1.0)).sqrt()), draws }
     }
 }
 
@@ -293,8 +295,11 @@ mod tests {
 
     #[test]
     fn scores_are_mean_and_deviation_of_a_sample() {
-        assert_eq!(Score::of(&[0.25, 0.75]), Score { mean: 0.5, deviation: Some(0.125_f64.sqrt()) });
-        assert_eq!(Score::of(&[0.25]), Score { mean: 0.25, deviation: None });
+        let score = |draws: &[f64], mean: f64, deviation: Option<f64>| {
+            assert_eq!(Score::of(draws.to_vec()), Score { draws: draws.to_vec(), mean, deviation });
+        };
+        score(&[0.25, 0.75], 0.5, Some(0.125_f64.sqrt()));
+        score(&[0.25], 0.25, None);
     }
 
     #[test]
@@ -332,8 +337,8 @@ mod tests {
     #[test]
     fn separate_clouds_need_one_label_each() {
         let found = measured(&clouds(200, 0.2, 1), &clouds(101, 0.2, 2), 1);
-        let all_right = Score { mean: 1.0, deviation: Some(0.0) };
-        let expected = FewLabels { probe: vec![all_right; 2], neighbour: vec![all_right; 2], neighbour_of_all: 1.0 };
+        let all_right = vec![Score { draws: vec![1.0; 3], mean: 1.0, deviation: Some(0.0) }; 2];
+        let expected = FewLabels { probe: all_right.clone(), neighbour: all_right, neighbour_of_all: 1.0 };
         assert_eq!(found, expected);
     }
 

@@ -30,6 +30,11 @@ fn features_are_compared_with_few_labels() {
         for row in rows {
             assert!(accuracies(row, classifier).iter().all(|share| (0.05..=1.0).contains(share)), "{row}");
             let deviations = row[classifier]["deviation"].as_array().unwrap();
+            let draws = row[classifier]["draws"].as_array().unwrap();
+            for (draws, mean) in draws.iter().zip(accuracies(row, classifier)) {
+                let of_draw: Vec<f64> = draws.as_array().unwrap().iter().map(|draw| draw.as_f64().unwrap()).collect();
+                assert!(of_draw.len() == 3 && (of_draw.iter().sum::<f64>() / 3.0 - mean).abs() < 1e-9, "{row}");
+            }
             assert!(deviations.iter().all(|value| (0.0..0.2).contains(&value.as_f64().unwrap())), "{row}");
         }
         // Glyphs are easy to tell apart by their pixels, and the more labels the easier.

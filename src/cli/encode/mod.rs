@@ -34,7 +34,7 @@ use std::sync::Arc;
     image (Euclidean distance). Its rows are this model, the models of --against, and raw pixels.\n\n\
     --json prints one object: what the file holds, probe (train_accuracy, test_accuracy, classes), and few_labels (labels,\n\
     draws, train_images, test_images, left_out, and one object for each row in features: name, dims, provenance, and\n\
-    linear_probe and nearest_neighbour with mean and deviation for each of labels, and all).")]
+    linear_probe and nearest_neighbour with mean, deviation and the draws for each of labels, and all).")]
 pub(super) struct Args {
     #[command(flatten)]
     checkpoint: CheckpointArgs,

@@ -50,6 +50,7 @@ pub(super) fn to_json(comparison: &Comparison) -> Value {
         json!({
             "mean": few.iter().map(|score| score.mean).collect::<Vec<_>>(),
             "deviation": few.iter().map(|score| score.deviation).collect::<Vec<_>>(),
+            "draws": few.iter().map(|score| &score.draws).collect::<Vec<_>>(),
             "all": all,
         })
     };
