@@ -1,7 +1,8 @@
 //! Compares training steps of every preset, with two images per batch, with the CPU backend.
 //!
-//! The tests of CUDA and wgpu include this file. [`agrees`] compares one step, and [`test_every_preset!`]
-//! declares one test per preset.
+//! The tests of CUDA and wgpu include this file. [`agrees`] compares one step of a preset, and
+//! [`test_every_preset!`] declares one test per preset. [`other_sizes_agree`] compares one step of each family
+//! on images of other sizes.
 
 use pixtape::backend::{self, Backend};
 use pixtape::check::compare::{relative_error, within};
@@ -60,8 +61,8 @@ fn discs(model: &Model) -> Batch {
 /// The parameters and states after one step of gradient descent. Its momentum buffers hold the gradients, so
 /// all gradients are compared too; the first step of Adam would hide their size. The KL term has its full
 /// weight.
-fn one_step(name: &str, device: Box<dyn Backend>) -> Tensors {
-    let mut config = with_two_images(name);
+fn one_step(config: &Config, device: Box<dyn Backend>) -> Tensors {
+    let mut config = config.clone();
     config.kl_warmup = config.kl_warmup.map(|_| 0);
     config.optimizer.kind = OptimizerKind::Sgd;
     config.optimizer.momentum = 0.9;
@@ -73,7 +74,36 @@ fn one_step(name: &str, device: Box<dyn Backend>) -> Tensors {
 /// Runs one step of a preset at its full size. Panics if a gradient, parameter or state differs from the
 /// CPU's by more than `tolerance` in the relative Euclidean norm.
 pub fn agrees(name: &str, device: Box<dyn Backend>, tolerance: f64) {
-    let [got, want] = [device, cpu()].map(|device| one_step(name, device));
+    config_agrees(name, &with_two_images(name), device, tolerance);
+}
+
+/// Runs one step of small networks of the three families on images of 64x64 pixels in colour, 40x28 in grey
+/// and 128x128 in colour, each on a new device. Panics as [`agrees`] does.
+pub fn other_sizes_agree(device: impl Fn() -> Box<dyn Backend>, tolerance: f64) {
+    let networks = [
+        ("vae-mnist", "channels=4 hidden=8 latent=3", "decoder=logistic"),
+        ("gan-mnist", "channels=4 latent=5", ""),
+        ("pixelcnn-mnist", "hidden=6 blocks=1 head=6", "levels=256"),
+    ];
+    for (name, small, in_colour) in networks {
+        for (height, width, colours) in [(64, 64, 3), (40, 28, 1), (128, 128, 3)] {
+            let mut config = with_two_images(name);
+            let keys = format!("{small} height={height} width={width} colours={colours}");
+            let in_colour = if colours == 3 { in_colour } else { "" };
+            for key in keys.split_whitespace().chain(in_colour.split_whitespace()) {
+                config.set(&format!("model.{key}")).unwrap();
+            }
+            if colours == 3 {
+                config.set("binarize=none").unwrap();
+            }
+            let called = format!("{name} of {height}x{width}x{colours}");
+            config_agrees(&called, &config, device(), tolerance);
+        }
+    }
+}
+
+fn config_agrees(name: &str, config: &Config, device: Box<dyn Backend>, tolerance: f64) {
+    let [got, want] = [device, cpu()].map(|device| one_step(config, device));
     let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
     let error = |path: &String| relative_error(&wide(&got[path].data), &wide(&want[path].data));
     let errors: Vec<(f64, &String)> = want.keys().map(|path| (error(path), path)).collect();

@@ -10,3 +10,11 @@ fn agrees(name: &str) {
     let Some(cuda) = StandIn::backend() else { return };
     presets::agrees(name, Box::new(cuda), 1e-5);
 }
+
+#[test]
+fn images_of_other_sizes_train_as_on_the_cpu() {
+    if StandIn::backend().is_none() {
+        return;
+    }
+    presets::other_sizes_agree(|| Box::new(StandIn::backend().expect("there is one")), 1e-5);
+}

@@ -29,6 +29,14 @@ fn agrees(name: &str) {
     presets::agrees(name, device, 1e-4);
 }
 
+#[test]
+fn images_of_other_sizes_train_as_on_the_cpu() {
+    if wgpu().is_none() {
+        return;
+    }
+    presets::other_sizes_agree(|| wgpu().expect("there is one"), 1e-4);
+}
+
 test_every_preset!(
     #[ignore = "minutes on software Vulkan; at reduced sizes they always run"]
     twenty_steps_at_full_size: crate::training::trains_at_full_size
