@@ -33,7 +33,8 @@ fn taps_below(end: u32, tap: u32, stride: u32) -> u32 {
     return (end - tap + stride - 1u) / stride;
 }
 
-/// The phase of this tile.
+/// The phase of this tile. Browsers do not know that all threads of a workgroup store the same phase here, so
+/// what decides whether threads meet at a barrier is not read from these variables.
 var<private> rows: Phase;
 var<private> columns: Phase;
 
@@ -91,20 +92,22 @@ fn conv_dx(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     if phase >= min(args.stride_h, args.h) * phases_w {
         return;
     }
-    rows = phase_of(phase / phases_w, args.h, args.kh, args.stride_h, args.pad_h);
-    columns = phase_of(phase % phases_w, args.w, args.kw, args.stride_w, args.pad_w);
+    let along_h = phase_of(phase / phases_w, args.h, args.kh, args.stride_h, args.pad_h);
+    let along_w = phase_of(phase % phases_w, args.w, args.kw, args.stride_w, args.pad_w);
+    rows = along_h;
+    columns = along_w;
     // Open taps of the phase, in order: whole rows of taps, then what is open of the row after them.
-    var open = taps_below(args.open_rows, rows.tap, args.stride_h) * columns.taps;
-    let has_last = args.open_rows >= rows.tap && (args.open_rows - rows.tap) % args.stride_h == 0u;
+    var open = taps_below(args.open_rows, along_h.tap, args.stride_h) * along_w.taps;
+    let has_last = args.open_rows >= along_h.tap && (args.open_rows - along_h.tap) % args.stride_h == 0u;
     if has_last {
-        open += taps_below(args.open_columns, columns.tap, args.stride_w);
+        open += taps_below(args.open_columns, along_w.tap, args.stride_w);
     }
     var tile = tile_of(index % (args.tiles_m * args.tiles_n));
     tile.end = open * args.cout;
     // Where the tap at the centre of a mask with groups begins: the last tap, if the phase has it.
     let last_column = args.kw / 2u;
     let at_centre = args.groups > 0u && has_last && args.open_columns > last_column
-        && last_column >= columns.tap && (last_column - columns.tap) % args.stride_w == 0u;
+        && last_column >= along_w.tap && (last_column - along_w.tap) % args.stride_w == 0u;
     tile.centre = select(tile.end, tile.end - args.cout, at_centre);
     product(tile, t);
 }

@@ -92,8 +92,19 @@ struct ChunkColumn {
     lane: Lane,
 }
 
+/// Workgroups of a chunk.
+fn blocks_of_chunk() -> u32 {
+    return (args.width + args.columns - 1u) / args.columns;
+}
+
+/// Whether a workgroup with this index has a chunk. All its threads agree, and a browser can see that they
+/// do, because nothing here depends on the thread.
+fn has_chunk(index: u32) -> bool {
+    return index / blocks_of_chunk() < args.images * args.chunks;
+}
+
 fn chunk_column(index: u32, t: u32) -> ChunkColumn {
-    let blocks = (args.width + args.columns - 1u) / args.columns;
+    let blocks = blocks_of_chunk();
     let chunk = index / blocks;
     let column = index % blocks * args.columns + t % args.columns;
     let image = chunk / args.chunks;
@@ -120,10 +131,11 @@ fn store_of_chunk(t: u32, c: ChunkColumn, count: u32, values: vec3f) {
 /// ceil(width / columns) workgroups per chunk.
 @compute @workgroup_size(256)
 fn batch_norm_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let c = chunk_column(group_index(group, groups), t);
-    if c.image >= args.images {
+    let index = group_index(group, groups);
+    if !has_chunk(index) {
         return;
     }
+    let c = chunk_column(index, t);
     store_of_chunk(t, c, 3u, statistics(t, args.columns, c.lane, c.rows));
 }
 
@@ -185,10 +197,11 @@ fn batch_norm(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 /// batch_norm_statistics.
 @compute @workgroup_size(256)
 fn batch_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let c = chunk_column(group_index(group, groups), t);
-    if c.image >= args.images {
+    let index = group_index(group, groups);
+    if !has_chunk(index) {
         return;
     }
+    let c = chunk_column(index, t);
     var sums = vec4f(0f);
     let mean = p[(c.image * args.width + min(c.column, args.width - 1u)) / args.share];
     for (var i = c.lane.at; i < c.lane.end; i += c.lane.step) {
@@ -304,10 +317,11 @@ fn layer_norm_bwd(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
 /// column of a chunk, the sums of dy xhat and of dy. Launch: as batch_norm_statistics.
 @compute @workgroup_size(256)
 fn layer_norm_bwd_sums(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) t: u32) {
-    let c = chunk_column(group_index(group, groups), t);
-    if c.image >= args.images {
+    let index = group_index(group, groups);
+    if !has_chunk(index) {
         return;
     }
+    let c = chunk_column(index, t);
     var sums = vec4f(0f);
     for (var i = c.lane.at; i < c.lane.end; i += c.lane.step) {
         let row = i / args.width;

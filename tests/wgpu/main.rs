@@ -6,10 +6,12 @@
 //! - `sampling`: windowed sampling, compared with naive sampling and with the CPU; completion; the commands.
 //! - `devices`: adapters by number and name, refusals, limits.
 //! - `lost`: a device that is lost while the program uses it.
+//! - `browser`: a headless Chromium compiles every shader, with the pipelines of every preset.
 //!
 //! The tests need an adapter; software Vulkan (`mesa-vulkan-drivers`) is enough. Without an adapter they
 //! print SKIP and the reason. With `wgpu` in `PIXTAPE_REQUIRE` they fail instead.
 
+mod browser;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;

@@ -76,7 +76,7 @@ struct Faults {
 const LOST: &str = "go on from the last checkpoint by --resume";
 
 /// A key of the pipeline cache: file, entry point, constants.
-type PipelineKey = (Shader, &'static str, Vec<(&'static str, u32)>);
+pub(super) type PipelineKey = (Shader, &'static str, Vec<(&'static str, u32)>);
 
 /// An opened device.
 pub(super) struct Gpu {
@@ -307,6 +307,13 @@ impl Gpu {
         let mut words = vec![0; guard * buffers.len()];
         self.read_raw(&all, 0, &mut words)?;
         Ok(words.chunks(guard).position(|words| words.iter().any(|word| *word != GUARD)))
+    }
+
+    /// The keys of all pipelines that were made, in order.
+    pub(super) fn pipeline_keys(&self) -> Vec<PipelineKey> {
+        let mut keys: Vec<PipelineKey> = self.pipelines.keys().cloned().collect();
+        keys.sort();
+        keys
     }
 
     /// The pipeline of a dispatch. It is made on first use.

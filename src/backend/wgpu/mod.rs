@@ -115,6 +115,12 @@ impl Wgpu {
         Ok(())
     }
 
+    /// Every pipeline that was made: its shader, entry point and constants, in order.
+    #[doc(hidden)]
+    pub fn pipelines(&self) -> Vec<(shaders::Shader, &'static str, Vec<(&'static str, u32)>)> {
+        self.engine.gpu.pipeline_keys()
+    }
+
     /// Frees all plans and parameters, and keeps the pipelines.
     #[doc(hidden)]
     pub fn clear(&mut self) {
