@@ -87,7 +87,8 @@ pub fn other_sizes_agree(device: impl Fn() -> Box<dyn Backend>, tolerance: f64) 
     ];
     for (name, small, in_colour) in networks {
         for (height, width, colours) in [(64, 64, 3), (40, 28, 1), (128, 128, 3)] {
-            let mut config = with_two_images(name);
+            // Another seed, again one with which no input of a relu is too close to zero.
+            let mut config = Config { seed: 5, ..with_two_images(name) };
             let keys = format!("{small} height={height} width={width} colours={colours}");
             let in_colour = if colours == 3 { in_colour } else { "" };
             for key in keys.split_whitespace().chain(in_colour.split_whitespace()) {

@@ -263,7 +263,7 @@ class Critic(nn.Module):
         super().__init__()
         for i, (cin, cout) in enumerate(zip(widths, widths[1:])):
             self.add_module(f"c{i + 1}", nn.Conv2d(cin, cout, 4, *((1, 0) if i == 3 else (2, 1)), bias=False))
-        self.n2, self.n3 = nn.BatchNorm2d(128), nn.BatchNorm2d(256)
+        self.n2, self.n3 = nn.BatchNorm2d(widths[2]), nn.BatchNorm2d(widths[3])
 
     def forward(self, x):
         x = F.leaky_relu(self.c1(x), 0.2)

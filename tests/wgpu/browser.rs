@@ -7,10 +7,12 @@
 //! fail.
 
 use crate::{is_required, open};
+use pixtape::backend::Backend;
 use pixtape::backend::wgpu::Options;
 use pixtape::backend::wgpu::shaders::Shader;
 use pixtape::config::{PRESETS, preset};
 use pixtape::models::{Family, Model};
+use pixtape::parameters;
 use pixtape::sampling::Sampler;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -113,12 +115,11 @@ fn shaders_of_every_preset() -> Option<Vec<Value>> {
     let mut device = open(Options::default())?;
     for name in PRESETS.iter().map(|preset| preset.name) {
         let model = Model::new(&preset(name).unwrap()).unwrap();
+        parameters::initialize(&mut device, &model.set, 1).unwrap();
         for plan in model.training() {
-            pixtape::backend::Backend::compile(&mut device, &plan).unwrap_or_else(|why| panic!("{name}: {why}"));
+            device.compile(&plan).unwrap_or_else(|why| panic!("{name}: {why}"));
         }
         if matches!(model.family, Family::Autoregressive(_)) {
-            let set = &model.set;
-            pixtape::parameters::initialize(&mut device, set, 1).unwrap();
             Sampler::new(&mut device, &model, 2).unwrap_or_else(|why| panic!("{name}: {why}"));
         }
         device.clear();
