@@ -1,8 +1,8 @@
 //! Compares training steps of every preset, with two images per batch, with the CPU backend.
 //!
 //! The tests of CUDA and wgpu include this file. [`agrees`] compares one step of a preset, and
-//! [`test_every_preset!`] declares one test per preset. [`other_sizes_agree`] compares one step of each family
-//! on images of other sizes.
+//! [`test_every_preset!`] declares one test per preset. [`other_sizes_agree`] compares one step of each
+//! family on images of other sizes.
 
 use pixtape::backend::{self, Backend};
 use pixtape::check::compare::{relative_error, within};

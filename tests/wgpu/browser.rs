@@ -1,10 +1,10 @@
-//! Compiles every shader in headless Chromium, whose compiler (Tint) is stricter than naga: a barrier must be in
-//! control flow that is seen to be the same for all threads of a workgroup.
+//! Compiles every shader in headless Chromium, whose compiler (Tint) is stricter than naga: a barrier must
+//! be in control flow that is seen to be the same for all threads of a workgroup.
 //!
 //! The pipelines are those that this backend makes for the training plans and windows of every preset. The
-//! browser is on software rendering, so no graphics card is needed. It loads `browser.html` from this process
-//! and posts what it found. Without Chromium the tests print SKIP; with `browser` in `PIXTAPE_REQUIRE` they
-//! fail.
+//! browser is on software rendering, so no graphics card is needed. It loads `browser.html` from this
+//! process and posts what it found. Without Chromium the tests print SKIP; with `browser` in
+//! `PIXTAPE_REQUIRE` they fail.
 
 use crate::{is_required, open};
 use pixtape::backend::Backend;
