@@ -19,7 +19,7 @@ use crate::report::summary::{
     Anchor, Choice, Kind, LatentFacts, RunEvidence, SetSummary, Setting, Summary, Training, by_seed,
 };
 use crate::sampling::{DrawOptions, Sampler};
-use crate::store::RunDir;
+use crate::store::{Row, RunDir};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -260,7 +260,7 @@ fn evidence(args: &Args, run: Compared, judge: Option<&mut Judge>, n: usize) -> 
     let latents = latents(&mut trained, images.as_deref(), n)?;
     let quality = judge.map(|judge| quality(judge, &drawn, "samples")).transpose()?;
     let stored = &trained.stored;
-    let config = stored.model.config.clone();
+    let (config, metrics) = (stored.model.config.clone(), metrics(stored)?);
     // A folder stands for its best checkpoint, if the run has measured validation images.
     let choice = match path.is_dir() && config.validate_every.is_some_and(|every| every > 0) {
         true => Choice::BestValidated,
@@ -282,7 +282,8 @@ fn evidence(args: &Args, run: Compared, judge: Option<&mut Judge>, n: usize) -> 
         quality,
         sharpness: eval::sharpness(&drawn),
         sampling: images_per_s,
-        training: training(stored)?,
+        training: training(stored, &metrics),
+        metrics,
         latents,
         png: png_of(&drawn)?,
     })
@@ -324,13 +325,18 @@ fn latents(trained: &mut Trained, images: Option<&Images>, n: usize) -> Result<O
     Ok(Some(LatentFacts { dims: net.dims, error }))
 }
 
-/// How fast a run was trained, by its metrics up to the checkpoint.
-fn training(stored: &Stored) -> Result<Option<Training>> {
-    let Some(folder) = &stored.run else { return Ok(None) };
+/// The metrics of a run up to the checkpoint. None if there is no run folder.
+fn metrics(stored: &Stored) -> Result<Vec<Row>> {
+    let Some(folder) = &stored.run else { return Ok(vec![]) };
     let mut rows = RunDir::open(folder)?.metrics()?;
     rows.retain(|row| row.step <= stored.checkpoint.step);
-    let (Some(last), Some(images_per_s)) = (rows.last(), median_speed(&rows)) else { return Ok(None) };
-    Ok(Some(Training { images_per_s, seconds: last.seconds, device: stored.checkpoint.device.clone() }))
+    Ok(rows)
+}
+
+/// How fast a run was trained, by its metrics.
+fn training(stored: &Stored, metrics: &[Row]) -> Option<Training> {
+    let (last, images_per_s) = (metrics.last()?, median_speed(metrics)?);
+    Some(Training { images_per_s, seconds: last.seconds, device: stored.checkpoint.device.clone() })
 }
 
 /// A picture of the first images.

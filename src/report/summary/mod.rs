@@ -3,18 +3,20 @@
 //!
 //! A [`Summary`] has one [`SetSummary`] per data set, in which runs that differ in their seed alone are one
 //! [`SeedGroup`] (`seeds`). `ranks` says which numbers may be ranked, and why others may not. `tables` makes
-//! the tables, which `page` and `markdown` write. What each column means is in `docs/judging.md`.
+//! the tables, which `page` and `markdown` write; the page also has the curves of `training`. What each column means is in `docs/judging.md`.
 
 mod markdown;
 mod page;
 mod ranks;
 mod seeds;
 mod tables;
+mod training;
 
 use crate::eval::{ClassCounts, Quality};
 use crate::likelihood::Likelihood;
 use crate::models::{Family, Model};
 use crate::report::compare::Ranking;
+use crate::store::Row;
 pub(crate) use markdown::to_markdown;
 pub(crate) use page::to_page;
 pub(crate) use ranks::{Measured, Rank, Standing, standings};
@@ -86,6 +88,8 @@ pub(crate) struct RunEvidence {
     pub sampling: f64,
     /// `None` if there is no run folder with metrics.
     pub training: Option<Training>,
+    /// The metrics of the training up to the checkpoint; empty if there is no run folder.
+    pub metrics: Vec<Row>,
     /// `None` if the model has no encoder.
     pub latents: Option<LatentFacts>,
     /// A picture of the first samples.
@@ -252,6 +256,7 @@ pub(crate) mod made_up {
             sharpness: 0.5,
             sampling: 100.0,
             training: None,
+            metrics: vec![],
             latents: None,
             png: b"PNG".to_vec(),
         }

@@ -1,6 +1,7 @@
 //! The summary as one self-contained HTML page: the tables, samples of each run, and where they come from.
 
 use super::tables::{Table, tables};
+use super::training::charts;
 use super::{Anchor, RunEvidence, SeedGroup, SetSummary, Summary};
 use crate::report::html::{Element, Picture, Report, Section};
 
@@ -62,12 +63,13 @@ pub(crate) fn to_page(summary: &Summary) -> Report {
     page
 }
 
-/// The part of a data set: pictures, then the tables.
+/// The part of a data set: pictures, then the tables, then the curves of training.
 fn section(summary: &Summary, set: &SetSummary) -> Section {
     let mut elements = vec![Element::Pictures(pictures(set))];
     for Table { heading, head, rows, note } in tables(summary, set) {
         elements.extend([Element::Heading(heading), Element::Table { head, rows }, Element::Text(note)]);
     }
+    elements.extend(charts(set));
     Section { heading: set.title.clone(), elements }
 }
 
