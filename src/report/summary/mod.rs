@@ -1,9 +1,10 @@
 //! The summary of `pixtape compare`: likelihood, quality and sharpness of samples, speed, and latent vectors
 //! of several runs, next to each other.
 //!
-//! A [`Summary`] has one [`SetSummary`] per data set, in which runs that differ in their seed alone are one
-//! [`SeedGroup`] (`seeds`). `ranks` says which numbers may be ranked, and why others may not. `tables` makes
-//! the tables, which `page` and `markdown` write; the page also has the curves of `training`. What each column means is in `docs/judging.md`.
+//! A [`Summary`] has one [`SetSummary`] per data set, in which runs that differ in their seed alone are
+//! one [`SeedGroup`] (`seeds`). `ranks` says which numbers may be ranked, and why others may not. `tables`
+//! makes the tables, which `page` and `markdown` write; the page also has the curves of `training`. What
+//! each column means is in `docs/judging.md`.
 
 mod markdown;
 mod page;
