@@ -169,14 +169,19 @@ fn one_image_and_images_that_are_not_square() {
 
 #[test]
 fn classes_and_wider_kernels_are_drawn_in_windows_too() {
-    let settings = [sized(8), vec!["model.classes=10".into(), "model.kernel=5".into()]].concat();
-    for batch in [1, 3] {
+    let networks = [
+        ("gated-pixelcnn-mnist", vec!["model.kernel=5".into()]),
+        ("row-lstm-mnist", vec![]),
+        ("diagonal-bilstm-cifar", vec!["model.height=9".into()]),
+    ];
+    for ((name, more), batch) in networks.iter().flat_map(|network| [(network, 1), (network, 3)]) {
+        let settings = [sized(8), vec!["model.classes=10".into()], more.clone()].concat();
         let mut cpu = cpu();
-        let plan = plan("gated-pixelcnn-mnist", &settings, batch, &mut cpu).unwrap();
+        let plan = plan(name, &settings, batch, &mut cpu).unwrap();
         let given = vec![0.0; plan.inputs()[0].meta.shape.len()];
         let (sampling, how) = (SamplingPlan::new(&plan).unwrap(), scalars(1, 1.0));
         let want = naive(&mut cpu, &plan, &given, 0, &how);
-        assert_eq!(windowed(&mut cpu, &sampling, &given, 0, &how), want, "batch of {batch}");
+        assert_eq!(windowed(&mut cpu, &sampling, &given, 0, &how), want, "{name}, batch of {batch}");
     }
 }
 

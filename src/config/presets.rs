@@ -97,7 +97,13 @@ pub const PRESETS: &[Preset] = &[
         name: "row-lstm-mnist",
         description: "PixelRNN with 7 Row LSTM layers (van den Oord et al. 2016)",
         config: || Config {
-            model: ModelConfig { hidden: Some(16), layers: Some(7), head: Some(32), ..binary_digits() },
+            model: ModelConfig {
+                hidden: Some(16),
+                layers: Some(7),
+                head: Some(32),
+                classes: Some(0),
+                ..binary_digits()
+            },
             ..on_binary_digits(NetworkKind::RowLstm)
         },
     },
@@ -110,6 +116,7 @@ pub const PRESETS: &[Preset] = &[
                 layers: Some(7),
                 directions: Some(2),
                 head: Some(32),
+                classes: Some(0),
                 ..binary_digits()
             },
             ..on_binary_digits(NetworkKind::DiagonalBiLstm)
@@ -119,7 +126,13 @@ pub const PRESETS: &[Preset] = &[
         name: "row-lstm-cifar",
         description: "PixelRNN in colour with 6 Row LSTM layers (van den Oord et al. 2016)",
         config: || Config {
-            model: ModelConfig { hidden: Some(48), layers: Some(6), head: Some(512), ..photographs() },
+            model: ModelConfig {
+                hidden: Some(48),
+                layers: Some(6),
+                head: Some(512),
+                classes: Some(0),
+                ..photographs()
+            },
             ..on_photographs(NetworkKind::RowLstm)
         },
     },
@@ -132,6 +145,7 @@ pub const PRESETS: &[Preset] = &[
                 layers: Some(6),
                 directions: Some(2),
                 head: Some(512),
+                classes: Some(0),
                 ..photographs()
             },
             ..on_photographs(NetworkKind::DiagonalBiLstm)

@@ -60,6 +60,13 @@ fn a_model_with_classes_draws_the_class_that_is_asked_for() {
     place.ok("complete run -n 2 --draws 1");
     assert!(is_png(&place.bytes("complete.png")));
 
+    place.ok(&format!("{} --set model.classes=10", tiny("diagonal-bilstm-mnist", 2, "scans")));
+    let scans = [3, 4].map(|class| {
+        place.ok(&format!("sample scans -n 3 --class {class}"));
+        place.bytes("samples.png")
+    });
+    assert!(scans[0] != scans[1], "the class changes nothing");
+
     place.ok(&tiny("pixelcnn-mnist", 1, "plain"));
     place.refused(1, "sample plain --class 3", &["without classes", "model.classes=10"]);
     let unlabelled = tiny("gated-pixelcnn-mnist", 1, "none").replace("--data glyphs", "--data colour");

@@ -6,6 +6,7 @@
 //! dimension or a later one. What follows from the logits is the same for all networks and is written here
 //! once: training, exact likelihoods and draws.
 
+mod class_map;
 mod gated;
 mod pixelcnn;
 mod pixelrnn;
@@ -85,7 +86,7 @@ impl Network {
         match self {
             Network::PixelCnn(net) => net.logits(env, x, conditions),
             Network::Gated(net) => net.logits(env, x, conditions),
-            Network::PixelRnn(net) => net.logits(env, x),
+            Network::PixelRnn(net) => net.logits(env, x, conditions),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! PixelRNN: layers of LSTM scans over the image (van den Oord et al. 2016, sections 3.1 and 3.2), each in a
 //! residual connection (figure 5, right).
 
-use super::Pixels;
+use super::class_map::ClassMap;
+use super::{Conditions, Pixels};
 use crate::config::{Config, NetworkKind};
 use crate::error::Result;
 use crate::models::required;
@@ -15,6 +16,8 @@ use crate::tape::record::ConvAttrs;
 pub struct PixelRnn {
     pixels: Pixels,
     first: Conv,
+    /// What the class adds to the output of `first`.
+    class: Option<Box<ClassMap>>,
     layers: Vec<Layer>,
     head1: Conv,
     head2: Conv,
@@ -36,7 +39,7 @@ enum Scan {
 
 impl PixelRnn {
     /// Declares the parameters: `first`, `layers.N.{w_is,w_ss,b,up}` (of a Diagonal LSTM
-    /// `layers.N.{l_w_is,..,r_b,up}`), `h1`, `h2`.
+    /// `layers.N.{l_w_is,..,r_b,up}`), `h1`, `h2`; with classes also `class.{map,up}`.
     pub(super) fn new(set: &mut ParamSet, config: &Config, pixels: Pixels) -> Result<Self> {
         let (h, head) = (required(config.model.hidden, "hidden")?, required(config.model.head, "head")?);
         let colours = pixels.colours();
@@ -45,6 +48,7 @@ impl PixelRnn {
         let pointwise = ConvAttrs::masked(Mask::B, 1, colours);
         let masked_a = ConvAttrs::masked(Mask::A, 7, colours);
         let first = Conv::new(set, "first", Channels { inputs: colours, outputs: 2 * h }, 7, masked_a);
+        let class = ClassMap::new(set, pixels, 2 * h).map(Box::new);
         let to_units = Channels { inputs: 2 * h, outputs: h };
         let to_wide = Channels { inputs: h, outputs: 2 * h };
         let layers = (0..required(config.model.layers, "layers")?).map(|i| {
@@ -58,13 +62,16 @@ impl PixelRnn {
         let layers = layers.collect();
         let head1 = Conv::new(set, "h1", Channels { inputs: 2 * h, outputs: head }, 1, pointwise);
         let head2 = Conv::new(set, "h2", Channels { inputs: head, outputs: pixels.logits_per_pixel() }, 1, pointwise);
-        Ok(PixelRnn { pixels, first, layers, head1, head2 })
+        Ok(PixelRnn { pixels, first, class, layers, head1, head2 })
     }
 
     /// `x[n, h, w, c] -> logits[n, h, w, c * k]`
-    pub fn logits(&self, env: &Env, x: Var) -> Var {
+    pub fn logits(&self, env: &Env, x: Var, conditions: Conditions) -> Var {
         let t = env.t;
         let mut y = t.scope("first", || self.first.forward(env, self.pixels.centred(t, x)));
+        if let (Some(map), Some(class)) = (&self.class, conditions.class) {
+            y = t.add(y, t.scope("class", || map.forward(env, class)));
+        }
         for (i, layer) in self.layers.iter().enumerate() {
             y = t.scope(&format!("layers.{i}"), || layer.forward(env, y));
         }
