@@ -39,6 +39,8 @@ pub enum Stream {
     Noise = 12,
     /// Which training images are labelled, where features are compared.
     Labels = 13,
+    /// Images that are no digits, from which the judge of the demo learns.
+    Counterexamples = 14,
 }
 
 /// One block of Threefry-2x32-20: two random words from a key and a counter.

@@ -5,15 +5,17 @@ use super::args::DeviceArgs;
 use super::output;
 use super::progress::Progress;
 use super::signals::stop_on_signals;
-use crate::demo::{self, Finished};
+use crate::demo::{self, Finished, Table};
 use crate::error::Result;
 use crate::report::text::text_table;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Train one model of each of three families on the built-in digits in a few minutes, and write a report
+/// Train one model of each of three families on the built-in digits in two minutes, and write a report
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: pixtape demo && xdg-open runs/demo/report.html")]
+#[command(after_help = "Example: pixtape demo && xdg-open runs/demo/report.html\n\n\
+    A classifier, which is trained first, judges what the models draw. It is sure of an image if it gives one of the\n\
+    digits more than 0.9 of the probability; its eleventh class is \"no digit\".")]
 pub(super) struct Args {
     /// Folder of the demo; the results of an earlier demo in it are replaced
     #[arg(long, value_name = "DIR", default_value = "runs/demo")]
@@ -31,29 +33,42 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<()> {
     let stop = stop_on_signals()?;
     let (mut act, mut progress) = ("", Progress::new());
-    let device = args.device.name()?;
-    let finished = demo::run(&args.out, device, args.device.threads, args.divide, &stop, &mut |family, event| {
-        if act != family {
+    let (out, device) = (&*args.out, args.device.name()?);
+    let options = demo::Options { out, device, threads: args.device.threads, divide: args.divide };
+    let finished = demo::run(&options, &stop, &mut |name, event| {
+        if act != name {
             progress.end();
-            (act, progress) = (family, Progress::new());
-            output::note(&format!("\n{family}"));
+            (act, progress) = (name, Progress::new());
+            output::note(&format!("\n{name}"));
         }
         progress.show(&event);
     })?;
     progress.end();
-    let Some(Finished { page, results }) = finished else {
+    let Some(Finished { page, device, seconds, judged, measured }) = finished else {
         output::note("the demo was stopped; run it again for the whole page");
         return Ok(());
     };
-    let rows = demo::rows(&results);
     if args.json {
-        let models: Vec<_> = rows
-            .iter()
-            .map(|row| json!(demo::header().into_iter().zip(row).collect::<std::collections::BTreeMap<_, _>>()))
-            .collect();
-        return output::json(&json!({ "report": output::path(&page), "models": models }));
+        return output::json(&json!({
+            "report": output::path(&page),
+            "device": device,
+            "seconds": seconds,
+            "judged": judged.to_json(),
+            "models": measured.to_json(),
+        }));
     }
-    let header = demo::header();
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    output::print(&format!("\n{}\nreport: {}\n", text_table(&header, &rows), page.display()))
+    output::print(&format!(
+        "\n{}\nrecognised: the judge, a classifier that also knows \"no digit\", gives a digit more than {} of the\n\
+        probability; the rows below the models show how far it can be trusted\n\n{}\n{}, {seconds:.0} s\nreport: {}\n",
+        as_text(&judged),
+        demo::SURE,
+        as_text(&measured),
+        device.name,
+        page.display()
+    ))
+}
+
+fn as_text(table: &Table) -> String {
+    let head: Vec<&str> = table.head.iter().map(String::as_str).collect();
+    text_table(&head, &table.rows)
 }

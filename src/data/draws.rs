@@ -3,7 +3,7 @@
 use crate::rng::{Stream, unit, words};
 
 /// A sequence of random numbers that depends only on the seed, the stream and the index of the item.
-pub(super) struct Draws {
+pub(crate) struct Draws {
     seed: u32,
     stream: Stream,
     index: u32,
@@ -11,18 +11,18 @@ pub(super) struct Draws {
 }
 
 impl Draws {
-    pub(super) fn new(seed: u32, stream: Stream, index: u32) -> Self {
+    pub(crate) fn new(seed: u32, stream: Stream, index: u32) -> Self {
         Draws { seed, stream, index, next: 0 }
     }
 
     /// The next two random words.
-    pub(super) fn words(&mut self) -> [u32; 2] {
+    pub(crate) fn words(&mut self) -> [u32; 2] {
         self.next += 1;
         words(self.seed, self.stream, [self.index, self.next - 1])
     }
 
     /// The next number, uniform in `low..high`.
-    pub(super) fn uniform(&mut self, low: f32, high: f32) -> f32 {
+    pub(crate) fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * unit(self.words()[0])
     }
 }

@@ -49,6 +49,8 @@ pub use cifar::{CifarImages, read_cifar};
 #[doc(hidden)]
 pub use decode::decode_image;
 #[cfg(feature = "cli")]
+pub(crate) use draws::Draws;
+#[cfg(feature = "cli")]
 pub use fetch::{Fetched, OnProgress, Progress, fetch};
 #[doc(hidden)]
 pub(crate) use identity::short;

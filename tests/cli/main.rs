@@ -12,6 +12,7 @@ mod bench;
 mod classes;
 mod classifier;
 mod compare;
+mod demo;
 mod diverged;
 mod few_labels;
 mod folders;
