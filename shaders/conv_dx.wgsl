@@ -33,8 +33,8 @@ fn taps_below(end: u32, tap: u32, stride: u32) -> u32 {
     return (end - tap + stride - 1u) / stride;
 }
 
-/// The phase of this tile. Browsers do not know that all threads of a workgroup store the same phase here, so
-/// what decides whether threads meet at a barrier is not read from these variables.
+/// The phase of this tile. Browsers do not know that all threads of a workgroup store the same phase here,
+/// so what decides whether threads meet at a barrier is not read from these variables.
 var<private> rows: Phase;
 var<private> columns: Phase;
 
