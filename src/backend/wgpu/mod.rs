@@ -30,7 +30,7 @@ use crate::tape::plan::{Buffer, Plan};
 use crate::tape::window::SamplingPlan;
 use crate::tape::{cost, text};
 use compiled::CompiledPlan;
-use gpu::{ALIGNMENT, Gpu, GpuBuffer};
+use gpu::{ALIGNMENT, Gpu, GpuBuffer, PipelineKey};
 use std::collections::HashMap;
 
 /// Options of the wgpu backend.
@@ -117,7 +117,7 @@ impl Wgpu {
 
     /// Every pipeline that was made: its shader, entry point and constants, in order.
     #[doc(hidden)]
-    pub fn pipelines(&self) -> Vec<(shaders::Shader, &'static str, Vec<(&'static str, u32)>)> {
+    pub fn pipelines(&self) -> Vec<PipelineKey> {
         self.engine.gpu.pipeline_keys()
     }
 
