@@ -84,7 +84,7 @@ fn more_help() -> String {
          pixtape train --resume runs/pixelcnn-mnist --epochs 4\n\n\
          Presets:\n{}\n\n\
          Networks, each of which stands for the first preset with this network:\n{}\n\n\
-         Recipes, which train for hours to come close to a paper and keep what is best on validation images:\n{}\n\n\
+         Recipes: longer trainings that aim at the figure of a paper, and keep what is best on validation images:\n{}\n\n\
          Ctrl-C, SIGTERM and SIGHUP save a checkpoint and stop; a second one stops at once. `pixtape plan PRESET`\n\
          prints the launches of a step.\n\n\
          Exit codes: 0 trained, 1 failed, 2 wrong usage, and after a signal 129 (SIGHUP), 130 (SIGINT, Ctrl-C) or\n\

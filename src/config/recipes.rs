@@ -1,4 +1,4 @@
-//! The recipes: longer trainings that come close to what papers report, one file in `recipes/` each. The
+//! The recipes: longer trainings that aim at the figures of papers, one file in `recipes/` each. The
 //! files are part of the program, so that `pixtape train NAME` needs no copy of them.
 
 use super::Config;

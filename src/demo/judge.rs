@@ -227,10 +227,10 @@ mod tests {
         assert_eq!((one.share(), one.covered(), one.right_share()), (0.75, 2, None));
         assert_eq!(Verdict { right: Some(1), ..one }.right_share(), Some(0.25));
         // 100 images, of which 2 are less than a quarter of a tenth.
-        let most = (0..98).map(|i| Some(i % 9)).chain([Some(9), Some(9)]).collect();
-        assert_eq!((verdict(most).share(), verdict(vec![None; 3]).share()), (1.0, 0.0));
-        let most = (0..98).map(|i| Some(i % 9)).chain([Some(9), Some(9)]).collect();
-        assert_eq!((verdict(most).covered(), verdict(vec![None; 3]).covered()), (9, 0));
+        let most = verdict((0..98).map(|i| Some(i % 9)).chain([Some(9), Some(9)]).collect());
+        let none = verdict(vec![None; 3]);
+        assert_eq!((most.share(), none.share()), (1.0, 0.0));
+        assert_eq!((most.covered(), none.covered()), (9, 0));
     }
 
     #[test]
